@@ -1,0 +1,1 @@
+"""Datasets of labelled clouds, all in KeypointNet's release layout."""

@@ -1,0 +1,267 @@
+"""Your own labeled clouds: from (points, keypoints, names) to a root that :class:`KeypointNet` loads."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pcsa.datasets.keypointnet import CLASS_IDS, SPLITS
+from pcsa.datasets.pcd import write_pcd
+
+
+class LabelledCloud(NamedTuple):
+    """One cloud with the keypoints that it has.
+
+    Args:
+        points: `[N, 3]`, in any unit.
+        keypoints: `[k, 3]`, in the same unit; on the cloud, or nearly so.
+        names: `k` different names. A keypoint that this cloud has not is just not listed.
+        colors: `[N, 3]` integers from 0 to 255, or None.
+        model_id: A name for the cloud; default: its number.
+
+    """
+
+    points: npt.ArrayLike
+    keypoints: npt.ArrayLike
+    names: Sequence[str]
+    colors: npt.ArrayLike | None = None
+    model_id: str | None = None
+
+
+def check_labelled(
+    items: Iterable[LabelledCloud | tuple[Any, ...]],
+    *,
+    names: Sequence[str] | None = None,
+    tolerance: float = 3.0,
+) -> list[str]:
+    """List everything that is wrong with labeled clouds.
+
+    An empty list means that :func:`write_labelled` takes them.
+
+    Args:
+        items: :class:`LabelledCloud`, or tuples of its first three to five fields.
+        names: The names that may occur. Default: any.
+        tolerance: How far a keypoint may be from the nearest point of its cloud, in units of the cloud's mean
+            distance from a point to its nearest neighbor.
+
+    Returns:
+        One line per fault, each with the number of the item (from 0) and its model id.
+
+    """
+    entries = [tuple(item) for item in items]
+    if not entries:
+        return ["no items"]
+    short = [i for i, entry in enumerate(entries) if not 3 <= len(entry) <= 5]
+    if short:
+        return [f"item {i} is not (points, keypoints, names[, colors[, model_id]])" for i in short]
+    clouds = [LabelledCloud(*entry) for entry in entries]
+    faults: list[str] = []
+    seen: dict[str, int] = {}
+    for number, cloud in enumerate(clouds):
+        model_id = _model_id(cloud, number)
+        where = f"item {number} ({model_id!r}): "
+        faults += [where + fault for fault in _item_faults(cloud, names, tolerance)]
+        if not re.fullmatch(r"\w[\w.-]*", model_id):
+            faults.append(where + "`model_id` must be letters, digits, `_`, `.` and `-`")
+        if model_id in seen:
+            faults.append(where + f"`model_id` is that of item {seen[model_id]} too")
+        seen.setdefault(model_id, number)
+    if not any(len(cloud.names) for cloud in clouds):
+        faults.append("no item has a keypoint")
+    return faults
+
+
+def write_labelled(
+    root: str | os.PathLike[str],
+    category: str,
+    items: Iterable[LabelledCloud | tuple[Any, ...]],
+    *,
+    names: Sequence[str] | None = None,
+    mirror_pairs: Iterable[tuple[str, str]] = (),
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+    seed: int = 0,
+    tolerance: float = 3.0,
+    binary: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Write labeled clouds as a category of a root in KeypointNet's layout.
+
+    Keypoints move to the nearest point of their cloud. Then ``KeypointNet(root, category, "train")`` loads
+    them, and its ``names`` are yours. The same items and seed give the same bytes.
+
+    Args:
+        root: The folder, made if it is missing; it may hold other categories.
+        category: Letters, digits and `_`.
+        items: The clouds, as for :func:`check_labelled`.
+        names: All names in the order of their semantic ids, 0, 1, …. Default: those that occur, sorted.
+        mirror_pairs: Pairs of names that a mirror plane of the shape exchanges (left and right), for
+            :func:`pcsa.datasets.transforms.random_mirror`.
+        fractions: Shares of train, val and test. From three clouds on, each share above zero gets one cloud
+            at least.
+        seed: Of the random split.
+        tolerance: As for :func:`check_labelled`.
+        binary: Write binary clouds (smaller, faster).
+        overwrite: Replace the category if the root has it already.
+
+    Raises:
+        ValueError: If :func:`check_labelled` finds anything (all of it is in the message) or an argument is
+            invalid.
+        FileExistsError: If the root has the category and not ``overwrite``. Nothing is written in either
+            case.
+
+    Example:
+        >>> clouds = [(points, [points[0], points[7]], ["nose", "tail"]) for points in scans]  # doctest:
+        +SKIP >>> write_labelled("data/mine", "fish", clouds)  # doctest: +SKIP
+        >>> KeypointNet("data/mine", "fish", "train").names  # doctest: +SKIP
+        ('nose', 'tail')
+
+    """
+    root, entries = Path(root), [tuple(item) for item in items]
+    if not re.fullmatch(r"[A-Za-z0-9_]+", category):
+        raise ValueError(f"`category` (={category!r}) must be letters, digits and `_`")
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or fractions[0] == 0:
+        raise ValueError(f"`fractions` (={fractions}) must be three shares that sum to 1, the first above 0")
+    faults = check_labelled(entries, names=names, tolerance=tolerance)
+    if faults:
+        raise ValueError(f"{len(faults)} faults in `items`:\n" + "\n".join(faults))
+    if names is not None and len(set(names)) < len(names):
+        raise ValueError(f"`names` (={list(names)}) must be different")
+    clouds = [LabelledCloud(*entry) for entry in entries]
+    all_names = sorted({name for cloud in clouds for name in cloud.names}) if names is None else list(names)
+    mirror_pairs = list(mirror_pairs)
+    stray = sorted({name for pair in mirror_pairs for name in pair} - set(all_names))
+    if stray:
+        raise ValueError(f"`mirror_pairs` has names that no keypoint has: {', '.join(stray)}")
+
+    class_id = CLASS_IDS.get(category, category)
+    annotations = root / "annotations" / f"{category}.json"
+    folder = root / "pcds" / class_id
+    if annotations.exists():
+        if not overwrite:
+            raise FileExistsError(f"`{annotations}` exists: `overwrite` replaces the category")
+        for record in json.loads(annotations.read_text()):
+            (folder / f"{record['model_id']}.pcd").unlink(missing_ok=True)
+    for path in (annotations.parent, folder, root / "splits"):
+        path.mkdir(parents=True, exist_ok=True)
+
+    records = []
+    for number, cloud in enumerate(clouds):
+        points = np.asarray(cloud.points, dtype=np.float32)
+        write_pcd(folder / f"{_model_id(cloud, number)}.pcd", points, cloud.colors, binary=binary)
+        index, _, _ = _snap(points, _keypoint_array(cloud))
+        place = {name: i for i, name in enumerate(cloud.names)}
+        keypoints = [
+            {
+                "xyz": points[row].tolist(),
+                "semantic_id": all_names.index(name),
+                "name": name,
+                "pcd_info": {"point_index": row},
+            }
+            for name, row in zip(cloud.names, index.tolist(), strict=True)
+        ]
+        reflection = [
+            {"kp_indexes": [place[a], place[b]]} for a, b in mirror_pairs if a in place and b in place
+        ]
+        records.append(
+            {
+                "class_id": class_id,
+                "model_id": _model_id(cloud, number),
+                "keypoints": keypoints,
+                "symmetries": {"reflection": reflection, "rotation": []},
+            }
+        )
+    split_of = _split(len(clouds), fractions, seed)
+    for number, split in enumerate(SPLITS):
+        path = root / "splits" / f"{split}.txt"
+        lines = path.read_text().split() if path.exists() else []
+        lines = [line for line in lines if not line.startswith(f"{class_id}-")]
+        lines += [
+            f"{class_id}-{r['model_id']}" for r, s in zip(records, split_of, strict=True) if s == number
+        ]
+        path.write_text("".join(f"{line}\n" for line in lines))
+    annotations.write_text(json.dumps(records))
+
+
+def _model_id(cloud: LabelledCloud, number: int) -> str:
+    return f"{number:06d}" if cloud.model_id is None else str(cloud.model_id)
+
+
+def _keypoint_array(cloud: LabelledCloud) -> npt.NDArray[np.float32]:
+    keypoints = np.asarray(cloud.keypoints, dtype=np.float32)
+    return keypoints.reshape(0, 3) if keypoints.size == 0 else keypoints
+
+
+def _item_faults(cloud: LabelledCloud, names: Sequence[str] | None, tolerance: float) -> list[str]:
+    try:
+        points, keypoints = np.asarray(cloud.points, dtype=np.float32), _keypoint_array(cloud)
+    except (ValueError, TypeError) as error:
+        return [f"`points` and `keypoints` must be arrays of numbers ({error})"]
+    faults = []
+    if points.ndim != 2 or points.shape[1] != 3:
+        faults.append(f"`points` has the shape {list(points.shape)}, not [N, 3]")
+    elif len(points) == 0:
+        faults.append("`points` is empty")
+    elif not np.isfinite(points).all():
+        faults.append(f"{int((~np.isfinite(points)).any(1).sum())} points are not finite")
+    if keypoints.ndim != 2 or keypoints.shape[1] != 3:
+        faults.append(f"`keypoints` has the shape {list(keypoints.shape)}, not [k, 3]")
+    elif not np.isfinite(keypoints).all():
+        faults.append(f"{int((~np.isfinite(keypoints)).any(1).sum())} keypoints are not finite")
+    placed = not faults and len(keypoints) == len(cloud.names)
+    repeated = sorted({str(name) for name in cloud.names if list(cloud.names).count(name) > 1})
+    if repeated:
+        faults.append(f"names occur more than once: {', '.join(repeated)}")
+    odd = [name for name in cloud.names if not isinstance(name, str) or not name]
+    if odd:
+        faults.append(f"names must be non-empty strings: {odd}")
+    unknown = [] if names is None else [str(name) for name in cloud.names if name not in names]
+    if unknown:
+        faults.append(f"names that are not in `names`: {', '.join(unknown)}")
+    if cloud.colors is not None:
+        colors = np.asarray(cloud.colors)
+        if colors.shape != points.shape:
+            faults.append(
+                f"`colors` has the shape {list(colors.shape)}, not that of `points` {list(points.shape)}"
+            )
+        elif colors.dtype.kind not in "iu" or (colors.size and (colors.min() < 0 or colors.max() > 255)):
+            faults.append(f"`colors` ({colors.dtype}) must be integers from 0 to 255")
+    if keypoints.ndim == 2 and len(keypoints) != len(cloud.names):
+        faults.append(f"{len(keypoints)} keypoints and {len(cloud.names)} names")
+    if placed:
+        _, distance, limit = _snap(points, keypoints, tolerance)
+        faults += [
+            f"keypoint {name!r} is {gap:.4g} from the nearest point, more than {limit:.4g}: "
+            f"{tolerance:g} times the spacing of the points"
+            for name, gap in zip(cloud.names, distance, strict=True)
+            if gap > limit
+        ]
+    return faults
+
+
+def _snap(
+    points: npt.NDArray[np.float32], keypoints: npt.NDArray[np.float32], tolerance: float = 0.0
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], float]:
+    """Return the nearest point of each keypoint, its distance, and `tolerance` in the units of the points."""
+    from scipy.spatial import KDTree
+
+    tree = KDTree(points)
+    distance, index = tree.query(keypoints)
+    spacing = float(np.asarray(tree.query(points, k=2)[0])[:, 1].mean()) if len(points) > 1 else 0.0
+    # float32 rounding of the keypoints themselves must pass, even on one point.
+    return np.asarray(index), np.asarray(distance), tolerance * spacing + 1e-6 * float(np.abs(points).max())
+
+
+def _split(n: int, fractions: tuple[float, float, float], seed: int) -> npt.NDArray[np.int64]:
+    """Return the number of the split of each item."""
+    val, test = (max(round(n * share), 1 if share > 0 and n >= 3 else 0) for share in fractions[1:])
+    test = min(test, n - 1)
+    val = min(val, n - 1 - test)
+    labels = np.repeat([0, 1, 2], [n - val - test, val, test])
+    return np.random.default_rng(seed).permutation(labels)

@@ -1,0 +1,334 @@
+"""Normalization that can be undone, and augmentations that keep keypoints and their symmetries right.
+
+All of them take a PyG ``Data`` with ``pos [N, 3]``, ``keypoints [1, K, 3]`` and ``visible [1, K]`` (see
+:class:`pcsa.datasets.keypointnet.KeypointNet`), leave it as it is and return a changed copy. Keypoints that a
+shape has not stay zeros.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch_geometric.data import Data
+
+# Every other tensor with one row per point is cut along with `pos`.
+_PER_CLOUD = (
+    "keypoints",
+    "visible",
+    "keypoint_index",
+    "reflection",
+    "rotation",
+    "is_circle",
+    "offset",
+    "scale",
+)
+
+
+def item_generator(seed: int, epoch: int, index: int) -> torch.Generator:
+    """Return the generator of one item in one epoch, whatever process or order it is drawn in.
+
+    Args:
+        seed: The run's seed, at least 0.
+        epoch: The epoch, at least 0.
+        index: The item's index in the dataset, at least 0.
+
+    """
+    for name, value in (("seed", seed), ("epoch", epoch), ("index", index)):
+        if value < 0:
+            raise ValueError(f"`{name}` (={value}) must be at least 0")
+    # Mixed, because plain sums of the three would give different items the same stream.
+    state = np.random.SeedSequence([seed, epoch, index]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]))
+
+
+class Normalize:
+    """Move and scale a cloud into a standard frame and store how: ``(pos - offset) / scale``.
+
+    Sets ``offset [1, 3]`` and ``scale [1, 1]`` (in the units of `pos` before; one after the other they
+    compose), from which :func:`denormalize` leads back.
+
+    Args:
+        mode: ``"unit_sphere"``: centroid at 0, farthest point at 1. ``"unit_box"``: center of the bounding
+            box at 0, its longest side 2. ``"min_max"``: one scalar minimum and maximum over all axes to -1
+            and 1, as the dual alignment score does. A cloud without extent keeps its scale.
+
+    Example:
+        >>> data = Normalize("unit_box")(Data(pos=torch.tensor([[0.0, 0.0, 0.0], [4.0, 2.0, 0.0]])))
+        >>> data.pos, data.offset, data.scale
+        (tensor([[-1.0000, -0.5000,  0.0000],
+                [ 1.0000,  0.5000,  0.0000]]), tensor([[2., 1., 0.]]), tensor([[2.]]))
+
+    """
+
+    def __init__(self, mode: str = "unit_sphere") -> None:
+        if mode not in ("unit_sphere", "unit_box", "min_max"):
+            raise ValueError(f"`mode` (={mode!r}) must be one of unit_sphere, unit_box, min_max")
+        self.mode = mode
+
+    def __call__(self, data: Data) -> Data:
+        """Return a normalized copy of one cloud."""
+        pos = data.pos
+        if pos is None or len(pos) == 0:
+            raise ValueError("`data.pos` has no points")
+        if self.mode == "unit_sphere":
+            offset = pos.mean(0)
+            scale = (pos - offset).norm(dim=1).max()
+        elif self.mode == "unit_box":
+            low, high = pos.amin(0), pos.amax(0)
+            offset, scale = (low + high) / 2, (high - low).max() / 2
+        else:
+            low, high = pos.min(), pos.max()
+            offset, scale = ((low + high) / 2).expand(3), (high - low) / 2
+        scale = torch.where(scale > 0, scale, 1.0)
+        out = _map_positions(data, lambda x: (x - offset) / scale)
+        if "scale" in data:
+            offset, scale = data.offset[0] + data.scale[0] * offset, data.scale[0, 0] * scale
+        out.offset, out.scale = offset[None].clone(), scale.view(1, 1)
+        return out
+
+    def __repr__(self) -> str:
+        return f"Normalize({self.mode!r})"
+
+
+def denormalize(
+    pos: Tensor,
+    offset: Float[Tensor, "B 3"],
+    scale: Float[Tensor, "B 1"],
+    batch: Int[Tensor, " N"] | None = None,
+) -> Tensor:
+    """Take positions back to the units and frame before :class:`Normalize`.
+
+    Differentiable in `pos`.
+
+    Args:
+        pos: `[B, ..., 3]` (keypoints, samples), or `[N, 3]` points of a ragged batch or, without `batch`, of
+            one cloud.
+        offset: As stored by :class:`Normalize`.
+        scale: As stored by :class:`Normalize`. Standard deviations and distances only need ``* scale``.
+        batch: The cloud of each point.
+
+    Returns:
+        Positions of the same shape.
+
+    """
+    if batch is not None:
+        return pos * scale[batch] + offset[batch]
+    if pos.dim() == 2:
+        if len(offset) != 1:
+            raise ValueError(f"`pos` (shape {list(pos.shape)}) of {len(offset)} clouds needs `batch`")
+        return pos * scale + offset
+    middle = (1,) * (pos.dim() - 2)
+    return pos * scale.view(-1, *middle, 1) + offset.view(-1, *middle, 3)
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random changes of a cloud and its keypoints, all drawn from the generator that is handed in.
+
+    Use as ``augment(data, generator)``, with :func:`item_generator` for a generator that depends on nothing
+    but (seed, epoch, index). In this order, each of them off at its default:
+
+    Args:
+        mirror: Probability of mirroring the shape, ids of the keypoints swapped. Only where its reflection
+            pairs make it possible, see :func:`mirror_partners`; any other shape is left as it is.
+        rotate: Largest angle in degrees of a turn about the up axis (y) through the origin; 180 for all
+            directions.
+        scale: Factors for all axes together, drawn from ``[1 - scale, 1 + scale]``.
+        axis_scale: The same for each axis on its own.
+        shift: Largest distance along each axis, in the units of `pos`.
+        jitter: Standard deviation of the noise on every point, cut off at three times that, in the units of
+            `pos`. The keypoints stay where the shape has them.
+        drop: Largest share of points to leave out; the share is drawn too, and one point is always kept.
+            Keypoints stay; the ``keypoint_index`` of a dropped point becomes -1.
+        resample: Number of points to draw in the end: without repetition as far as there are enough, 0 for
+            all as they are.
+
+    """
+
+    mirror: float = 0.0
+    rotate: float = 0.0
+    scale: float = 0.0
+    axis_scale: float = 0.0
+    shift: float = 0.0
+    jitter: float = 0.0
+    drop: float = 0.0
+    resample: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("mirror", 0, 1),
+            ("rotate", 0, 180),
+            ("shift", 0, math.inf),
+            ("jitter", 0, math.inf),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"`{name}` (={getattr(self, name)}) must be from {low} to {high}")
+        for name in ("scale", "axis_scale", "drop"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` (={getattr(self, name)}) must be at least 0 and below 1")
+        if self.resample < 0:
+            raise ValueError(f"`resample` (={self.resample}) must be at least 0")
+
+    def __call__(self, data: Data, generator: torch.Generator) -> Data:
+        """Return an augmented copy of one cloud; `generator` must be a CPU generator."""
+        if self.mirror > 0:
+            data = random_mirror(data, generator, self.mirror)
+        if self.rotate > 0:
+            data = rotate_up(data, math.radians(self.rotate) * _uniform(generator).item())
+        if self.scale > 0 or self.axis_scale > 0:
+            factors = (1 + self.scale * _uniform(generator)) * (1 + self.axis_scale * _uniform(generator, 3))
+            data = _map_positions(data, lambda x: x * factors.to(x))
+        if self.shift > 0:
+            offset = self.shift * _uniform(generator, 3)
+            data = _map_positions(data, lambda x: x + offset.to(x))
+        if self.jitter > 0:
+            data = copy.copy(data)
+            noise = torch.randn(data.pos.shape, generator=generator).clamp(-3, 3)
+            data.pos = data.pos + self.jitter * noise.to(data.pos)
+        if self.drop > 0:
+            data = drop_points(data, generator, self.drop)
+        if self.resample > 0:
+            data = resample_points(data, generator, self.resample)
+        return data
+
+
+def rotate_up(data: Data, angle: float) -> Data:
+    """Turn a cloud and its keypoints about the y axis through the origin by `angle` radians, z towards x."""
+    cos, sin = math.cos(angle), math.sin(angle)
+    matrix = torch.tensor([[cos, 0.0, sin], [0.0, 1.0, 0.0], [-sin, 0.0, cos]])
+    return _map_positions(data, lambda x: x @ matrix.to(x).mT)
+
+
+def drop_points(data: Data, generator: torch.Generator, max_share: float) -> Data:
+    """Leave out a random share of the points, the share itself uniform in ``[0, max_share]``."""
+    n = data.num_nodes
+    count = max(1, n - int(n * max_share * torch.rand((), generator=generator).item()))
+    keep = torch.randperm(n, generator=generator)[:count].sort().values
+    return _take_points(data, keep)
+
+
+def resample_points(data: Data, generator: torch.Generator, num_points: int) -> Data:
+    """Draw `num_points` points: a random choice, or all of them and then some again where there are fewer."""
+    n = data.num_nodes
+    chosen = torch.randperm(n, generator=generator)[:num_points]
+    if num_points > n:
+        chosen = torch.cat([chosen, torch.randint(n, (num_points - n,), generator=generator)])
+    return _take_points(data, chosen)
+
+
+def random_mirror(
+    data: Data, generator: torch.Generator, probability: float = 0.5, tolerance: float = 0.03
+) -> Data:
+    """Mirror a shape across one of its vertical planes, with the ids of mirrored keypoints swapped.
+
+    The planes tried are x = c and z = c through the center of the bounding box; one is drawn from those that
+    :func:`mirror_partners` accepts. Without any (or without ``data.reflection``) the shape is left as it is.
+
+    Args:
+        data: The cloud, with ``reflection [1, P, 2]``.
+        generator: Where randomness comes from.
+        probability: How often a shape that can be mirrored is.
+        tolerance: How far a keypoint may be from the mirror image of its partner, as a share of the diagonal
+            of the bounding box.
+
+    """
+    chance, choice = torch.rand(2, generator=generator).tolist()
+    if chance >= probability or "reflection" not in data:
+        return data
+    low, high = data.pos.amin(0), data.pos.amax(0)
+    center, distance = (low + high) / 2, tolerance * (high - low).norm().item()
+    planes = []
+    for axis in (0, 2):
+        where = center[axis].item()
+        partner = mirror_partners(
+            data.keypoints[0], data.visible[0], data.reflection[0], axis, where, distance
+        )
+        if partner is not None:
+            planes.append((axis, where, partner))
+    if not planes:
+        return data
+    axis, where, partner = planes[int(choice * len(planes))]
+    factor = torch.ones_like(center)
+    factor[axis] = -1.0
+    offset = torch.zeros_like(center)
+    offset[axis] = 2 * where
+    out = _map_positions(data, lambda x: x * factor + offset)
+    for key in ("keypoints", "visible", "keypoint_index"):
+        if key in out:
+            out[key] = out[key][:, partner]
+    for key in ("reflection", "rotation"):
+        if key in out:
+            out[key] = torch.where(out[key] >= 0, partner[out[key].clamp(min=0)], -1)
+    return out
+
+
+def mirror_partners(
+    keypoints: Float[Tensor, "K 3"],
+    visible: Bool[Tensor, " K"],
+    pairs: Int[Tensor, "P 2"],
+    axis: int,
+    center: float,
+    tolerance: float,
+) -> Int[Tensor, " K"] | None:
+    """Find which keypoint each keypoint becomes when the shape is mirrored across a plane.
+
+    The data has pairs but no planes, and a keypoint may be in several pairs (one per plane of symmetry). A
+    pair counts for this plane if each of its keypoints is the mirror image of the other.
+
+    Args:
+        keypoints: Positions.
+        visible: Which the shape has.
+        pairs: Columns that some plane exchanges; rows of -1 are skipped.
+        axis: Normal of the plane: 0, 1 or 2.
+        center: Where the plane is on that axis, in the units of `keypoints`.
+        tolerance: Largest distance to the mirror image, and largest distance of a keypoint "on" the plane.
+
+    Returns:
+        A permutation of the columns, or None if the pairs do not cover every visible keypoint off the plane.
+
+    """
+    image = keypoints.clone()
+    image[:, axis] = 2 * center - image[:, axis]
+    partner = torch.arange(len(keypoints), device=keypoints.device)
+    taken = torch.zeros(len(keypoints), dtype=torch.bool)
+    pairs = pairs[(pairs >= 0).all(1)]
+    distance = (image[pairs[:, 0]] - keypoints[pairs[:, 1]]).norm(dim=1)
+    for gap, (a, b) in sorted(zip(distance.tolist(), pairs.tolist(), strict=True)):
+        if gap <= tolerance and a != b and not (taken[a] or taken[b]):
+            partner[a], partner[b] = b, a
+            taken[a] = taken[b] = True
+    off_plane = visible.cpu() & ((keypoints[:, axis] - center).abs() > tolerance).cpu()
+    return None if (off_plane & ~taken).any() else partner
+
+
+def _uniform(generator: torch.Generator, *size: int) -> Tensor:
+    return torch.rand(size, generator=generator) * 2 - 1
+
+
+def _map_positions(data: Data, function: Any) -> Data:
+    out = copy.copy(data)
+    out.pos = function(data.pos)
+    if "keypoints" in data:
+        out.keypoints = torch.where(data.visible[..., None], function(data.keypoints), 0.0)
+    return out
+
+
+def _take_points(data: Data, rows: Int[Tensor, " M"]) -> Data:
+    out = copy.copy(data)
+    n = data.num_nodes
+    for key, value in data.to_dict().items():
+        if key not in _PER_CLOUD and isinstance(value, Tensor) and value.dim() > 0 and len(value) == n:
+            out[key] = value[rows]
+    if "keypoint_index" in data:
+        # A point drawn several times: any of its copies will do, the first is taken.
+        place = torch.full((n + 1,), -1)
+        place[rows.flip(0)] = torch.arange(len(rows)).flip(0)
+        out.keypoint_index = place[data.keypoint_index]  # the last entry serves -1
+    return out

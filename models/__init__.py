@@ -1,0 +1,21 @@
+"""Networks of per-point features, and the keypoint detector on any of them."""
+
+from pcsa.models.detector import KeypointDetector as KeypointDetector
+from pcsa.models.pointnet2 import (
+    MULTI_SCALE as MULTI_SCALE,
+)
+from pcsa.models.pointnet2 import (
+    SINGLE_SCALE as SINGLE_SCALE,
+)
+from pcsa.models.pointnet2 import (
+    Level as Level,
+)
+from pcsa.models.pointnet2 import (
+    LevelGeometry as LevelGeometry,
+)
+from pcsa.models.pointnet2 import (
+    PointNet2 as PointNet2,
+)
+from pcsa.models.pointnet2 import (
+    build_geometry as build_geometry,
+)

@@ -1,0 +1,91 @@
+"""A keypoint detector on any network of per-point features."""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from pcsa._points import Points, cloud_max, first_maximum, raise_first, resolve_batch
+
+
+class KeypointDetector(nn.Module):
+    """Scores of every point for K keypoints, and whether each keypoint is there at all.
+
+    Args:
+        backbone: Called as ``backbone(x, pos, batch)``, returns features ``[N, C]``. If its ``forward`` takes
+            ``ptr`` it is called with ``ptr=`` instead of ``batch``, which costs no synchronization.
+        num_keypoints: K, at least 1.
+        in_channels: C; default ``backbone.out_channels``.
+        hidden_channels: Width of the head. Default C.
+
+    Returns (of ``forward``):
+        - **logits** ``[N, K]``: what :func:`pcsa.sampling_argmax` and its kin take
+        - **presence** ``[B, K]``: logit of the probability that the cloud has the keypoint, from the features of
+          the whole cloud (their maximum) and those of the keypoint's most probable point; trained from
+          ``visible`` by :func:`pcsa.losses.presence_loss`
+
+    Example:
+        >>> detector = KeypointDetector(PointNet2(), num_keypoints=10)
+        >>> out = detector(None, pos, batch)
+        >>> samples = pcsa.sampling_argmax(out["logits"], pos, 0.01, batch, num_samples=10)
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_keypoints: int,
+        *,
+        in_channels: int | None = None,
+        hidden_channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        if num_keypoints < 1:
+            raise ValueError(f"`num_keypoints` (={num_keypoints}) must be at least 1")
+        if in_channels is None:
+            in_channels = getattr(backbone, "out_channels", None)
+            if not isinstance(in_channels, int):
+                raise ValueError("`in_channels` must be given for a `backbone` without `out_channels`")
+        hidden = hidden_channels or in_channels
+        self.backbone = backbone
+        self.in_channels, self.num_keypoints = in_channels, num_keypoints
+        self.takes_ptr = "ptr" in inspect.signature(backbone.forward).parameters
+        self.score = nn.Sequential(nn.Linear(in_channels, hidden), nn.ReLU(), nn.Linear(hidden, num_keypoints))
+        self.presence_global = nn.Linear(in_channels, hidden)
+        self.presence_local = nn.Linear(in_channels, hidden, bias=False)
+        self.presence_weight = nn.Parameter(torch.randn(num_keypoints, hidden) / hidden**0.5)
+        self.presence_bias = nn.Parameter(torch.zeros(num_keypoints))
+
+    def forward(
+        self,
+        x: Float[Tensor, "N C"] | None,
+        pos: Float[Tensor, "N D"],
+        batch: Int[Tensor, " N"] | None = None,
+        *,
+        ptr: Int[Tensor, " B+1"] | None = None,
+        **options: object,
+    ) -> dict[str, Tensor]:
+        """See the class; ``options`` go to the backbone."""
+        # Finding the number of clouds in `batch` waits for the device anyhow; `ptr` must cost nothing.
+        check = batch is not None and not torch.compiler.is_compiling()
+        batch, ptr, batch_size, checks = resolve_batch(
+            pos.shape[0], pos.device, batch=batch, ptr=ptr, batch_size=None, check=check
+        )
+        raise_first(checks)
+        if self.takes_ptr:
+            features = self.backbone(x, pos, ptr=ptr, **options)
+        else:
+            features = self.backbone(x, pos, batch, **options)
+        if features.shape != (pos.shape[0], self.in_channels):
+            raise ValueError(
+                f"`backbone` returned {list(features.shape)}, must be [N, C] = {[pos.shape[0], self.in_channels]}"
+            )
+        logits = self.score(features)
+        points = Points(logits, pos, None, batch, ptr, batch_size, None)
+        best = first_maximum(logits.detach(), points)
+        whole = self.presence_global(cloud_max(features, points)).unsqueeze(1)
+        hidden = torch.relu(whole + self.presence_local(features[best]))
+        presence = (hidden * self.presence_weight).sum(-1) + self.presence_bias
+        return {"logits": logits, "presence": presence}

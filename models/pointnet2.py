@@ -1,0 +1,294 @@
+"""PointNet++ on ragged batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from pcsa._points import full_precision, raise_first, resolve_batch
+from pcsa.neighbors import ball_query, farthest_points, interpolation_weights
+
+NormKind = Literal["batch", "group", "none"]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One set abstraction: how many points remain, and what each of them looks at.
+
+    Args:
+        num_samples: Points that remain of each cloud (all of them if it has fewer), farthest-point sampled; None
+            keeps every point.
+        radii: Of the balls around a remaining point, one per scale, in the units of ``pos``.
+        num_neighbors: Most points used in each ball, the nearest ones.
+        channels: Widths of each scale's shared MLP.
+    """
+
+    num_samples: int | None
+    radii: tuple[float, ...]
+    num_neighbors: tuple[int, ...]
+    channels: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.radii) == len(self.num_neighbors) == len(self.channels) > 0:
+            raise ValueError(
+                f"`radii` {self.radii}, `num_neighbors` {self.num_neighbors} and `channels` {self.channels} "
+                "must have an entry per scale"
+            )
+        if self.num_samples is not None and self.num_samples < 1:
+            raise ValueError(f"`num_samples` (={self.num_samples}) must be at least 1")
+        if min(self.radii) <= 0 or min(self.num_neighbors) < 1 or any(not c for c in self.channels):
+            raise ValueError(
+                f"`radii` {self.radii} must be positive, `num_neighbors` {self.num_neighbors} at least 1, "
+                f"`channels` {self.channels} not empty"
+            )
+
+
+# Radii for clouds in the unit sphere, as in the paper's segmentation networks.
+SINGLE_SCALE = (
+    Level(512, (0.1,), (16,), ((32, 32, 64),)),
+    Level(128, (0.2,), (16,), ((64, 64, 128),)),
+    Level(32, (0.4,), (16,), ((128, 128, 256),)),
+)
+MULTI_SCALE = (
+    Level(512, (0.1, 0.2), (16, 32), ((32, 32, 64), (32, 48, 64))),
+    Level(128, (0.2, 0.4), (16, 32), ((64, 64, 128), (64, 96, 128))),
+    Level(32, (0.4, 0.8), (16, 32), ((128, 128, 256), (128, 192, 256))),
+)
+
+
+class LevelGeometry(NamedTuple):
+    """Where one level's points are and what they see; nothing here carries a gradient."""
+
+    index: Tensor  # type: ignore[assignment]  # [M] rows of the level below
+    ptr: Tensor  # [B + 1]
+    neighbors: Tensor  # [M, k] rows of the level below, nearest first
+    inside: Tensor  # [M, k, scales] within a scale's radius
+    coarse: Tensor  # [N, 3] nearest points of this level, for every point of the level below
+    weight: Tensor  # [N, 3] their interpolation weights
+
+
+@torch.no_grad()
+def build_geometry(pos: Tensor, ptr: Tensor, levels: Sequence[Level]) -> list[LevelGeometry]:
+    """Every neighbor search a :class:`PointNet2` with these ``levels`` needs, done once.
+
+    The result depends on the positions only. Scales share one search: neighbors come nearest first, so a smaller
+    ball is a prefix of a larger one.
+    """
+    geometry = []
+    for level in levels:
+        if level.num_samples is None:
+            index, coarse_ptr = torch.arange(pos.shape[0], device=pos.device), ptr
+        else:
+            index, coarse_ptr = farthest_points(pos, ptr, level.num_samples)
+        centers = pos.index_select(0, index)
+        neighbors, squared, valid = ball_query(
+            pos, ptr, max(level.radii), max(level.num_neighbors), query=centers, query_ptr=coarse_ptr
+        )
+        # Roots are compared, as in the search: a point at the radius is inside.
+        inside = torch.stack([valid & (squared.sqrt() <= r) for r in level.radii], -1)
+        coarse, weight = interpolation_weights(centers, coarse_ptr, pos, ptr)
+        geometry.append(LevelGeometry(index, coarse_ptr, neighbors, inside, coarse, weight))
+        pos, ptr = centers, coarse_ptr
+    return geometry
+
+
+class PointNet2(nn.Module):
+    r"""Per-point features by PointNet++ with single- or multi-scale grouping.
+
+    `"PointNet++: Deep Hierarchical Feature Learning on Point Sets in a Metric Space"
+    <https://arxiv.org/abs/1706.02413>`_. Each set abstraction computes
+    :math:`\max_j h(f_j, (x_j - x_i)/r)` over the points of a ball; feature propagation interpolates back to every
+    point. The first linear layer of each shared MLP runs before grouping, which is the same algebra on fewer rows:
+    :math:`W[f_j, x_j - x_i] = (W_f f_j + W_x x_j) - W_x x_i`.
+
+    Clouds may have any sizes, also fewer points than a level keeps. Sampling starts at each cloud's first point,
+    so the output is a function of the input, in train mode too (but for the statistics of batch norm).
+
+    Args:
+        in_channels: Width of the point features ``x``; 0 for none.
+        levels: One :class:`Level` per set abstraction. Default :data:`SINGLE_SCALE`.
+        out_channels: Width of the features returned.
+        norm: ``"batch"`` (over all rows of the batch), ``"group"`` (within each row; independent of the batch) or
+            ``"none"``.
+        use_pos: Also give the network the positions as features, so that it can tell left from right in an
+            aligned frame.
+        global_context: Add to the coarsest level what the whole cloud looks like (its maximum over points).
+
+    Shapes:
+        - x ``[N, in_channels]`` or None, pos ``[N, 3]``, batch ``[N]`` sorted or ptr ``[B + 1]``
+        - output ``[N, out_channels]``
+
+    Differentiable in ``x``, and in ``pos`` with neighbors and interpolation weights held fixed.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 0,
+        levels: Sequence[Level] = SINGLE_SCALE,
+        out_channels: int = 128,
+        *,
+        norm: NormKind = "batch",
+        use_pos: bool = True,
+        global_context: bool = True,
+    ) -> None:
+        super().__init__()
+        if in_channels < 0 or out_channels < 1:
+            raise ValueError(f"`in_channels` (={in_channels}) must not be negative, `out_channels` at least 1")
+        if not levels:
+            raise ValueError("`levels` must have at least one set abstraction")
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.levels, self.use_pos = tuple(levels), use_pos
+        widths = [in_channels + 3 * use_pos]
+        self.abstractions = nn.ModuleList()
+        for level in self.levels:
+            self.abstractions.append(
+                nn.ModuleList(
+                    _Scale(widths[-1], c, r, k, norm)
+                    for c, r, k in zip(level.channels, level.radii, level.num_neighbors, strict=True)
+                )
+            )
+            widths.append(sum(c[-1] for c in level.channels))
+        self.context = _mlp([widths[-1], widths[-1], widths[-1]], norm) if global_context else None
+        self.propagations = nn.ModuleList()
+        coarse = widths[-1]
+        for level_below, fine in reversed(list(enumerate(widths[:-1]))):
+            width = max(fine, out_channels) if level_below else out_channels
+            self.propagations.append(_Propagation(coarse, fine, [width, width], norm))
+            coarse = width
+
+    def forward(
+        self,
+        x: Float[Tensor, "N C"] | None,
+        pos: Float[Tensor, "N 3"],
+        batch: Int[Tensor, " N"] | None = None,
+        *,
+        ptr: Int[Tensor, " B+1"] | None = None,
+        geometry: list[LevelGeometry] | None = None,
+    ) -> Float[Tensor, "N out"]:
+        """Features of every point; ``geometry`` is what :func:`build_geometry` returned for these positions."""
+        if pos.dim() != 2 or pos.shape[1] != 3:
+            raise ValueError(f"`pos` {list(pos.shape)} must be [N, 3]")
+        if (x is None) != (self.in_channels == 0) or (
+            x is not None and x.shape != (pos.shape[0], self.in_channels)
+        ):
+            raise ValueError(
+                f"`x` ({None if x is None else list(x.shape)}) must be [N, {self.in_channels}] "
+                f"with the N of `pos` (={pos.shape[0]}), as `in_channels` says (None for 0)"
+            )
+        check = geometry is None and not torch.compiler.is_compiling()
+        _, ptr, batch_size, checks = resolve_batch(
+            pos.shape[0], pos.device, batch=batch, ptr=ptr, batch_size=None, check=check
+        )
+        raise_first(checks)
+        if geometry is None:
+            geometry = build_geometry(pos.detach(), ptr, self.levels)
+        elif len(geometry) != len(self.levels):
+            raise ValueError(f"`geometry` has {len(geometry)} levels, must have {len(self.levels)}")
+        elif geometry[0].coarse.shape[0] != pos.shape[0]:
+            raise ValueError(f"`geometry` is of {geometry[0].coarse.shape[0]} points, `pos` has {pos.shape[0]}")
+        parts = ([] if x is None else [x]) + ([pos] if self.use_pos else [])
+        features = [torch.cat(parts, 1) if parts else pos[:, :0]]
+        for scales, level in zip(self.abstractions, geometry, strict=True):
+            centers = pos.index_select(0, level.index)
+            features.append(
+                torch.cat(
+                    [
+                        scale(features[-1], pos, centers, level.neighbors, level.inside[..., i])
+                        for i, scale in enumerate(cast(nn.ModuleList, scales))
+                    ],
+                    1,
+                )
+            )
+            pos = centers
+        top = features[-1]
+        if self.context is not None:
+            owner = torch.searchsorted(geometry[-1].ptr, torch.arange(top.shape[0], device=top.device), right=True) - 1
+            index = owner[:, None].expand_as(top)
+            largest = top.new_zeros(batch_size, top.shape[1]).scatter_reduce(0, index, top, "amax", include_self=False)
+            top = top + self.context(largest).index_select(0, owner)
+        for propagation, level, skip in zip(
+            self.propagations, reversed(geometry), reversed(features[:-1]), strict=True
+        ):
+            top = propagation(top, skip, level.coarse, level.weight.to(pos.dtype))
+        return top
+
+
+class _Scale(nn.Module):
+    """Shared MLP and maximum over one ball."""
+
+    def __init__(self, in_channels: int, channels: Sequence[int], radius: float, num_neighbors: int, norm: NormKind):
+        super().__init__()
+        self.radius, self.num_neighbors = radius, num_neighbors
+        self.of_features = nn.Linear(in_channels, channels[0], bias=False) if in_channels else None
+        self.of_offset = nn.Linear(3, channels[0], bias=norm == "none")
+        self.norm = _Norm(norm, channels[0])
+        self.rest = _mlp(channels, norm)
+
+    def forward(self, x: Tensor, pos: Tensor, centers: Tensor, neighbors: Tensor, inside: Tensor) -> Tensor:
+        k = min(self.num_neighbors, neighbors.shape[1])
+        # A slot outside the ball repeats the nearest point, as in the original: the maximum does not notice.
+        index = torch.where(inside[:, :k], neighbors[:, :k], neighbors[:, :1])
+        # W[f_j, x_j - x_i] = (W_f f_j + W_x x_j) - W_x x_i. The positions' part cancels: never in half precision.
+        with full_precision(pos):
+            weight = self.of_offset.weight / self.radius
+            points, origin = F.linear(pos, weight, self.of_offset.bias), F.linear(centers, weight)
+        if self.of_features is not None:
+            points = points + self.of_features(x)
+        h = points.index_select(0, index.flatten()).view(*index.shape, -1) - origin[:, None]
+        h = self.rest(F.relu(self.norm(h.flatten(0, 1)), inplace=True))
+        # Not amax: its backward pass over the whole ball costs more than the indices.
+        return h.view(*index.shape, -1).max(1).values
+
+
+class _Propagation(nn.Module):
+    """Interpolation to the finer level, beside its own features, and an MLP per point."""
+
+    def __init__(self, coarse: int, fine: int, channels: Sequence[int], norm: NormKind):
+        super().__init__()
+        self.of_coarse = nn.Linear(coarse, channels[0], bias=norm == "none")
+        self.of_fine = nn.Linear(fine, channels[0], bias=False) if fine else None
+        self.norm = _Norm(norm, channels[0])
+        self.rest = _mlp(channels, norm)
+
+    def forward(self, coarse: Tensor, fine: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+        # Weights sum to one, so the linear layer may come first, on the few coarse rows.
+        h = self.of_coarse(coarse)
+        h = (h.index_select(0, index.flatten()).view(*index.shape, -1) * weight.unsqueeze(-1)).sum(1)
+        if self.of_fine is not None:
+            h = h + self.of_fine(fine)
+        return self.rest(F.relu(self.norm(h), inplace=True))
+
+
+class _Norm(nn.Module):
+    def __init__(self, kind: NormKind, channels: int) -> None:
+        super().__init__()
+        self.norm: nn.Module
+        if kind == "batch":
+            self.norm = nn.BatchNorm1d(channels)
+        elif kind == "group":
+            self.norm = nn.GroupNorm(math.gcd(channels, max(1, channels // 16)), channels)
+        elif kind == "none":
+            self.norm = nn.Identity()
+        else:
+            raise ValueError(f"`norm` (={kind!r}) must be 'batch', 'group' or 'none'")
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.norm, nn.BatchNorm1d) and self.training and x.shape[0] == 1:
+            # One row has no variance: normalized by what was seen before.
+            norm = self.norm
+            return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, eps=norm.eps)
+        return self.norm(x)
+
+
+def _mlp(channels: Sequence[int], norm: NormKind) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for a, b in zip(channels[:-1], channels[1:], strict=True):
+        layers += [nn.Linear(a, b, bias=norm == "none"), _Norm(norm, b), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)

@@ -1,0 +1,334 @@
+"""The one place where samples are drawn: Eq. 11-12, streamed over points and samples.
+
+Clouds are cut into blocks of a fixed number of points, so that clouds of any size share the same batched
+arithmetic and none is padded to the longest. A pass runs over tiles of [blocks, K, samples, points]; only the
+sums over points survive a tile, so the memory needed does not grow with the number of samples. The backward
+pass draws the noise of every tile again from the forward pass's seed.
+
+Both passes are opaque operators: inside, the number of blocks may be read from `ptr` on the CPU, where that
+costs nothing, without breaking the graph of a compiled caller.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pcsa._points import full_precision
+
+# Elements of one tile: a few tiles fit the cache of a CPU core; on an accelerator, few launches matter more.
+_TILE_CPU = 1 << 18
+_TILE_DEVICE = 1 << 24
+_MAX_BLOCK = 2048
+_MIN_BLOCK = 64
+
+
+class _Blocks(NamedTuple):
+    logits: Tensor  # [M, K, P], less their cloud's maximum, over the temperature; -inf in a block's padding
+    pos: Tensor  # [M, P, D]
+    variance: Tensor  # [M, P, 1] or [M, P, D]
+    owner: Tensor  # [M] cloud of each block
+    rows: Tensor | None  # [M, P] row of each entry, N for padding; None where the blocks are the rows in order
+    num_clouds: int
+
+
+def _block_size(num_points: int, num_clouds: int) -> int:
+    """Points in a block: whole clouds of equal size if they are small, else a quarter of the mean size."""
+    if num_points % num_clouds == 0 and num_points // num_clouds <= _MAX_BLOCK:
+        return num_points // num_clouds
+    return min(max(num_points // (4 * num_clouds), _MIN_BLOCK), _MAX_BLOCK)
+
+
+def _cut(logits: Tensor, pos: Tensor, variance: Tensor, ptr: Tensor, temperature: float) -> _Blocks:
+    N, K = logits.shape
+    B = ptr.numel() - 1
+    P = _block_size(N, B)
+    sizes = ptr[1:] - ptr[:-1]
+    per_cloud = (sizes + P - 1).div(P, rounding_mode="floor")
+    if ptr.device.type == "cpu":
+        M = int(per_cloud.sum())
+    else:
+        # Reading the exact number would wait for the device: this many are always enough.
+        M = N // P + B
+    last = per_cloud.cumsum(0)
+    block = torch.arange(M, device=ptr.device)
+    owner = torch.searchsorted(last, block, right=True)
+    spare = owner >= B  # blocks beyond the last cloud, where M is only a bound
+    owner = owner.clamp_max(B - 1)
+    start = ptr[owner] + (block - (last - per_cloud)[owner]) * P
+    if M * P == N and ptr.device.type == "cpu":
+        return _Blocks(
+            _scaled(logits.view(M, P, K).transpose(1, 2).contiguous(), owner, B, temperature),
+            pos.view(M, P, -1),
+            variance.reshape(M, P, -1),
+            owner,
+            None,
+            B,
+        )
+    rows = start[:, None] + torch.arange(P, device=ptr.device)
+    rows = rows.masked_fill((rows >= ptr[owner + 1][:, None]) | spare[:, None], N)
+    flat = rows.flatten()
+
+    def gather(x: Tensor, padding: float) -> Tensor:
+        padded = torch.cat([x, x.new_full((1, x.shape[1]), padding)])
+        return padded.index_select(0, flat).view(M, P, -1)
+
+    return _Blocks(
+        _scaled(gather(logits, -math.inf).transpose(1, 2).contiguous(), owner, B, temperature),
+        gather(pos, 0.0),
+        gather(variance, 0.0),
+        owner,
+        rows,
+        B,
+    )
+
+
+def _scaled(logits: Tensor, owner: Tensor, num_clouds: int, temperature: float) -> Tensor:
+    """(logits - their cloud's maximum) / temperature: an offset common to a cloud must not swallow the noise."""
+    top = logits.amax(-1)
+    index = owner[:, None].expand_as(top)
+    largest = top.new_full((num_clouds, top.shape[1]), -math.inf).scatter_reduce_(0, index, top, "amax")
+    return (logits - largest.index_select(0, owner).unsqueeze(-1)).div_(temperature)
+
+
+def _uncut(x: Tensor, blocks: _Blocks, num_rows: int) -> Tensor:
+    """Back from [M, P, C] to contiguous rows [N, C]."""
+    if blocks.rows is None:
+        return x.reshape(num_rows, -1).contiguous()
+    out = x.new_empty(num_rows + 1, x.shape[-1])
+    out[blocks.rows.flatten()] = x.reshape(-1, x.shape[-1])
+    return out[:-1]
+
+
+def _tiles(blocks: _Blocks, num_samples: int) -> Iterator[tuple[slice, Iterator[slice]]]:
+    """Ranges of samples and, within each, ranges of blocks: the order in which noise is drawn."""
+    M, K, P = blocks.logits.shape
+    tile = _TILE_CPU if blocks.logits.device.type == "cpu" else _TILE_DEVICE
+    many_samples = min(num_samples, max(1, tile // (K * P)))
+    many_blocks = max(1, tile // (K * P * many_samples))
+    for s in range(0, num_samples, many_samples):
+        yield (
+            slice(s, min(s + many_samples, num_samples)),
+            (slice(m, min(m + many_blocks, M)) for m in range(0, M, many_blocks)),
+        )
+
+
+def _perturbed(logits: Tensor, num_samples: int, temperature: float, generator: torch.Generator) -> Tensor:
+    """(logits + Gumbel noise) / temperature for one tile, [m, K, S, P] from scaled logits [m, K, P].
+
+    Gumbel noise is -log E with E = -log u exponential. `uniform_` and two logarithms are several times faster
+    than `exponential_` on a CPU. u is exactly 0 about once in 2^24 draws, which would be -inf: clamped.
+    """
+    m, K, P = logits.shape
+    noise = torch.empty(m, K, num_samples, P, dtype=logits.dtype, device=logits.device)
+    noise.uniform_(generator=generator).clamp_min_(1e-12).log_().neg_().log_()
+    return torch.add(logits[:, :, None], noise, alpha=-1.0 / temperature, out=noise)
+
+
+def _generator(seed: Tensor, device: torch.device) -> torch.Generator:
+    return torch.Generator(device).manual_seed(int(seed))
+
+
+def _spread(blocks: _Blocks, x: Tensor) -> Tensor:
+    """From clouds to their blocks."""
+    return x.index_select(0, blocks.owner)
+
+
+@torch.library.custom_op("pcsa::draw", mutates_args=())
+def draw(
+    logits: Tensor,
+    pos: Tensor,
+    variance: Tensor,
+    ptr: Tensor,
+    seed: Tensor,
+    num_samples: int,
+    temperature: float,
+    mixture: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Samples [B, K, S, D], and for the backward pass log-normalizers [B, K, S] and variances [B, K, S, 1|D]."""
+    blocks = _cut(logits, pos, variance, ptr, temperature)
+    M, K, _ = blocks.logits.shape
+    B, D, axes = blocks.num_clouds, pos.shape[1], variance.shape[1]
+    generator = _generator(seed, logits.device)
+    samples = torch.randn(B, K, num_samples, D, dtype=logits.dtype, device=logits.device, generator=generator)
+    log_norm = logits.new_empty(B, K, num_samples)
+    basis_variance = logits.new_empty(B, K, num_samples, axes)
+    ones = torch.ones_like(blocks.pos[..., :1])
+    columns = torch.cat([blocks.pos, ones] + ([blocks.variance] if mixture else []), -1)
+    for of_samples, of_blocks in _tiles(blocks, num_samples):
+        S = of_samples.stop - of_samples.start
+        top = logits.new_empty(M, K, S)
+        sums = logits.new_empty(M, K * S, D + 1 + axes)
+        for m in of_blocks:
+            weight = _perturbed(blocks.logits[m], S, temperature, generator)
+            # A block's own maximum keeps exp() in range; blocks are brought to their cloud's maximum below.
+            # A block of nothing but padding has none: any number will do.
+            largest = weight.amax(-1, keepdim=True)
+            top[m] = largest.squeeze(-1)
+            weight.sub_(largest.clamp_min_(torch.finfo(weight.dtype).min)).exp_()
+            flat = weight.view(weight.shape[0], K * S, -1)
+            if mixture:
+                torch.bmm(flat, columns[m], out=sums[m])
+            else:
+                sums[m, :, : D + 1] = flat @ columns[m]
+                sums[m, :, D + 1 :] = flat.square_() @ blocks.variance[m]
+        sums = sums.view(M, K, S, -1)
+        index = blocks.owner.view(-1, 1, 1).expand_as(top)
+        cloud_top = top.new_full((B, K, S), -math.inf).scatter_reduce_(0, index, top, "amax")
+        factor = (top - _spread(blocks, cloud_top)).exp_().unsqueeze_(-1)
+        sums[..., : D + 1] *= factor
+        sums[..., D + 1 :] *= factor if mixture else factor.square()
+        total = sums.new_zeros(B, K, S, sums.shape[-1])
+        total.scatter_add_(0, index.unsqueeze(-1).expand_as(sums), sums)
+        norm = total[..., D : D + 1]
+        std2 = total[..., D + 1 :] / (norm if mixture else norm.square())
+        log_norm[:, :, of_samples] = norm.squeeze(-1).log() + cloud_top
+        basis_variance[:, :, of_samples] = std2
+        samples[:, :, of_samples] *= std2.sqrt()
+        samples[:, :, of_samples] += total[..., :D] / norm
+    return samples, log_norm, basis_variance
+
+
+@draw.register_fake
+def _(logits, pos, variance, ptr, seed, num_samples, temperature, mixture):  # type: ignore[no-untyped-def]
+    B, K = ptr.shape[0] - 1, logits.shape[1]
+    return (
+        logits.new_empty(B, K, num_samples, pos.shape[1]),
+        logits.new_empty(B, K, num_samples),
+        logits.new_empty(B, K, num_samples, variance.shape[1]),
+    )
+
+
+@torch.library.custom_op("pcsa::draw_backward", mutates_args=())
+def draw_backward(
+    grad: Tensor,
+    samples: Tensor,
+    log_norm: Tensor,
+    basis_variance: Tensor,
+    logits: Tensor,
+    pos: Tensor,
+    variance: Tensor,
+    ptr: Tensor,
+    seed: Tensor,
+    temperature: float,
+    mixture: bool,
+    need_logits: bool,
+    need_pos: bool,
+    need_variance: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients to logits [N, K], pos [N, D] and variance [N, 1|D] (empty where not needed).
+
+    With p the weights of one sample, g its gradient, e its noise, std its basis deviation:
+    G_i = dL/dp_i = <g, y_i> + c p_i v_i (mixture: c v_i / 2) with c = g e / std, v = sigma^2, and
+    dL/dl_i = sum_s p_i (G_i - sum_j p_j G_j) / temperature.
+    """
+    blocks = _cut(logits, pos, variance, ptr, temperature)
+    M, K, P = blocks.logits.shape
+    D, axes = pos.shape[1], variance.shape[1]
+    num_samples = samples.shape[2]
+    generator = _generator(seed, logits.device)
+    # Drawn first in the forward pass, hence drawn first here.
+    noise = torch.randn(samples.shape, dtype=logits.dtype, device=logits.device, generator=generator)
+    std = basis_variance.sqrt()
+    along = (grad * noise).sum(-1, keepdim=True) if axes == 1 else grad * noise
+    half = 0.5 if mixture else 1.0
+    # c (half of it under the mixture). A variance below the smallest number is 0, and so is what it multiplies.
+    pull = half * along / std.clamp_min(torch.finfo(std.dtype).tiny ** 0.5)
+    # sum_j p_j G_j; under relaxed noise it is <g, sample> exactly.
+    mean_grad = (grad * samples).sum(-1, keepdim=True)
+    if mixture:
+        mean_grad = mean_grad - 0.5 * (along * std).sum(-1, keepdim=True)
+    rows = torch.cat([grad, -mean_grad], -1)  # times [y, 1]: <g, y> - sum_j p_j G_j
+    columns = torch.cat([blocks.pos, torch.ones_like(blocks.pos[..., :1])], -1)
+    if mixture:
+        rows, columns = torch.cat([rows, pull], -1), torch.cat([columns, blocks.variance], -1)
+    columns = columns.transpose(1, 2).contiguous()
+    rows, pull, shift = _spread(blocks, rows), _spread(blocks, pull), _spread(blocks, log_norm)
+    variances = blocks.variance.transpose(1, 2).contiguous()
+
+    grad_logits = torch.zeros_like(blocks.logits) if need_logits else None
+    grad_pos = torch.zeros_like(blocks.pos) if need_pos else None
+    grad_variance = torch.zeros_like(blocks.variance) if need_variance else None
+    for of_samples, of_blocks in _tiles(blocks, num_samples):
+        S = of_samples.stop - of_samples.start
+        for m in of_blocks:
+            weight = _perturbed(blocks.logits[m], S, temperature, generator)
+            weight.sub_(shift[m, :, of_samples, None]).exp_()
+            size = weight.shape[0]
+            flat = weight.view(size, K * S, P)
+            row = rows[m, :, of_samples].reshape(size, K * S, -1)
+            c = pull[m, :, of_samples].reshape(size, K * S, axes)
+            if grad_pos is not None:
+                grad_pos[m] += flat.transpose(1, 2) @ row[..., :D]
+            if grad_logits is not None:
+                grad_logits[m] += (row @ columns[m]).view_as(weight).mul_(weight).sum(2)
+            square = flat if mixture else flat.square_()
+            if grad_logits is not None and not mixture:
+                # sum over samples of c p^2, then times the variance: [K, axes, S] @ [K, S, P]
+                pulled = c.view(size, K, S, axes).transpose(2, 3) @ square.view_as(weight)
+                grad_logits[m] += (pulled * variances[m, None]).sum(2)
+            if grad_variance is not None:
+                grad_variance[m] += square.transpose(1, 2) @ (c if mixture else 0.5 * c)
+    if grad_logits is not None:
+        grad_logits = grad_logits.div_(temperature).transpose(1, 2)
+    parts = (grad_logits, grad_pos, grad_variance)
+    N = logits.shape[0]
+    out = [logits.new_empty(0) if part is None else _uncut(part, blocks, N) for part in parts]
+    return out[0], out[1], out[2]
+
+
+@draw_backward.register_fake
+def _(  # type: ignore[no-untyped-def]
+    grad,
+    samples,
+    log_norm,
+    basis_variance,
+    logits,
+    pos,
+    variance,
+    ptr,
+    seed,
+    temperature,
+    mixture,
+    need_logits,
+    need_pos,
+    need_variance,
+):
+    return tuple(
+        torch.empty_like(x) if needed else x.new_empty(0)
+        for x, needed in ((logits, need_logits), (pos, need_pos), (variance, need_variance))
+    )
+
+
+def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    logits, pos, variance, ptr, seed, _, temperature, mixture = inputs
+    samples, log_norm, basis_variance = output
+    ctx.mark_non_differentiable(log_norm, basis_variance)
+    ctx.save_for_backward(samples, log_norm, basis_variance, logits, pos, variance, ptr, seed)
+    ctx.temperature, ctx.mixture = temperature, mixture
+
+
+def _backward(ctx, grad, _log_norm, _basis_variance):  # type: ignore[no-untyped-def]
+    need = ctx.needs_input_grad[:3]
+    # backward() may be called inside the caller's autocast region.
+    with full_precision(grad):
+        grads = draw_backward(grad, *ctx.saved_tensors, ctx.temperature, ctx.mixture, *need)
+    return (*(g if needed else None for g, needed in zip(grads, need, strict=True)), *[None] * 5)
+
+
+draw.register_autograd(_backward, setup_context=_setup_context)
+
+
+def draw_seed(generator: torch.Generator | None) -> Tensor:
+    """One number from the caller's generator, on the host; both passes derive their noise from it."""
+    if generator is None or generator.device.type == "cpu":
+        return torch.randint(2**63 - 1, (), generator=generator)
+    # A number drawn on the device would have to be waited for. Seed and offset are known on the host.
+    offset = generator.get_offset()
+    generator.set_offset(offset + 4)
+    mixed = (generator.initial_seed() * 6364136223846793005 + (offset + 1) * 1442695040888963407) % (2**63)
+    return torch.tensor(mixed, dtype=torch.int64)

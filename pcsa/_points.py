@@ -1,0 +1,277 @@
+"""Every accepted input (one cloud, ragged, dense with a mask) in one canonical form, checked once."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Points(NamedTuple):
+    """Clouds laid end to end: cloud ``b`` owns rows ``ptr[b]:ptr[b + 1]``."""
+
+    logits: Tensor  # [N, K]; -inf only at rows that a dense mask switches off
+    pos: Tensor  # [N, D]; 0 at rows that are switched off
+    bandwidth: Tensor | None  # [N, 1] or [N, D]; 1 at rows that are switched off
+    batch: Tensor  # [N] int64, sorted
+    ptr: Tensor  # [B + 1] int64
+    batch_size: int
+    dense_size: int | None  # points per cloud where all clouds have the same number by construction
+
+
+def canonical(
+    logits: Tensor,
+    pos: Tensor,
+    bandwidth: float | Tensor | None = None,
+    batch: Tensor | None = None,
+    *,
+    ptr: Tensor | None = None,
+    mask: Tensor | None = None,
+    batch_size: int | None = None,
+    validate: bool = True,
+) -> Points:
+    """Check and flatten what a public function was given.
+
+    Rules on shapes and types always hold. Rules on values (finite, sorted, positive, no empty cloud) are
+    read back from the device in one piece, and only where ``validate`` is true and nothing is being compiled.
+    """
+    dtype = _working_dtype(logits, pos)
+    device = logits.device
+    if pos.device != device:
+        raise ValueError(f"`pos` (on {pos.device}) must be on the device of `logits` ({device})")
+    if logits.dim() == 3:
+        if batch is not None or ptr is not None:
+            raise ValueError("`batch` and `ptr` are for ragged `logits` [N, K]; dense `logits` [B, N, K] take `mask`")
+        if pos.dim() != 3 or pos.shape[:2] != logits.shape[:2]:
+            raise ValueError(
+                f"`pos` {_shape(pos)} must be [B, N, D] with the B and N of dense `logits` {_shape(logits)}"
+            )
+        dense_size: int | None = logits.shape[1]
+        num_clouds = logits.shape[0]
+        if mask is not None and (mask.shape != logits.shape[:2] or mask.dtype != torch.bool):
+            raise ValueError(
+                f"`mask` {_shape(mask)} ({mask.dtype}) must be bool [B, N] for dense `logits` {_shape(logits)}"
+            )
+        if batch_size is not None and batch_size != num_clouds:
+            raise ValueError(f"`batch_size` (={batch_size}) must be the {num_clouds} clouds of dense `logits`")
+    elif logits.dim() == 2:
+        if mask is not None:
+            raise ValueError(f"`mask` is for dense `logits` [B, N, K]; ragged `logits` {_shape(logits)} have none")
+        if pos.dim() != 2 or pos.shape[0] != logits.shape[0]:
+            raise ValueError(f"`pos` {_shape(pos)} must be [N, D] with the N of `logits` {_shape(logits)}")
+        dense_size = None
+    else:
+        raise ValueError(f"`logits` {_shape(logits)} must be ragged [N, K] or dense [B, N, K]")
+    for name, size in (("points", logits.shape[-2]), ("keypoints (columns)", logits.shape[-1])):
+        if size == 0:
+            raise ValueError(f"`logits` {_shape(logits)} must have at least one of its {name}")
+    if pos.shape[-1] == 0:
+        raise ValueError(f"`pos` {_shape(pos)} must have at least one coordinate")
+
+    checks: list[tuple[Tensor, str]] = []
+    check = validate and not torch.compiler.is_compiling()
+    if dense_size is not None:
+        if num_clouds == 0:
+            raise ValueError(f"`logits` {_shape(logits)} must have at least one cloud")
+        ptr = torch.arange(num_clouds + 1, device=device) * dense_size
+        batch = torch.arange(num_clouds, device=device).repeat_interleave(
+            dense_size, output_size=num_clouds * dense_size
+        )
+    else:
+        batch, ptr, num_clouds, checks = resolve_batch(
+            logits.shape[0], device, batch=batch, ptr=ptr, batch_size=batch_size, check=check
+        )
+        if num_clouds == 1:
+            dense_size = logits.shape[0]
+
+    spread = None
+    if bandwidth is not None:
+        spread = _bandwidth_rows(bandwidth, pos, dtype)
+    logits = logits.to(dtype).reshape(-1, logits.shape[-1])
+    pos = pos.to(dtype).reshape(-1, pos.shape[-1])
+    off = None
+    if mask is not None:
+        off = ~mask.reshape(-1, 1)
+        logits, pos = logits.masked_fill(off, 0.0), pos.masked_fill(off, 0.0)
+        spread = spread.masked_fill(off, 1.0) if spread is not None else None
+        checks.append((mask.any(1).all(), "`mask` must keep at least one point of every cloud: an empty cloud is none"))
+    if check:
+        checks.append((logits.isfinite().all(), "`logits` must be finite: NaN or infinite values found"))
+        checks.append((pos.isfinite().all(), "`pos` must be finite: NaN or infinite values found"))
+        if isinstance(bandwidth, Tensor) and spread is not None:
+            good = (spread > 0) & spread.isfinite()
+            checks.append((good.all(), "`bandwidth` must be positive and finite everywhere"))
+        raise_first(checks)
+    if off is not None:
+        logits = logits.masked_fill(off, -math.inf)
+    return Points(logits, pos, spread, batch, ptr, num_clouds, dense_size)
+
+
+def resolve_batch(
+    num_points: int,
+    device: torch.device,
+    *,
+    batch: Tensor | None,
+    ptr: Tensor | None,
+    batch_size: int | None,
+    check: bool,
+) -> tuple[Tensor, Tensor, int, list[tuple[Tensor, str]]]:
+    """Both ``batch`` [N] and ``ptr`` [B + 1] from whichever was given, and the value rules still to be read."""
+    checks: list[tuple[Tensor, str]] = []
+    if batch is not None and ptr is not None:
+        raise ValueError("`batch` and `ptr` say the same thing: give one of them")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"`batch_size` (={batch_size}) must be at least 1")
+    for name, index in (("batch", batch), ("ptr", ptr)):
+        if index is None:
+            continue
+        if index.dim() != 1 or index.dtype not in (torch.int64, torch.int32):
+            raise ValueError(f"`{name}` {_shape(index)} ({index.dtype}) must be a vector of int64")
+        if index.device != device:
+            raise ValueError(f"`{name}` (on {index.device}) must be on the device of the points ({device})")
+    if batch is not None:
+        if batch.numel() != num_points:
+            raise ValueError(f"`batch` (length {batch.numel()}) must have an entry for each of the {num_points} points")
+        batch = batch.long()
+        if batch_size is None:
+            batch_size = int(batch[-1]) + 1 if num_points else 1
+            if batch_size < 1:
+                raise ValueError(f"`batch` (ends in {batch_size - 1}) must hold cloud numbers from 0 on")
+        ptr = torch.searchsorted(batch, torch.arange(batch_size + 1, device=device))
+        if check:
+            checks.append(((batch[1:] >= batch[:-1]).all(), "`batch` must be sorted: clouds are contiguous"))
+            checks.append(
+                (
+                    ((batch >= 0) & (batch < batch_size)).all(),
+                    f"`batch` must hold cloud numbers from 0 to `batch_size` - 1 (={batch_size - 1})",
+                )
+            )
+    elif ptr is not None:
+        if ptr.numel() < 2:
+            raise ValueError(f"`ptr` (length {ptr.numel()}) must have an entry more than there are clouds")
+        if batch_size is not None and batch_size != ptr.numel() - 1:
+            raise ValueError(f"`batch_size` (={batch_size}) must be the {ptr.numel() - 1} clouds of `ptr`")
+        ptr, batch_size = ptr.long(), ptr.numel() - 1
+        if check:
+            ends = (ptr[0] == 0) & (ptr[-1] == num_points)
+            checks.append((ends, f"`ptr` must begin with 0 and end with the number of points (={num_points})"))
+            checks.append(((ptr[1:] >= ptr[:-1]).all(), "`ptr` must not decrease"))
+        batch = torch.searchsorted(ptr, torch.arange(num_points, device=device), right=True) - 1
+    else:
+        batch_size = batch_size or 1
+        if batch_size != 1:
+            raise ValueError(f"`batch_size` (={batch_size}) needs `batch` or `ptr` to say which point is whose")
+        batch = torch.zeros(num_points, dtype=torch.int64, device=device)
+        ptr = torch.tensor([0, num_points], device=device)
+    if check:
+        checks.append(((ptr[1:] > ptr[:-1]).all(), "every cloud must have at least one point: `batch` has an empty cloud"))
+    return batch, ptr, batch_size, checks
+
+
+def raise_first(checks: list[tuple[Tensor, str]]) -> None:
+    """Raise the first rule that does not hold, with one read from the device for all of them."""
+    if not checks:
+        return
+    for good, (_, rule) in zip(torch.stack([flag for flag, _ in checks]).tolist(), checks, strict=True):
+        if not good:
+            raise ValueError(rule)
+
+
+def full_precision(x: Tensor) -> torch.autocast:
+    """Context without autocast on the device of ``x``: positions do not survive half precision."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise unless ``temperature`` is a positive, finite number."""
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"`temperature` (={temperature}) must be positive and finite")
+
+
+def cloud_sum(x: Tensor, points: Points) -> Tensor:
+    """Sum over the points of each cloud, ``[N, ...]`` to ``[B, ...]``."""
+    if points.dense_size is not None:
+        return x.view(points.batch_size, points.dense_size, *x.shape[1:]).sum(1)
+    index = points.batch.view(-1, *[1] * (x.dim() - 1)).expand_as(x)
+    return x.new_zeros(points.batch_size, *x.shape[1:]).scatter_add(0, index, x)
+
+
+def cloud_max(x: Tensor, points: Points) -> Tensor:
+    """Maximum over the points of each cloud, ``[N, ...]`` to ``[B, ...]``; -inf for a cloud without points."""
+    if points.dense_size is not None:
+        return x.view(points.batch_size, points.dense_size, *x.shape[1:]).amax(1)
+    index = points.batch.view(-1, *[1] * (x.dim() - 1)).expand_as(x)
+    return x.new_full((points.batch_size, *x.shape[1:]), -math.inf).scatter_reduce(0, index, x, "amax")
+
+
+def cloud_log_softmax(logits: Tensor, points: Points) -> Tensor:
+    """Logarithm of the softmax over the points of each cloud, ``[N, K]``; -inf at rows switched off."""
+    if points.dense_size is not None:
+        dense = logits.view(points.batch_size, points.dense_size, *logits.shape[1:])
+        return dense.log_softmax(1).view_as(logits)
+    shifted = logits - cloud_max(logits.detach(), points).index_select(0, points.batch)
+    return shifted - cloud_sum(shifted.exp(), points).log().index_select(0, points.batch)
+
+
+def cloud_softmax(logits: Tensor, points: Points) -> Tensor:
+    """Softmax over the points of each cloud, ``[N, K]``; 0 at rows switched off."""
+    if points.dense_size is not None:
+        dense = logits.view(points.batch_size, points.dense_size, *logits.shape[1:])
+        return dense.softmax(1).view_as(logits)
+    weight = (logits - cloud_max(logits.detach(), points).index_select(0, points.batch)).exp()
+    return weight / cloud_sum(weight, points).index_select(0, points.batch)
+
+
+def first_maximum(score: Tensor, points: Points) -> Tensor:
+    """Row of the largest score of each cloud and keypoint, [B, K]; the first of equals, any row if none is."""
+    last = score.shape[0] - 1
+    rows = torch.arange(score.shape[0], device=score.device)[:, None].expand_as(score)
+    largest = cloud_max(score, points).index_select(0, points.batch)
+    # The first of the largest: the maximum of the negated rows.
+    first = torch.where(score == largest, -rows, -last)
+    index = points.batch[:, None].expand_as(first)
+    out = first.new_full((points.batch_size, score.shape[1]), -last)
+    return -out.scatter_reduce(0, index, first, "amax")
+
+
+def cloud_mean(weight: Tensor, value: Tensor, points: Points) -> Tensor:
+    """Weighted sum of per-point values, ``[N, K]`` and ``[N, D]`` to ``[B, K, D]``."""
+    if points.dense_size is not None:
+        shape = (points.batch_size, points.dense_size, -1)
+        return weight.view(shape).transpose(1, 2) @ value.view(shape)
+    # One axis at a time: D is small, and [N, K, D] would be the largest tensor of all.
+    return torch.stack([cloud_sum(weight * value[:, d : d + 1], points) for d in range(value.shape[1])], -1)
+
+
+def _working_dtype(logits: Tensor, pos: Tensor) -> torch.dtype:
+    for name, value in (("logits", logits), ("pos", pos)):
+        if not value.is_floating_point():
+            raise ValueError(f"`{name}` ({value.dtype}) must be floating point")
+    return torch.promote_types(torch.promote_types(logits.dtype, pos.dtype), torch.float32)
+
+
+def _bandwidth_rows(bandwidth: float | Tensor, pos: Tensor, dtype: torch.dtype) -> Tensor:
+    if not isinstance(bandwidth, Tensor):
+        if not 0 < bandwidth < math.inf:
+            raise ValueError(f"`bandwidth` (={bandwidth}) must be positive and finite")
+        return pos.new_full((pos.shape[:-1].numel(), 1), bandwidth, dtype=dtype)
+    if not bandwidth.is_floating_point():
+        raise ValueError(f"`bandwidth` ({bandwidth.dtype}) must be floating point")
+    if bandwidth.device != pos.device:
+        raise ValueError(f"`bandwidth` (on {bandwidth.device}) must be on the device of `pos` ({pos.device})")
+    if bandwidth.dim() == 0:
+        return bandwidth.to(dtype).expand(pos.shape[:-1].numel(), 1)
+    if bandwidth.shape == pos.shape[:-1]:
+        return bandwidth.to(dtype).reshape(-1, 1)
+    if bandwidth.shape == pos.shape:
+        return bandwidth.to(dtype).reshape(-1, pos.shape[-1])
+    raise ValueError(
+        f"`bandwidth` {_shape(bandwidth)} must be a number, {list(pos.shape[:-1])} or {list(pos.shape)} "
+        f"as `pos` {_shape(pos)} has it"
+    )
+
+
+def _shape(x: Tensor) -> str:
+    return str(list(x.shape))

@@ -1,0 +1,158 @@
+"""Geodesic distances on a point cloud: shortest paths on its nearest-neighbor graph."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+def geodesic_distances(
+    pos: Float[Tensor, "N D"],
+    source_index: Int[Tensor, " S"],
+    k_neighbors: int = 20,
+    *,
+    limit: float = math.inf,
+) -> Float[Tensor, "S N"]:
+    r"""Shortest-path distances from some points of a cloud to all of its points.
+
+    The graph has an edge between two points if either is among the other's ``k_neighbors`` nearest (a point
+    is not its own neighbor), as long as the straight line between them. This is the graph of the benchmark of
+    `"KeypointNet" <https://arxiv.org/abs/2002.12687>`_: scikit-learn's ``kneighbors_graph(pos, 20,
+    mode="distance", include_self=False)``, read as undirected. Only the asked-for rows are computed.
+
+    Duplicate points are joined by edges of length zero. A part of the cloud that no path reaches is
+    infinitely far; the benchmark's own code, which relies on an old scikit-learn, gives 0 there and so counts
+    such a prediction as right.
+
+    Args:
+        pos: Points, in any unit.
+        source_index: Rows of ``pos`` to start from.
+        k_neighbors: Neighbors per point; a smaller cloud uses the points there are.
+        limit: Distances above this, in the units of ``pos``, are not searched for and come out infinite. A
+            limit at the largest PCK threshold gives the same PCK sooner.
+
+    Returns:
+        Distances in the units of ``pos``, with its dtype and on its device; computed on the CPU in float64.
+        Not differentiable.
+
+    Shapes:
+        - **pos:** :math:`(N, D)`
+        - **source_index:** :math:`(S)`
+        - **output:** :math:`(S, N)`
+
+    Raises:
+        ValueError: If a shape or dtype does not fit, ``pos`` is empty or not finite, an index is out of
+            range, ``k_neighbors`` is below 1 or ``limit`` is negative or NaN.
+
+    Example:
+        >>> pos = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 0.9], [0.5, 0.9]])
+        >>> geodesic_distances(pos, torch.tensor([0]), k_neighbors=1)
+        tensor([[0.0000, 1.0000, 1.9000, 2.4000]])
+    """
+    if pos.ndim != 2 or pos.size(0) == 0 or not pos.is_floating_point():
+        raise ValueError(f"`pos` ({pos.dtype} {list(pos.shape)}) must be [N, D], floating point and not empty")
+    _check_index("source_index", source_index, pos.size(0))
+    if k_neighbors < 1:
+        raise ValueError(f"`k_neighbors` (={k_neighbors}) must be at least 1")
+    if not limit >= 0:
+        raise ValueError(f"`limit` (={limit}) must be at least 0")
+    import numpy as np
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import dijkstra
+    from scipy.spatial import cKDTree
+
+    points = pos.detach().to("cpu", torch.float64).numpy()
+    if not np.isfinite(points).all():
+        raise ValueError("`pos` must be finite")
+    source = source_index.cpu().numpy()
+    N = len(points)
+    k = min(k_neighbors, N - 1)
+    if k == 0 or len(source) == 0:  # one point, or no question
+        return pos.new_zeros(len(source), N)
+
+    distance, neighbor = map(np.asarray, cKDTree(points).query(points, k=k + 1))
+    other = neighbor != np.arange(N)[:, None]
+    # Among more than k duplicates a point may miss itself; all its neighbors are then at distance 0: drop any
+    # one.
+    other[other.all(axis=1), -1] = False
+    # Built from its three arrays the matrix keeps edges of length zero; `maximum(graph, graph.T)` would drop
+    # them.
+    graph = csr_matrix((distance[other], neighbor[other], np.arange(N + 1) * k), shape=(N, N))
+    rows = dijkstra(graph, directed=False, indices=source, limit=limit)
+    return torch.from_numpy(rows).to(pos)
+
+
+def geodesic_error(
+    predicted: Float[Tensor, "K D"],
+    pos: Float[Tensor, "N D"],
+    target_index: Int[Tensor, " K"],
+    visible: Bool[Tensor, " K"],
+    *,
+    predicted_index: Int[Tensor, " K"] | None = None,
+    k_neighbors: int = 20,
+    limit: float = math.inf,
+) -> Float[Tensor, " K"]:
+    r"""Geodesic distance between the predicted and the annotated keypoints of one cloud.
+
+    A predicted position is first snapped to the nearest point of the cloud. KeypointNet's benchmark evaluates
+    the index of the network's most probable point instead: pass that as ``predicted_index`` to compute its
+    figure.
+
+    Args:
+        predicted: Predicted positions, in the units of ``pos``.
+        pos: Points of the cloud, in the dataset's own units.
+        target_index: Annotated points, as rows of ``pos``; ignored where not visible.
+        visible: Which keypoints this cloud has.
+        predicted_index: Predicted points, as rows of ``pos``; ``predicted`` is then not looked at.
+        k_neighbors: As in :func:`geodesic_distances`.
+        limit: As in :func:`geodesic_distances`.
+
+    Returns:
+        Distances in the units of ``pos``; 0 where not visible, infinite where no path leads from one to the
+        other. Not differentiable.
+
+    Shapes:
+        - **predicted:** :math:`(K, D)`
+        - **pos:** :math:`(N, D)`
+        - **target_index**, **visible**, **predicted_index:** :math:`(K)`
+        - **output:** :math:`(K)`
+
+    Raises:
+        ValueError: As :func:`geodesic_distances`; also if the shapes do not match or a prediction is not
+            finite where it is visible.
+    """
+    if predicted.ndim != 2 or pos.ndim != 2 or predicted.size(1) != pos.size(1):
+        raise ValueError(f"`predicted` {list(predicted.shape)} and `pos` {list(pos.shape)} must be [K, D] and [N, D]")
+    K = predicted.size(0)
+    if visible.shape != (K,) or visible.dtype != torch.bool:
+        raise ValueError(f"`visible` ({visible.dtype} {list(visible.shape)}) must be bool [{K}]")
+    if target_index.shape != (K,):
+        raise ValueError(f"`target_index` {list(target_index.shape)} must be [{K}], as `predicted` has K={K}")
+
+    if predicted_index is None:
+        from scipy.spatial import cKDTree
+
+        position = predicted.detach()[visible].to("cpu", torch.float64)
+        if not bool(position.isfinite().all()):
+            raise ValueError("`predicted` must be finite where `visible`")
+        _, nearest = cKDTree(pos.detach().to("cpu", torch.float64).numpy()).query(position.numpy())
+        end = torch.from_numpy(nearest).to(pos.device, torch.long)
+    else:
+        if predicted_index.shape != (K,):
+            raise ValueError(f"`predicted_index` {list(predicted_index.shape)} must be [{K}]")
+        end = predicted_index[visible]
+        _check_index("predicted_index", end, pos.size(0))
+    rows = geodesic_distances(pos, target_index[visible], k_neighbors, limit=limit)
+    error = pos.new_zeros(K)
+    error[visible] = rows.gather(1, end[:, None].long())[:, 0]
+    return error
+
+
+def _check_index(name: str, index: Tensor, num_points: int) -> None:
+    if index.ndim != 1 or index.is_floating_point() or index.dtype == torch.bool:
+        raise ValueError(f"`{name}` ({index.dtype} {list(index.shape)}) must be one list of integers")
+    if index.numel():
+        low, high = int(index.min()), int(index.max())
+        if low < 0 or high >= num_points:
+            raise ValueError(f"`{name}` ({low} to {high}) must lie in 0 to {num_points - 1}, the rows of `pos`")

@@ -1,0 +1,198 @@
+"""Reading a trained probability map: where the keypoint is, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from pcsa._points import (
+    Points,
+    canonical,
+    check_temperature,
+    cloud_log_softmax,
+    cloud_max,
+    cloud_mean,
+    cloud_sum,
+    first_maximum,
+    full_precision,
+)
+
+ReadOut = Literal["expectation", "peak", "local", "mode"]
+
+_MODE_STARTS = 4
+_MODE_STEPS = 30
+
+
+class Localization(NamedTuple):
+    """What :func:`pcsa.localize` returns; units and frame are those of ``pos``."""
+
+    position: Float[Tensor, "B K D"]
+    covariance: Float[Tensor, "B K D D"]
+    peak: Float[Tensor, "B K"]
+    entropy: Float[Tensor, "B K"]
+    index: Int[Tensor, "B K"]
+
+
+@torch.no_grad()
+def localize(
+    logits: Float[Tensor, "*N K"],
+    pos: Float[Tensor, "*N D"],
+    bandwidth: float | Float[Tensor, "*N"] | Float[Tensor, "*N D"],
+    batch: Int[Tensor, " N"] | None = None,
+    *,
+    ptr: Int[Tensor, " B+1"] | None = None,
+    temperature: float = 1.0,
+    read_out: ReadOut = "expectation",
+    radius: float | None = None,
+    mask: Bool[Tensor, "B N"] | None = None,
+    batch_size: int | None = None,
+    validate: bool = True,
+) -> Localization:
+    r"""Position and certainty of every keypoint from the scores of a trained network.
+
+    The map is read as the mixture :math:`p(y) = \sum_i \pi_i \mathcal N(y; y_i, \sigma_i^2 I)` with
+    :math:`\pi = \mathrm{softmax}(\ell / \tau)` over the points of one cloud (`"Localization with Sampling-Argmax"
+    <https://arxiv.org/abs/2110.08825>`_, Eq. 5 and 9). Its position is one of
+
+    - ``"expectation"``: :math:`\sum_i \pi_i y_i`, as :func:`pcsa.soft_argmax`;
+    - ``"peak"``: the most probable point;
+    - ``"local"``: the expectation over the ball of ``radius`` around the most probable point, which a second,
+      far-away peak (a symmetric part) does not pull away;
+    - ``"mode"``: where the mixture is densest, climbed to by mean shift from the most probable points that lie
+      at least two bandwidths apart.
+
+    Not differentiable: train through :func:`pcsa.sampling_argmax` or :func:`pcsa.soft_argmax`.
+
+    Args:
+        logits: Raw scores, before softmax: ragged ``[N, K]`` or dense ``[B, N, K]``.
+        pos: Positions ``[N, D]`` or ``[B, N, D]``.
+        bandwidth: Standard deviation of each point's basis, as in :func:`pcsa.sampling_argmax`.
+        batch: Cloud of each point, sorted, for ragged input; without ``batch`` and ``ptr`` there is one cloud.
+        ptr: Where each cloud begins, then N; instead of ``batch``.
+        temperature: Divides the logits. Default 1.
+        read_out: One of the four above. Default ``"expectation"``.
+        radius: Of the ball, for ``"local"``, in the units of ``pos``. Default three bandwidths (the mean over the
+            axes) of the most probable point.
+        mask: True at the points of dense input that exist.
+        batch_size: Number of clouds; see :func:`pcsa.sampling_argmax`.
+        validate: Check values too.
+
+    Returns:
+        A named tuple of
+
+        - **position** ``[B, K, D]``,
+        - **covariance** ``[B, K, D, D]`` of the mixture around its expectation, whatever the read-out,
+        - **peak** ``[B, K]``: the largest probability :math:`\max_i \pi_i`,
+        - **entropy** ``[B, K]`` of :math:`\pi` in nats,
+        - **index** ``[B, K]`` of the most probable point: a row of ``pos`` (dense: its place along N).
+
+    Raises:
+        ValueError: Naming the argument, its value and the rule.
+
+    Example:
+        >>> pos = torch.tensor([[0.0], [1.0], [10.0]])
+        >>> logits = torch.tensor([[0.5], [0.4], [0.1]]).log()
+        >>> localize(logits, pos, 1.0).position
+        tensor([[[1.4000]]])
+        >>> localize(logits, pos, 1.0, read_out="local").position
+        tensor([[[0.4444]]])
+    """
+    check_temperature(temperature)
+    if read_out not in ("expectation", "peak", "local", "mode"):
+        raise ValueError(f"`read_out` (={read_out!r}) must be 'expectation', 'peak', 'local' or 'mode'")
+    if radius is not None and not 0 < radius < math.inf:
+        raise ValueError(f"`radius` (={radius}) must be positive and finite")
+    points = canonical(logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
+    assert points.bandwidth is not None
+    with full_precision(logits):
+        log_prob = cloud_log_softmax(points.logits / temperature, points)
+        prob = log_prob.exp()
+        mean = cloud_mean(prob, points.pos, points)
+        best = first_maximum(log_prob, points)
+        if read_out == "expectation":
+            position = mean
+        elif read_out == "peak":
+            position = points.pos[best]
+        elif read_out == "local":
+            position = _local_expectation(prob, best, radius, points)
+        else:
+            position = _mixture_mode(log_prob, points)
+        surprise = torch.where(prob > 0, log_prob, 0.0)
+        start = points.ptr[:-1, None] if logits.dim() == 3 else 0
+        return Localization(
+            position=position,
+            covariance=_covariance(prob, mean, points),
+            peak=cloud_max(prob, points),
+            entropy=-cloud_sum(prob * surprise, points),
+            index=best - start,
+        )
+
+
+def _covariance(prob: Tensor, mean: Tensor, points: Points) -> Tensor:
+    D = points.pos.shape[1]
+    covariance = mean.new_empty(*mean.shape, D)
+    away = [points.pos[:, d : d + 1] - mean[..., d].index_select(0, points.batch) for d in range(D)]
+    for d in range(D):
+        for e in range(d, D):
+            covariance[..., d, e] = covariance[..., e, d] = cloud_sum(prob * away[d] * away[e], points)
+    assert points.bandwidth is not None
+    basis = cloud_mean(prob, points.bandwidth.square(), points)
+    covariance.diagonal(dim1=-2, dim2=-1).add_(basis)
+    return covariance
+
+
+def _squared_distance(center: Tensor, points: Points, scale: Tensor | None = None) -> Tensor:
+    """Squared distance of every point to its cloud's centers [B, K, D], [N, K]; per axis over ``scale``."""
+    total = points.pos.new_zeros(points.pos.shape[0], center.shape[1])
+    for d in range(points.pos.shape[1]):
+        away = points.pos[:, d : d + 1] - center[..., d].index_select(0, points.batch)
+        if scale is not None:
+            away = away / scale[:, min(d, scale.shape[1] - 1), None]
+        total += away.square_()
+    return total
+
+
+def _local_expectation(prob: Tensor, best: Tensor, radius: float | None, points: Points) -> Tensor:
+    assert points.bandwidth is not None
+    near = 3.0 * points.bandwidth.mean(1)[best] if radius is None else torch.full_like(best, radius, dtype=prob.dtype)
+    inside = _squared_distance(points.pos[best], points) <= near.square().index_select(0, points.batch)
+    weight = prob * inside
+    return cloud_mean(weight, points.pos, points) / cloud_sum(weight, points).unsqueeze(-1)
+
+
+def _mixture_mode(log_prob: Tensor, points: Points) -> Tensor:
+    bandwidth = points.bandwidth
+    assert bandwidth is not None
+    D = points.pos.shape[1]
+    volume = bandwidth.expand(-1, D).log().sum(1, keepdim=True)
+
+    def log_terms(y: Tensor) -> Tensor:
+        return log_prob - volume - 0.5 * _squared_distance(y, points, bandwidth)
+
+    def log_density(y: Tensor) -> Tensor:
+        terms = log_terms(y)
+        top = cloud_max(terms, points)
+        return cloud_sum((terms - top.index_select(0, points.batch)).exp(), points).log() + top
+
+    score = log_prob.clone()
+    position = points.pos[first_maximum(score, points)]
+    density = torch.full_like(position[..., 0], -math.inf)
+    precision = bandwidth.square().reciprocal()
+    for _ in range(_MODE_STARTS):
+        start = first_maximum(score, points)
+        y = points.pos[start]
+        reach = 4.0 * bandwidth.mean(1)[start].square()
+        score.masked_fill_(_squared_distance(y, points) <= reach.index_select(0, points.batch), -math.inf)
+        for _ in range(_MODE_STEPS):
+            terms = log_terms(y)
+            weight = (terms - cloud_max(terms, points).index_select(0, points.batch)).exp_()
+            y = cloud_mean(weight, points.pos * precision, points) / cloud_mean(weight, precision, points)
+        reached = log_density(y)
+        better = reached > density
+        position = torch.where(better.unsqueeze(-1), y, position)
+        density = torch.where(better, reached, density)
+    return position

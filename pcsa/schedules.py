@@ -1,0 +1,89 @@
+"""How the temperature falls during training."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+
+class TemperatureSchedule:
+    """A temperature that goes from ``start`` to ``end`` in ``num_steps`` steps and stays there.
+
+    With f the fraction of the steps done, the temperature is
+
+    - ``"constant"``: start
+    - ``"linear"``: start + (end - start) f
+    - ``"exponential"``: start (end / start)^f
+    - ``"cosine"``: end + (start - end) (1 + cos(pi f)) / 2
+
+    The training loop calls :meth:`step` once per optimizer step (or per epoch, if ``num_steps`` counts epochs);
+    :meth:`state_dict` and :meth:`load_state_dict` store and restore the progress.
+
+    Args:
+        kind: One of the four above. Default ``"constant"``.
+        start: Temperature before the first step. Positive.
+        end: Temperature from ``num_steps`` on; default ``start``. Positive.
+        num_steps: Steps from ``start`` to ``end``.
+
+    Example:
+        >>> schedule = TemperatureSchedule("linear", start=2.0, end=1.0, num_steps=2)
+        >>> schedule.value
+        2.0
+        >>> schedule.step()
+        >>> schedule.value
+        1.5
+    """
+
+    def __init__(
+        self,
+        kind: Literal["constant", "linear", "exponential", "cosine"] = "constant",
+        *,
+        start: float = 1.0,
+        end: float | None = None,
+        num_steps: int = 1,
+    ) -> None:
+        end = start if end is None else end
+        if kind not in ("constant", "linear", "exponential", "cosine"):
+            raise ValueError(f"`kind` (={kind!r}) must be 'constant', 'linear', 'exponential' or 'cosine'")
+        for name, value in (("start", start), ("end", end)):
+            if not 0 < value < math.inf:
+                raise ValueError(f"`{name}` (={value}) must be a positive, finite temperature")
+        if kind == "constant" and end != start:
+            raise ValueError(f"`end` (={end}) must be `start` (={start}) for a constant temperature")
+        if num_steps < 1:
+            raise ValueError(f"`num_steps` (={num_steps}) must be at least 1")
+        self.kind, self.start, self.end, self.num_steps = kind, start, end, num_steps
+        self.steps_done = 0
+
+    def at(self, step: int) -> float:
+        """Temperature after ``step`` steps."""
+        f = min(max(step / self.num_steps, 0.0), 1.0)
+        if self.kind == "linear":
+            return self.start + (self.end - self.start) * f
+        if self.kind == "exponential":
+            return self.start * (self.end / self.start) ** f
+        if self.kind == "cosine":
+            return self.end + (self.start - self.end) * (1 + math.cos(math.pi * f)) / 2
+        return self.start
+
+    @property
+    def value(self) -> float:
+        """Temperature now."""
+        return self.at(self.steps_done)
+
+    def step(self) -> None:
+        """One step further."""
+        self.steps_done += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Progress, in plain Python numbers."""
+        return {"steps_done": self.steps_done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where :meth:`state_dict` was taken."""
+        self.steps_done = int(state["steps_done"])
+
+    def __repr__(self) -> str:
+        if self.kind == "constant":
+            return f"{self.start:g}"
+        return f"{self.kind}({self.start:g} to {self.end:g} in {self.num_steps})"

@@ -1,0 +1,544 @@
+"""Training keypoint detectors: configuration, objective, and the Lightning modules around them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+from torch_geometric.data import Batch, Data
+from torch_geometric.loader import DataLoader
+
+import pcsa
+from pcsa import losses
+from pcsa.datasets.keypointnet import KeypointNet
+from pcsa.datasets.procedural import embedded_root
+from pcsa.datasets.transforms import Augment, Normalize, denormalize, item_generator
+from pcsa.metrics import PCK, MeanKeypointError, keypoint_error
+from pcsa.models.detector import KeypointDetector
+from pcsa.models.pointnet2 import MULTI_SCALE, SINGLE_SCALE, PointNet2
+
+_log = logging.getLogger(__name__)
+
+CHECKPOINT_KIND = "pcsa keypoint detector"
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which clouds, and how they are varied while training."""
+
+    root: Path | None = None
+    """Folder in KeypointNet's release layout; without it the procedural twin is generated and cached."""
+    category: str = "chair"
+    """A category of KeypointNet, or of your own root."""
+    num_shapes: int = 400
+    """Clouds of the procedural twin, all splits together; unused with `root`."""
+    num_keypoints: int | None = None
+    """Train on the keypoints annotated most often only; default all."""
+    strict: bool = False
+    """Stop if a split names clouds that the root lacks, instead of reporting how many."""
+    augment: Augment = field(default_factory=lambda: Augment(scale=0.1, shift=0.1))
+    """Lengths are in units of the normalized cloud (unit sphere)."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network of per-point features."""
+
+    scales: Literal["single", "multi"] = "single"
+    """PointNet++ with single- or multi-scale grouping."""
+    out_channels: int = 128
+    """Width of the per-point features."""
+    norm: Literal["batch", "group"] = "batch"
+    """Normalization layers."""
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What is minimized. Lengths are in units of the normalized cloud (unit sphere)."""
+
+    method: Literal["sampling", "soft", "discrete", "mixture", "nll", "cross_entropy"] = "sampling"
+    """Expectation of the error by samples (Eq. 14), error of the expectation (Eq. 2), discrete expectation of the
+    error (Eq. 4), its closed form under the mixture (Eq. 3), likelihood of the mixture (Eq. 6), or classification of
+    the annotated point."""
+    norm: Literal["l1", "l2", "squared"] = "l2"
+    """The error of a position."""
+    num_samples: int = 10
+    """Samples S of every keypoint."""
+    temperature: Literal["constant", "linear", "exponential", "cosine"] = "linear"
+    """How the temperature falls from start to end over the training."""
+    temperature_start: float = 2.0
+    temperature_end: float = 0.5
+    noise: Literal["paper", "released"] = "released"
+    """Temper the perturbed logits (Eq. 11), or only the noise, as the authors' released image code does:
+    softmax(logits + g / temperature)."""
+    basis_noise: Literal["relaxed", "mixture"] = "relaxed"
+    """See pcsa.sampling_argmax."""
+    bandwidth: float | None = None
+    """Standard deviation of a basis; without it, from the distances to each point's neighbors."""
+    bandwidth_scale: float = 1.0
+    """Factor on the bandwidth from neighbors."""
+    regularization: Literal["none", "variance", "js"] = "none"
+    """Variance (Eq. 15) or Jensen-Shannon (Eq. 16) regularization of the map."""
+    regularization_weight: float = 1.0
+    regularization_sigma: float = 0.02
+    """Standard deviation that the regularization wants."""
+    presence_weight: float = 0.05
+    """Weight of the presence score's binary cross-entropy."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam."""
+
+    steps: int = 800
+    """Optimizer steps."""
+    batch_size: int = 8
+    """Clouds in a step, over all devices together."""
+    lr: float = 2e-3
+    """Largest learning rate; falls to zero as a cosine."""
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    """Largest norm of the gradient; 0 for no limit."""
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """Flags of the Lightning trainer."""
+
+    accelerator: str = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    """For instance bf16-mixed; sampling stays in float32."""
+    num_workers: int = 0
+    """Processes that load and augment."""
+    logger: Literal["tensorboard", "csv"] = "csv"
+    validate_every: int = 10
+    """Epochs between two validations."""
+    save_every: int = 1
+    """Epochs between two checkpoints to resume from."""
+    progress: bool = True
+    """Show a progress bar."""
+
+
+@dataclass(frozen=True)
+class SupervisedConfig:
+    """Everything that determines a supervised training."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    seed: int = 0
+    """Fixes initialization, shuffling, augmentation and noise."""
+    out: Path = Path("runs/supervised")
+    """Folder of the checkpoint, configuration, metrics and log."""
+    resume: bool = False
+    """Continue the run in `out` from its last checkpoint."""
+
+    def __post_init__(self) -> None:
+        o, d = self.optimizer, self.data
+        for name, value in (
+            ("optimizer.steps", o.steps),
+            ("optimizer.batch-size", o.batch_size),
+            ("objective.num-samples", self.objective.num_samples),
+            ("model.out-channels", self.model.out_channels),
+            ("trainer.validate-every", self.trainer.validate_every),
+            ("trainer.save-every", self.trainer.save_every),
+        ):
+            if value < 1:
+                raise ValueError(f"`{name}` (={value}) must be at least 1")
+        if o.lr <= 0:
+            raise ValueError(f"`optimizer.lr` (={o.lr}) must be positive")
+        if d.num_keypoints is not None and d.num_keypoints < 1:
+            raise ValueError(f"`data.num-keypoints` (={d.num_keypoints}) must be at least 1")
+        if self.objective.method == "mixture" and self.objective.norm == "l2":
+            raise ValueError("`objective.norm` (='l2') has no closed form under the mixture: use 'l1' or 'squared'")
+        if o.batch_size % (self.trainer.devices * self.trainer.num_nodes):
+            raise ValueError(
+                f"`optimizer.batch-size` (={o.batch_size}) must be a multiple of the number of devices "
+                f"(={self.trainer.devices * self.trainer.num_nodes})"
+            )
+
+
+def open_dataset(config: DataConfig, split: str, keypoint_ids: tuple[int, ...] | None = None) -> KeypointNet:
+    """The clouds of one split, in the dataset's own units, with the columns that ``config`` asks for."""
+    root = config.root
+    if root is None:
+        root = embedded_root(config.category, config.num_shapes)
+    if keypoint_ids is not None or config.num_keypoints is None:
+        return KeypointNet(root, config.category, split, strict=config.strict, keypoint_ids=keypoint_ids)
+    everything = KeypointNet(root, config.category, "train", strict=config.strict)
+    if config.num_keypoints > everything.num_keypoints:
+        raise ValueError(
+            f"`data.num-keypoints` (={config.num_keypoints}) must be at most the {everything.num_keypoints} "
+            f"keypoints that the annotations of {config.category!r} have"
+        )
+    counts = torch.stack([everything[i].visible[0] for i in range(len(everything))]).sum(0)
+    most = counts.argsort(descending=True, stable=True)[: config.num_keypoints]
+    ids = tuple(sorted(everything.semantic_ids[i] for i in most.tolist()))
+    return KeypointNet(root, config.category, split, strict=config.strict, keypoint_ids=ids)
+
+
+def build_detector(config: ModelConfig, num_keypoints: int) -> KeypointDetector:
+    """The network that ``config`` describes."""
+    levels = SINGLE_SCALE if config.scales == "single" else MULTI_SCALE
+    backbone = PointNet2(levels=levels, out_channels=config.out_channels, norm=config.norm)
+    return KeypointDetector(backbone, num_keypoints)
+
+
+def objective(
+    config: ObjectiveConfig,
+    predicted: dict[str, Tensor],
+    batch: Batch,
+    temperature: float,
+    generator: torch.Generator,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of one batch, and its parts for the log."""
+    logits, pos, target, visible = predicted["logits"], batch.pos, batch.keypoints, batch.visible
+    # Values are checked where data is read; a check here would wait for the device in every step.
+    common: dict[str, Any] = {"ptr": batch.ptr, "validate": False}
+    masked: dict[str, Any] = {**common, "visible": visible}
+    bandwidth: float | Tensor | None = config.bandwidth
+    if bandwidth is None and config.method in ("sampling", "mixture", "nll"):
+        bandwidth = pcsa.knn_bandwidth(pos, scale=config.bandwidth_scale, **common)
+    if config.method == "sampling":
+        assert bandwidth is not None
+        samples = pcsa.sampling_argmax(
+            logits * temperature if config.noise == "released" else logits,
+            pos,
+            bandwidth,
+            num_samples=config.num_samples,
+            temperature=temperature,
+            basis_noise=config.basis_noise,
+            generator=generator,
+            **common,
+        )
+        loss = losses.sample_error(samples, target, norm=config.norm, visible=visible)
+    elif config.method == "soft":
+        loss = losses.expectation_error(logits, pos, target, norm=config.norm, **masked)
+    elif config.method == "discrete":
+        loss = losses.discrete_expected_error(logits, pos, target, norm=config.norm, **masked)
+    elif config.method == "mixture":
+        assert bandwidth is not None and config.norm != "l2"
+        loss = losses.mixture_expected_error(logits, pos, bandwidth, target, norm=config.norm, **masked)
+    elif config.method == "nll":
+        assert bandwidth is not None
+        loss = losses.mixture_nll(logits, pos, bandwidth, target, **masked)
+    else:
+        loss = losses.nearest_point_cross_entropy(logits, pos, target, **masked)
+    parts = {"localization": loss.detach()}
+    if config.regularization != "none":
+        if config.regularization == "variance":
+            extra = losses.variance_regularization(
+                logits, pos, target_variance=config.regularization_sigma**2, **masked
+            )
+        else:
+            extra = losses.js_regularization(logits, pos, config.regularization_sigma, **masked)
+        parts[config.regularization] = extra.detach()
+        loss = loss + config.regularization_weight * extra
+    if config.presence_weight > 0:
+        presence = losses.presence_loss(predicted["presence"], visible)
+        parts["presence"] = presence.detach()
+        loss = loss + config.presence_weight * presence
+    return loss, parts
+
+
+class _Items(Dataset[Data]):
+    """Normalized clouds; augmented where an item is asked for with its epoch."""
+
+    def __init__(self, dataset: KeypointNet, augment: Augment, seed: int) -> None:
+        self.dataset, self.augment, self.seed = dataset, augment, seed
+        self.normalize = Normalize("unit_sphere")
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Data:
+        if isinstance(key, int):
+            return self.normalize(self.dataset[key])
+        epoch, index = key
+        # The normalization's offset and scale do not describe an augmented cloud, and training needs none.
+        return self.augment(self.normalize(self.dataset[index]), item_generator(self.seed, epoch, index))
+
+
+class _EpochSampler(Sampler[tuple[int, int]]):
+    """Items of one process, shuffled by (seed, epoch); the epoch travels with the index, into any worker."""
+
+    def __init__(self, size: int, seed: int, rank: int, num_replicas: int, batch_size: int) -> None:
+        self.size, self.seed, self.rank, self.num_replicas = size, seed, rank, num_replicas
+        # Whole batches only, the same number in each process; a set smaller than a batch is repeated.
+        whole = max(1, size // batch_size) * batch_size
+        self.length = whole // num_replicas
+        self.total = whole
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        generator = item_generator(self.seed, self.epoch, 0)
+        order = torch.randperm(self.size, generator=generator).tolist()
+        order = (order * (self.total // self.size + 1))[: self.total]
+        for index in order[self.rank :: self.num_replicas]:
+            yield self.epoch, index
+
+
+class DetectionData(L.LightningDataModule):
+    """Loaders of one category."""
+
+    def __init__(self, config: SupervisedConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.train_set = open_dataset(config.data, "train")
+        ids = self.train_set.semantic_ids
+        self.val_set = open_dataset(config.data, "val", ids)
+
+    def _loader(self, items: _Items, batch_size: int, sampler: Sampler[Any]) -> DataLoader:
+        workers = self.config.trainer.num_workers
+        return DataLoader(
+            items,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        """Augmented clouds."""
+        assert self.trainer is not None
+        rank, replicas = self.trainer.global_rank, self.trainer.world_size
+        config = self.config
+        sampler = _EpochSampler(len(self.train_set), config.seed, rank, replicas, config.optimizer.batch_size)
+        items = _Items(self.train_set, config.data.augment, config.seed)
+        return self._loader(items, config.optimizer.batch_size // replicas, sampler)
+
+    def val_dataloader(self) -> DataLoader:
+        """Clouds as they are; each process a part, none twice."""
+        assert self.trainer is not None
+        mine = range(self.trainer.global_rank, len(self.val_set), self.trainer.world_size)
+        items = _Items(self.val_set, Augment(), self.config.seed)
+        return self._loader(items, self.config.optimizer.batch_size, _Listed(mine))
+
+
+class _Listed(Sampler[int]):
+    def __init__(self, indices: range) -> None:
+        self.indices = indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+
+class Detection(L.LightningModule):
+    """Trains a :class:`pcsa.models.KeypointDetector`; validates in the dataset's own units."""
+
+    def __init__(self, config: SupervisedConfig, dataset: KeypointNet) -> None:
+        super().__init__()
+        self.config = config
+        self.detector = build_detector(config.model, dataset.num_keypoints)
+        self.about = {
+            "kind": CHECKPOINT_KIND,
+            "version": pcsa.__version__,
+            "config": to_plain(config),
+            "category": dataset.category,
+            "semantic_ids": list(dataset.semantic_ids),
+            "names": list(dataset.names),
+        }
+        o = config.objective
+        self.temperature = pcsa.TemperatureSchedule(
+            o.temperature,
+            start=o.temperature_start,
+            end=o.temperature_start if o.temperature == "constant" else o.temperature_end,
+            num_steps=config.optimizer.steps,
+        )
+        self.pck, self.error = PCK(), MeanKeypointError()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One optimizer step; its noise is a function of (seed, step, process)."""
+        # The optimizer's step is what a checkpoint stores: a resumed run sees the same temperature and noise.
+        self.temperature.steps_done = self.global_step
+        state = np.random.SeedSequence([self.config.seed, self.global_step, self.global_rank])
+        generator = torch.Generator().manual_seed(int(state.generate_state(1, np.uint64)[0]))
+        predicted = self.detector(None, batch.pos, ptr=batch.ptr)
+        loss, parts = objective(self.config.objective, predicted, batch, self.temperature.value, generator)
+        self.log("loss", loss.detach(), prog_bar=True, batch_size=batch.num_graphs)
+        for name, value in parts.items():
+            self.log(f"loss_{name}", value, batch_size=batch.num_graphs)
+        self.log("temperature", self.temperature.value, batch_size=batch.num_graphs)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """PCK and mean error of the expectation, Euclidean, raw units, without symmetry."""
+        predicted = self.detector(None, batch.pos, ptr=batch.ptr)
+        position = pcsa.soft_argmax(predicted["logits"], batch.pos, ptr=batch.ptr)
+        raw = denormalize(position, batch.offset, batch.scale)
+        target = denormalize(batch.keypoints, batch.offset, batch.scale)
+        distance = keypoint_error(raw, target, batch.visible)
+        self.pck.update(distance, batch.visible)
+        self.error.update(distance, batch.visible)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what the metrics collected."""
+        curve = self.pck.compute()
+        for threshold in (0.01, 0.05):
+            self.log(f"val_pck@{threshold}", curve[self.pck.thresholds.index(threshold)], prog_bar=threshold == 0.01)
+        self.log("val_error", self.error.compute())
+        self.pck.reset()
+        self.error.reset()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Adam with a cosine schedule per step."""
+        o = self.config.optimizer
+        optimizer = torch.optim.Adam(self.parameters(), lr=o.lr, weight_decay=o.weight_decay)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=o.steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say what the checkpoint is, and of which configuration."""
+        checkpoint["pcsa"] = self.about
+
+
+def train_supervised(config: SupervisedConfig) -> Path:
+    """Train a detector and return its checkpoint, ``<out>/last.ckpt``.
+
+    The resolved configuration lies beside it from the start (``config.json``), the log in ``log/``. With ``resume``
+    the run continues from its last checkpoint to the numbers it would have reached uninterrupted.
+    """
+    out = config.out
+    last = out / "last.ckpt"
+    if config.resume:
+        if not last.exists():
+            raise FileNotFoundError(f"`{last}` to resume from does not exist")
+        _check_resumable(config, last)
+    elif last.exists():
+        raise FileExistsError(f"`{last}` exists: set `resume` to continue it, or choose another `out`")
+    data = DetectionData(config)
+    L.seed_everything(config.seed, verbose=False)
+    module = Detection(config, data.train_set)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "config.json", module.about)
+    trainer = _trainer(config)
+    trainer.fit(module, data, ckpt_path=str(last) if config.resume else None, weights_only=True)
+    trainer.save_checkpoint(last)
+    return last
+
+
+def _trainer(config: SupervisedConfig) -> L.Trainer:
+    t = config.trainer
+    logger_type = TensorBoardLogger if t.logger == "tensorboard" else CSVLogger
+    callbacks: list[L.Callback] = [
+        ModelCheckpoint(
+            dirpath=config.out, filename="last", every_n_epochs=t.save_every, enable_version_counter=False
+        ),
+        LearningRateMonitor("step"),
+    ]
+    if t.progress:
+        callbacks.append(TQDMProgressBar(leave=False))
+    return L.Trainer(
+        accelerator=t.accelerator,
+        devices=t.devices,
+        num_nodes=t.num_nodes,
+        strategy=t.strategy,
+        precision=t.precision,  # type: ignore[arg-type]
+        max_steps=config.optimizer.steps,
+        max_epochs=-1,
+        check_val_every_n_epoch=t.validate_every,
+        gradient_clip_val=config.optimizer.clip or None,
+        logger=logger_type(config.out, name="log", version=""),
+        callbacks=callbacks,
+        log_every_n_steps=10,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        sync_batchnorm=t.devices * t.num_nodes > 1,
+        enable_progress_bar=t.progress,
+        enable_model_summary=False,
+        default_root_dir=config.out,
+    )
+
+
+def _check_resumable(config: SupervisedConfig, path: Path) -> None:
+    """A run may only be resumed with the configuration that determines its numbers."""
+    before, now = load_about(path)["config"], to_plain(config)
+    for section in ("data", "model", "objective", "optimizer", "seed"):
+        if before[section] != now[section]:
+            raise ValueError(
+                f"`{section}` (={now[section]}) must be what `{path}` was trained with (={before[section]}) to resume it"
+            )
+
+
+def load_about(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself: configuration, category, semantic ids and names."""
+    return dict(_load_checkpoint(path)["pcsa"])
+
+
+def load_detector(path: Path, device: str | torch.device = "cpu") -> tuple[KeypointDetector, dict[str, Any]]:
+    """A trained detector in eval mode, and what its checkpoint says of itself.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no checkpoint of a keypoint detector.
+    """
+    checkpoint = _load_checkpoint(path)
+    about = checkpoint["pcsa"]
+    config = about["config"]["model"]
+    detector = build_detector(ModelConfig(**config), len(about["semantic_ids"]))
+    prefix = "detector."
+    state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+    try:
+        detector.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"`{path}` does not fit the model that it describes: {error}") from None
+    return detector.to(device).eval(), about
+
+
+def _load_checkpoint(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"`{path}` is no checkpoint: there is no such file")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"`{path}` cannot be read as a checkpoint: {error}") from None
+    about = checkpoint.get("pcsa") if isinstance(checkpoint, dict) else None
+    kind = about.get("kind") if isinstance(about, dict) else None
+    if kind != CHECKPOINT_KIND:
+        raise ValueError(f"`{path}` must be a {CHECKPOINT_KIND!r} checkpoint, is {kind!r}")
+    return checkpoint
+
+
+def to_plain(config: Any) -> Any:
+    """A configuration as JSON types."""
+    if dataclasses.is_dataclass(config):
+        return {f.name: to_plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, (tuple, list)):
+        return [to_plain(x) for x in config]
+    return os.fspath(config) if isinstance(config, Path) else config
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file that is complete or not there."""
+    temporary = path.with_suffix(path.suffix + ".tmp")
+    temporary.write_text(json.dumps(value, indent=1) + "\n")
+    temporary.replace(path)

@@ -1,0 +1,52 @@
+"""The command line: ``pcsa COMMAND …``. Each command is a dataclass of options and a function."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+USAGE = """\
+pcsa: point-cloud sampling-argmax
+
+usage: pcsa COMMAND [options]      (pcsa COMMAND --help lists a command's options)
+
+  train supervised [PRESET]  train a keypoint detector on labelled clouds
+  evaluate CHECKPOINT        score a detector on clouds it was not trained on
+  predict CHECKPOINT INPUT…  keypoints of your own clouds and meshes
+  data generate|download|check
+                             the procedural clouds, KeypointNet, or a look over a folder
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; a user's mistake ends in one line on stderr and exit status 2."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for noisy in ("lightning.pytorch", "lightning.fabric", "httpx", "huggingface_hub"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    if not args or args[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0 if args else 2
+    command, rest = args[0], args[1:]
+    try:
+        # Imported here: each command needs other libraries, and help should come at once.
+        if command == "train":
+            from pcsa.scripts import train as module
+        elif command == "evaluate":
+            from pcsa.scripts import evaluate as module
+        elif command == "predict":
+            from pcsa.scripts import predict as module
+        elif command == "data":
+            from pcsa.scripts import data as module
+        else:
+            print(f"pcsa: unknown command {command!r}\n\n{USAGE}", end="", file=sys.stderr)
+            return 2
+        return module.main(rest)
+    except (ValueError, FileNotFoundError, FileExistsError, ConnectionError) as error:
+        print(f"pcsa {command}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

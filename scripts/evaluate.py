@@ -1,0 +1,191 @@
+"""``pcsa evaluate``: PCK, mean error, presence and calibration on clouds not trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+from torch import Tensor
+from torch_geometric.data import Batch
+from torch_geometric.loader import DataLoader
+
+import pcsa
+from pcsa.datasets.keypointnet import KeypointNet, rotated_labelings, rotation_groups
+from pcsa.datasets.transforms import Normalize, denormalize
+from pcsa.geodesic import geodesic_error
+from pcsa.localization import ReadOut
+from pcsa.metrics import KeypointMetrics, symmetric_error
+from pcsa.models.detector import KeypointDetector
+from pcsa.training import DataConfig, load_detector, open_dataset, write_json
+from pcsa.viz import Panel, save_panels
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Score a detector on clouds it was not trained on, in the dataset's own units."""
+
+    checkpoint: Annotated[Path, tyro.conf.Positional]
+    """Written by `pcsa train supervised`."""
+    split: Literal["val", "test"] = "val"
+    """Never the clouds trained on."""
+    root: Path | None = None
+    """Another root of the same category; default that of the training."""
+    read_out: ReadOut = "expectation"
+    """See pcsa.localize."""
+    geodesic: bool = True
+    """Also measure distances along the surface, as KeypointNet's benchmark does."""
+    pictures: int = 0
+    """Draw this many clouds, predictions beside annotations, into predictions-<split>.png beside the metrics."""
+    batch_size: int = 8
+    device: str = "auto"
+    """cpu, cuda, or auto."""
+    out: Path | None = None
+    """Metrics file; default metrics-<split>.json beside the checkpoint."""
+
+
+def main(argv: list[str]) -> int:
+    """Parse options, evaluate, print the table."""
+    config = tyro.cli(EvaluateConfig, args=argv, prog="pcsa evaluate")
+    result = evaluate(config)
+    print(format_table(result))
+    print(f"\nwritten: {result['file']}" + (f", {result['picture']}" if "picture" in result else ""))
+    return 0
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Everything that is printed and written, as JSON types."""
+    if config.batch_size < 1:
+        raise ValueError(f"`batch-size` (={config.batch_size}) must be at least 1")
+    device = pick_device(config.device)
+    detector, about = load_detector(config.checkpoint, device)
+    data = dict(about["config"]["data"])
+    root = config.root or (Path(data["root"]) if data["root"] else None)
+    data_config = DataConfig(
+        root=root, category=about["category"], num_shapes=data["num_shapes"], strict=data["strict"]
+    )
+    dataset = open_dataset(data_config, config.split, tuple(about["semantic_ids"]))
+    metrics = KeypointMetrics(
+        categories=(dataset.category,), keypoint_names={dataset.category: [str(n) for n in dataset.names]}
+    )
+    panels: list[Panel] = []
+    with torch.inference_mode():
+        for batch in DataLoader(dataset, batch_size=config.batch_size):
+            position = _update(metrics, detector, batch, dataset, config, device)
+            for i, cloud in enumerate(batch.to_data_list()):
+                visible = cloud.visible[0]
+                panels.append(Panel(cloud.model_id, cloud.pos, cloud.keypoints[0], position[i], visible))
+    result = {
+        "checkpoint": str(config.checkpoint),
+        "category": dataset.category,
+        "split": config.split,
+        "read_out": config.read_out,
+        "num_clouds": len(dataset),
+        "num_clouds_missing": len(dataset.missing),
+        "units": "the dataset's own",
+        **metrics.compute(),
+    }
+    result["file"] = str(config.out or config.checkpoint.parent / f"metrics-{config.split}.json")
+    write_json(Path(result["file"]), result)
+    if config.pictures > 0:
+        picture = Path(result["file"]).with_name(f"predictions-{config.split}.png")
+        save_panels(picture, panels[: config.pictures], [str(n) for n in dataset.names])
+        result["picture"] = str(picture)
+    return result
+
+
+def _update(
+    metrics: KeypointMetrics,
+    detector: KeypointDetector,
+    batch: Batch,
+    dataset: KeypointNet,
+    config: EvaluateConfig,
+    device: torch.device,
+) -> Tensor:
+    normalize = Normalize("unit_sphere")
+    normal = Batch.from_data_list([normalize(cloud) for cloud in batch.to_data_list()]).to(device)
+    predicted = detector(None, normal.pos, ptr=normal.ptr)
+    bandwidth = pcsa.knn_bandwidth(normal.pos, ptr=normal.ptr)
+    found = pcsa.localize(predicted["logits"], normal.pos, bandwidth, ptr=normal.ptr, read_out=config.read_out)
+    position = denormalize(found.position, normal.offset, normal.scale).cpu()
+    logits = predicted["logits"].float().cpu()
+
+    symmetric, geodesic, geodesic_symmetric = [], [], []
+    for i, cloud in enumerate(batch.to_data_list()):
+        groups = rotation_groups(cloud.rotation[0], cloud.is_circle[0])
+        candidates, index = rotated_labelings(
+            cloud.pos, cloud.keypoints[0], cloud.visible[0], groups, category=dataset.category
+        )
+        index[0] = cloud.keypoint_index[0]
+        scores = logits[batch.ptr[i] : batch.ptr[i + 1]]
+        choice = symmetric_error(position[i], candidates, cloud.visible[0], logits=scores, index=index).choice
+        symmetric.append(candidates[choice])
+        if config.geodesic:
+            distances = [
+                geodesic_error(position[i], cloud.pos, target, cloud.visible[0]) for target in (index[0], index[choice])
+            ]
+            geodesic.append(distances[0])
+            geodesic_symmetric.append(distances[1])
+    metrics.update(
+        position,
+        batch.keypoints,
+        batch.visible,
+        symmetric_target=torch.stack(symmetric),
+        geodesic=torch.stack(geodesic) if geodesic else None,
+        geodesic_symmetric=torch.stack(geodesic_symmetric) if geodesic else None,
+        confidence=found.peak.clamp(0, 1).cpu(),
+        presence_logits=predicted["presence"].float().cpu(),
+    )
+    return position
+
+
+def pick_device(name: str) -> torch.device:
+    """A device from an option; ``auto`` takes CUDA where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"`device` (={name!r}) cannot be used: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def format_table(result: dict[str, Any]) -> str:
+    """The table that ``pcsa evaluate`` prints."""
+    overall, thresholds = result["overall"], result["thresholds"]
+    shown = [thresholds.index(t) for t in (0.01, 0.02, 0.05, 0.1)]
+    lines = [
+        f"{result['category']}, {result['split']}: {result['num_clouds']} clouds, "
+        f"{overall['num_keypoints']} annotated keypoints"
+        + (f" ({result['num_clouds_missing']} clouds missing)" if result["num_clouds_missing"] else "")
+        + f"; read-out: {result['read_out']}",
+        "",
+        f"{'distance (units of the dataset)':34}" + "".join(f"PCK@{thresholds[i]:<6g}" for i in shown) + "mean error",
+    ]
+    for key, name in (
+        ("euclidean", "Euclidean"),
+        ("euclidean_symmetric", "Euclidean, rotational symmetry"),
+        ("geodesic", "geodesic"),
+        ("geodesic_symmetric", "geodesic, rotational symmetry"),
+    ):
+        if key in overall:
+            row, error = overall[key], overall[key]["mean_error"]
+            lines.append(
+                f"{name:34}"
+                + "".join(f"{100 * row['pck'][i]:<10.1f}" for i in shown)
+                + ("unreachable" if error is None else f"{error:.4f}")
+            )
+    pearson, presence = overall["calibration"]["pearson"], overall["presence_average_precision"]
+    lines += [
+        "",
+        f"presence, average precision:                       {_number(presence)}",
+        f"Pearson r of peak probability with error < {overall['calibration']['threshold']:g}:  {_number(pearson)}",
+    ]
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
