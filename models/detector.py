@@ -23,8 +23,8 @@ class KeypointDetector(nn.Module):
 
     Returns (of ``forward``):
         - **logits** ``[N, K]``: what :func:`pcsa.sampling_argmax` and its kin take
-        - **presence** ``[B, K]``: logit of the probability that the cloud has the keypoint, from the features of
-          the whole cloud (their maximum) and those of the keypoint's most probable point; trained from
+        - **presence** ``[B, K]``: logit of the probability that the cloud has the keypoint, from the features
+          of the whole cloud (their maximum) and those of the keypoint's most probable point; trained from
           ``visible`` by :func:`pcsa.losses.presence_loss`
 
     Example:

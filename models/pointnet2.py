@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pcsa._points import full_precision, raise_first, resolve_batch
-from pcsa.neighbors import ball_query, farthest_points, interpolation_weights
+from pcsa.neighbors import ball_query, farthest_points, interpolation_weights, weighted_gather
 
 NormKind = Literal["batch", "group", "none"]
 
@@ -23,8 +24,8 @@ class Level:
     """One set abstraction: how many points remain, and what each of them looks at.
 
     Args:
-        num_samples: Points that remain of each cloud (all of them if it has fewer), farthest-point sampled; None
-            keeps every point.
+        num_samples: Points that remain of each cloud (all of them if it has fewer), farthest-point sampled;
+            None keeps every point.
         radii: Of the balls around a remaining point, one per scale, in the units of ``pos``.
         num_neighbors: Most points used in each ball, the nearest ones.
         channels: Widths of each scale's shared MLP.
@@ -74,12 +75,13 @@ class LevelGeometry(NamedTuple):
     weight: Tensor  # [N, 3] their interpolation weights
 
 
+@torch.compiler.disable  # searches depend on the clouds' sizes: traced, each new batch compiles for minutes
 @torch.no_grad()
 def build_geometry(pos: Tensor, ptr: Tensor, levels: Sequence[Level]) -> list[LevelGeometry]:
     """Every neighbor search a :class:`PointNet2` with these ``levels`` needs, done once.
 
-    The result depends on the positions only. Scales share one search: neighbors come nearest first, so a smaller
-    ball is a prefix of a larger one.
+    The result depends on the positions only. Scales share one search: neighbors come nearest first, so a
+    smaller ball is a prefix of a larger one.
     """
     geometry = []
     for level in levels:
@@ -104,19 +106,19 @@ class PointNet2(nn.Module):
 
     `"PointNet++: Deep Hierarchical Feature Learning on Point Sets in a Metric Space"
     <https://arxiv.org/abs/1706.02413>`_. Each set abstraction computes
-    :math:`\max_j h(f_j, (x_j - x_i)/r)` over the points of a ball; feature propagation interpolates back to every
-    point. The first linear layer of each shared MLP runs before grouping, which is the same algebra on fewer rows:
-    :math:`W[f_j, x_j - x_i] = (W_f f_j + W_x x_j) - W_x x_i`.
+    :math:`\max_j h(f_j, (x_j - x_i)/r)` over the points of a ball; feature propagation interpolates back to
+    every point. The first linear layer of each shared MLP runs before grouping, which is the same algebra on
+    fewer rows: :math:`W[f_j, x_j - x_i] = (W_f f_j + W_x x_j) - W_x x_i`.
 
-    Clouds may have any sizes, also fewer points than a level keeps. Sampling starts at each cloud's first point,
-    so the output is a function of the input, in train mode too (but for the statistics of batch norm).
+    Clouds may have any sizes, also fewer points than a level keeps. Sampling starts at each cloud's first
+    point, so the output is a function of the input, in train mode too (but for the statistics of batch norm).
 
     Args:
         in_channels: Width of the point features ``x``; 0 for none.
         levels: One :class:`Level` per set abstraction. Default :data:`SINGLE_SCALE`.
         out_channels: Width of the features returned.
-        norm: ``"batch"`` (over all rows of the batch), ``"group"`` (within each row; independent of the batch) or
-            ``"none"``.
+        norm: ``"batch"`` (over all rows of the batch), ``"group"`` (within each row; independent of the batch)
+            or ``"none"``.
         use_pos: Also give the network the positions as features, so that it can tell left from right in an
             aligned frame.
         global_context: Add to the coarsest level what the whole cloud looks like (its maximum over points).
@@ -140,7 +142,9 @@ class PointNet2(nn.Module):
     ) -> None:
         super().__init__()
         if in_channels < 0 or out_channels < 1:
-            raise ValueError(f"`in_channels` (={in_channels}) must not be negative, `out_channels` at least 1")
+            raise ValueError(
+                f"`in_channels` (={in_channels}) must not be negative, `out_channels` (={out_channels}) at least 1"
+            )
         if not levels:
             raise ValueError("`levels` must have at least one set abstraction")
         self.in_channels, self.out_channels = in_channels, out_channels
@@ -172,12 +176,10 @@ class PointNet2(nn.Module):
         ptr: Int[Tensor, " B+1"] | None = None,
         geometry: list[LevelGeometry] | None = None,
     ) -> Float[Tensor, "N out"]:
-        """Features of every point; ``geometry`` is what :func:`build_geometry` returned for these positions."""
-        if pos.dim() != 2 or pos.shape[1] != 3:
-            raise ValueError(f"`pos` {list(pos.shape)} must be [N, 3]")
-        if (x is None) != (self.in_channels == 0) or (
-            x is not None and x.shape != (pos.shape[0], self.in_channels)
-        ):
+        """Features of every point; ``geometry`` is what :func:`build_geometry` gave for these positions."""
+        if pos.dim() != 2 or pos.shape[1] != 3 or not pos.shape[0]:
+            raise ValueError(f"`pos` {list(pos.shape)} must be [N, 3] with at least one point")
+        if (x is None) != (self.in_channels == 0) or (x is not None and x.shape != (pos.shape[0], self.in_channels)):
             raise ValueError(
                 f"`x` ({None if x is None else list(x.shape)}) must be [N, {self.in_channels}] "
                 f"with the N of `pos` (={pos.shape[0]}), as `in_channels` says (None for 0)"
@@ -209,14 +211,16 @@ class PointNet2(nn.Module):
             pos = centers
         top = features[-1]
         if self.context is not None:
-            owner = torch.searchsorted(geometry[-1].ptr, torch.arange(top.shape[0], device=top.device), right=True) - 1
+            rows = torch.arange(top.shape[0], device=top.device)
+            owner = torch.searchsorted(geometry[-1].ptr, rows, right=True) - 1
             index = owner[:, None].expand_as(top)
-            largest = top.new_zeros(batch_size, top.shape[1]).scatter_reduce(0, index, top, "amax", include_self=False)
+            largest = top.new_zeros(batch_size, top.shape[1])
+            largest = largest.scatter_reduce(0, index, top, "amax", include_self=False)
             top = top + self.context(largest).index_select(0, owner)
         for propagation, level, skip in zip(
             self.propagations, reversed(geometry), reversed(features[:-1]), strict=True
         ):
-            top = propagation(top, skip, level.coarse, level.weight.to(pos.dtype))
+            top = propagation(top, skip, level.coarse, level.weight)
         return top
 
 
@@ -233,9 +237,9 @@ class _Scale(nn.Module):
 
     def forward(self, x: Tensor, pos: Tensor, centers: Tensor, neighbors: Tensor, inside: Tensor) -> Tensor:
         k = min(self.num_neighbors, neighbors.shape[1])
-        # A slot outside the ball repeats the nearest point, as in the original: the maximum does not notice.
+        # A slot outside the ball repeats the nearest point: the maximum does not notice.
         index = torch.where(inside[:, :k], neighbors[:, :k], neighbors[:, :1])
-        # W[f_j, x_j - x_i] = (W_f f_j + W_x x_j) - W_x x_i. The positions' part cancels: never in half precision.
+        # W[f_j, x_j - x_i] = (W_f f_j + W_x x_j) - W_x x_i. The positions' part cancels: not in half precision.
         with full_precision(pos):
             weight = self.of_offset.weight / self.radius
             points, origin = F.linear(pos, weight, self.of_offset.bias), F.linear(centers, weight)
@@ -260,7 +264,7 @@ class _Propagation(nn.Module):
     def forward(self, coarse: Tensor, fine: Tensor, index: Tensor, weight: Tensor) -> Tensor:
         # Weights sum to one, so the linear layer may come first, on the few coarse rows.
         h = self.of_coarse(coarse)
-        h = (h.index_select(0, index.flatten()).view(*index.shape, -1) * weight.unsqueeze(-1)).sum(1)
+        h = weighted_gather(h, index, weight)
         if self.of_fine is not None:
             h = h + self.of_fine(fine)
         return self.rest(F.relu(self.norm(h), inplace=True))
@@ -282,13 +286,13 @@ class _Norm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(self.norm, nn.BatchNorm1d) and self.training and x.shape[0] == 1:
             # One row has no variance: normalized by what was seen before.
-            norm = self.norm
-            return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, eps=norm.eps)
+            n = self.norm
+            return F.batch_norm(x, n.running_mean, n.running_var, n.weight, n.bias, False, eps=n.eps)
         return self.norm(x)
 
 
 def _mlp(channels: Sequence[int], norm: NormKind) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for a, b in zip(channels[:-1], channels[1:], strict=True):
+    for a, b in itertools.pairwise(channels):
         layers += [nn.Linear(a, b, bias=norm == "none"), _Norm(norm, b), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)

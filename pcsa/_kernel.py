@@ -37,10 +37,14 @@ class _Blocks(NamedTuple):
 
 
 def _block_size(num_points: int, num_clouds: int) -> int:
-    """Points in a block: whole clouds of equal size if they are small, else a quarter of the mean size."""
+    """Points in a block: whole clouds of equal size if they are small, else a quarter of the mean size.
+
+    Below _MIN_BLOCK points to a quarter the mean size itself: clouds of a few points would be mostly padding.
+    """
     if num_points % num_clouds == 0 and num_points // num_clouds <= _MAX_BLOCK:
         return num_points // num_clouds
-    return min(max(num_points // (4 * num_clouds), _MIN_BLOCK), _MAX_BLOCK)
+    smallest = min(_MIN_BLOCK, -(-num_points // num_clouds))
+    return min(max(num_points // (4 * num_clouds), smallest), _MAX_BLOCK)
 
 
 def _cut(logits: Tensor, pos: Tensor, variance: Tensor, ptr: Tensor, temperature: float) -> _Blocks:

@@ -120,6 +120,7 @@ def resolve_batch(
 ) -> tuple[Tensor, Tensor, int, list[tuple[Tensor, str]]]:
     """Both ``batch`` [N] and ``ptr`` [B + 1] from whichever was given, and the value rules still to be read."""
     checks: list[tuple[Tensor, str]] = []
+    batch_given = batch is not None
     if batch is not None and ptr is not None:
         raise ValueError("`batch` and `ptr` say the same thing: give one of them")
     if batch_size is not None and batch_size < 1:
@@ -166,7 +167,8 @@ def resolve_batch(
         batch = torch.zeros(num_points, dtype=torch.int64, device=device)
         ptr = torch.tensor([0, num_points], device=device)
     if check:
-        checks.append(((ptr[1:] > ptr[:-1]).all(), "every cloud must have at least one point: `batch` has an empty cloud"))
+        given = "batch" if batch_given else "ptr"
+        checks.append(((ptr[1:] > ptr[:-1]).all(), f"`{given}` must give every cloud a point: an empty cloud is none"))
     return batch, ptr, batch_size, checks
 
 

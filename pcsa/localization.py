@@ -62,8 +62,8 @@ def localize(
     - ``"peak"``: the most probable point;
     - ``"local"``: the expectation over the ball of ``radius`` around the most probable point, which a second,
       far-away peak (a symmetric part) does not pull away;
-    - ``"mode"``: where the mixture is densest, climbed to by mean shift from the most probable points that lie
-      at least two bandwidths apart.
+    - ``"mode"``: where the mixture is densest, climbed to by mean shift from the points of the highest bases
+      (:math:`\pi_i / \sigma_i^D`) that lie at least two bandwidths apart.
 
     Not differentiable: train through :func:`pcsa.sampling_argmax` or :func:`pcsa.soft_argmax`.
 
@@ -178,7 +178,7 @@ def _mixture_mode(log_prob: Tensor, points: Points) -> Tensor:
         top = cloud_max(terms, points)
         return cloud_sum((terms - top.index_select(0, points.batch)).exp(), points).log() + top
 
-    score = log_prob.clone()
+    score = log_prob - volume  # how high each basis stands on its own
     position = points.pos[first_maximum(score, points)]
     density = torch.full_like(position[..., 0], -math.inf)
     precision = bandwidth.square().reciprocal()

@@ -467,7 +467,8 @@ def _trainer(config: SupervisedConfig) -> L.Trainer:
         max_epochs=-1,
         check_val_every_n_epoch=t.validate_every,
         gradient_clip_val=config.optimizer.clip or None,
-        logger=logger_type(config.out, name="log", version=""),
+        # A resumed run gets a folder of its own beside the first one's: nothing logged is lost.
+        logger=logger_type(config.out, name="log"),
         callbacks=callbacks,
         log_every_n_steps=10,
         num_sanity_val_steps=0,

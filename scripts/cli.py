@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
+import warnings
 from collections.abc import Sequence
 
 USAGE = """\
@@ -22,27 +24,27 @@ usage: pcsa COMMAND [options]      (pcsa COMMAND --help lists a command's option
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; a user's mistake ends in one line on stderr and exit status 2."""
     args = list(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for noisy in ("lightning.pytorch", "lightning.fabric", "httpx", "huggingface_hub"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
     if not args or args[0] in ("-h", "--help"):
         print(USAGE, end="")
         return 0 if args else 2
     command, rest = args[0], args[1:]
+    if command not in ("train", "evaluate", "predict", "data"):
+        print(f"pcsa: unknown command {command!r}\n\n{USAGE}", end="", file=sys.stderr)
+        return 2
+    # Imported here: each command needs other libraries, and help should come at once.
+    module = importlib.import_module(f"pcsa.scripts.{command}")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for noisy in ("lightning.pytorch", "httpx", "huggingface_hub"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for message in (
+        "Checkpoint directory .* exists",  # it holds the configuration
+        "The number of training batches",  # a small set is no mistake
+        "The '.*_dataloader' does not have many workers",  # nor is a dataset in memory
+        ".*LeafSpec",  # Lightning's own, with torch 2.13
+    ):
+        warnings.filterwarnings("ignore", message=message)
     try:
-        # Imported here: each command needs other libraries, and help should come at once.
-        if command == "train":
-            from pcsa.scripts import train as module
-        elif command == "evaluate":
-            from pcsa.scripts import evaluate as module
-        elif command == "predict":
-            from pcsa.scripts import predict as module
-        elif command == "data":
-            from pcsa.scripts import data as module
-        else:
-            print(f"pcsa: unknown command {command!r}\n\n{USAGE}", end="", file=sys.stderr)
-            return 2
-        return module.main(rest)
+        return int(module.main(rest))
     except (ValueError, FileNotFoundError, FileExistsError, ConnectionError) as error:
         print(f"pcsa {command}: {error}", file=sys.stderr)
         return 2

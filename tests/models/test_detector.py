@@ -78,6 +78,7 @@ def test_presence_looks_at_the_cloud_and_at_the_best_point():
 
     pos = torch.tensor([[1.0, 0.0, 2.0], [3.0, 1.0, 0.0], [0.0, 5.0, 0.0], [2.0, 0.0, 1.0], [0.0, 0.0, 7.0]])
     ptr = torch.tensor([0, 3, 5])
+    pos.requires_grad_()
     detector = KeypointDetector(Coordinates(), 2)
     logits, presence = detector(None, pos, ptr=ptr).values()
     maxima = [pos[:3].amax(0), pos[3:].amax(0)]
@@ -87,6 +88,10 @@ def test_presence_looks_at_the_cloud_and_at_the_best_point():
             hidden = (detector.presence_global(maxima[b]) + detector.presence_local(best)).relu()
             expected = hidden @ detector.presence_weight[k] + detector.presence_bias[k]
             torch.testing.assert_close(presence[b, k], expected)
+            gradient, wanted = (
+                torch.autograd.grad(value, pos, retain_graph=True)[0] for value in (presence[b, k], expected)
+            )
+            torch.testing.assert_close(gradient, wanted)
 
 
 def test_calls_a_users_network_as_x_pos_batch():
@@ -160,6 +165,8 @@ def test_bf16_autocast():
         assert value.isfinite().all()
         # bf16 keeps 8 binary digits: 0.4 % for each rounding, a few layers deep.
         assert (value.float() - expected[name]).norm() < 0.03 * expected[name].norm()
+    pcsa.losses.position_error(where, torch.zeros_like(where)).backward()
+    assert all(p.grad.isfinite().all() for p in detector.backbone.parameters())
     assert where.dtype == torch.float32
     torch.testing.assert_close(where, pcsa.soft_argmax(expected["logits"], pos, ptr=ptr), rtol=0, atol=0.01)
 
@@ -172,6 +179,34 @@ def test_compiles_in_one_piece():
     expected = detector(None, pos, ptr=ptr, geometry=geometry)
     for name, value in compiled(None, pos, ptr=ptr, geometry=geometry).items():
         torch.testing.assert_close(value, expected[name])
+
+
+@torch.no_grad()  # dynamo's own look at `.grad` across a break warns
+def test_compiles_around_the_searches():
+    # Without geometry there is one break, at the searches, and new sizes of clouds are no new graphs of them.
+    torch.manual_seed(0)
+    detector = KeypointDetector(PointNet2(0, LEVELS[:1], 8, norm="none"), 2).eval()
+    compiled = torch.compile(detector, backend="aot_eager", dynamic=True)
+    for sizes in ((60, 40), (30, 20, 45)):
+        pos, ptr = _clouds(sizes)
+        expected = detector(None, pos, ptr=ptr)
+        for name, value in compiled(None, pos, ptr=ptr).items():
+            torch.testing.assert_close(value, expected[name])
+
+
+def test_nan_features_are_left_for_the_operator_to_report():
+    # An index out of range, on a GPU, would end the process before anyone says that a training diverged.
+    class Diverged(nn.Module):
+        out_channels = 4
+
+        def forward(self, x, pos, batch):
+            return pos.new_full((len(pos), 4), torch.nan)
+
+    pos, ptr = _clouds()
+    out = KeypointDetector(Diverged(), 2)(None, pos, ptr=ptr)
+    assert out["presence"].isnan().all()
+    with pytest.raises(ValueError, match="`logits` must be finite"):
+        pcsa.soft_argmax(out["logits"], pos, ptr=ptr)
 
 
 def test_errors():
@@ -193,44 +228,57 @@ def test_errors():
 
 
 class Toy(NamedTuple):
-    """Four clouds with two keypoints: the point with the largest x, and that with the largest y."""
+    """Four clouds with two keypoints: the tips of a spike along x and of one along y."""
 
     pos: Tensor
     ptr: Tensor
     target: Tensor
 
 
+def _toy(seed=0) -> Toy:
+    pos, ptr = _clouds((40, 48, 44, 52), seed)
+    target = torch.empty(4, 2, 3)
+    for b, cloud in enumerate(pos.tensor_split(ptr[1:-1])):
+        for axis in range(2):
+            # Sampling can settle for the runner-up where the two differ by little, so they differ by 0.3.
+            tip = cloud[cloud[:, axis].argmax()]
+            tip[axis] += 0.3
+            target[b, axis] = tip
+    return Toy(pos, ptr, target)
+
+
 @pytest.fixture
 def toy() -> Toy:
-    pos, ptr = _clouds((40, 48, 44, 52), seed=1)
-    clouds = pos.tensor_split(ptr[1:-1])
-    target = torch.stack([torch.stack([c[c[:, 0].argmax()], c[c[:, 1].argmax()]]) for c in clouds])
     torch.manual_seed(0)
-    return Toy(pos, ptr, target)
+    return _toy()
 
 
 def _overfit(module: nn.Module, logits, pos: Tensor, target: Tensor, *, extra=lambda: 0.0, **clouds) -> None:
     """Train with samples, test with the expectation.
 
-    At the start the maps are about flat: samples are near the middle of a cube of side 2, so about 1 from its
-    faces and further from the keypoints there. Constant logits stay there.
+    At the start the maps are about flat: samples are near the middle of a cube of side 2, the tips 1.3 above
+    it and more. Constant logits stay there. A one-hot map at the tip leaves the basis noise: the mean length
+    of a normal vector in space, sqrt(8 / pi) 0.02 = 0.032.
     """
+    steps = 100
+    schedule = pcsa.TemperatureSchedule("exponential", start=2.0, end=0.5, num_steps=steps)
+    read = pcsa.SamplingArgmax(num_samples=8, temperature=schedule)
     optimizer = torch.optim.Adam(module.parameters(), 1e-2)
     losses = []
-    for _ in range(150):
-        samples = pcsa.sampling_argmax(logits(), pos, 0.02, num_samples=8, temperature=0.7, **clouds)
-        loss = pcsa.losses.sample_error(samples, target)
+    for _ in range(steps):
+        loss = pcsa.losses.sample_error(read(logits(), pos, 0.02, **clouds), target)
         optimizer.zero_grad()
         (loss + extra()).backward()
         optimizer.step()
+        schedule.step()
         losses.append(float(loss.detach()))
     module.eval()
+    read.eval()
     with torch.no_grad():
-        error = (pcsa.soft_argmax(logits(), pos, **clouds) - target).norm(dim=-1)
-    print(f"loss {losses[0]:.3f} -> {sum(losses[-10:]) / 10:.3f}, largest error {error.max():.4f}")
-    assert losses[0] > 0.8
-    assert sum(losses[-10:]) / 10 < 0.1
-    assert error.max() < 0.1
+        error = (read(logits(), pos, 0.02, **clouds) - target).norm(dim=-1)
+    assert losses[0] > 1
+    assert sum(losses[-10:]) / 10 < 0.06
+    assert error.max() < 0.02
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
@@ -240,14 +288,17 @@ def test_overfit_pointnet2_with_presence(toy, norm):
     # The clouds differ in nothing that says so, but four can be learned by heart.
     visible = torch.tensor([[True, False], [True, True], [False, True], [False, False]])
 
-    def out():
-        return detector(None, toy.pos, ptr=toy.ptr, geometry=geometry)
+    out = {}
+
+    def logits():
+        out.update(detector(None, toy.pos, ptr=toy.ptr, geometry=geometry))
+        return out["logits"]
 
     def presence():
-        return pcsa.losses.presence_loss(out()["presence"], visible)
+        return pcsa.losses.presence_loss(out["presence"], visible)
 
-    _overfit(detector, lambda: out()["logits"], toy.pos, toy.target, ptr=toy.ptr, extra=presence)
-    assert torch.equal(out()["presence"] > 0, visible)
+    _overfit(detector, logits, toy.pos, toy.target, ptr=toy.ptr, extra=presence)
+    assert torch.equal(out["presence"] > 0, visible)
 
 
 def test_overfit_edge_conv(toy):
@@ -298,10 +349,8 @@ def test_overfit_dense_network(toy):
     clouds = toy.pos.tensor_split(toy.ptr[1:-1])
     dense = nn.utils.rnn.pad_sequence(clouds, batch_first=True)
     mask = nn.utils.rnn.pad_sequence([torch.ones(len(c), dtype=torch.bool) for c in clouds], batch_first=True)
-    points, scores = (
-        nn.Sequential(nn.Linear(3, 32), nn.ReLU()),
-        nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 2)),
-    )
+    points = nn.Sequential(nn.Linear(3, 64), nn.ReLU())
+    scores = nn.Sequential(nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 2))
 
     def logits():
         h = points(dense)

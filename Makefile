@@ -1,0 +1,41 @@
+# The environment is .venv in this folder; every target makes it if need be.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test check wheel clean
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train,dev]"
+	touch $@
+
+# Trains on procedural chairs, scores chairs that it never saw, and draws some of them.
+demo: $(READY)
+	rm -rf runs/demo
+	$(BIN)/pcsa train supervised demo --out runs/demo
+	$(BIN)/pcsa evaluate runs/demo/last.ckpt --split test --pictures 6
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Slower: style, types, the examples in the docstrings, and the shapes in the annotations.
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --doctest-modules pcsa datasets models
+	$(BIN)/python -m pytest --jaxtyping-packages=pcsa,beartype.beartype -k "not bad_input and not compile" \
+		tests/test_sampling.py tests/test_bandwidth.py tests/test_localization.py tests/test_losses.py
+
+# Builds the wheel and imports every sub-package from it, in an environment that has nothing else.
+wheel: $(READY)
+	rm -rf build dist .wheel
+	$(BIN)/python -m build --wheel --outdir dist .
+	$(PYTHON) -m venv .wheel
+	.wheel/bin/python -m pip install --quiet --constraint constraints.txt "$$(echo dist/pcsa-*.whl)[train]"
+	cd .wheel && bin/python ../tests/import_everything.py ..
+	rm -rf build .wheel
+
+clean:
+	rm -rf .venv .wheel build dist runs

@@ -1,0 +1,152 @@
+"""The commands as a user calls them, on small procedural clouds."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from pcsa.datasets.keypointnet import KeypointNet
+from pcsa.datasets.pcd import write_pcd
+from pcsa.scripts.cli import main
+from pcsa.scripts.predict import read_points
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    assert main(["data", "generate", str(root), "--categories", "mug", "--num-shapes", "10", "--num-points", "256"]) == 0
+    return root
+
+
+@pytest.fixture(scope="module")
+def checkpoint(root, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    flags = "--data.category mug --optimizer.steps 4 --optimizer.batch-size 4 --model.out-channels 16 --trainer.no-progress"
+    assert main(["train", "supervised", "--data.root", str(root), "--out", str(out), *flags.split()]) == 0
+    return out / "last.ckpt"
+
+
+def test_evaluate_agrees_with_predict(root, checkpoint, tmp_path, capsys):
+    assert main(["evaluate", str(checkpoint), "--split", "test", "--pictures", "2"]) == 0
+    table = capsys.readouterr().out
+    metrics = json.loads((checkpoint.parent / "metrics-test.json").read_text())
+    assert metrics["num_clouds"] == 2
+    assert (checkpoint.parent / "predictions-test.png").stat().st_size > 10_000
+
+    dataset = KeypointNet(root, "mug", "test")
+    files = [str(root / "pcds" / dataset.class_id / f"{m}.pcd") for m in dataset.model_ids]
+    out = tmp_path / "p.json"
+    assert main(["predict", str(checkpoint), *files, "--out", str(out)]) == 0
+    predicted = json.loads(out.read_text())
+    # KeypointNet's protocol, from the predictions alone: per shape over the keypoints present, then over shapes.
+    right, error = [], []
+    for i, cloud in enumerate(predicted["clouds"]):
+        item = dataset[i]
+        away = (torch.tensor(cloud["position"]) - item.keypoints[0]).norm(dim=1)[item.visible[0]]
+        right.append((away < 0.1).float().mean().item())
+        error.append(away.mean().item())
+    overall = metrics["overall"]["euclidean"]
+    assert overall["pck"][10] == pytest.approx(np.mean(right), abs=1e-6)
+    assert overall["mean_error"] == pytest.approx(np.mean(error), rel=1e-4)
+    assert f"{100 * np.mean(right):.1f}" in table
+
+
+def test_predict_is_in_the_units_of_the_input(checkpoint, root, tmp_path):
+    dataset = KeypointNet(root, "mug", "val")
+    pos = dataset[0].pos
+    np.save(tmp_path / "a.npy", pos.numpy())
+    np.savez(tmp_path / "b.npz", pos=(10 * pos + 3).numpy())
+    out = tmp_path / "out.npz"
+    assert main(["predict", str(checkpoint), str(tmp_path), "--out", str(out)]) == 0
+    found = np.load(out)
+    assert [f.rsplit("/", 1)[1] for f in found["file"]] == ["a.npy", "b.npz"]
+    np.testing.assert_allclose(found["position"][1], 10 * found["position"][0] + 3, atol=1e-3)
+    np.testing.assert_allclose(found["covariance"][1], 100 * found["covariance"][0], rtol=1e-3, atol=1e-6)
+    assert ((found["presence"] >= 0) & (found["presence"] <= 1)).all()
+    assert (found["index"] < len(pos)).all()
+    # A covariance has no negative direction.
+    assert (np.linalg.eigvalsh(found["covariance"]) > 0).all()
+
+
+def test_every_format_is_read(tmp_path):
+    box = trimesh.creation.box((1.0, 2.0, 3.0))
+    for suffix in ("obj", "off", "stl", "ply"):
+        file = tmp_path / f"mesh.{suffix}"
+        box.export(file)
+        points = read_points(file, 500, seed=1)
+        assert points.shape == (500, 3)
+        # Every sampled point lies on a face of the box.
+        gap = (torch.tensor([0.5, 1.0, 1.5]) - points.abs()).abs().amin(1)
+        assert gap.max() < 1e-5
+        assert torch.equal(points, read_points(file, 500, seed=1))
+    points = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    trimesh.PointCloud(points).export(tmp_path / "cloud.ply")
+    write_pcd(tmp_path / "cloud.pcd", points, binary=True)
+    np.save(tmp_path / "cloud.npy", points)
+    np.savez(tmp_path / "cloud.npz", anything=points)
+    for suffix in ("ply", "pcd", "npy", "npz"):
+        np.testing.assert_allclose(read_points(tmp_path / f"cloud.{suffix}"), points, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rule"),
+    [
+        ("nan.npy", np.array([[0.0, np.nan, 0.0]]), "not finite"),
+        ("empty.npy", np.zeros((0, 3)), "must be numbers"),
+        ("flat.npy", np.zeros((5, 2)), "must be numbers"),
+        ("text.npy", np.array([["a", "b", "c"]]), "must be numbers"),
+        ("broken.npy", b"not an array", "cannot be read"),
+        ("broken.pcd", b"VERSION .7\nFIELDS x y z\n", "cannot be read"),
+        ("broken.obj", b"v 0 0\nf 1 2 3\n", "cannot be read"),
+    ],
+)
+def test_predict_names_the_file_that_is_broken(checkpoint, tmp_path, capsys, name, content, rule):
+    file = tmp_path / name
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        np.save(file, content)
+    assert main(["predict", str(checkpoint), str(file), "--out", str(tmp_path / "out.json")]) == 2
+    message = capsys.readouterr().err
+    assert name in message
+    assert rule in message
+    assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "CHECKPOINT", "EMPTY"], "without any file"),
+        (["predict", "CHECKPOINT", "EMPTY/none.npy"], "does not exist"),
+        (["predict", "EMPTY", "EMPTY"], "without any file"),
+        (["predict", "EMPTY/none.ckpt", "CHECKPOINT"], "must be a file of"),
+        (["evaluate", "EMPTY/none.ckpt"], "no such file"),
+        (["evaluate", "CHECKPOINT", "--root", "EMPTY"], "annotations"),
+        (["evaluate", "CHECKPOINT", "--device", "nonsense"], "`device` (='nonsense')"),
+        (["train", "unsupervised-of-old"], "`train`"),
+        (["train", "supervised", "unknown"], "`preset` (='unknown')"),
+        (["train", "supervised", "--data.root", "EMPTY", "--data.category", "spoon"], "spoon"),
+        (["data", "invent"], "`data` (='invent')"),
+        (["data", "generate", "EMPTY", "--categories", "spoon"], "spoon"),
+        (["nonsense"], "unknown command"),
+    ],
+)
+def test_mistakes_end_in_one_message_and_status_2(checkpoint, tmp_path, capsys, arguments, message):
+    named = {"CHECKPOINT": str(checkpoint), "EMPTY": str(tmp_path)}
+    arguments = [a.replace("CHECKPOINT", named["CHECKPOINT"]).replace("EMPTY", named["EMPTY"]) for a in arguments]
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_check_counts_what_is_broken(root, tmp_path, capsys):
+    assert main(["data", "check", str(root)]) == 0
+    assert main(["data", "check", str(tmp_path)]) == 1
+    assert "problems in" in capsys.readouterr().out
+
+
+def test_help(capsys):
+    assert main(["--help"]) == 0
+    assert "train supervised" in capsys.readouterr().out

@@ -1,0 +1,197 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from pcsa.datasets.procedural import generate
+from pcsa.datasets.transforms import Augment
+from pcsa.training import (
+    DataConfig,
+    Detection,
+    ModelConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    SupervisedConfig,
+    TrainerConfig,
+    load_about,
+    load_detector,
+    open_dataset,
+    train_supervised,
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return generate(tmp_path_factory.mktemp("chairs"), "chair", 12, num_points=256, split=(0.7, 0.15, 0.15))
+
+
+@pytest.fixture(scope="module")
+def config(root, tmp_path_factory):
+    """Eight training clouds, two steps an epoch, three epochs."""
+    return SupervisedConfig(
+        data=DataConfig(root=root, augment=Augment(scale=0.1, shift=0.1, jitter=0.01)),
+        model=ModelConfig(out_channels=16),
+        objective=ObjectiveConfig(num_samples=2),
+        optimizer=OptimizerConfig(steps=6, batch_size=4),
+        trainer=TrainerConfig(accelerator="cpu", progress=False, validate_every=1),
+        out=tmp_path_factory.mktemp("run"),
+    )
+
+
+@pytest.fixture(scope="module")
+def checkpoint(config):
+    return train_supervised(config)
+
+
+def _weights(path):
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def _equal(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_checkpoint_says_what_it_is_and_loads_weights_only(config, checkpoint):
+    stored = torch.load(checkpoint, weights_only=True)
+    assert stored["global_step"] == 6
+    about = json.loads((checkpoint.parent / "config.json").read_text())
+    assert stored["pcsa"] == about
+    assert about["config"]["optimizer"] == {"steps": 6, "batch_size": 4, "lr": 2e-3, "weight_decay": 0.0, "clip": 1.0}
+    assert about["semantic_ids"] == list(open_dataset(config.data, "train").semantic_ids)
+    detector, _ = load_detector(checkpoint)
+    assert not detector.training
+    assert torch.equal(detector.score[0].weight, stored["state_dict"]["detector.score.0.weight"])
+
+
+def test_log_has_loss_and_validation(checkpoint):
+    text = (checkpoint.parent / "log" / "version_0" / "metrics.csv").read_text()
+    header = text.splitlines()[0]
+    for column in ("val_pck@0.01", "val_error"):
+        assert column in header
+
+
+def test_same_seed_same_weights_other_seed_others(config, checkpoint, tmp_path):
+    again = train_supervised(dataclasses.replace(config, out=tmp_path / "again"))
+    assert _equal(_weights(checkpoint), _weights(again))
+    other = train_supervised(dataclasses.replace(config, out=tmp_path / "other", seed=1))
+    assert not _equal(_weights(checkpoint), _weights(other))
+
+
+def test_worker_processes_change_nothing(config, checkpoint, tmp_path):
+    trainer = dataclasses.replace(config.trainer, num_workers=1)
+    again = train_supervised(dataclasses.replace(config, trainer=trainer, out=tmp_path))
+    assert _equal(_weights(checkpoint), _weights(again))
+
+
+def test_killed_run_resumes_to_the_same_weights(config, checkpoint, tmp_path, monkeypatch):
+    step = Detection.training_step
+
+    def dies(self, batch, batch_idx):
+        if self.global_step == 5:  # in the middle of the third epoch
+            raise RuntimeError("power cut")
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Detection, "training_step", dies)
+    killed = dataclasses.replace(config, out=tmp_path)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train_supervised(killed)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4
+    monkeypatch.undo()
+    resumed = train_supervised(dataclasses.replace(killed, resume=True))
+    assert (tmp_path / "log" / "version_0").exists()
+    assert (tmp_path / "log" / "version_1").exists()
+    assert torch.load(resumed, weights_only=True)["global_step"] == 6
+    assert _equal(_weights(checkpoint), _weights(resumed))
+
+
+def test_resuming_with_another_objective_raises(config, checkpoint):
+    other = dataclasses.replace(config, objective=ObjectiveConfig(method="soft"), resume=True)
+    with pytest.raises(ValueError, match="`objective`"):
+        train_supervised(other)
+
+
+def test_a_run_is_never_overwritten(config, checkpoint):
+    before = checkpoint.read_bytes()
+    with pytest.raises(FileExistsError, match=r"last\.ckpt"):
+        train_supervised(config)
+    assert checkpoint.read_bytes() == before
+
+
+def test_nothing_to_resume(config, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"last\.ckpt"):
+        train_supervised(dataclasses.replace(config, resume=True, out=tmp_path))
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        ObjectiveConfig(method="soft", norm="l1", regularization="variance"),
+        ObjectiveConfig(method="soft", regularization="js"),
+        ObjectiveConfig(method="discrete"),
+        ObjectiveConfig(method="mixture", norm="squared"),
+        ObjectiveConfig(method="nll", bandwidth=0.05),
+        ObjectiveConfig(method="cross_entropy", presence_weight=0.0),
+        ObjectiveConfig(noise="paper", basis_noise="mixture", temperature="cosine", num_samples=1),
+        ObjectiveConfig(temperature="constant", temperature_start=1.0, bandwidth=0.01),
+    ],
+    ids=lambda o: f"{o.method}-{o.regularization}-{o.noise}-{o.temperature}",
+)
+def test_every_objective_takes_finite_steps(config, objective, tmp_path):
+    optimizer = dataclasses.replace(config.optimizer, steps=2)
+    path = train_supervised(dataclasses.replace(config, objective=objective, optimizer=optimizer, out=tmp_path))
+    assert all(v.isfinite().all() for v in _weights(path).values())
+
+
+def test_training_lowers_the_error(config, tmp_path):
+    # 60 steps on eight chairs bring the samples' mean error to less than 0.7 of what it was after ten.
+    changed = dataclasses.replace(
+        config,
+        optimizer=dataclasses.replace(config.optimizer, steps=60),
+        trainer=dataclasses.replace(config.trainer, validate_every=30),
+        out=tmp_path,
+    )
+    train_supervised(changed)
+    rows = [line.split(",") for line in (tmp_path / "log" / "version_0" / "metrics.csv").read_text().splitlines()]
+    column = rows[0].index("loss_localization")
+    values = [float(row[column]) for row in rows[1:] if row[column]]
+    assert len(values) == 6
+    assert values[-1] < 0.7 * values[0]
+
+
+def test_most_annotated_keypoints_are_kept(root):
+    everything = open_dataset(DataConfig(root=root), "train")
+    few = open_dataset(DataConfig(root=root, num_keypoints=3), "val")
+    counts = torch.stack([everything[i].visible[0] for i in range(len(everything))]).sum(0)
+    kept = [everything.semantic_ids.index(i) for i in few.semantic_ids]
+    assert few.num_keypoints == 3
+    assert counts[kept].min() >= counts.sort(descending=True).values[2]
+
+
+def test_bad_input(root, tmp_path):
+    everything = open_dataset(DataConfig(root=root), "train").num_keypoints
+    with pytest.raises(ValueError, match=rf"`data.num-keypoints` \(={everything + 1}\) must be at most"):
+        open_dataset(DataConfig(root=root, num_keypoints=everything + 1), "train")
+    for section, values, name in (
+        ("optimizer", {"steps": 0}, "optimizer.steps"),
+        ("optimizer", {"batch_size": 0}, "optimizer.batch-size"),
+        ("optimizer", {"lr": 0.0}, "optimizer.lr"),
+        ("objective", {"num_samples": 0}, "objective.num-samples"),
+        ("data", {"num_keypoints": 0}, "data.num-keypoints"),
+        ("objective", {"method": "mixture"}, "objective.norm"),
+        ("trainer", {"devices": 3}, "optimizer.batch-size"),
+    ):
+        part = dataclasses.replace(getattr(SupervisedConfig(), section), **values)
+        with pytest.raises(ValueError, match=f"`{name}`"):
+            SupervisedConfig(**{section: part})
+
+
+def test_checkpoint_of_another_model(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.ckpt"):
+        load_detector(tmp_path / "none.ckpt")
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match=r"other\.ckpt.*must be a 'pcsa keypoint detector' checkpoint"):
+        load_detector(tmp_path / "other.ckpt")
+    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    with pytest.raises(ValueError, match=r"text\.ckpt.*cannot be read"):
+        load_about(tmp_path / "text.ckpt")
