@@ -166,9 +166,7 @@ def write_labelled(
             }
             for name, row in zip(cloud.names, index.tolist(), strict=True)
         ]
-        reflection = [
-            {"kp_indexes": [place[a], place[b]]} for a, b in mirror_pairs if a in place and b in place
-        ]
+        reflection = [{"kp_indexes": [place[a], place[b]]} for a, b in mirror_pairs if a in place and b in place]
         records.append(
             {
                 "class_id": class_id,
@@ -182,9 +180,7 @@ def write_labelled(
         path = root / "splits" / f"{split}.txt"
         lines = path.read_text().split() if path.exists() else []
         lines = [line for line in lines if not line.startswith(f"{class_id}-")]
-        lines += [
-            f"{class_id}-{r['model_id']}" for r, s in zip(records, split_of, strict=True) if s == number
-        ]
+        lines += [f"{class_id}-{r['model_id']}" for r, s in zip(records, split_of, strict=True) if s == number]
         path.write_text("".join(f"{line}\n" for line in lines))
     annotations.write_text(json.dumps(records))
 
@@ -227,9 +223,7 @@ def _item_faults(cloud: LabelledCloud, names: Sequence[str] | None, tolerance: f
     if cloud.colors is not None:
         colors = np.asarray(cloud.colors)
         if colors.shape != points.shape:
-            faults.append(
-                f"`colors` has the shape {list(colors.shape)}, not that of `points` {list(points.shape)}"
-            )
+            faults.append(f"`colors` has the shape {list(colors.shape)}, not that of `points` {list(points.shape)}")
         elif colors.dtype.kind not in "iu" or (colors.size and (colors.min() < 0 or colors.max() > 255)):
             faults.append(f"`colors` ({colors.dtype}) must be integers from 0 to 255")
     if keypoints.ndim == 2 and len(keypoints) != len(cloud.names):

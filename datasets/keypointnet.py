@@ -268,14 +268,10 @@ class KeypointNet(Dataset[Data]):
         return Symmetry(rotation_groups(self._rotation[row], self._is_circle[row]), pairs)
 
     def __repr__(self) -> str:
-        return (
-            f"KeypointNet({self.category}, {self.split}, {len(self)} clouds, {self.num_keypoints} keypoints)"
-        )
+        return f"KeypointNet({self.category}, {self.split}, {len(self)} clouds, {self.num_keypoints} keypoints)"
 
 
-def rotation_groups(
-    rotation: Int[Tensor, "G C"], is_circle: Bool[Tensor, " G"]
-) -> list[tuple[list[int], bool]]:
+def rotation_groups(rotation: Int[Tensor, "G C"], is_circle: Bool[Tensor, " G"]) -> list[tuple[list[int], bool]]:
     """List the rotation groups of one shape, from the filled-up tensors of an item or a row of a batch.
 
     Example:
@@ -389,9 +385,7 @@ def download(
     except Exception as error:
         if isinstance(error, OSError) and error.filename is not None:  # a file here, not the network
             raise
-        raise ConnectionError(
-            f"the Hugging Face hub did not deliver `{REPO_ID}` ({error}). {by_hand}"
-        ) from error
+        raise ConnectionError(f"the Hugging Face hub did not deliver `{REPO_ID}` ({error}). {by_hand}") from error
     # Offline, the hub's client may hand back what the folder already holds and raise nothing.
     for name in names:
         annotations, clouds = Path(root, "annotations", f"{name}.json"), Path(root, "pcds", CLASS_IDS[name])
@@ -410,9 +404,7 @@ def check_root(root: str | os.PathLike[str]) -> list[Problem]:
     if not root.is_dir():
         return [Problem(str(root), "no such folder")]
     problems = [
-        Problem(folder, "missing")
-        for folder in ("annotations", "pcds", "splits")
-        if not (root / folder).is_dir()
+        Problem(folder, "missing") for folder in ("annotations", "pcds", "splits") if not (root / folder).is_dir()
     ]
 
     annotated: dict[str, set[str]] = {}
@@ -530,9 +522,7 @@ def _read_annotations(path: Path) -> list[Any]:
     return records
 
 
-def _check_annotations(
-    root: Path, path: Path, annotated: dict[str, set[str]], problems: list[Problem]
-) -> None:
+def _check_annotations(root: Path, path: Path, annotated: dict[str, set[str]], problems: list[Problem]) -> None:
     where = f"annotations/{path.name}"
     try:
         entries = _read_annotations(path)
@@ -563,26 +553,20 @@ def _check_annotations(
         except (ValueError, OSError) as error:
             problems.append(Problem(str(cloud.relative_to(root)), str(error)))
             continue
-        problems.extend(
-            Problem(where, f"model {record.model_id}: {fault}") for fault in _faults(record, points)
-        )
+        problems.extend(Problem(where, f"model {record.model_id}: {fault}") for fault in _faults(record, points))
     if len(class_ids) > 1:
         problems.append(Problem(where, f"more than one class id: {', '.join(sorted(class_ids))}"))
     if class_ids and not num_keypoints:
         problems.append(Problem(where, "no keypoint in the whole category"))
     for class_id, models_absent in absent.items():
         first = ", ".join(models_absent[:3]) + (", …" if len(models_absent) > 3 else "")
-        problems.append(
-            Problem(where, f"{len(models_absent)} annotated clouds are not in pcds/{class_id}: {first}")
-        )
+        problems.append(Problem(where, f"{len(models_absent)} annotated clouds are not in pcds/{class_id}: {first}"))
 
 
 def _check_category(root: Path, category: str) -> None:
     here = {path.stem for path in root.glob("annotations/*.json")}
     if category not in CLASS_IDS and category not in here:
-        raise ValueError(
-            f"`category` (={category!r}) must be one of {', '.join(sorted(here | set(CLASS_IDS)))}"
-        )
+        raise ValueError(f"`category` (={category!r}) must be one of {', '.join(sorted(here | set(CLASS_IDS)))}")
     if not root.is_dir():
         raise FileNotFoundError(f"`root` (={str(root)!r}) is no folder")
     if category not in here:

@@ -80,9 +80,7 @@ def read_pcd(path: str | os.PathLike[str]) -> PointCloud:
             points = np.stack([columns[axis].astype(np.float32) for axis in "xyz"], axis=1)
         bad = ~np.isfinite(points).all(axis=1)
         if bad.any():
-            raise ValueError(
-                f"{int(bad.sum())} points are not finite, the first is point {int(bad.argmax())}"
-            )
+            raise ValueError(f"{int(bad.sum())} points are not finite, the first is point {int(bad.argmax())}")
     except ValueError as error:
         raise ValueError(f"`{os.fspath(path)}`: {error}") from error
     color = next((columns[name] for name in ("rgb", "rgba") if name in columns), None)
@@ -117,17 +115,13 @@ def write_pcd(
         raise ValueError(f"`points` (shape {list(xyz.shape)}) must have the shape [N, 3]")
     if not np.isfinite(xyz).all():
         raise ValueError("`points` must be finite")
-    table = np.empty(
-        len(xyz), dtype=[(axis, "<f4") for axis in "xyz"] + ([] if colors is None else [("rgb", "<u4")])
-    )
+    table = np.empty(len(xyz), dtype=[(axis, "<f4") for axis in "xyz"] + ([] if colors is None else [("rgb", "<u4")]))
     for column, axis in enumerate("xyz"):
         table[axis] = xyz[:, column]
     if colors is not None:
         rgb = np.asarray(colors)
         if rgb.shape != xyz.shape:
-            raise ValueError(
-                f"`colors` (shape {list(rgb.shape)}) must have the shape of `points` {list(xyz.shape)}"
-            )
+            raise ValueError(f"`colors` (shape {list(rgb.shape)}) must have the shape of `points` {list(xyz.shape)}")
         if rgb.dtype.kind not in "iu" or (rgb.size and (rgb.min() < 0 or rgb.max() > 255)):
             raise ValueError(f"`colors` (dtype {rgb.dtype}) must be integers from 0 to 255")
         r, g, b = rgb.astype(np.uint32).T
@@ -174,10 +168,7 @@ def _parse_header(raw: bytes) -> _Header:
     for kind in zip(entries["TYPE"], sizes, strict=True):
         if kind not in _TYPES:
             raise ValueError(f"unknown field type {kind[0]} of {kind[1]} bytes")
-    if (
-        "".join(sorted(f for f, c in zip(fields, counts, strict=True) if f in ("x", "y", "z") and c == 1))
-        != "xyz"
-    ):
+    if "".join(sorted(f for f, c in zip(fields, counts, strict=True) if f in ("x", "y", "z") and c == 1)) != "xyz":
         raise ValueError(f"the fields {fields} must hold x, y and z once each")
     if min(counts) < 1:
         raise ValueError(f"`COUNT` {counts} must be positive")

@@ -267,9 +267,7 @@ def _chair(rng: np.random.Generator) -> Design:
     d.mark_both("seat front", np.insert(_corner(front, -depth, corner), 1, height))
     d.mark_both("seat back", np.insert(_corner(back, depth, corner), 1, height))
 
-    _chair_back(
-        d, rng, back * rng.uniform(0.82, 1.0), depth - 0.3 * corner, height, thick, front, wood, cloth
-    )
+    _chair_back(d, rng, back * rng.uniform(0.82, 1.0), depth - 0.3 * corner, height, thick, front, wood, cloth)
 
     style = rng.choice(["legs", "star", "sled", "cantilever"], p=[0.48, 0.24, 0.16, 0.12])
     bar = _log_uniform(rng, 0.011, 0.032)
@@ -372,9 +370,7 @@ def _chair_back(
         return Part(np.array(rings), color)
 
     def upright(u0: float, u1: float, s1: float, color: Array) -> Part:
-        rings = [
-            [at(u, s, n) for u, n in ((u0, 0), (u1, 0), (u1, 1), (u0, 1))] for s in np.linspace(0, s1, 7)
-        ]
+        rings = [[at(u, s, n) for u, n in ((u0, 0), (u1, 0), (u1, 1), (u0, 1))] for s in np.linspace(0, s1, 7)]
         return Part(np.array(rings), color)
 
     style = rng.choice(["panel", "floating", "slats", "ladder"])
@@ -501,9 +497,7 @@ def _table(rng: np.random.Generator) -> Design:
             for sign in (-1, 1):
                 a, b = sorted((sign * (at[1] - bar / 2), sign * (at[1] + bar / 2)))
                 d.parts.append(_box((-at[0], low, a), (at[0], height - thick / 2, b), leg_color))
-            d.both(
-                _box((at[0] - bar / 2, low, -at[1]), (at[0] + bar / 2, height - thick / 2, at[1]), leg_color)
-            )
+            d.both(_box((at[0] - bar / 2, low, -at[1]), (at[0] + bar / 2, height - thick / 2, at[1]), leg_color))
         if rng.random() < 0.35:
             share = rng.uniform(0.15, 0.6)
             y = share * (height - thick)
@@ -605,9 +599,7 @@ _FOIL = np.array(
 )
 
 
-def _wing(
-    stations: Sequence[tuple[Point, float]], thickness: float, color: Array, upright: bool = False
-) -> Part:
+def _wing(stations: Sequence[tuple[Point, float]], thickness: float, color: Array, upright: bool = False) -> Part:
     """Loft sections from root to tip.
 
     Args:
@@ -657,9 +649,7 @@ def _airplane(rng: np.random.Generator) -> Design:
         scale, center = body(z)
         return wide * scale * np.sqrt(max(0.0, 1 - ((y - center) / (scale * tall)) ** 2))
 
-    stations = np.concatenate(
-        [nose * (1 - np.cos(np.linspace(0, np.pi / 2, 9))), np.linspace(nose, 1, 15)[1:]]
-    )
+    stations = np.concatenate([nose * (1 - np.cos(np.linspace(0, np.pi / 2, 9))), np.linspace(nose, 1, 15)[1:]])
     sections = [((0, y, z), scale * wide, scale * tall) for z in stations for scale, y in (body(z),)]
     d.parts.append(_spindle(sections, skin))
     d.mark("nose", (0, body(0)[1], 0))
@@ -798,9 +788,7 @@ def _airplane(rng: np.random.Generator) -> Design:
         scale, y = body(z)
         center = np.array([scale * wide + 1.5 * radius, y + rng.uniform(0, 0.5) * scale * tall, z])
         slab = 0.15 * radius
-        pylon = _box(
-            (0, center[1] - slab, z - 0.2 * long), (center[0], center[1] + slab, z + 0.3 * long), wing_color
-        )
+        pylon = _box((0, center[1] - slab, z - 0.2 * long), (center[0], center[1] + slab, z + 0.3 * long), wing_color)
         nacelle("tail engine", center, pylon)
     elif not swept:  # a propeller on the nose
         blade = rng.uniform(1.2, 1.9) * tall
@@ -884,8 +872,7 @@ def _mug(rng: np.random.Generator) -> Design:
     fall = np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** (2 / square)
     ys = (high + low) / 2 - fall * (high - low) / 2
     xs = (
-        np.array([radius(y) for y in ys]) * (1 - out)
-        + (radius(high) * (1 - fall) + radius(low) * (1 + fall)) / 2 * out
+        np.array([radius(y) for y in ys]) * (1 - out) + (radius(high) * (1 - fall) + radius(low) * (1 + fall)) / 2 * out
     )
     xs += reach * out * (1 - slant * fall)
     xs[0] -= wall / 2
@@ -948,9 +935,7 @@ def make_shape(category: str, rng: np.random.Generator) -> Shape:
         triangles = _lattice(*rings.shape[:2])
         points = rings.reshape(-1, 3)
         a, b, c = (points - points.mean(axis=0))[triangles.T]
-        if (
-            np.einsum("ij,ij->", a, np.cross(b, c)) < 0
-        ):  # inside out: a mirrored part, or rings wound clockwise
+        if np.einsum("ij,ij->", a, np.cross(b, c)) < 0:  # inside out: a mirrored part, or rings wound clockwise
             triangles = triangles[:, ::-1]
         vertices.append(points)
         faces.append(triangles + offset)
@@ -1079,9 +1064,7 @@ def sample_shape(shape: Shape, num_points: int, rng: np.random.Generator) -> Clo
     missing = num_points
     while missing > 0:
         count = missing + missing // 2 + 32
-        faces = np.minimum(
-            np.searchsorted(steps, rng.random(count) * steps[-1], side="right"), len(steps) - 1
-        )
+        faces = np.minimum(np.searchsorted(steps, rng.random(count) * steps[-1], side="right"), len(steps) - 1)
         # Uniform in a triangle: fold the unit square along its diagonal.
         u, v = rng.random((2, count))
         over = u + v > 1
@@ -1091,12 +1074,7 @@ def sample_shape(shape: Shape, num_points: int, rng: np.random.Generator) -> Clo
         parts = shape.face_parts[faces]
         hidden = np.zeros(count, dtype=bool)
         for part, planes in enumerate(shape.solids):
-            near = (
-                (parts != part)
-                & ~hidden
-                & (points > lows[part]).all(axis=1)
-                & (points < highs[part]).all(axis=1)
-            )
+            near = (parts != part) & ~hidden & (points > lows[part]).all(axis=1) & (points < highs[part]).all(axis=1)
             (rows,) = np.nonzero(near)
             hidden[rows] = _inside(points[rows], planes)
         kept.append((points[~hidden][:missing], faces[~hidden][:missing], weights[~hidden][:missing]))
@@ -1217,9 +1195,7 @@ def _check_root(root: Path, category: str, overwrite: bool) -> None:
         try:
             found[annotation] = [record["model_id"] for record in json.loads(annotation.read_text())]
         except (ValueError, KeyError, TypeError) as error:
-            raise FileExistsError(
-                f"`{annotation}` exists and is not an annotation file: {error!r}"
-            ) from error
+            raise FileExistsError(f"`{annotation}` exists and is not an annotation file: {error!r}") from error
     for folder in (root / "pcds" / class_id, root / "meshes" / class_id):
         if folder.exists():
             found[folder] = [path.stem for path in folder.iterdir()]

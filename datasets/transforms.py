@@ -223,9 +223,7 @@ def resample_points(data: Data, generator: torch.Generator, num_points: int) -> 
     return _take_points(data, chosen)
 
 
-def random_mirror(
-    data: Data, generator: torch.Generator, probability: float = 0.5, tolerance: float = 0.03
-) -> Data:
+def random_mirror(data: Data, generator: torch.Generator, probability: float = 0.5, tolerance: float = 0.03) -> Data:
     """Mirror a shape across one of its vertical planes, with the ids of mirrored keypoints swapped.
 
     The planes tried are x = c and z = c through the center of the bounding box; one is drawn from those that
@@ -247,9 +245,7 @@ def random_mirror(
     planes = []
     for axis in (0, 2):
         where = center[axis].item()
-        partner = mirror_partners(
-            data.keypoints[0], data.visible[0], data.reflection[0], axis, where, distance
-        )
+        partner = mirror_partners(data.keypoints[0], data.visible[0], data.reflection[0], axis, where, distance)
         if partner is not None:
             planes.append((axis, where, partner))
     if not planes:

@@ -9,8 +9,6 @@ Both passes are opaque operators: inside, the number of blocks may be read from 
 costs nothing, without breaking the graph of a compiled caller.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -53,11 +51,8 @@ def _cut(logits: Tensor, pos: Tensor, variance: Tensor, ptr: Tensor, temperature
     P = _block_size(N, B)
     sizes = ptr[1:] - ptr[:-1]
     per_cloud = (sizes + P - 1).div(P, rounding_mode="floor")
-    if ptr.device.type == "cpu":
-        M = int(per_cloud.sum())
-    else:
-        # Reading the exact number would wait for the device: this many are always enough.
-        M = N // P + B
+    # Reading the exact number from an accelerator would wait for it: this many are always enough.
+    M = int(per_cloud.sum()) if ptr.device.type == "cpu" else N // P + B
     last = per_cloud.cumsum(0)
     block = torch.arange(M, device=ptr.device)
     owner = torch.searchsorted(last, block, right=True)
@@ -231,7 +226,7 @@ def draw_backward(
     dL/dl_i = sum_s p_i (G_i - sum_j p_j G_j) / temperature.
     """
     blocks = _cut(logits, pos, variance, ptr, temperature)
-    M, K, P = blocks.logits.shape
+    _, K, P = blocks.logits.shape
     D, axes = pos.shape[1], variance.shape[1]
     num_samples = samples.shape[2]
     generator = _generator(seed, logits.device)

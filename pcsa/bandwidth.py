@@ -16,7 +16,7 @@ def knn_bandwidth(
     pos: Float[Tensor, "N D"],
     batch: Int[Tensor, " N"] | None = None,
     *,
-    ptr: Int[Tensor, " B+1"] | None = None,
+    ptr: Int[Tensor, " B_plus_1"] | None = None,
     k: int | None = None,
     scale: float = 1.0,
     batch_size: int | None = None,

@@ -34,17 +34,17 @@ class Localization(NamedTuple):
     covariance: Float[Tensor, "B K D D"]
     peak: Float[Tensor, "B K"]
     entropy: Float[Tensor, "B K"]
-    index: Int[Tensor, "B K"]
+    index: Int[Tensor, "B K"]  # type: ignore[assignment]  # hides tuple.index, as torch.return_types do
 
 
 @torch.no_grad()
 def localize(
     logits: Float[Tensor, "*N K"],
     pos: Float[Tensor, "*N D"],
-    bandwidth: float | Float[Tensor, "*N"] | Float[Tensor, "*N D"],
+    bandwidth: float | Float[Tensor, ""] | Float[Tensor, "*N"] | Float[Tensor, "*N D"],
     batch: Int[Tensor, " N"] | None = None,
     *,
-    ptr: Int[Tensor, " B+1"] | None = None,
+    ptr: Int[Tensor, " B_plus_1"] | None = None,
     temperature: float = 1.0,
     read_out: ReadOut = "expectation",
     radius: float | None = None,

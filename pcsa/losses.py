@@ -233,9 +233,7 @@ def mixture_expected_error(
         validate: See the module.
     """
     _check_options(norm, reduction, norms=("l1", "squared"))
-    points = canonical(
-        logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate
-    )
+    points = canonical(logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
     target = _target_of(points, target, visible, validate)
     cost = torch.zeros_like(points.logits)
     for offset, sigma in zip(_offsets(points, target), _bandwidth_axes(points), strict=True):
@@ -244,11 +242,7 @@ def mixture_expected_error(
         else:
             # exp(-z²/2) is 0 in either precision from 40 on
             z = _standardized(offset, sigma, 40.0)
-            cost = (
-                cost
-                + math.sqrt(2 / math.pi) * sigma * (-z.square() / 2).exp()
-                + offset * (z * 0.5**0.5).erf()
-            )
+            cost = cost + math.sqrt(2 / math.pi) * sigma * (-z.square() / 2).exp() + offset * (z * 0.5**0.5).erf()
     return _reduce(cloud_sum(cloud_softmax(points.logits, points) * cost, points), visible, reduction)
 
 
@@ -401,9 +395,7 @@ def mixture_nll(
         validate: See the module.
     """
     _check_options(None, reduction)
-    points = canonical(
-        logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate
-    )
+    points = canonical(logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
     target = _target_of(points, target, visible, validate)
     joint = cloud_log_softmax(points.logits, points)
     for offset, sigma in zip(_offsets(points, target), _bandwidth_axes(points), strict=True):
@@ -482,9 +474,7 @@ def presence_loss(
         raise ValueError(f"`presence_logits` {list(presence_logits.shape)} must be [B, K]")
     _check_visible(visible, presence_logits.shape)
     score = _at_least_float32("presence_logits", presence_logits)
-    loss = torch.nn.functional.binary_cross_entropy_with_logits(
-        score, visible.to(score.dtype), reduction="none"
-    )
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(score, visible.to(score.dtype), reduction="none")
     return _reduce(loss, None, reduction)
 
 
@@ -497,9 +487,7 @@ def _check_options(norm: str | None, reduction: str, norms: Sequence[str] = ("l2
 
 def _check_visible(visible: Tensor | None, shape: Sequence[int]) -> None:
     if visible is not None and (visible.shape != torch.Size(shape) or visible.dtype != torch.bool):
-        raise ValueError(
-            f"`visible` {list(visible.shape)} ({visible.dtype}) must be bool [B, K] {list(shape)}"
-        )
+        raise ValueError(f"`visible` {list(visible.shape)} ({visible.dtype}) must be bool [B, K] {list(shape)}")
 
 
 def _at_least_float32(name: str, x: Tensor) -> Tensor:
@@ -529,9 +517,7 @@ def _target_of(points: Points, target: Tensor, visible: Tensor | None, validate:
     return target
 
 
-def _known_index(
-    points: Points, index: Tensor, visible: Tensor | None, validate: bool, *, dense: bool
-) -> Tensor:
+def _known_index(points: Points, index: Tensor, visible: Tensor | None, validate: bool, *, dense: bool) -> Tensor:
     """Rows of ``points``, with the cloud's first where a keypoint isn't visible."""
     shape = (points.batch_size, points.logits.shape[1])
     if index.shape != shape or index.dtype not in (torch.int64, torch.int32):

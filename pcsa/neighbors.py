@@ -314,9 +314,7 @@ def weighted_gather(
     """
     # The fused sum never holds [M, k, C]: on a CPU that is 7 to 30 times as fast forward and
     # 2 to 10 times with the backward.
-    return torch.nn.functional.embedding_bag(
-        index, features, per_sample_weights=weight.to(features.dtype), mode="sum"
-    )
+    return torch.nn.functional.embedding_bag(index, features, per_sample_weights=weight.to(features.dtype), mode="sum")
 
 
 def knn_graph(
@@ -373,9 +371,7 @@ def _check(pos: Tensor, ptr: Tensor, name: str, ptr_name: str, validate: bool) -
     if not pos.is_floating_point():
         raise ValueError(f"`{name}` (dtype {pos.dtype}) must be a floating point tensor")
     if ptr.dim() != 1 or len(ptr) < 1 or ptr.dtype not in (torch.int64, torch.int32):
-        raise ValueError(
-            f"`{ptr_name}` (shape {tuple(ptr.shape)}, dtype {ptr.dtype}) must be [B + 1] of int64"
-        )
+        raise ValueError(f"`{ptr_name}` (shape {tuple(ptr.shape)}, dtype {ptr.dtype}) must be [B + 1] of int64")
     bounds = ptr.tolist()
     if bounds[0] != 0 or bounds[-1] != len(pos) or sorted(bounds) != bounds:
         shown = f"{bounds[:5]}…" if len(bounds) > 5 else bounds
@@ -432,9 +428,7 @@ def _importable(name: str) -> bool:
 def _choose(backend: str | None, pos: Tensor, task: Literal["farthest", "nearest"], largest: int = 0) -> str:
     if backend is not None:
         if backend not in _INSTALL:
-            raise ValueError(
-                f"`backend` (={backend!r}) must be one of {', '.join(map(repr, _INSTALL))} or None"
-            )
+            raise ValueError(f"`backend` (={backend!r}) must be one of {', '.join(map(repr, _INSTALL))} or None")
         if not _importable(backend):
             raise ValueError(f"`backend` (={backend!r}) cannot be imported; install it: {_INSTALL[backend]}")
         if backend == "scipy" and pos.device.type != "cpu":
@@ -546,9 +540,7 @@ def _each_once(index: Tensor, num_points: int, clouds: list[_Cloud]) -> Tensor:
     M = len(index)
     first_place = torch.arange(M, M + num_points, device=index.device)
     first_place.scatter_reduce_(0, index, torch.arange(M, device=index.device), "amin")
-    return torch.cat(
-        [first + first_place[first : first + size].argsort()[:count] for first, size, count, _ in clouds]
-    )
+    return torch.cat([first + first_place[first : first + size].argsort()[:count] for first, size, count, _ in clouds])
 
 
 def _neighbors(
@@ -569,9 +561,7 @@ def _neighbors(
         query, query_bounds = pos, bounds
     else:
         if exclude_self:
-            raise ValueError(
-                "`exclude_self` (=True) needs `query` to be None: only then has a query a row of its own"
-            )
+            raise ValueError("`exclude_self` (=True) needs `query` to be None: only then has a query a row of its own")
         if query_ptr is None:
             raise ValueError("`query_ptr` must be given with `query`")
         query_bounds = _check(query, query_ptr, "query", "query_ptr", validate)
@@ -740,8 +730,7 @@ def _nearest_compiled(
     if name == "torch_cluster":
         clouds = torch.arange(len(bounds) - 1, device=pos.device)
         batch, query_batch = (
-            clouds.repeat_interleave(p.diff(), output_size=len(x))
-            for p, x in ((ptr, pos), (query_ptr, query))
+            clouds.repeat_interleave(p.diff(), output_size=len(x)) for p, x in ((ptr, pos), (query_ptr, query))
         )
         pairs = library.knn(pos, query, k, batch, query_batch, batch_size=len(clouds))
     else:

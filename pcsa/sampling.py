@@ -20,7 +20,7 @@ def soft_argmax(
     pos: Float[Tensor, "*N D"],
     batch: Int[Tensor, " N"] | None = None,
     *,
-    ptr: Int[Tensor, " B+1"] | None = None,
+    ptr: Int[Tensor, " B_plus_1"] | None = None,
     temperature: float = 1.0,
     mask: Bool[Tensor, "B N"] | None = None,
     batch_size: int | None = None,
@@ -55,7 +55,7 @@ def soft_argmax(
 
     Example:
         >>> pos = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
-        >>> soft_argmax(torch.tensor([[0.0], [0.0], [-100.0]]), pos)
+        >>> soft_argmax(torch.tensor([[0.0], [0.0], [-1000.0]]), pos)
         tensor([[[0.5000, 0.0000]]])
     """
     check_temperature(temperature)
@@ -67,10 +67,10 @@ def soft_argmax(
 def sampling_argmax(
     logits: Float[Tensor, "*N K"],
     pos: Float[Tensor, "*N D"],
-    bandwidth: float | Float[Tensor, "*N"] | Float[Tensor, "*N D"],
+    bandwidth: float | Float[Tensor, ""] | Float[Tensor, "*N"] | Float[Tensor, "*N D"],
     batch: Int[Tensor, " N"] | None = None,
     *,
-    ptr: Int[Tensor, " B+1"] | None = None,
+    ptr: Int[Tensor, " B_plus_1"] | None = None,
     num_samples: int = 1,
     temperature: float = 1.0,
     basis_noise: BasisNoise = "relaxed",
@@ -101,8 +101,8 @@ def sampling_argmax(
     Args:
         logits: Raw scores, before softmax: ragged ``[N, K]`` or dense ``[B, N, K]``.
         pos: Positions in any unit and frame: ``[N, D]`` or ``[B, N, D]``, D at least 1.
-        bandwidth: Standard deviation of each point's basis in the units of ``pos``: one number for all,
-            ``[N]`` per point or ``[N, D]`` per point and axis (dense: ``[B, N]``, ``[B, N, D]``).
+        bandwidth: Standard deviation of each point's basis in the units of ``pos``: one number (or 0-d tensor)
+            for all, ``[N]`` per point or ``[N, D]`` per point and axis (dense: ``[B, N]``, ``[B, N, D]``).
             See :func:`pcsa.knn_bandwidth`.
         batch: Cloud of each point, sorted, for ragged input; without ``batch`` and ``ptr`` there is one cloud.
         ptr: Where each cloud begins, then N; instead of ``batch``.

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torch_geometric.data import Batch, Data
@@ -235,7 +236,8 @@ def objective(
     elif config.method == "discrete":
         loss = losses.discrete_expected_error(logits, pos, target, norm=config.norm, **masked)
     elif config.method == "mixture":
-        assert bandwidth is not None and config.norm != "l2"
+        assert bandwidth is not None
+        assert config.norm != "l2"
         loss = losses.mixture_expected_error(logits, pos, bandwidth, target, norm=config.norm, **masked)
     elif config.method == "nll":
         assert bandwidth is not None
@@ -278,29 +280,28 @@ class _Items(Dataset[Data]):
 
 
 class _EpochSampler(Sampler[tuple[int, int]]):
-    """Items of one process, shuffled by (seed, epoch); the epoch travels with the index, into any worker."""
+    """Items of one process, shuffled by (seed, epoch); the epoch travels with the index, into any worker.
 
-    def __init__(self, size: int, seed: int, rank: int, num_replicas: int, batch_size: int) -> None:
-        self.size, self.seed, self.rank, self.num_replicas = size, seed, rank, num_replicas
+    The epoch is asked for rather than told: Lightning's ``set_epoch`` lags behind by one in a resumed run.
+    """
+
+    def __init__(
+        self, size: int, seed: int, epoch: Callable[[], int], rank: int, num_replicas: int, batch_size: int
+    ) -> None:
+        self.size, self.seed, self.epoch, self.rank, self.num_replicas = size, seed, epoch, rank, num_replicas
         # Whole batches only, the same number in each process; a set smaller than a batch is repeated.
-        whole = max(1, size // batch_size) * batch_size
-        self.length = whole // num_replicas
-        self.total = whole
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self.epoch = epoch
+        self.total = max(1, size // batch_size) * batch_size
 
     def __len__(self) -> int:
-        return self.length
+        return self.total // self.num_replicas
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        generator = item_generator(self.seed, self.epoch, 0)
-        order = torch.randperm(self.size, generator=generator).tolist()
+        epoch = self.epoch()
+        # A stream of its own: the items' augmentations use the indices below the size.
+        order = torch.randperm(self.size, generator=item_generator(self.seed, epoch, self.size)).tolist()
         order = (order * (self.total // self.size + 1))[: self.total]
         for index in order[self.rank :: self.num_replicas]:
-            yield self.epoch, index
+            yield epoch, index
 
 
 class DetectionData(L.LightningDataModule):
@@ -327,9 +328,16 @@ class DetectionData(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Augmented clouds."""
         assert self.trainer is not None
-        rank, replicas = self.trainer.global_rank, self.trainer.world_size
-        config = self.config
-        sampler = _EpochSampler(len(self.train_set), config.seed, rank, replicas, config.optimizer.batch_size)
+        trainer, config = self.trainer, self.config
+        replicas = trainer.world_size
+        sampler = _EpochSampler(
+            len(self.train_set),
+            config.seed,
+            lambda: trainer.current_epoch,
+            trainer.global_rank,
+            replicas,
+            config.optimizer.batch_size,
+        )
         items = _Items(self.train_set, config.data.augment, config.seed)
         return self._loader(items, config.optimizer.batch_size // replicas, sampler)
 
@@ -409,7 +417,7 @@ class Detection(L.LightningModule):
         self.pck.reset()
         self.error.reset()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam with a cosine schedule per step."""
         o = self.config.optimizer
         optimizer = torch.optim.Adam(self.parameters(), lr=o.lr, weight_decay=o.weight_decay)
@@ -450,9 +458,7 @@ def _trainer(config: SupervisedConfig) -> L.Trainer:
     t = config.trainer
     logger_type = TensorBoardLogger if t.logger == "tensorboard" else CSVLogger
     callbacks: list[L.Callback] = [
-        ModelCheckpoint(
-            dirpath=config.out, filename="last", every_n_epochs=t.save_every, enable_version_counter=False
-        ),
+        ModelCheckpoint(dirpath=config.out, filename="last", every_n_epochs=t.save_every, enable_version_counter=False),
         LearningRateMonitor("step"),
     ]
     if t.progress:
@@ -486,7 +492,7 @@ def _check_resumable(config: SupervisedConfig, path: Path) -> None:
     for section in ("data", "model", "objective", "optimizer", "seed"):
         if before[section] != now[section]:
             raise ValueError(
-                f"`{section}` (={now[section]}) must be what `{path}` was trained with (={before[section]}) to resume it"
+                f"`{section}` (={now[section]}) must be what `{path}` was trained with, to resume it: {before[section]}"
             )
 
 

@@ -65,7 +65,7 @@ def predict(config: PredictConfig) -> dict[str, Any]:
     clouds = []
     for file in files:
         pos = read_points(file, config.num_points, config.seed)
-        clouds.append({"file": str(file), "num_points": len(pos), **_locate(detector, pos, config.read_out, device)})
+        clouds.append({"input": str(file), "num_points": len(pos), **_locate(detector, pos, config.read_out, device)})
     result = {
         "checkpoint": str(config.checkpoint),
         "category": about["category"],
@@ -79,13 +79,11 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         write_json(config.out, result)
     else:
         fields = ("position", "covariance", "confidence", "entropy", "presence", "index")
-        np.savez(
-            config.out,
-            file=[c["file"] for c in clouds],
-            names=[str(n) for n in about["names"]],
-            semantic_ids=about["semantic_ids"],
-            **{field: np.asarray([c[field] for c in clouds]) for field in fields},
-        )
+        arrays: dict[str, Any] = {field: np.asarray([c[field] for c in clouds]) for field in fields}
+        arrays["input"] = np.asarray([c["input"] for c in clouds])
+        arrays["names"] = np.asarray([str(n) for n in about["names"]])
+        arrays["semantic_ids"] = np.asarray(about["semantic_ids"])
+        np.savez(config.out, **arrays)
     return result
 
 
@@ -114,12 +112,14 @@ def read_points(file: Path, num_points: int = 2048, seed: int = 0) -> Tensor:
                     raise ValueError("the mesh has no area to sample")
                 points = trimesh.sample.sample_surface(loaded, num_points, seed=seed)[0]
             else:
-                points = loaded.vertices
+                points = np.asarray(getattr(loaded, "vertices", ()))
         points = np.asarray(points)
     except Exception as error:
         raise ValueError(f"`{file}` cannot be read: {error}") from None
     if points.ndim != 2 or points.shape[1] < 3 or len(points) == 0 or points.dtype.kind not in "fiu":
-        raise ValueError(f"`{file}` holds {points.dtype} {list(points.shape)}, must be numbers [N, 3] with N at least 1")
+        raise ValueError(
+            f"`{file}` holds {points.dtype} {list(points.shape)}, must be numbers [N, 3] with N at least 1"
+        )
     points = points[:, :3].astype(np.float32)
     if not np.isfinite(points).all():
         raise ValueError(f"`{file}` has {int((~np.isfinite(points)).any(1).sum())} points that are not finite")

@@ -72,9 +72,7 @@ def naive_variance(logit, y, s, t, target_variance=0.3):
     prob, total = logit.softmax(0), 0.0
     for d in range(D):
         mean = sum(prob[i] * y[i, d] for i in range(len(logit)))
-        total = (
-            total + (sum(prob[i] * (y[i, d] - mean) ** 2 for i in range(len(logit))) - target_variance) ** 2
-        )
+        total = total + (sum(prob[i] * (y[i, d] - mean) ** 2 for i in range(len(logit))) - target_variance) ** 2
     return total
 
 
@@ -229,9 +227,7 @@ def test_sample_and_position_error_equal_the_loop(norm):
     rows = range(len(case.sizes))
     expected = torch.stack(
         [
-            torch.stack(
-                [sum(distance(x, case.target[b, k], norm) for x in case.samples[b, k]) / S for k in range(K)]
-            )
+            torch.stack([sum(distance(x, case.target[b, k], norm) for x in case.samples[b, k]) / S for k in range(K)])
             for b in rows
         ]
     )
@@ -257,9 +253,7 @@ def test_hand_checked_numbers():
     def close(actual, expected):
         assert actual.item() == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
-    close(
-        losses.expectation_error(logits, pos, target), 0.0
-    )  # mean 3/4·0 + 1/4·4 = 1: the error of Eq. 2 is blind
+    close(losses.expectation_error(logits, pos, target), 0.0)  # mean 3/4·0 + 1/4·4 = 1: the error of Eq. 2 is blind
     close(losses.discrete_expected_error(logits, pos, target), 1.5)  # 3/4·1 + 1/4·3
     close(losses.discrete_expected_error(logits, pos, target, norm="squared"), 3.0)  # 3/4·1 + 1/4·9
     # σ = 2: 3 + 4 by the variance of the bases
@@ -274,11 +268,7 @@ def test_hand_checked_numbers():
     close(losses.nearest_point_cross_entropy(logits, pos, target), math.log(4 / 3))
     close(losses.nearest_point_cross_entropy(logits, pos, index=torch.tensor([[1]])), math.log(4))
     # Gaussian around 2 is flat on {0, 4}: q = (1/2, 1/2), m = (5/8, 3/8)
-    m = (
-        math.log(0.75 / 0.625) * 0.75
-        + math.log(0.25 / 0.375) * 0.25
-        + 0.5 * (math.log(0.8) + math.log(4 / 3))
-    ) / 2
+    m = (math.log(0.75 / 0.625) * 0.75 + math.log(0.25 / 0.375) * 0.25 + 0.5 * (math.log(0.8) + math.log(4 / 3))) / 2
     close(losses.js_regularization(logits, pos, 1.0, target + 1, center="target"), m)
     # a presence score of log 3 is a probability of 3/4
     close(losses.presence_loss(logits[:1], torch.tensor([[True]])), math.log(4 / 3))
@@ -312,9 +302,7 @@ def test_nll_agrees_with_scipy(per_axis):
         for k in range(K):
             prob = case.logits[own, k].softmax(0).numpy()
             density = [
-                scipy.stats.multivariate_normal.pdf(
-                    case.target[b, k].numpy(), y, np.diag(np.broadcast_to(s, D) ** 2)
-                )
+                scipy.stats.multivariate_normal.pdf(case.target[b, k].numpy(), y, np.diag(np.broadcast_to(s, D) ** 2))
                 for y, s in zip(case.pos[own].numpy(), case.bandwidth[own].numpy(), strict=True)
             ]
             assert actual[b, k].item() == pytest.approx(-np.log(prob @ density), rel=1e-10)
@@ -383,9 +371,7 @@ def test_the_expectation_of_the_error_is_never_below_the_error_of_the_expectatio
     # Jensen's inequality (norms are convex), once for the map and once more for the bases around its points.
     case = Case(seed)
     for norm in ("l2", "l1", "squared"):
-        of_mean = losses.expectation_error(
-            case.logits, case.pos, case.target, case.batch, norm=norm, reduction="none"
-        )
+        of_mean = losses.expectation_error(case.logits, case.pos, case.target, case.batch, norm=norm, reduction="none")
         mean_of = losses.discrete_expected_error(
             case.logits, case.pos, case.target, case.batch, norm=norm, reduction="none"
         )
@@ -447,9 +433,7 @@ def test_what_is_not_visible_is_never_read(function, inputs, nothing_visible):
         loss = function(case, visible=seen)
         torch.testing.assert_close(loss, function(clean, visible=seen))
         gradients.append(
-            torch.autograd.grad(
-                loss, [*leaves, *([dirty.target] if case is dirty else [])], allow_unused=True
-            )
+            torch.autograd.grad(loss, [*leaves, *([dirty.target] if case is dirty else [])], allow_unused=True)
         )
     for before, after in zip(*gradients, strict=False):
         if before is None:
@@ -501,9 +485,7 @@ def test_nearest_point_breaks_ties_by_the_first_row():
     pos = torch.tensor([[5.0], [1.0], [-1.0], [1.0], [0.5], [-1.0], [1.0]])
     batch = torch.tensor([0, 0, 0, 0, 1, 1, 1])
     logits = torch.arange(7.0).unsqueeze(1).requires_grad_()
-    loss = losses.nearest_point_cross_entropy(
-        logits, pos, torch.tensor([[[0.0]], [[0.0]]]), batch, reduction="sum"
-    )
+    loss = losses.nearest_point_cross_entropy(logits, pos, torch.tensor([[[0.0]], [[0.0]]]), batch, reduction="sum")
     gradient = torch.autograd.grad(loss, logits)[0].squeeze(1)
     assert (gradient < 0).nonzero().flatten().tolist() == [1, 4]  # rows 1, 2, 3 are at distance 1: the first
 
@@ -512,9 +494,7 @@ def test_index_counts_rows_of_pos_and_in_dense_input_rows_of_its_cloud():
     case = Case(12, sizes=(4, 4))
     rows = case.index + torch.tensor([[0], [4]])
     ragged = losses.nearest_point_cross_entropy(case.logits, case.pos, batch=case.batch, index=rows)
-    dense = losses.nearest_point_cross_entropy(
-        case.logits.view(2, 4, K), case.pos.view(2, 4, D), index=case.index
-    )
+    dense = losses.nearest_point_cross_entropy(case.logits.view(2, 4, K), case.pos.view(2, 4, D), index=case.index)
     torch.testing.assert_close(ragged, dense)
     expected = torch.nn.functional.cross_entropy(case.logits.view(2, 4, K), case.index)
     torch.testing.assert_close(ragged, expected)
@@ -531,13 +511,9 @@ def test_presence_loss():
     label = torch.tensor([[True, False], [False, True]])
     prob = 1 / (1 + np.exp(-score.detach().numpy()))
     expected = -np.log(np.where(label.numpy(), prob, 1 - prob))
-    np.testing.assert_allclose(
-        losses.presence_loss(score, label, reduction="none").detach(), expected, rtol=1e-5
-    )
+    np.testing.assert_allclose(losses.presence_loss(score, label, reduction="none").detach(), expected, rtol=1e-5)
     assert losses.presence_loss(score, label).item() == pytest.approx(expected.mean(), rel=1e-5)
-    assert losses.presence_loss(score, label, reduction="sum").item() == pytest.approx(
-        expected.sum(), rel=1e-5
-    )
+    assert losses.presence_loss(score, label, reduction="sum").item() == pytest.approx(expected.sum(), rel=1e-5)
     gradient = torch.autograd.grad(losses.presence_loss(score, label, reduction="sum"), score)[0]
     np.testing.assert_allclose(gradient, prob - label.numpy(), rtol=1e-5)
     assert losses.presence_loss(torch.zeros(0, 2), torch.zeros(0, 2, dtype=torch.bool)).item() == 0
@@ -577,9 +553,7 @@ def test_half_precision_predictions_are_cast_up():
         assert torch.equal(actual, expected)
 
 
-@pytest.mark.parametrize(
-    "name", ["mixture_nll-", "js_regularization-mean-False", "nearest_point_cross_entropy-"]
-)
+@pytest.mark.parametrize("name", ["mixture_nll-", "js_regularization-mean-False", "nearest_point_cross_entropy-"])
 def test_compiles_in_one_graph(name):
     entry, case = ON_POINTS[name], Case(15)
     case.logits.requires_grad_()
@@ -631,9 +605,7 @@ def bad_calls():
         ("`visible`.*bool", lambda: losses.expectation_error(*lyt, visible=c.visible.long())),
         (
             "`visible` .*3, 3",
-            lambda: losses.variance_regularization(
-                *lyt[:2], c.batch, target_variance=1, visible=c.visible[0]
-            ),
+            lambda: losses.variance_regularization(*lyt[:2], c.batch, target_variance=1, visible=c.visible[0]),
         ),
         ("`presence_logits`.*B, K", lambda: losses.presence_loss(c.samples, c.visible)),
         ("`target` and `index`", lambda: losses.nearest_point_cross_entropy(*lyt, index=rows)),

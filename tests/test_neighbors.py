@@ -211,9 +211,7 @@ def test_farthest_points_properties(sizes, count, seed):
     assert len(set(index.tolist())) == len(index) == ptr_out[-1]
     more, more_ptr = farthest_points(pos, ptr, count + 3)
     for b in range(len(sizes)):  # fewer points are the first of more points
-        assert torch.equal(
-            index[ptr_out[b] : ptr_out[b + 1]], more[more_ptr[b] :][: ptr_out[b + 1] - ptr_out[b]]
-        )
+        assert torch.equal(index[ptr_out[b] : ptr_out[b + 1]], more[more_ptr[b] :][: ptr_out[b + 1] - ptr_out[b]])
 
 
 # --- nearest neighbors and balls ---------------------------------------------------------------------------
@@ -236,9 +234,7 @@ def test_knn_naive(sizes, k, dim, backend, device):
     found = knn(args[0], args[1], k, exclude_self=True, backend=backend)
     expected = _naive_neighbors(pos, ptr, pos, ptr, k, exclude_self=True)
     _assert_neighbors(found, expected, k)
-    assert (
-        found.index[~found.valid.any(1)] == torch.tensor(len(pos[:17]), device=device)
-    ).all()  # the lone point
+    assert (found.index[~found.valid.any(1)] == torch.tensor(len(pos[:17]), device=device)).all()  # the lone point
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -552,9 +548,7 @@ def test_bad_input(call, message):
 
 def test_backend_not_installed(monkeypatch):
     monkeypatch.setattr(neighbors, "_importable", lambda name: name == "torch")
-    with pytest.raises(
-        ValueError, match=r"`backend` \(='torch_cluster'\) cannot be imported.*pcsa\[cluster\]"
-    ):
+    with pytest.raises(ValueError, match=r"`backend` \(='torch_cluster'\) cannot be imported.*pcsa\[cluster\]"):
         knn(POS, PTR, 2, backend="torch_cluster")
     large, ptr = _clouds((500,))
     assert knn(large, ptr, 2).valid.all()  # the default works without any of them

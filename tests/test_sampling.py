@@ -21,7 +21,7 @@ from pcsa import (
 
 NOISES = ["relaxed", "mixture"]
 SEEDS = st.integers(0, 2**32 - 1)
-quick = settings(deadline=None, max_examples=20, derandomize=True)
+quick = settings(deadline=None, max_examples=12, derandomize=True)
 
 
 def seeded(seed=0):
@@ -211,7 +211,7 @@ def layout(name, bandwidth_kind):
 @pytest.mark.parametrize("basis_noise", NOISES)
 @pytest.mark.parametrize("name", ["one", "ragged", "dense", "mask"])
 def test_gradcheck(name, basis_noise, bandwidth_kind, monkeypatch):
-    small_tiles(monkeypatch, tile=24)
+    small_tiles(monkeypatch, tile=40)
     logits, pos, bandwidth, options = layout(name, bandwidth_kind)
     leaves = [x.requires_grad_() for x in (logits, pos, bandwidth)]
 
@@ -227,7 +227,8 @@ def test_gradcheck(name, basis_noise, bandwidth_kind, monkeypatch):
             **options,
         )
 
-    assert torch.autograd.gradcheck(draw, leaves)
+    # The whole Jacobian where bandwidth has all its axes, random directions of it elsewhere.
+    assert torch.autograd.gradcheck(draw, leaves, fast_mode=bandwidth_kind != "N D")
 
 
 @pytest.mark.parametrize("name", ["one", "ragged", "dense", "mask"])
@@ -403,9 +404,7 @@ def test_translation_and_scale(seed, scale, noise):
 def test_rotation(seed, angle):
     # The noise of an isotropic basis rotates only in distribution: none here.
     logits, pos, _, ptr = make([3, 6], seed=seed)
-    turn = torch.tensor(
-        [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], dtype=torch.float64
-    )
+    turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]], dtype=torch.float64)
     draw = lambda y: sampling_argmax(logits, y, 1e-12, ptr=ptr, num_samples=6, generator=seeded())  # noqa: E731
     torch.testing.assert_close(draw(pos @ turn.T), draw(pos) @ turn.T, atol=1e-9, rtol=1e-9)
 
@@ -414,9 +413,7 @@ def test_rotation(seed, angle):
 @given(seed=SEEDS, temperature=st.floats(0.01, 100), noise=st.sampled_from(NOISES))
 def test_samples_of_points_lie_in_the_convex_hull(seed, temperature, noise):
     logits, pos, _, ptr = make([1, 4, 7], seed=seed)
-    samples = sampling_argmax(
-        logits, pos, 1e-12, ptr=ptr, num_samples=9, temperature=temperature, basis_noise=noise
-    )
+    samples = sampling_argmax(logits, pos, 1e-12, ptr=ptr, num_samples=9, temperature=temperature, basis_noise=noise)
     direction = torch.randn(2, 20, dtype=torch.float64, generator=seeded(seed))
     along = (samples @ direction).flatten(1, 2)
     for b, cloud in enumerate(pos.split([1, 4, 7])):
@@ -501,7 +498,7 @@ def test_every_layout_draws_from_the_same_distribution(basis_noise):
         for out, x in zip(dense, (logits, pos, bandwidth), strict=True):
             out[b, :size] = x[rows]
     masked = sampling_argmax(*dense, mask=mask, generator=seeded(2), **options)
-    for b, size in enumerate(sizes):
+    for b in range(len(sizes)):
         rows = slice(int(ptr[b]), int(ptr[b + 1]))
         alone = sampling_argmax(logits[rows], pos[rows], bandwidth[rows], generator=seeded(3 + b), **options)[0]
         same_distribution(ragged[b], masked[b])
@@ -607,7 +604,7 @@ def test_extremes_are_finite(case, basis_noise, temperature, tiles):
 
 def test_gradient_of_a_translated_cloud_keeps_its_digits():
     # What a position's own rounding leaves: 1000 away a float32 is known to 3e-5.
-    logits, pos, bandwidth, _ = make([50], dim=3)
+    logits, pos, _, _ = make([50], dim=3)
     exact, far = logits.clone().requires_grad_(), logits.float().requires_grad_()
     pos = (pos * 64).round() / 64  # a grid that the translation keeps exactly
     seed = torch.tensor(3)
@@ -705,9 +702,7 @@ def test_memory_does_not_grow_with_the_number_of_samples(basis_noise, monkeypatc
     inputs, mixture, S = (logits, pos, bandwidth, ptr, torch.tensor(1)), basis_noise == "mixture", 128
     with Largest() as seen:
         out = _kernel.draw._init_fn(*inputs, S, 0.5, mixture)
-        _kernel.draw_backward._init_fn(
-            torch.ones_like(out[0]), *out, *inputs, 0.5, mixture, True, True, True
-        )
+        _kernel.draw_backward._init_fn(torch.ones_like(out[0]), *out, *inputs, 0.5, mixture, True, True, True)
     # The literal form has weights [N, K, S]. Here a block of a cloud (4 or 5 to a cloud of 600) has its D + 1 + D
     # sums for every sample, 9 x 5 K S against 1201 K S, and a tile has 2^14 elements against 307,456.
     assert logits.numel() < seen.elements < logits.numel() * S / 15

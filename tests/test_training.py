@@ -144,19 +144,20 @@ def test_every_objective_takes_finite_steps(config, objective, tmp_path):
 
 
 def test_training_lowers_the_error(config, tmp_path):
-    # 60 steps on eight chairs bring the samples' mean error to less than 0.7 of what it was after ten.
+    # 40 steps on eight chairs bring the error of the expectation to less than 3/4 of what it was after ten.
     changed = dataclasses.replace(
         config,
-        optimizer=dataclasses.replace(config.optimizer, steps=60),
-        trainer=dataclasses.replace(config.trainer, validate_every=30),
+        objective=ObjectiveConfig(method="soft"),
+        optimizer=dataclasses.replace(config.optimizer, steps=40, lr=1e-2),
+        trainer=dataclasses.replace(config.trainer, validate_every=20),
         out=tmp_path,
     )
     train_supervised(changed)
     rows = [line.split(",") for line in (tmp_path / "log" / "version_0" / "metrics.csv").read_text().splitlines()]
     column = rows[0].index("loss_localization")
     values = [float(row[column]) for row in rows[1:] if row[column]]
-    assert len(values) == 6
-    assert values[-1] < 0.7 * values[0]
+    assert len(values) == 4
+    assert values[-1] < 0.75 * values[0]
 
 
 def test_most_annotated_keypoints_are_kept(root):

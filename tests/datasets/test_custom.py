@@ -12,9 +12,7 @@ GRID = np.stack(np.meshgrid(np.arange(3.0), np.arange(3.0), [0.0]), -1).reshape(
 
 def fish(n: int) -> list[tuple]:
     return [
-        (GRID + i, [GRID[0] + i, GRID[5] + i], ["nose", "tail"])
-        if i % 2
-        else (GRID + i, [GRID[4] + i], ["fin"])
+        (GRID + i, [GRID[0] + i, GRID[5] + i], ["nose", "tail"]) if i % 2 else (GRID + i, [GRID[4] + i], ["fin"])
         for i in range(n)
     ]
 

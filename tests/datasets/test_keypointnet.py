@@ -427,9 +427,7 @@ def test_rotated_labelings_keep_the_annotation_first() -> None:
 # Download
 
 
-def test_download_asks_for_the_right_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path
-) -> None:
+def test_download_asks_for_the_right_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     calls: list[tuple[tuple, dict]] = []
 
     def fetch(*args: Any, **kwargs: Any) -> None:
@@ -555,9 +553,7 @@ def test_real_counts_and_points(
     assert len(dataset) == total
     assert len(dataset.missing) == missing
     assert dataset.num_keypoints == columns
-    records = {
-        r["model_id"]: r for r in json.loads((dataset.root / f"annotations/{category}.json").read_text())
-    }
+    records = {r["model_id"]: r for r in json.loads((dataset.root / f"annotations/{category}.json").read_text())}
     for data in dataset:
         assert data.pos.shape == (2048, 3)
         place = {semantic_id: column for column, semantic_id in enumerate(dataset.semantic_ids)}

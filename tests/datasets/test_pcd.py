@@ -51,9 +51,7 @@ def test_ascii_packed_as_float_bits(tmp_path: Path) -> None:
 
 
 def test_binary_other_fields_any_order(tmp_path: Path) -> None:
-    dtype = np.dtype(
-        [("rgb", "<f4"), ("z", "<f8"), ("_", "<u1", 3), ("y", "<f4"), ("x", "<f4"), ("_2", "<u1")]
-    )
+    dtype = np.dtype([("rgb", "<f4"), ("z", "<f8"), ("_", "<u1", 3), ("y", "<f4"), ("x", "<f4"), ("_2", "<u1")])
     table = np.zeros(2, dtype)
     for column, axis in enumerate("xyz"):
         table[axis] = POINTS[:, column]
@@ -80,9 +78,7 @@ def test_binary_other_fields_any_order(tmp_path: Path) -> None:
     binary=st.booleans(),
     colored=st.booleans(),
 )
-def test_round_trip_is_exact(
-    tmp_path_factory: pytest.TempPathFactory, rows: list, binary: bool, colored: bool
-) -> None:
+def test_round_trip_is_exact(tmp_path_factory: pytest.TempPathFactory, rows: list, binary: bool, colored: bool) -> None:
     path = tmp_path_factory.mktemp("round") / "cloud.pcd"
     points = np.array(rows, np.float32).reshape(-1, 3)
     colors = np.random.default_rng(0).integers(0, 256, points.shape) if colored else None

@@ -40,9 +40,7 @@ def test_same_seed_same_bytes_and_first_shapes_stay(tmp_path):
     b = contents(generate(tmp_path / "b", ["chair", "mug"], 4, seed=3))
     # 2 categories x (4 clouds + 1 annotation) + 3 split files
     assert len(a) == 13
-    assert {k: v for k, v in a.items() if "splits" not in k} == {
-        k: v for k, v in b.items() if "splits" not in k
-    }
+    assert {k: v for k, v in a.items() if "splits" not in k} == {k: v for k, v in b.items() if "splits" not in k}
 
     longer = contents(generate(tmp_path / "c", "mug", 6, seed=3))
     clouds = {k: v for k, v in a.items() if "03797390" in k}
@@ -119,8 +117,7 @@ def test_real_airplanes_share_the_axes_and_the_meaning_of_the_ids():
         return {i: np.mean(xyz, axis=0) for i, xyz in places.items()}
 
     real = mean_places(
-        {k["semantic_id"]: k["xyz"] for k in r["keypoints"]}
-        for r in records(Path(folder, "keypointnet"), "airplane")
+        {k["semantic_id"]: k["xyz"] for k in r["keypoints"]} for r in records(Path(folder, "keypointnet"), "airplane")
     )
     ours = mean_places(shape.keypoints for shape, _ in draw("airplane", 40))
     assert real.keys() <= ours.keys()
@@ -187,10 +184,7 @@ def test_keypoints_snap_within_a_spacing_or_two(category):
     ratios = []
     for shape, cloud in draw(category, 40):
         spacing = cKDTree(cloud.points).query(cloud.points, k=2)[0][:, 1].mean()
-        ratios += [
-            np.linalg.norm(cloud.points[row] - shape.keypoints[i]) / spacing
-            for i, row in cloud.indexes.items()
-        ]
+        ratios += [np.linalg.norm(cloud.points[row] - shape.keypoints[i]) / spacing for i, row in cloud.indexes.items()]
     # Points drawn by area are a Poisson process of density λ with mean spacing 1/(2 sqrt(λ)).
     # Around a place on a flat surface nothing lies within r spacings with probability exp(-π r² /
     # 4): 0.17 at 1.5, 0.04 at 2. At the corner of a box the surface is 3/4 of a disc: 0.27 and
@@ -224,9 +218,7 @@ def test_pairs_are_mirror_images_and_groups_are_rotations(category):
             # The y axis runs through the center of the group; from -z back through -x: x' = x cos + z sin.
             middle = places.mean(axis=0)
             x, y, z = (places - middle).T
-            turned = np.stack(
-                [x * np.cos(angle) + z * np.sin(angle), y, z * np.cos(angle) - x * np.sin(angle)], axis=1
-            )
+            turned = np.stack([x * np.cos(angle) + z * np.sin(angle), y, z * np.cos(angle) - x * np.sin(angle)], axis=1)
             assert turned == pytest.approx(np.roll(places - middle, -1, axis=0), abs=1e-9)
     assert num_pairs > 40
 

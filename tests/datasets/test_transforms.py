@@ -130,9 +130,7 @@ def test_rotate_by_hand() -> None:
 def test_augmented_keypoints_stay_on_their_points(seed: int, drop: float, resample: int) -> None:
     data = table(AROUND_X + AROUND_Z)
     before = data.clone()
-    augment = Augment(
-        mirror=0.7, rotate=180, scale=0.2, axis_scale=0.2, shift=0.3, drop=drop, resample=resample
-    )
+    augment = Augment(mirror=0.7, rotate=180, scale=0.2, axis_scale=0.2, shift=0.3, drop=drop, resample=resample)
     out = augment(data, item_generator(seed, 0, 0))
     assert same(data, before)
     assert same(out, augment(data, item_generator(seed, 0, 0)))
@@ -191,9 +189,7 @@ def test_drop_and_resample() -> None:
     counts = {drop_points(data, item_generator(0, 0, i), 0.5).num_nodes for i in range(200)}
     assert min(counts) in (13, 14)  # 25 - 12, or hardly ever hit
     assert max(counts) == 25
-    one = Data(
-        pos=torch.zeros(1, 3), keypoints=torch.zeros(1, 2, 3), visible=torch.ones(1, 2, dtype=torch.bool)
-    )
+    one = Data(pos=torch.zeros(1, 3), keypoints=torch.zeros(1, 2, 3), visible=torch.ones(1, 2, dtype=torch.bool))
     one.keypoint_index = torch.tensor([[0, 0]])
     assert drop_points(one, item_generator(0, 0, 0), 0.9).num_nodes == 1
     more = resample_points(one, item_generator(0, 0, 0), 5)
@@ -244,12 +240,8 @@ def test_mirror_swaps_ids(pairs: list[list[int]], axis: int) -> None:
     torch.testing.assert_close(out.keypoints, data.keypoints)
     assert out.keypoint_index[0].tolist() == ([1, 0, 3, 2, 4, -1] if axis == 0 else [3, 2, 1, 0, 4, -1])
     torch.testing.assert_close(out.pos[out.keypoint_index[0, :5]], out.keypoints[0, :5])
-    assert {frozenset(p) for p in out.reflection[0].tolist()} == {
-        frozenset(p) for p in data.reflection[0].tolist()
-    }
-    assert {frozenset(g) for g in out.rotation[0].tolist()} == {
-        frozenset(g) for g in data.rotation[0].tolist()
-    }
+    assert {frozenset(p) for p in out.reflection[0].tolist()} == {frozenset(p) for p in data.reflection[0].tolist()}
+    assert {frozenset(g) for g in out.rotation[0].tolist()} == {frozenset(g) for g in data.rotation[0].tolist()}
 
 
 def test_shapes_that_cannot_be_mirrored_stay() -> None:

@@ -16,14 +16,18 @@ from pcsa.scripts.predict import read_points
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
-    assert main(["data", "generate", str(root), "--categories", "mug", "--num-shapes", "10", "--num-points", "256"]) == 0
+    assert (
+        main(["data", "generate", str(root), "--categories", "mug", "--num-shapes", "10", "--num-points", "256"]) == 0
+    )
     return root
 
 
 @pytest.fixture(scope="module")
 def checkpoint(root, tmp_path_factory):
     out = tmp_path_factory.mktemp("run")
-    flags = "--data.category mug --optimizer.steps 4 --optimizer.batch-size 4 --model.out-channels 16 --trainer.no-progress"
+    flags = (
+        "--data.category mug --optimizer.steps 4 --optimizer.batch-size 4 --model.out-channels 16 --trainer.no-progress"
+    )
     assert main(["train", "supervised", "--data.root", str(root), "--out", str(out), *flags.split()]) == 0
     return out / "last.ckpt"
 
@@ -61,7 +65,7 @@ def test_predict_is_in_the_units_of_the_input(checkpoint, root, tmp_path):
     out = tmp_path / "out.npz"
     assert main(["predict", str(checkpoint), str(tmp_path), "--out", str(out)]) == 0
     found = np.load(out)
-    assert [f.rsplit("/", 1)[1] for f in found["file"]] == ["a.npy", "b.npz"]
+    assert [f.rsplit("/", 1)[1] for f in found["input"]] == ["a.npy", "b.npz"]
     np.testing.assert_allclose(found["position"][1], 10 * found["position"][0] + 3, atol=1e-3)
     np.testing.assert_allclose(found["covariance"][1], 100 * found["covariance"][0], rtol=1e-3, atol=1e-6)
     assert ((found["presence"] >= 0) & (found["presence"] <= 1)).all()
