@@ -50,7 +50,7 @@ class DataConfig:
     """Train on the keypoints annotated most often only; default all."""
     strict: bool = False
     """Stop if a split names clouds that the root lacks, instead of reporting how many."""
-    augment: Augment = field(default_factory=lambda: Augment(scale=0.1, shift=0.1))
+    augment: Augment = field(default_factory=lambda: Augment(mirror=0.5, scale=0.1, axis_scale=0.15, shift=0.1))
     """Lengths are in units of the normalized cloud (unit sphere)."""
 
 
@@ -80,8 +80,8 @@ class ObjectiveConfig:
     """Samples S of every keypoint."""
     temperature: Literal["constant", "linear", "exponential", "cosine"] = "linear"
     """How the temperature falls from start to end over the training."""
-    temperature_start: float = 2.0
-    temperature_end: float = 0.5
+    temperature_start: float = 0.7
+    temperature_end: float = 0.3
     noise: Literal["paper", "released"] = "released"
     """Temper the perturbed logits (Eq. 11), or only the noise, as the authors' released image code does:
     softmax(logits + g / temperature)."""
