@@ -64,7 +64,7 @@ class KeypointDetector(nn.Module):
         pos: Float[Tensor, "N D"],
         batch: Int[Tensor, " N"] | None = None,
         *,
-        ptr: Int[Tensor, " B+1"] | None = None,
+        ptr: Int[Tensor, " B_plus_1"] | None = None,
         **options: object,
     ) -> dict[str, Tensor]:
         """See the class; ``options`` go to the backbone."""

@@ -173,7 +173,7 @@ class PointNet2(nn.Module):
         pos: Float[Tensor, "N 3"],
         batch: Int[Tensor, " N"] | None = None,
         *,
-        ptr: Int[Tensor, " B+1"] | None = None,
+        ptr: Int[Tensor, " B_plus_1"] | None = None,
         geometry: list[LevelGeometry] | None = None,
     ) -> Float[Tensor, "N out"]:
         """Features of every point; ``geometry`` is what :func:`build_geometry` gave for these positions."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pcsa._points import full_precision, raise_first, resolve_batch
@@ -13,15 +13,16 @@ from pcsa.neighbors import knn
 
 
 def knn_bandwidth(
-    pos: Float[Tensor, "N D"],
+    pos: Float[Tensor, "*N D"],
     batch: Int[Tensor, " N"] | None = None,
     *,
     ptr: Int[Tensor, " B_plus_1"] | None = None,
     k: int | None = None,
     scale: float = 1.0,
+    mask: Bool[Tensor, "B N"] | None = None,
     batch_size: int | None = None,
     validate: bool = True,
-) -> Float[Tensor, " N"]:
+) -> Float[Tensor, "*N"]:
     r"""Standard deviation of each point's basis from the distances to its neighbors.
 
     .. math:: \sigma_i = s \cdot \frac{1}{k} \sum_{j \in \mathrm{kNN}(i)} \lVert y_i - y_j \rVert
@@ -36,16 +37,17 @@ def knn_bandwidth(
     Differentiable in ``pos``, with the neighbors held fixed; at coinciding points the gradient is zero.
 
     Args:
-        pos: Positions ``[N, D]``.
+        pos: Positions: ragged ``[N, D]`` or dense ``[B, N, D]``.
         batch: Cloud of each point, sorted; without ``batch`` and ``ptr`` there is one cloud.
         ptr: Where each cloud begins, then N; instead of ``batch``.
         k: Number of neighbors; default D.
         scale: Factor s. Default 1. Positive.
+        mask: True at the points of dense input that exist; the others are nobody's neighbors, and their bandwidth is 1.
         batch_size: Number of clouds; see :func:`pcsa.sampling_argmax`.
         validate: Check values (finite, sorted, no empty cloud) too.
 
     Returns:
-        Bandwidths ``[N]`` in the units of ``pos``.
+        Bandwidths ``[N]`` or ``[B, N]`` in the units of ``pos``.
 
     Raises:
         ValueError: Naming the argument, its value and the rule.
@@ -54,10 +56,14 @@ def knn_bandwidth(
         >>> knn_bandwidth(torch.tensor([[0.0], [2.0], [3.0]]))
         tensor([2., 1., 1.])
     """
-    if pos.dim() != 2 or not pos.is_floating_point() or pos.shape[1] == 0:
-        raise ValueError(f"`pos` {list(pos.shape)} ({pos.dtype}) must be floating point [N, D]")
-    if pos.shape[0] == 0:
+    if pos.dim() not in (2, 3) or not pos.is_floating_point() or pos.shape[-1] == 0:
+        raise ValueError(f"`pos` {list(pos.shape)} ({pos.dtype}) must be floating point [N, D] or [B, N, D]")
+    if pos.numel() == 0:
         raise ValueError(f"`pos` {list(pos.shape)} must have at least one point")
+    if pos.dim() == 3:
+        return _of_dense(pos, batch, ptr, mask, batch_size, k, scale, validate)
+    if mask is not None:
+        raise ValueError(f"`mask` is for dense `pos` [B, N, D]; ragged `pos` {list(pos.shape)} has none")
     if k is not None and k < 1:
         raise ValueError(f"`k` (={k}) must be at least 1")
     if not 0 < scale < math.inf:
@@ -81,3 +87,29 @@ def knn_bandwidth(
         high = (-fill).scatter_reduce(0, index, pos.detach(), "amax")
         floor = (1e-6 * (high - low).norm(dim=1)).clamp_min(torch.finfo(pos.dtype).tiny)
         return torch.maximum(scale * mean, floor.index_select(0, batch))
+
+
+def _of_dense(
+    pos: Tensor,
+    batch: Tensor | None,
+    ptr: Tensor | None,
+    mask: Tensor | None,
+    batch_size: int | None,
+    k: int | None,
+    scale: float,
+    validate: bool,
+) -> Tensor:
+    B, N, _ = pos.shape
+    if batch is not None or ptr is not None or batch_size not in (None, B):
+        raise ValueError(
+            "`batch`, `ptr` and `batch_size` are for ragged `pos` [N, D]; dense `pos` [B, N, D] takes `mask`"
+        )
+    if mask is None:
+        every = torch.arange(B + 1, device=pos.device) * N
+        return knn_bandwidth(pos.flatten(0, 1), ptr=every, k=k, scale=scale, validate=validate).view(B, N)
+    if mask.shape != (B, N) or mask.dtype != torch.bool:
+        raise ValueError(f"`mask` {list(mask.shape)} ({mask.dtype}) must be bool [{B}, {N}] as `pos` has it")
+    ends = mask.sum(1).cumsum(0)
+    kept = torch.cat([ends.new_zeros(1), ends])
+    ragged = knn_bandwidth(pos[mask], ptr=kept, k=k, scale=scale, validate=validate)
+    return ragged.new_ones(B, N).masked_scatter(mask, ragged)

@@ -93,3 +93,31 @@ def test_values_are_not_checked_without_validate():
     assert len(knn_bandwidth(pos[:2], ptr=torch.tensor([0, 2, 2]), validate=False)) == 2
     # Few points in many axes: searched without a tree, which would look at the values itself.
     assert len(knn_bandwidth(pos.expand(4, 3), validate=False)) == 4
+
+
+def test_dense_is_ragged_cloud_by_cloud():
+    pos = torch.randn(2, 7, 3, dtype=torch.float64)
+    expected = torch.stack([knn_bandwidth(cloud) for cloud in pos])
+    torch.testing.assert_close(knn_bandwidth(pos), expected)
+
+
+def test_masked_points_are_nobodys_neighbors():
+    pos = torch.tensor([[[0.0], [100.0], [2.0], [3.0]], [[0.0], [1.0], [5.0], [0.5]]], requires_grad=True)
+    mask = torch.tensor([[True, False, True, True], [True, True, False, False]])
+    sigma = knn_bandwidth(pos, mask=mask)
+    # Nearest of 0, 2, 3: 2, 1, 1; of 0, 1: 1, 1; 1 where nothing is.
+    assert sigma.tolist() == [[2, 1, 1, 1], [1, 1, 1, 1]]
+    sigma.sum().backward()
+    assert (pos.grad[~mask] == 0).all()
+
+
+def test_bad_input_of_dense_positions():
+    pos = torch.randn(2, 4, 3)
+    with pytest.raises(ValueError, match="`batch`, `ptr`"):
+        knn_bandwidth(pos, torch.zeros(2, dtype=torch.long))
+    with pytest.raises(ValueError, match="`mask`"):
+        knn_bandwidth(pos, mask=torch.ones(2, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match="`mask`"):
+        knn_bandwidth(pos[0], mask=torch.ones(1, 4, dtype=torch.bool))
+    with pytest.raises(ValueError, match="every cloud"):
+        knn_bandwidth(pos, mask=torch.tensor([[True] * 4, [False] * 4]))
