@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,10 +24,11 @@ _TILE_CPU = 1 << 18
 _TILE_DEVICE = 1 << 24
 _MAX_BLOCK = 2048
 _MIN_BLOCK = 64
+_LOG2_E = math.log2(math.e)
 
 
 class _Blocks(NamedTuple):
-    logits: Tensor  # [M, K, P], less their cloud's maximum, over the temperature; -inf in a block's padding
+    logits: Tensor  # [M, K, P], less their cloud's maximum, over the temperature, base 2; -inf in padding
     pos: Tensor  # [M, P, D]
     variance: Tensor  # [M, P, 1] or [M, P, D]
     owner: Tensor  # [M] cloud of each block
@@ -87,11 +89,11 @@ def _cut(logits: Tensor, pos: Tensor, variance: Tensor, ptr: Tensor, temperature
 
 
 def _scaled(logits: Tensor, owner: Tensor, num_clouds: int, temperature: float) -> Tensor:
-    """(logits - their cloud's maximum) / temperature: an offset common to a cloud must not swallow the noise."""
+    """(logits - their cloud's maximum) / temperature, base 2: a common offset must not swallow the noise."""
     top = logits.amax(-1)
     index = owner[:, None].expand_as(top)
     largest = top.new_full((num_clouds, top.shape[1]), -math.inf).scatter_reduce_(0, index, top, "amax")
-    return (logits - largest.index_select(0, owner).unsqueeze(-1)).div_(temperature)
+    return (logits - largest.index_select(0, owner).unsqueeze(-1)).mul_(_LOG2_E / temperature)
 
 
 def _uncut(x: Tensor, blocks: _Blocks, num_rows: int) -> Tensor:
@@ -116,20 +118,56 @@ def _tiles(blocks: _Blocks, num_samples: int) -> Iterator[tuple[slice, Iterator[
         )
 
 
-def _perturbed(logits: Tensor, num_samples: int, temperature: float, generator: torch.Generator) -> Tensor:
-    """(logits + Gumbel noise) / temperature for one tile, [m, K, S, P] from scaled logits [m, K, P].
+class _Noise:
+    """Log-exponential noise from one seed: the same numbers for the same sequence of calls.
 
-    Gumbel noise is -log E with E = -log u exponential. `uniform_` and two logarithms are several times faster
-    than `exponential_` on a CPU. u is exactly 0 about once in 2^24 draws, which would be -inf: clamped.
+    A Gumbel draw is -ln E with E exponential. On a CPU torch's generators take most of a sample's time:
+    `exponential_` 20 ns a number, `uniform_` 3.5 ns, NumPy's SFC64 1 ns.
+    """
+
+    def __init__(self, seed: Tensor, device: torch.device) -> None:
+        self.device = device
+        if device.type == "cpu":
+            self.raw = np.random.SFC64(int(seed))
+        else:
+            self.generator = torch.Generator(device).manual_seed(int(seed))
+
+    def normal(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Standard normal numbers."""
+        if self.device.type == "cpu":
+            drawn = np.random.Generator(self.raw).standard_normal(shape)
+            return torch.from_numpy(drawn).to(dtype)
+        return torch.randn(shape, dtype=dtype, device=self.device, generator=self.generator)
+
+    def log2_exponential(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """log2 E with E exponential, finite.
+
+        E = -log1p(-v) with v uniform, finest near 0: the few smallest E of a cloud decide a sample, and with v
+        rounded to 2^-24 they would tie in clouds of 10^5 points.
+        """
+        if self.device.type != "cpu":
+            noise = torch.empty(shape, dtype=dtype, device=self.device).exponential_(generator=self.generator)
+            return noise.clamp_min_(2.0**-32).log2_()
+        size = math.prod(shape)
+        if dtype == torch.float32:
+            bits = torch.from_numpy(self.raw.random_raw((size + 1) // 2).view(np.int32))[:size]
+            v = bits.bitwise_and_(0x7FFFFFFF).to(dtype)
+            step, below_one = 2.0**-31, 1 - 2.0**-24
+        else:
+            v = torch.from_numpy(self.raw.random_raw(size) >> np.uint64(11)).to(dtype)
+            step, below_one = 2.0**-53, 1 - 2.0**-53
+        v = v.mul_(-step).clamp_(-below_one, -step / 2)
+        return v.log1p_().neg_().log2_().view(shape)
+
+
+def _perturbed(logits: Tensor, num_samples: int, temperature: float, noise: _Noise) -> Tensor:
+    """log2 of a tile's unnormalized weights, [m, K, S, P]: (logits + Gumbel noise) / temperature, base 2.
+
+    Base 2 throughout, because `exp2` takes half the time of `exp`; factors common to a cloud cancel.
     """
     m, K, P = logits.shape
-    noise = torch.empty(m, K, num_samples, P, dtype=logits.dtype, device=logits.device)
-    noise.uniform_(generator=generator).clamp_min_(1e-12).log_().neg_().log_()
-    return torch.add(logits[:, :, None], noise, alpha=-1.0 / temperature, out=noise)
-
-
-def _generator(seed: Tensor, device: torch.device) -> torch.Generator:
-    return torch.Generator(device).manual_seed(int(seed))
+    drawn = noise.log2_exponential((m, K, num_samples, P), logits.dtype)
+    return torch.add(logits[:, :, None], drawn, alpha=-1.0 / temperature, out=drawn)
 
 
 def _spread(blocks: _Blocks, x: Tensor) -> Tensor:
@@ -148,44 +186,47 @@ def draw(
     temperature: float,
     mixture: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Samples [B, K, S, D], and for the backward pass log-normalizers [B, K, S] and variances [B, K, S, 1|D]."""
+    """Samples [B, K, S, D], and for the backward pass log2-normalizers [B, K, S] and variances [B, K, S, 1|D]."""
     blocks = _cut(logits, pos, variance, ptr, temperature)
     M, K, _ = blocks.logits.shape
     B, D, axes = blocks.num_clouds, pos.shape[1], variance.shape[1]
-    generator = _generator(seed, logits.device)
-    samples = torch.randn(B, K, num_samples, D, dtype=logits.dtype, device=logits.device, generator=generator)
+    noise = _Noise(seed, logits.device)
+    samples = noise.normal((B, K, num_samples, D), logits.dtype)
     log_norm = logits.new_empty(B, K, num_samples)
     basis_variance = logits.new_empty(B, K, num_samples, axes)
     ones = torch.ones_like(blocks.pos[..., :1])
     columns = torch.cat([blocks.pos, ones] + ([blocks.variance] if mixture else []), -1)
+    columns, variances = (x.transpose(1, 2).contiguous() for x in (columns, blocks.variance))
     for of_samples, of_blocks in _tiles(blocks, num_samples):
         S = of_samples.stop - of_samples.start
         top = logits.new_empty(M, K, S)
-        sums = logits.new_empty(M, K * S, D + 1 + axes)
+        sums = logits.new_empty(M, D + 1 + axes, K * S)
         for m in of_blocks:
-            weight = _perturbed(blocks.logits[m], S, temperature, generator)
-            # A block's own maximum keeps exp() in range; blocks are brought to their cloud's maximum below.
+            weight = _perturbed(blocks.logits[m], S, temperature, noise)
+            # A block's own maximum keeps exp2() in range; blocks are brought to their cloud's maximum below.
             # A block of nothing but padding has none: any number will do.
             largest = weight.amax(-1, keepdim=True)
             top[m] = largest.squeeze(-1)
-            weight.sub_(largest.clamp_min_(torch.finfo(weight.dtype).min)).exp_()
-            flat = weight.view(weight.shape[0], K * S, -1)
+            weight.sub_(largest.clamp_min_(torch.finfo(weight.dtype).min)).exp2_()
+            # Points are summed with the few columns on the left: three times as fast as on the right.
+            flat = weight.view(weight.shape[0], K * S, -1).transpose(1, 2)
             if mixture:
-                torch.bmm(flat, columns[m], out=sums[m])
+                sums[m] = columns[m] @ flat
             else:
-                sums[m, :, : D + 1] = flat @ columns[m]
-                sums[m, :, D + 1 :] = flat.square_() @ blocks.variance[m]
-        sums = sums.view(M, K, S, -1)
+                sums[m, : D + 1] = columns[m] @ flat
+                sums[m, D + 1 :] = variances[m] @ flat.square_()
+        sums = sums.view(M, D + 1 + axes, K, S)
         index = blocks.owner.view(-1, 1, 1).expand_as(top)
         cloud_top = top.new_full((B, K, S), -math.inf).scatter_reduce_(0, index, top, "amax")
-        factor = (top - _spread(blocks, cloud_top)).exp_().unsqueeze_(-1)
-        sums[..., : D + 1] *= factor
-        sums[..., D + 1 :] *= factor if mixture else factor.square()
-        total = sums.new_zeros(B, K, S, sums.shape[-1])
-        total.scatter_add_(0, index.unsqueeze(-1).expand_as(sums), sums)
+        factor = (top - _spread(blocks, cloud_top)).exp2_().unsqueeze_(1)
+        sums[:, : D + 1] *= factor
+        sums[:, D + 1 :] *= factor if mixture else factor.square()
+        total = sums.new_zeros(B, D + 1 + axes, K, S)
+        total.scatter_add_(0, index.unsqueeze(1).expand_as(sums), sums)
+        total = total.permute(0, 2, 3, 1)
         norm = total[..., D : D + 1]
         std2 = total[..., D + 1 :] / (norm if mixture else norm.square())
-        log_norm[:, :, of_samples] = norm.squeeze(-1).log() + cloud_top
+        log_norm[:, :, of_samples] = norm.squeeze(-1).log2() + cloud_top
         basis_variance[:, :, of_samples] = std2
         samples[:, :, of_samples] *= std2.sqrt()
         samples[:, :, of_samples] += total[..., :D] / norm
@@ -229,11 +270,11 @@ def draw_backward(
     _, K, P = blocks.logits.shape
     D, axes = pos.shape[1], variance.shape[1]
     num_samples = samples.shape[2]
-    generator = _generator(seed, logits.device)
+    noise = _Noise(seed, logits.device)
     # Drawn first in the forward pass, hence drawn first here.
-    noise = torch.randn(samples.shape, dtype=logits.dtype, device=logits.device, generator=generator)
+    basis = noise.normal(tuple(samples.shape), logits.dtype)
     std = basis_variance.sqrt()
-    along = (grad * noise).sum(-1, keepdim=True) if axes == 1 else grad * noise
+    along = (grad * basis).sum(-1, keepdim=True) if axes == 1 else grad * basis
     half = 0.5 if mixture else 1.0
     # c (half of it under the mixture). A variance below the smallest number is 0, and so is what it multiplies.
     pull = half * along / std.clamp_min(torch.finfo(std.dtype).tiny ** 0.5)
@@ -255,8 +296,8 @@ def draw_backward(
     for of_samples, of_blocks in _tiles(blocks, num_samples):
         S = of_samples.stop - of_samples.start
         for m in of_blocks:
-            weight = _perturbed(blocks.logits[m], S, temperature, generator)
-            weight.sub_(shift[m, :, of_samples, None]).exp_()
+            weight = _perturbed(blocks.logits[m], S, temperature, noise)
+            weight.sub_(shift[m, :, of_samples, None]).exp2_()
             size = weight.shape[0]
             flat = weight.view(size, K * S, P)
             row = rows[m, :, of_samples].reshape(size, K * S, -1)

@@ -3,6 +3,7 @@ import io
 import math
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -74,21 +75,21 @@ def literal(logits, pos, bandwidth, sizes, temperature, basis_noise, generator):
 
 
 def replay(logits, pos, bandwidth, ptr, num_samples, temperature, basis_noise, seed):
-    """Plain autograd on the very noise that the kernel draws: the same generator, in the same order of tiles."""
+    """Plain autograd on the very noise that the kernel draws: the same source, in the same order of tiles."""
     B, (N, K), D = ptr.numel() - 1, logits.shape, pos.shape[1]
-    generator = seeded(seed)
-    normal = torch.randn(B, K, num_samples, D, dtype=logits.dtype, generator=generator)
+    noise = _kernel._Noise(torch.tensor(seed), torch.device("cpu"))
+    normal = noise.normal((B, K, num_samples, D), logits.dtype)
     variance = bandwidth.detach().view(N, -1)
     blocks = _kernel._cut(logits.detach(), pos.detach(), variance, ptr, temperature)
     M, _, P = blocks.logits.shape
-    uniform = torch.empty(M, K, num_samples, P, dtype=logits.dtype)
+    log2_exponential = torch.empty(M, K, num_samples, P, dtype=logits.dtype)
     for of_samples, of_blocks in _kernel._tiles(blocks, num_samples):
         for m in of_blocks:
-            part = uniform[m, :, of_samples]
-            uniform[m, :, of_samples] = torch.empty(part.shape, dtype=part.dtype).uniform_(generator=generator)
+            part = log2_exponential[m, :, of_samples]
+            part.copy_(noise.log2_exponential(tuple(part.shape), part.dtype))
     rows = torch.arange(N).view(M, P) if blocks.rows is None else blocks.rows
     gumbel = torch.empty(N + 1, K, num_samples, dtype=logits.dtype)
-    gumbel[rows] = -(-uniform.permute(0, 3, 1, 2).log()).log()
+    gumbel[rows] = -math.log(2) * log2_exponential.permute(0, 3, 1, 2)
     out = []
     for b in range(B):
         cloud = slice(int(ptr[b]), int(ptr[b + 1]))
@@ -792,3 +793,31 @@ def test_a_module_follows_its_schedule_and_a_checkpoint_keeps_it():
         assert copied.temperature.value == 1.25
         copied.temperature.step()
         assert (copied.temperature.value, module.temperature.value) == (1.0, 1.25)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_noise_is_exponential(dtype):
+    noise = _kernel._Noise(torch.tensor(7), torch.device("cpu"))
+    drawn = noise.log2_exponential((200_001,), dtype).double().exp2().sort().values
+    # Kolmogorov-Smirnov against 1 - exp(-x): beyond 1.95 / sqrt(n) once in a thousand seeds.
+    expected = -torch.expm1(-drawn)
+    steps = torch.arange(1, len(drawn) + 1) / len(drawn)
+    assert (expected - steps).abs().max() < 1.95 / len(drawn) ** 0.5
+    # The smallest of n is itself exponential with mean 1/n, and no rounding hides it.
+    assert 0 < drawn[0] < 20 / len(drawn)
+    assert drawn.unique().numel() > 0.98 * len(drawn)
+    # Neighbors in the stream do not know each other (the two halves of one number least of all).
+    x = noise.log2_exponential((200_000,), dtype).double()
+    assert abs(torch.corrcoef(torch.stack([x[:-1], x[1:]]))[0, 1]) < 4 / len(x) ** 0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("bits", [0, 2**64 - 1])
+def test_noise_is_finite_at_the_ends_of_the_source(bits, dtype):
+    class Stuck:
+        def random_raw(self, size):
+            return np.full(size, bits, dtype=np.uint64)
+
+    noise = _kernel._Noise(torch.tensor(0), torch.device("cpu"))
+    noise.raw = Stuck()
+    assert noise.log2_exponential((3, 5), dtype).isfinite().all()
