@@ -6,7 +6,8 @@ sums over points survive a tile, so the memory needed does not grow with the num
 pass draws the noise of every tile again from the forward pass's seed.
 
 Both passes are opaque operators: inside, the number of blocks may be read from `ptr` on the CPU, where that
-costs nothing, without breaking the graph of a compiled caller.
+costs nothing, without breaking the graph of a compiled caller. The temperature comes as a tensor on the CPU:
+a number would be compiled in, and a schedule would compile anew at every step.
 """
 
 import math
@@ -182,12 +183,13 @@ def draw(
     variance: Tensor,
     ptr: Tensor,
     seed: Tensor,
+    temperature: Tensor,
     num_samples: int,
-    temperature: float,
     mixture: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Samples [B, K, S, D], and for the backward pass log2-normalizers [B, K, S] and variances [B, K, S, 1|D]."""
-    blocks = _cut(logits, pos, variance, ptr, temperature)
+    tau = float(temperature)
+    blocks = _cut(logits, pos, variance, ptr, tau)
     M, K, _ = blocks.logits.shape
     B, D, axes = blocks.num_clouds, pos.shape[1], variance.shape[1]
     noise = _Noise(seed, logits.device)
@@ -202,7 +204,7 @@ def draw(
         top = logits.new_empty(M, K, S)
         sums = logits.new_empty(M, D + 1 + axes, K * S)
         for m in of_blocks:
-            weight = _perturbed(blocks.logits[m], S, temperature, noise)
+            weight = _perturbed(blocks.logits[m], S, tau, noise)
             # A block's own maximum keeps exp2() in range; blocks are brought to their cloud's maximum below.
             # A block of nothing but padding has none: any number will do.
             largest = weight.amax(-1, keepdim=True)
@@ -234,7 +236,7 @@ def draw(
 
 
 @draw.register_fake
-def _(logits, pos, variance, ptr, seed, num_samples, temperature, mixture):  # type: ignore[no-untyped-def]
+def _(logits, pos, variance, ptr, seed, temperature, num_samples, mixture):  # type: ignore[no-untyped-def]
     B, K = ptr.shape[0] - 1, logits.shape[1]
     return (
         logits.new_empty(B, K, num_samples, pos.shape[1]),
@@ -254,7 +256,7 @@ def draw_backward(
     variance: Tensor,
     ptr: Tensor,
     seed: Tensor,
-    temperature: float,
+    temperature: Tensor,
     mixture: bool,
     need_logits: bool,
     need_pos: bool,
@@ -266,7 +268,8 @@ def draw_backward(
     G_i = dL/dp_i = <g, y_i> + c p_i v_i (mixture: c v_i / 2) with c = g e / std, v = sigma^2, and
     dL/dl_i = sum_s p_i (G_i - sum_j p_j G_j) / temperature.
     """
-    blocks = _cut(logits, pos, variance, ptr, temperature)
+    tau = float(temperature)
+    blocks = _cut(logits, pos, variance, ptr, tau)
     _, K, P = blocks.logits.shape
     D, axes = pos.shape[1], variance.shape[1]
     num_samples = samples.shape[2]
@@ -296,7 +299,7 @@ def draw_backward(
     for of_samples, of_blocks in _tiles(blocks, num_samples):
         S = of_samples.stop - of_samples.start
         for m in of_blocks:
-            weight = _perturbed(blocks.logits[m], S, temperature, noise)
+            weight = _perturbed(blocks.logits[m], S, tau, noise)
             weight.sub_(shift[m, :, of_samples, None]).exp2_()
             size = weight.shape[0]
             flat = weight.view(size, K * S, P)
@@ -314,7 +317,7 @@ def draw_backward(
             if grad_variance is not None:
                 grad_variance[m] += square.transpose(1, 2) @ (c if mixture else 0.5 * c)
     if grad_logits is not None:
-        grad_logits = grad_logits.div_(temperature).transpose(1, 2)
+        grad_logits = grad_logits.div_(tau).transpose(1, 2)
     parts = (grad_logits, grad_pos, grad_variance)
     N = logits.shape[0]
     out = [logits.new_empty(0) if part is None else _uncut(part, blocks, N) for part in parts]
@@ -345,18 +348,18 @@ def _(  # type: ignore[no-untyped-def]
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    logits, pos, variance, ptr, seed, _, temperature, mixture = inputs
+    logits, pos, variance, ptr, seed, temperature, _, mixture = inputs
     samples, log_norm, basis_variance = output
     ctx.mark_non_differentiable(log_norm, basis_variance)
-    ctx.save_for_backward(samples, log_norm, basis_variance, logits, pos, variance, ptr, seed)
-    ctx.temperature, ctx.mixture = temperature, mixture
+    ctx.save_for_backward(samples, log_norm, basis_variance, logits, pos, variance, ptr, seed, temperature)
+    ctx.mixture = mixture
 
 
 def _backward(ctx, grad, _log_norm, _basis_variance):  # type: ignore[no-untyped-def]
     need = ctx.needs_input_grad[:3]
     # backward() may be called inside the caller's autocast region.
     with full_precision(grad):
-        grads = draw_backward(grad, *ctx.saved_tensors, ctx.temperature, ctx.mixture, *need)
+        grads = draw_backward(grad, *ctx.saved_tensors, ctx.mixture, *need)
     return (*(g if needed else None for g, needed in zip(grads, need, strict=True)), *[None] * 5)
 
 

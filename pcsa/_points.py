@@ -186,10 +186,18 @@ def full_precision(x: Tensor) -> torch.autocast:
     return torch.autocast(x.device.type, enabled=False)
 
 
-def check_temperature(temperature: float) -> None:
-    """Raise unless ``temperature`` is a positive, finite number."""
+def check_temperature(temperature: float | Tensor) -> None:
+    """Raise unless ``temperature`` is a positive, finite number, or such a 0-d tensor on the CPU."""
+    if isinstance(temperature, Tensor):
+        if temperature.dim() != 0 or temperature.device.type != "cpu" or temperature.requires_grad:
+            raise ValueError(
+                f"`temperature` {_shape(temperature)} (on {temperature.device}) must be a number, or a 0-d tensor on "
+                "the CPU that needs no gradient"
+            )
+        if torch.compiler.is_compiling():
+            return
     if not 0 < temperature < math.inf:
-        raise ValueError(f"`temperature` (={temperature}) must be positive and finite")
+        raise ValueError(f"`temperature` (={float(temperature)}) must be positive and finite")
 
 
 def cloud_sum(x: Tensor, points: Points) -> Tensor:

@@ -21,7 +21,7 @@ def soft_argmax(
     batch: Int[Tensor, " N"] | None = None,
     *,
     ptr: Int[Tensor, " B_plus_1"] | None = None,
-    temperature: float = 1.0,
+    temperature: float | Tensor = 1.0,
     mask: Bool[Tensor, "B N"] | None = None,
     batch_size: int | None = None,
     validate: bool = True,
@@ -72,7 +72,7 @@ def sampling_argmax(
     *,
     ptr: Int[Tensor, " B_plus_1"] | None = None,
     num_samples: int = 1,
-    temperature: float = 1.0,
+    temperature: float | Tensor = 1.0,
     basis_noise: BasisNoise = "relaxed",
     generator: torch.Generator | None = None,
     mask: Bool[Tensor, "B N"] | None = None,
@@ -107,7 +107,8 @@ def sampling_argmax(
         batch: Cloud of each point, sorted, for ragged input; without ``batch`` and ``ptr`` there is one cloud.
         ptr: Where each cloud begins, then N; instead of ``batch``.
         num_samples: Samples S of every keypoint. Default 1.
-        temperature: Divides the perturbed logits. Smaller is closer to one-hot. Default 1.
+        temperature: Divides the perturbed logits. Smaller is closer to one-hot. Default 1. As a 0-d tensor on the CPU
+            it may change without a compiled caller being compiled anew.
         basis_noise: ``"relaxed"`` is Eq. 12; ``"mixture"`` draws the basis noise with variance
             :math:`\sum_i \hat\pi_i \sigma_i^2`, that of the mixture, which Eq. 12 only reaches as the temperature
             falls to 0.
@@ -147,8 +148,9 @@ def sampling_argmax(
             variance,
             points.ptr,
             draw_seed(generator),
+            # Copied: a schedule may step before the backward pass reads it.
+            torch.as_tensor(temperature, dtype=torch.float64).clone(),
             num_samples,
-            temperature,
             basis_noise == "mixture",
         )
     return samples
@@ -216,7 +218,7 @@ class SamplingArgmax(nn.Module):
             bandwidth,
             batch,
             num_samples=self.num_samples,
-            temperature=self.temperature.value,
+            temperature=self.temperature.tensor,
             basis_noise=self.basis_noise,
             generator=generator,
             **options,

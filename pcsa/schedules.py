@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+import torch
+
 
 class TemperatureSchedule:
     """A temperature that goes from ``start`` to ``end`` in ``num_steps`` steps and stays there.
@@ -54,6 +56,8 @@ class TemperatureSchedule:
             raise ValueError(f"`num_steps` (={num_steps}) must be at least 1")
         self.kind, self.start, self.end, self.num_steps = kind, start, end, num_steps
         self.steps_done = 0
+        #: The temperature now, as a 0-d tensor that every step writes to: what a compiled function can read.
+        self.tensor = torch.tensor(start, dtype=torch.float64)
 
     def at(self, step: int) -> float:
         """Temperature after ``step`` steps."""
@@ -73,7 +77,12 @@ class TemperatureSchedule:
 
     def step(self) -> None:
         """One step further."""
-        self.steps_done += 1
+        self.go_to(self.steps_done + 1)
+
+    def go_to(self, step: int) -> None:
+        """To the temperature after ``step`` steps."""
+        self.steps_done = step
+        self.tensor.fill_(self.value)
 
     def state_dict(self) -> dict[str, Any]:
         """Progress, in plain Python numbers."""
@@ -81,7 +90,7 @@ class TemperatureSchedule:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where :meth:`state_dict` was taken."""
-        self.steps_done = int(state["steps_done"])
+        self.go_to(int(state["steps_done"]))
 
     def __repr__(self) -> str:
         if self.kind == "constant":

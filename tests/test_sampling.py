@@ -24,6 +24,8 @@ NOISES = ["relaxed", "mixture"]
 SEEDS = st.integers(0, 2**32 - 1)
 quick = settings(deadline=None, max_examples=12, derandomize=True)
 
+HALF = torch.tensor(0.5, dtype=torch.float64)
+
 
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
@@ -702,8 +704,8 @@ def test_memory_does_not_grow_with_the_number_of_samples(basis_noise, monkeypatc
     logits, pos, bandwidth, ptr = make([500, 701], dtype=torch.float32)
     inputs, mixture, S = (logits, pos, bandwidth, ptr, torch.tensor(1)), basis_noise == "mixture", 128
     with Largest() as seen:
-        out = _kernel.draw._init_fn(*inputs, S, 0.5, mixture)
-        _kernel.draw_backward._init_fn(torch.ones_like(out[0]), *out, *inputs, 0.5, mixture, True, True, True)
+        out = _kernel.draw._init_fn(*inputs, HALF, S, mixture)
+        _kernel.draw_backward._init_fn(torch.ones_like(out[0]), *out, *inputs, HALF, mixture, True, True, True)
     # The literal form has weights [N, K, S]. Here a block of a cloud (4 or 5 to a cloud of 600) has its D + 1 + D
     # sums for every sample, 9 x 5 K S against 1201 K S, and a tile has 2^14 elements against 307,456.
     assert logits.numel() < seen.elements < logits.numel() * S / 15
@@ -730,13 +732,55 @@ def test_compiles_in_one_graph(sizes):
     torch.testing.assert_close(*results)
 
 
+def test_a_schedule_does_not_compile_anew():
+    logits, pos, bandwidth, ptr = make([3, 4])
+    module = SamplingArgmax(temperature=TemperatureSchedule("linear", start=2.0, end=0.1, num_steps=12))
+    count = torch._dynamo.testing.CompileCounter()
+    torch._dynamo.reset()
+    compiled = torch.compile(module, fullgraph=True, backend=count)
+    spreads = []
+    for _ in range(12):
+        torch.manual_seed(0)
+        spreads.append(compiled(logits, pos, bandwidth, ptr=ptr))
+        torch.manual_seed(0)
+        assert torch.equal(spreads[-1], module(logits, pos, bandwidth, ptr=ptr))
+        module.temperature.step()
+    assert count.frame_count == 1
+    assert not torch.equal(spreads[0], spreads[-1])
+
+
+def test_a_schedule_may_step_before_the_backward_pass():
+    logits, pos, bandwidth, ptr = make([3, 4])
+    logits.requires_grad_()
+    grads = []
+    for early in (False, True):
+        module = SamplingArgmax(temperature=TemperatureSchedule("linear", start=2.0, end=0.1, num_steps=2))
+        out = module(logits, pos, bandwidth, ptr=ptr, generator=seeded())
+        if early:
+            module.temperature.step()
+        grads.append(torch.autograd.grad(out.square().sum(), logits)[0])
+    assert torch.equal(*grads)
+
+
+def test_bad_input_temperature_tensor():
+    logits, pos, bandwidth, ptr = make([3, 4])
+    for temperature in (
+        torch.ones(2),
+        torch.tensor(0.0),
+        torch.tensor(float("nan")),
+        torch.tensor(1.0, requires_grad=True),
+    ):
+        with pytest.raises(ValueError, match="`temperature`"):
+            sampling_argmax(logits, pos, bandwidth, ptr=ptr, temperature=temperature)
+
+
 def test_the_operator_keeps_its_promises_to_the_compiler():
     for sizes in ([6], [3, 3], [1, 4]):
         logits, pos, bandwidth, ptr = make(sizes)
         inputs = [x.requires_grad_() for x in (logits, pos, bandwidth.square())]
         torch.library.opcheck(
             _kernel.draw,
-            (*[x.detach().requires_grad_() for x in inputs], ptr, torch.tensor(3), 4, 0.5, False),
+            (*[x.detach().requires_grad_() for x in inputs], ptr, torch.tensor(3), HALF, 4, False),
             test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
         )
 
