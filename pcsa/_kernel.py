@@ -176,8 +176,7 @@ def _spread(blocks: _Blocks, x: Tensor) -> Tensor:
     return x.index_select(0, blocks.owner)
 
 
-@torch.library.custom_op("pcsa::draw", mutates_args=())
-def draw(
+def _draw(
     logits: Tensor,
     pos: Tensor,
     variance: Tensor,
@@ -235,8 +234,7 @@ def draw(
     return samples, log_norm, basis_variance
 
 
-@draw.register_fake
-def _(logits, pos, variance, ptr, seed, temperature, num_samples, mixture):  # type: ignore[no-untyped-def]
+def _draw_fake(logits, pos, variance, ptr, seed, temperature, num_samples, mixture):  # type: ignore[no-untyped-def]
     B, K = ptr.shape[0] - 1, logits.shape[1]
     return (
         logits.new_empty(B, K, num_samples, pos.shape[1]),
@@ -245,8 +243,7 @@ def _(logits, pos, variance, ptr, seed, temperature, num_samples, mixture):  # t
     )
 
 
-@torch.library.custom_op("pcsa::draw_backward", mutates_args=())
-def draw_backward(
+def _draw_backward(
     grad: Tensor,
     samples: Tensor,
     log_norm: Tensor,
@@ -324,8 +321,7 @@ def draw_backward(
     return out[0], out[1], out[2]
 
 
-@draw_backward.register_fake
-def _(  # type: ignore[no-untyped-def]
+def _draw_backward_fake(  # type: ignore[no-untyped-def]
     grad,
     samples,
     log_norm,
@@ -363,7 +359,29 @@ def _backward(ctx, grad, _log_norm, _basis_variance):  # type: ignore[no-untyped
     return (*(g if needed else None for g, needed in zip(grads, need, strict=True)), *[None] * 5)
 
 
-draw.register_autograd(_backward, setup_context=_setup_context)
+def _twice(ctx, *grads):  # type: ignore[no-untyped-def]
+    raise RuntimeError("autograd: sampling_argmax can be differentiated once only")
+
+
+# Not torch.library.custom_op: its first call imports the compiler, which takes longer than many a first step.
+_LIBRARY = torch.library.Library("pcsa", "DEF")
+_LIBRARY.define(
+    "draw(Tensor logits, Tensor pos, Tensor variance, Tensor ptr, Tensor seed, Tensor temperature, int num_samples, "
+    "bool mixture) -> (Tensor, Tensor, Tensor)"
+)
+_LIBRARY.define(
+    "draw_backward(Tensor grad, Tensor samples, Tensor log_norm, Tensor basis_variance, Tensor logits, Tensor pos, "
+    "Tensor variance, Tensor ptr, Tensor seed, Tensor temperature, bool mixture, bool need_logits, bool need_pos, "
+    "bool need_variance) -> (Tensor, Tensor, Tensor)"
+)
+_LIBRARY.impl("draw", _draw, "CompositeExplicitAutograd")
+_LIBRARY.impl("draw_backward", _draw_backward, "CompositeExplicitAutograd")
+torch.library.register_fake("pcsa::draw", _draw_fake, lib=_LIBRARY)
+torch.library.register_fake("pcsa::draw_backward", _draw_backward_fake, lib=_LIBRARY)
+torch.library.register_autograd("pcsa::draw", _backward, setup_context=_setup_context, lib=_LIBRARY)
+torch.library.register_autograd("pcsa::draw_backward", _twice, lib=_LIBRARY)
+draw = torch.ops.pcsa.draw.default
+draw_backward = torch.ops.pcsa.draw_backward.default
 
 
 def draw_seed(generator: torch.Generator | None) -> Tensor:
