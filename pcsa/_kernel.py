@@ -37,32 +37,40 @@ class _Blocks(NamedTuple):
     num_clouds: int
 
 
-def _block_size(num_points: int, num_clouds: int) -> int:
-    """Points in a block: whole clouds of equal size if they are small, else a quarter of the mean size.
+def _block_size(num_points: int, num_clouds: int, cloud_size: int) -> int:
+    """Points in a block: equal parts of equal clouds, else a quarter of the mean size.
 
     Below _MIN_BLOCK points to a quarter the mean size itself: clouds of a few points would be mostly padding.
     """
-    if num_points % num_clouds == 0 and num_points // num_clouds <= _MAX_BLOCK:
-        return num_points // num_clouds
+    if cloud_size:
+        return -(-cloud_size // -(-cloud_size // _MAX_BLOCK))
     smallest = min(_MIN_BLOCK, -(-num_points // num_clouds))
     return min(max(num_points // (4 * num_clouds), smallest), _MAX_BLOCK)
 
 
-def _cut(logits: Tensor, pos: Tensor, variance: Tensor, ptr: Tensor, temperature: float) -> _Blocks:
+def _cut(logits: Tensor, pos: Tensor, variance: Tensor, ptr: Tensor, temperature: float, cloud_size: int) -> _Blocks:
+    """Blocks of the clouds; ``cloud_size`` is 0 where they may differ in size."""
     N, K = logits.shape
     B = ptr.numel() - 1
-    P = _block_size(N, B)
     sizes = ptr[1:] - ptr[:-1]
+    if not cloud_size and ptr.device.type == "cpu" and bool((sizes == sizes[0]).all()):
+        cloud_size = int(sizes[0])
+    P = _block_size(N, B, cloud_size)
     per_cloud = (sizes + P - 1).div(P, rounding_mode="floor")
-    # Reading the exact number from an accelerator would wait for it: this many are always enough.
-    M = int(per_cloud.sum()) if ptr.device.type == "cpu" else N // P + B
+    if cloud_size:
+        M = B * -(-cloud_size // P)
+    elif ptr.device.type == "cpu":
+        M = int(per_cloud.sum())
+    else:
+        # Reading the exact number from an accelerator would wait for it: this many are always enough.
+        M = N // P + B
     last = per_cloud.cumsum(0)
     block = torch.arange(M, device=ptr.device)
     owner = torch.searchsorted(last, block, right=True)
     spare = owner >= B  # blocks beyond the last cloud, where M is only a bound
     owner = owner.clamp_max(B - 1)
     start = ptr[owner] + (block - (last - per_cloud)[owner]) * P
-    if M * P == N and ptr.device.type == "cpu":
+    if M * P == N:  # every block is full: there is no padding, and the rows are in order
         return _Blocks(
             _scaled(logits.view(M, P, K).transpose(1, 2).contiguous(), owner, B, temperature),
             pos.view(M, P, -1),
@@ -185,10 +193,11 @@ def _draw(
     temperature: Tensor,
     num_samples: int,
     mixture: bool,
+    cloud_size: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Samples [B, K, S, D], and for the backward pass log2-normalizers [B, K, S] and variances [B, K, S, 1|D]."""
     tau = float(temperature)
-    blocks = _cut(logits, pos, variance, ptr, tau)
+    blocks = _cut(logits, pos, variance, ptr, tau, cloud_size)
     M, K, _ = blocks.logits.shape
     B, D, axes = blocks.num_clouds, pos.shape[1], variance.shape[1]
     noise = _Noise(seed, logits.device)
@@ -234,7 +243,7 @@ def _draw(
     return samples, log_norm, basis_variance
 
 
-def _draw_fake(logits, pos, variance, ptr, seed, temperature, num_samples, mixture):  # type: ignore[no-untyped-def]
+def _draw_fake(logits, pos, variance, ptr, seed, temperature, num_samples, mixture, cloud_size):  # type: ignore[no-untyped-def]
     B, K = ptr.shape[0] - 1, logits.shape[1]
     return (
         logits.new_empty(B, K, num_samples, pos.shape[1]),
@@ -255,6 +264,7 @@ def _draw_backward(
     seed: Tensor,
     temperature: Tensor,
     mixture: bool,
+    cloud_size: int,
     need_logits: bool,
     need_pos: bool,
     need_variance: bool,
@@ -266,7 +276,7 @@ def _draw_backward(
     dL/dl_i = sum_s p_i (G_i - sum_j p_j G_j) / temperature.
     """
     tau = float(temperature)
-    blocks = _cut(logits, pos, variance, ptr, tau)
+    blocks = _cut(logits, pos, variance, ptr, tau, cloud_size)
     _, K, P = blocks.logits.shape
     D, axes = pos.shape[1], variance.shape[1]
     num_samples = samples.shape[2]
@@ -333,6 +343,7 @@ def _draw_backward_fake(  # type: ignore[no-untyped-def]
     seed,
     temperature,
     mixture,
+    cloud_size,
     need_logits,
     need_pos,
     need_variance,
@@ -344,19 +355,19 @@ def _draw_backward_fake(  # type: ignore[no-untyped-def]
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    logits, pos, variance, ptr, seed, temperature, _, mixture = inputs
+    logits, pos, variance, ptr, seed, temperature, _, mixture, cloud_size = inputs
     samples, log_norm, basis_variance = output
     ctx.mark_non_differentiable(log_norm, basis_variance)
     ctx.save_for_backward(samples, log_norm, basis_variance, logits, pos, variance, ptr, seed, temperature)
-    ctx.mixture = mixture
+    ctx.mixture, ctx.cloud_size = mixture, cloud_size
 
 
 def _backward(ctx, grad, _log_norm, _basis_variance):  # type: ignore[no-untyped-def]
     need = ctx.needs_input_grad[:3]
     # backward() may be called inside the caller's autocast region.
     with full_precision(grad):
-        grads = draw_backward(grad, *ctx.saved_tensors, ctx.mixture, *need)
-    return (*(g if needed else None for g, needed in zip(grads, need, strict=True)), *[None] * 5)
+        grads = draw_backward(grad, *ctx.saved_tensors, ctx.mixture, ctx.cloud_size, *need)
+    return (*(g if needed else None for g, needed in zip(grads, need, strict=True)), *[None] * 6)
 
 
 def _twice(ctx, *grads):  # type: ignore[no-untyped-def]
@@ -367,12 +378,12 @@ def _twice(ctx, *grads):  # type: ignore[no-untyped-def]
 _LIBRARY = torch.library.Library("pcsa", "DEF")
 _LIBRARY.define(
     "draw(Tensor logits, Tensor pos, Tensor variance, Tensor ptr, Tensor seed, Tensor temperature, int num_samples, "
-    "bool mixture) -> (Tensor, Tensor, Tensor)"
+    "bool mixture, int cloud_size) -> (Tensor, Tensor, Tensor)"
 )
 _LIBRARY.define(
     "draw_backward(Tensor grad, Tensor samples, Tensor log_norm, Tensor basis_variance, Tensor logits, Tensor pos, "
-    "Tensor variance, Tensor ptr, Tensor seed, Tensor temperature, bool mixture, bool need_logits, bool need_pos, "
-    "bool need_variance) -> (Tensor, Tensor, Tensor)"
+    "Tensor variance, Tensor ptr, Tensor seed, Tensor temperature, bool mixture, int cloud_size, bool need_logits, "
+    "bool need_pos, bool need_variance) -> (Tensor, Tensor, Tensor)"
 )
 _LIBRARY.impl("draw", _draw, "CompositeExplicitAutograd")
 _LIBRARY.impl("draw_backward", _draw_backward, "CompositeExplicitAutograd")

@@ -152,6 +152,7 @@ def sampling_argmax(
             torch.as_tensor(temperature, dtype=torch.float64).clone(),
             num_samples,
             basis_noise == "mixture",
+            points.dense_size or 0,
         )
     return samples
 

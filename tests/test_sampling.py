@@ -82,7 +82,7 @@ def replay(logits, pos, bandwidth, ptr, num_samples, temperature, basis_noise, s
     noise = _kernel._Noise(torch.tensor(seed), torch.device("cpu"))
     normal = noise.normal((B, K, num_samples, D), logits.dtype)
     variance = bandwidth.detach().view(N, -1)
-    blocks = _kernel._cut(logits.detach(), pos.detach(), variance, ptr, temperature)
+    blocks = _kernel._cut(logits.detach(), pos.detach(), variance, ptr, temperature, 0)
     M, _, P = blocks.logits.shape
     log2_exponential = torch.empty(M, K, num_samples, P, dtype=logits.dtype)
     for of_samples, of_blocks in _kernel._tiles(blocks, num_samples):
@@ -704,8 +704,8 @@ def test_memory_does_not_grow_with_the_number_of_samples(basis_noise, monkeypatc
     logits, pos, bandwidth, ptr = make([500, 701], dtype=torch.float32)
     inputs, mixture, S = (logits, pos, bandwidth, ptr, torch.tensor(1)), basis_noise == "mixture", 128
     with Largest() as seen:
-        out = _kernel._draw(*inputs, HALF, S, mixture)
-        _kernel._draw_backward(torch.ones_like(out[0]), *out, *inputs, HALF, mixture, True, True, True)
+        out = _kernel._draw(*inputs, HALF, S, mixture, 0)
+        _kernel._draw_backward(torch.ones_like(out[0]), *out, *inputs, HALF, mixture, 0, True, True, True)
     # The literal form has weights [N, K, S]. Here a block of a cloud (4 or 5 to a cloud of 600) has its D + 1 + D
     # sums for every sample, 9 x 5 K S against 1201 K S, and a tile has 2^14 elements against 307,456.
     assert logits.numel() < seen.elements < logits.numel() * S / 15
@@ -780,7 +780,7 @@ def test_the_operator_keeps_its_promises_to_the_compiler():
         inputs = [x.requires_grad_() for x in (logits, pos, bandwidth.square())]
         torch.library.opcheck(
             _kernel.draw,
-            (*[x.detach().requires_grad_() for x in inputs], ptr, torch.tensor(3), HALF, 4, False),
+            (*[x.detach().requires_grad_() for x in inputs], ptr, torch.tensor(3), HALF, 4, False, 0),
             test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
         )
 
