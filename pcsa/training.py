@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,8 +15,10 @@ from typing import Any, Literal
 import lightning as L
 import numpy as np
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
@@ -153,27 +156,47 @@ class SupervisedConfig:
     """Continue the run in `out` from its last checkpoint."""
 
     def __post_init__(self) -> None:
-        o, d = self.optimizer, self.data
+        o, j, t = self.optimizer, self.objective, self.trainer
         for name, value in (
             ("optimizer.steps", o.steps),
             ("optimizer.batch-size", o.batch_size),
-            ("objective.num-samples", self.objective.num_samples),
+            ("objective.num-samples", j.num_samples),
             ("model.out-channels", self.model.out_channels),
-            ("trainer.validate-every", self.trainer.validate_every),
-            ("trainer.save-every", self.trainer.save_every),
+            ("data.num-keypoints", self.data.num_keypoints),
+            ("trainer.devices", t.devices),
+            ("trainer.num-nodes", t.num_nodes),
+            ("trainer.validate-every", t.validate_every),
+            ("trainer.save-every", t.save_every),
         ):
-            if value < 1:
+            if value is not None and value < 1:
                 raise ValueError(f"`{name}` (={value}) must be at least 1")
-        if o.lr <= 0:
-            raise ValueError(f"`optimizer.lr` (={o.lr}) must be positive")
-        if d.num_keypoints is not None and d.num_keypoints < 1:
-            raise ValueError(f"`data.num-keypoints` (={d.num_keypoints}) must be at least 1")
-        if self.objective.method == "mixture" and self.objective.norm == "l2":
+        for name, number in (
+            ("optimizer.lr", o.lr),
+            ("objective.temperature-start", j.temperature_start),
+            ("objective.temperature-end", j.temperature_end),
+            ("objective.bandwidth", j.bandwidth),
+            ("objective.bandwidth-scale", j.bandwidth_scale),
+            ("objective.regularization-sigma", j.regularization_sigma),
+        ):
+            if number is not None and not 0 < number < math.inf:
+                raise ValueError(f"`{name}` (={number}) must be positive and finite")
+        for name, number in (
+            ("optimizer.weight-decay", o.weight_decay),
+            ("optimizer.clip", o.clip),
+            ("objective.regularization-weight", j.regularization_weight),
+            ("objective.presence-weight", j.presence_weight),
+            ("trainer.num-workers", t.num_workers),
+        ):
+            if not 0 <= number < math.inf:
+                raise ValueError(f"`{name}` (={number}) must be at least 0 and finite")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"`seed` (={self.seed}) must be from 0 to 2**32 - 1")
+        if j.method == "mixture" and j.norm == "l2":
             raise ValueError("`objective.norm` (='l2') has no closed form under the mixture: use 'l1' or 'squared'")
-        if o.batch_size % (self.trainer.devices * self.trainer.num_nodes):
+        if o.batch_size % (t.devices * t.num_nodes):
             raise ValueError(
                 f"`optimizer.batch-size` (={o.batch_size}) must be a multiple of the number of devices "
-                f"(={self.trainer.devices * self.trainer.num_nodes})"
+                f"(={t.devices * t.num_nodes})"
             )
 
 
@@ -254,11 +277,10 @@ def objective(
             extra = losses.js_regularization(logits, pos, config.regularization_sigma, **masked)
         parts[config.regularization] = extra.detach()
         loss = loss + config.regularization_weight * extra
-    if config.presence_weight > 0:
-        presence = losses.presence_loss(predicted["presence"], visible)
-        parts["presence"] = presence.detach()
-        loss = loss + config.presence_weight * presence
-    return loss, parts
+    # Also at weight 0: several processes wait for the gradient of every parameter.
+    presence = losses.presence_loss(predicted["presence"], visible)
+    parts["presence"] = presence.detach()
+    return loss + config.presence_weight * presence, parts
 
 
 class _Items(Dataset[Data]):
@@ -279,18 +301,22 @@ class _Items(Dataset[Data]):
         return self.augment(self.normalize(self.dataset[index]), item_generator(self.seed, epoch, index))
 
 
+def _whole_batches(size: int, batch_size: int) -> int:
+    return max(1, size // batch_size)
+
+
 class _EpochSampler(Sampler[tuple[int, int]]):
     """Items of one process, shuffled by (seed, epoch); the epoch travels with the index, into any worker.
 
-    The epoch is asked for rather than told: Lightning's ``set_epoch`` lags behind by one in a resumed run.
+    The epoch is asked for rather than told: Lightning's own may lag behind by one in a resumed run.
     """
 
     def __init__(
         self, size: int, seed: int, epoch: Callable[[], int], rank: int, num_replicas: int, batch_size: int
     ) -> None:
         self.size, self.seed, self.epoch, self.rank, self.num_replicas = size, seed, epoch, rank, num_replicas
-        # Whole batches only, the same number in each process; a set smaller than a batch is repeated.
-        self.total = max(1, size // batch_size) * batch_size
+        # The same number in each process; a set smaller than a batch is repeated.
+        self.total = _whole_batches(size, batch_size) * batch_size
 
     def __len__(self) -> int:
         return self.total // self.num_replicas
@@ -313,8 +339,9 @@ class DetectionData(L.LightningDataModule):
         self.train_set = open_dataset(config.data, "train")
         ids = self.train_set.semantic_ids
         self.val_set = open_dataset(config.data, "val", ids)
+        self.steps_per_epoch = _whole_batches(len(self.train_set), config.optimizer.batch_size)
 
-    def _loader(self, items: _Items, batch_size: int, sampler: Sampler[Any]) -> DataLoader:
+    def _loader(self, items: _Items, batch_size: int, sampler: Sampler[Any] | None = None) -> DataLoader:
         workers = self.config.trainer.num_workers
         return DataLoader(
             items,
@@ -333,7 +360,7 @@ class DetectionData(L.LightningDataModule):
         sampler = _EpochSampler(
             len(self.train_set),
             config.seed,
-            lambda: trainer.current_epoch,
+            lambda: trainer.global_step // self.steps_per_epoch,
             trainer.global_rank,
             replicas,
             config.optimizer.batch_size,
@@ -342,22 +369,13 @@ class DetectionData(L.LightningDataModule):
         return self._loader(items, config.optimizer.batch_size // replicas, sampler)
 
     def val_dataloader(self) -> DataLoader:
-        """Clouds as they are; each process a part, none twice."""
-        assert self.trainer is not None
-        mine = range(self.trainer.global_rank, len(self.val_set), self.trainer.world_size)
+        """Clouds as they are, all of them in each process.
+
+        Parts of different lengths would leave processes waiting for each other: they exchange buffers in every
+        batch. The metrics are means, which the repetition leaves as they are.
+        """
         items = _Items(self.val_set, Augment(), self.config.seed)
-        return self._loader(items, self.config.optimizer.batch_size, _Listed(mine))
-
-
-class _Listed(Sampler[int]):
-    def __init__(self, indices: range) -> None:
-        self.indices = indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.indices)
+        return self._loader(items, self.config.optimizer.batch_size)
 
 
 class Detection(L.LightningModule):
@@ -387,7 +405,7 @@ class Detection(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One optimizer step; its noise is a function of (seed, step, process)."""
         # The optimizer's step is what a checkpoint stores: a resumed run sees the same temperature and noise.
-        self.temperature.steps_done = self.global_step
+        self.temperature.go_to(self.global_step)
         state = np.random.SeedSequence([self.config.seed, self.global_step, self.global_rank])
         generator = torch.Generator().manual_seed(int(state.generate_state(1, np.uint64)[0]))
         predicted = self.detector(None, batch.pos, ptr=batch.ptr)
@@ -397,6 +415,11 @@ class Detection(L.LightningModule):
             self.log(f"loss_{name}", value, batch_size=batch.num_graphs)
         self.log("temperature", self.temperature.value, batch_size=batch.num_graphs)
         return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Stop in the middle of the last epoch if the steps are up."""
+        if self.global_step >= self.config.optimizer.steps:
+            self.trainer.should_stop = True
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """PCK and mean error of the expectation, Euclidean, raw units, without symmetry."""
@@ -412,8 +435,9 @@ class Detection(L.LightningModule):
         """Log what the metrics collected."""
         curve = self.pck.compute()
         for threshold in (0.01, 0.05):
-            self.log(f"val_pck@{threshold}", curve[self.pck.thresholds.index(threshold)], prog_bar=threshold == 0.01)
-        self.log("val_error", self.error.compute())
+            value = curve[self.pck.thresholds.index(threshold)]
+            self.log(f"val_pck@{threshold}", value, prog_bar=threshold == 0.01, sync_dist=True)
+        self.log("val_error", self.error.compute(), sync_dist=True)
         self.pck.reset()
         self.error.reset()
 
@@ -446,19 +470,43 @@ def train_supervised(config: SupervisedConfig) -> Path:
     data = DetectionData(config)
     L.seed_everything(config.seed, verbose=False)
     module = Detection(config, data.train_set)
+    try:
+        trainer = _trainer(config, max_epochs=-(-config.optimizer.steps // data.steps_per_epoch))
+    except MisconfigurationException as error:
+        raise ValueError(f"`trainer` cannot be set up: {error}") from None
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "config.json", module.about)
-    trainer = _trainer(config)
+    if trainer.is_global_zero:
+        write_json(out / "config.json", module.about)
     trainer.fit(module, data, ckpt_path=str(last) if config.resume else None, weights_only=True)
     trainer.save_checkpoint(last)
     return last
 
 
-def _trainer(config: SupervisedConfig) -> L.Trainer:
+class _WholeCheckpoints(TorchCheckpointIO):
+    """Replaces a checkpoint by a complete one.
+
+    Lightning writes to the system's temporary folder and moves the file; from another file system that is a copy,
+    and a run killed during it would lose the checkpoint that it has.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        temporary = Path(f"{path}.tmp")
+        torch.save(checkpoint, temporary)
+        temporary.replace(path)
+
+
+def _trainer(config: SupervisedConfig, max_epochs: int) -> L.Trainer:
     t = config.trainer
     logger_type = TensorBoardLogger if t.logger == "tensorboard" else CSVLogger
     callbacks: list[L.Callback] = [
-        ModelCheckpoint(dirpath=config.out, filename="last", every_n_epochs=t.save_every, enable_version_counter=False),
+        ModelCheckpoint(
+            dirpath=config.out,
+            filename="last",
+            every_n_epochs=t.save_every,
+            # Lightning's default is to save only after a validation.
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        ),
         LearningRateMonitor("step"),
     ]
     if t.progress:
@@ -469,8 +517,8 @@ def _trainer(config: SupervisedConfig) -> L.Trainer:
         num_nodes=t.num_nodes,
         strategy=t.strategy,
         precision=t.precision,  # type: ignore[arg-type]
-        max_steps=config.optimizer.steps,
-        max_epochs=-1,
+        # No `max_steps`: with it, Lightning resumes between two epochs as if it were in the middle of one.
+        max_epochs=max_epochs,
         check_val_every_n_epoch=t.validate_every,
         gradient_clip_val=config.optimizer.clip or None,
         # A resumed run gets a folder of its own beside the first one's: nothing logged is lost.
@@ -479,7 +527,11 @@ def _trainer(config: SupervisedConfig) -> L.Trainer:
         log_every_n_steps=10,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        sync_batchnorm=t.devices * t.num_nodes > 1,
+        # torch has synchronized batch normalization on CUDA only; elsewhere each process normalizes by its own clouds.
+        sync_batchnorm=t.devices * t.num_nodes > 1
+        and t.accelerator in ("auto", "gpu", "cuda")
+        and torch.cuda.is_available(),
+        plugins=[_WholeCheckpoints()],
         enable_progress_bar=t.progress,
         enable_model_summary=False,
         default_root_dir=config.out,
@@ -547,5 +599,5 @@ def to_plain(config: Any) -> Any:
 def write_json(path: Path, value: Any) -> None:
     """Write a file that is complete or not there."""
     temporary = path.with_suffix(path.suffix + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n")
+    temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
     temporary.replace(path)

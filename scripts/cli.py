@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Imported here: each command needs other libraries, and help should come at once.
     module = importlib.import_module(f"pcsa.scripts.{command}")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for noisy in ("lightning.pytorch", "httpx", "huggingface_hub"):
+    for noisy in ("lightning.pytorch", "lightning.fabric", "httpx", "huggingface_hub"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     for message in (
         "Checkpoint directory .* exists",  # it holds the configuration
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.filterwarnings("ignore", message=message)
     try:
         return int(module.main(rest))
-    except (ValueError, FileNotFoundError, FileExistsError, ConnectionError) as error:
+    except (ValueError, OSError) as error:
         print(f"pcsa {command}: {error}", file=sys.stderr)
         return 2
 

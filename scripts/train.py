@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tyro
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from pcsa.training import DataConfig, ObjectiveConfig, OptimizerConfig, SupervisedConfig, train_supervised
 
@@ -33,5 +34,6 @@ def main(argv: list[str]) -> int:
         description=f"Train a keypoint detector on labelled clouds. Presets: {', '.join(PRESETS)}.",
     )
     checkpoint = train_supervised(config)
-    print(f"trained: {checkpoint}\nnext:    pcsa evaluate {checkpoint}")
+    # With several devices, each process runs this.
+    rank_zero_only(print)(f"trained: {checkpoint}\nnext:    pcsa evaluate {checkpoint}")
     return 0

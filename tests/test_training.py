@@ -1,5 +1,9 @@
+import csv
 import dataclasses
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +18,8 @@ from pcsa.training import (
     OptimizerConfig,
     SupervisedConfig,
     TrainerConfig,
+    _EpochSampler,
+    _WholeCheckpoints,
     load_about,
     load_detector,
     open_dataset,
@@ -84,7 +90,12 @@ def test_worker_processes_change_nothing(config, checkpoint, tmp_path):
     assert _equal(_weights(checkpoint), _weights(again))
 
 
-def test_killed_run_resumes_to_the_same_weights(config, checkpoint, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "trainer",
+    [{"validate_every": 10}, {"save_every": 2, "num_workers": 1, "logger": "tensorboard"}],
+    ids=["saved between validations", "saved every other epoch"],
+)
+def test_killed_run_resumes_to_the_same_weights(config, checkpoint, tmp_path, monkeypatch, trainer):
     step = Detection.training_step
 
     def dies(self, batch, batch_idx):
@@ -93,7 +104,7 @@ def test_killed_run_resumes_to_the_same_weights(config, checkpoint, tmp_path, mo
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(Detection, "training_step", dies)
-    killed = dataclasses.replace(config, out=tmp_path)
+    killed = dataclasses.replace(config, out=tmp_path, trainer=dataclasses.replace(config.trainer, **trainer))
     with pytest.raises(RuntimeError, match="power cut"):
         train_supervised(killed)
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4
@@ -101,8 +112,75 @@ def test_killed_run_resumes_to_the_same_weights(config, checkpoint, tmp_path, mo
     resumed = train_supervised(dataclasses.replace(killed, resume=True))
     assert (tmp_path / "log" / "version_0").exists()
     assert (tmp_path / "log" / "version_1").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "last.ckpt", "log"]
     assert torch.load(resumed, weights_only=True)["global_step"] == 6
     assert _equal(_weights(checkpoint), _weights(resumed))
+
+
+def test_resuming_a_finished_run_changes_nothing(config, checkpoint):
+    before = _weights(checkpoint)
+    assert _equal(before, _weights(train_supervised(dataclasses.replace(config, resume=True))))
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    _WholeCheckpoints().save_checkpoint({"step": 1}, path)
+
+    def cut_short(checkpoint, file):
+        Path(file).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        _WholeCheckpoints().save_checkpoint({"step": 2}, path)
+    assert torch.load(path, weights_only=True) == {"step": 1}
+
+
+def test_processes_share_an_epoch(config):
+    # 11 clouds in batches of 4 over 2 processes: 8 of them, each once.
+    parts = [list(_EpochSampler(11, 0, lambda: 3, rank, 2, 4)) for rank in (0, 1)]
+    whole = list(_EpochSampler(11, 0, lambda: 3, 0, 1, 4))
+    assert [len(p) for p in parts] == [4, 4]
+    assert sorted(parts[0] + parts[1]) == sorted(whole)
+    assert len({index for _, index in whole}) == 8
+    assert {epoch for epoch, _ in whole} == {3}
+    # A batch of the one process holds the clouds of the batches of the two.
+    assert sorted(parts[0][:2] + parts[1][:2]) == sorted(whole[:4])
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one(root, config, tmp_path):
+    # No noise, a keypoint that every chair has and no batch statistics: the mean of two half batches' gradients is the
+    # whole batch's, if the halves are different clouds.
+    flags = f"""train supervised soft --data.root {root} --data.num-keypoints 1 --data.augment.mirror 0
+        --model.out-channels 16 --model.norm group --optimizer.steps 6 --optimizer.batch-size 4
+        --trainer.accelerator cpu --trainer.no-progress --trainer.validate-every 1""".split()
+    errors = []
+    for devices in ("1", "2"):
+        out = tmp_path / devices
+        strategy = ["--trainer.strategy", "auto" if devices == "1" else "ddp"]
+        done = subprocess.run(
+            [sys.executable, "-m", "pcsa.scripts.cli", *flags, *strategy, "--trainer.devices", devices, "--out", out],
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        assert done.stdout.count("trained:") == 1
+        load_detector(out / "last.ckpt")
+        with (out / "log" / "version_0" / "metrics.csv").open() as file:
+            errors.append([float(row["val_error"]) for row in csv.DictReader(file) if row["val_error"]])
+    assert len(errors[0]) == 3
+    assert errors[1] == pytest.approx(errors[0], rel=1e-4)
+    assert errors[0][0] != pytest.approx(errors[0][2], rel=1e-3)
+
+
+def test_bfloat16_trains_to_finite_weights(config, tmp_path):
+    trainer = dataclasses.replace(config.trainer, precision="bf16-mixed")
+    weights = _weights(train_supervised(dataclasses.replace(config, trainer=trainer, out=tmp_path)))
+    assert all(v.isfinite().all() for v in weights.values())
+    assert {v.dtype for v in weights.values()} == {torch.float32, torch.int64}
 
 
 def test_resuming_with_another_objective_raises(config, checkpoint):
@@ -181,10 +259,24 @@ def test_bad_input(root, tmp_path):
         ("data", {"num_keypoints": 0}, "data.num-keypoints"),
         ("objective", {"method": "mixture"}, "objective.norm"),
         ("trainer", {"devices": 3}, "optimizer.batch-size"),
+        ("trainer", {"devices": 0}, "trainer.devices"),
+        ("trainer", {"num_workers": -1}, "trainer.num-workers"),
+        ("objective", {"bandwidth": 0.0}, "objective.bandwidth"),
+        ("objective", {"temperature_end": 0.0}, "objective.temperature-end"),
+        ("objective", {"presence_weight": -1.0}, "objective.presence-weight"),
     ):
         part = dataclasses.replace(getattr(SupervisedConfig(), section), **values)
         with pytest.raises(ValueError, match=f"`{name}`"):
             SupervisedConfig(**{section: part})
+    with pytest.raises(ValueError, match=r"`seed` \(=-1\)"):
+        SupervisedConfig(seed=-1)
+
+
+def test_a_trainer_that_cannot_be_set_up_leaves_no_folder(config, tmp_path):
+    trainer = dataclasses.replace(config.trainer, precision="12")
+    with pytest.raises(ValueError, match="'12'"):
+        train_supervised(dataclasses.replace(config, trainer=trainer, out=tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
 
 
 def test_checkpoint_of_another_model(tmp_path):
