@@ -59,6 +59,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Everything that is printed and written, as JSON types."""
     if config.batch_size < 1:
         raise ValueError(f"`batch-size` (={config.batch_size}) must be at least 1")
+    if config.pictures < 0:
+        raise ValueError(f"`pictures` (={config.pictures}) must be at least 0")
     device = pick_device(config.device)
     detector, about = load_detector(config.checkpoint, device)
     data = dict(about["config"]["data"])

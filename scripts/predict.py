@@ -88,7 +88,7 @@ def predict(config: PredictConfig) -> dict[str, Any]:
 
 
 def read_points(file: Path, num_points: int = 2048, seed: int = 0) -> Tensor:
-    """Points [N, 3] of a cloud, or sampled by area on a mesh.
+    """Points [N, 3] of a cloud, or sampled by area on a mesh; float64, so that far from the origin nothing is lost.
 
     Raises:
         ValueError: If the file cannot be read, has no points, or values that are not finite; names the file.
@@ -120,7 +120,7 @@ def read_points(file: Path, num_points: int = 2048, seed: int = 0) -> Tensor:
         raise ValueError(
             f"`{file}` holds {points.dtype} {list(points.shape)}, must be numbers [N, 3] with N at least 1"
         )
-    points = points[:, :3].astype(np.float32)
+    points = points[:, :3].astype(np.float64)
     if not np.isfinite(points).all():
         raise ValueError(f"`{file}` has {int((~np.isfinite(points)).any(1).sum())} points that are not finite")
     return torch.from_numpy(points)
@@ -158,12 +158,13 @@ def _files(inputs: Sequence[Path]) -> list[Path]:
 
 @torch.inference_mode()
 def _locate(detector: KeypointDetector, pos: Tensor, read_out: ReadOut, device: torch.device) -> dict[str, Any]:
-    cloud = Normalize("unit_sphere")(Data(pos=pos)).to(device)
-    predicted = detector(None, cloud.pos)
-    found = pcsa.localize(predicted["logits"], cloud.pos, pcsa.knn_bandwidth(cloud.pos), read_out=read_out)
+    cloud = Normalize("unit_sphere")(Data(pos=pos))
+    normal = cloud.pos.float().to(device)
+    predicted = detector(None, normal)
+    found = pcsa.localize(predicted["logits"], normal, pcsa.knn_bandwidth(normal), read_out=read_out)
     return {
-        "position": denormalize(found.position, cloud.offset, cloud.scale)[0].tolist(),
-        "covariance": (found.covariance * cloud.scale.square().view(-1, 1, 1, 1))[0].tolist(),
+        "position": denormalize(found.position.cpu(), cloud.offset, cloud.scale)[0].tolist(),
+        "covariance": (found.covariance.cpu() * cloud.scale.square().view(-1, 1, 1, 1))[0].tolist(),
         "confidence": found.peak[0].tolist(),
         "entropy": found.entropy[0].tolist(),
         "presence": predicted["presence"].sigmoid()[0].tolist(),

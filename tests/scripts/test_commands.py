@@ -62,11 +62,13 @@ def test_predict_is_in_the_units_of_the_input(checkpoint, root, tmp_path):
     pos = dataset[0].pos
     np.save(tmp_path / "a.npy", pos.numpy())
     np.savez(tmp_path / "b.npz", pos=(10 * pos + 3).numpy())
+    np.save(tmp_path / "c.npy", pos.double().numpy() + 1e7)  # as in a survey; float32 would have steps of 1 here
     out = tmp_path / "out.npz"
     assert main(["predict", str(checkpoint), str(tmp_path), "--out", str(out)]) == 0
     found = np.load(out)
-    assert [f.rsplit("/", 1)[1] for f in found["input"]] == ["a.npy", "b.npz"]
+    assert [f.rsplit("/", 1)[1] for f in found["input"]] == ["a.npy", "b.npz", "c.npy"]
     np.testing.assert_allclose(found["position"][1], 10 * found["position"][0] + 3, atol=1e-3)
+    np.testing.assert_allclose(found["position"][2] - 1e7, found["position"][0], atol=1e-4)
     np.testing.assert_allclose(found["covariance"][1], 100 * found["covariance"][0], rtol=1e-3, atol=1e-6)
     assert ((found["presence"] >= 0) & (found["presence"] <= 1)).all()
     assert (found["index"] < len(pos)).all()
