@@ -24,7 +24,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --doctest-modules pcsa datasets models
+	$(BIN)/python -m pytest --doctest-modules pcsa
 	$(BIN)/python -m pytest --jaxtyping-packages=pcsa,beartype.beartype -k "not bad_input and not broken_rule and not compil" \
 		tests/test_sampling.py tests/test_bandwidth.py tests/test_localization.py tests/test_losses.py
 
@@ -34,7 +34,7 @@ wheel: $(READY)
 	$(BIN)/python -m build --wheel --outdir dist .
 	$(PYTHON) -m venv .wheel
 	.wheel/bin/python -m pip install --quiet --constraint constraints.txt "$$(echo dist/pcsa-*.whl)[train]"
-	cd .wheel && bin/python ../tests/import_everything.py ..
+	cd .wheel && bin/python -P ../tests/import_everything.py ..
 	rm -rf build .wheel
 
 clean:

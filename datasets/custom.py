@@ -117,9 +117,13 @@ def write_labelled(
             case.
 
     Example:
-        >>> clouds = [(points, [points[0], points[7]], ["nose", "tail"]) for points in scans]  # doctest:
-        +SKIP >>> write_labelled("data/mine", "fish", clouds)  # doctest: +SKIP
-        >>> KeypointNet("data/mine", "fish", "train").names  # doctest: +SKIP
+        >>> import tempfile
+        >>> from pcsa.datasets.keypointnet import KeypointNet
+        >>> scans = [np.random.default_rng(seed).random((100, 3)) for seed in range(4)]
+        >>> items = [(points, points[[0, 7]], ["nose", "tail"]) for points in scans]
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     write_labelled(root, "fish", items)
+        ...     KeypointNet(root, "fish", "train").names
         ('nose', 'tail')
 
     """

@@ -28,9 +28,12 @@ class KeypointDetector(nn.Module):
           ``visible`` by :func:`pcsa.losses.presence_loss`
 
     Example:
+        >>> from pcsa.models import PointNet2
         >>> detector = KeypointDetector(PointNet2(), num_keypoints=10)
+        >>> pos, batch = torch.rand(300, 3), torch.arange(2).repeat_interleave(150)
         >>> out = detector(None, pos, batch)
-        >>> samples = pcsa.sampling_argmax(out["logits"], pos, 0.01, batch, num_samples=10)
+        >>> out["logits"].shape, out["presence"].shape
+        (torch.Size([300, 10]), torch.Size([2, 10]))
     """
 
     def __init__(
