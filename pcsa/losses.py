@@ -42,11 +42,27 @@ from pcsa._points import (
     full_precision,
     raise_first,
 )
+from pcsa.skeleton import (
+    CompositeChamfer as CompositeChamfer,
+)
+from pcsa.skeleton import (
+    composite_chamfer as composite_chamfer,
+)
+from pcsa.skeleton import (
+    keypoint_separation as keypoint_separation,
+)
+from pcsa.skeleton import (
+    mirror_error as mirror_error,
+)
 
 __all__ = [
+    "CompositeChamfer",
+    "composite_chamfer",
     "discrete_expected_error",
     "expectation_error",
     "js_regularization",
+    "keypoint_separation",
+    "mirror_error",
     "mixture_expected_error",
     "mixture_nll",
     "nearest_point_cross_entropy",

@@ -1,0 +1,497 @@
+"""Skeletons of keypoints, and how far they are from a cloud (Skeleton Merger).
+
+From `Skeleton Merger: an Unsupervised Aligned Keypoint Detector <https://arxiv.org/abs/2103.10814>`_. The skeleton of
+K keypoints has one segment for each of their ``P = K (K - 1) / 2`` pairs, in the order of :func:`segment_pairs`. The
+numbers here that the paper does not print are those of its authors' code, for clouds in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pcsa._points import full_precision, raise_first, resolve_batch
+
+__all__ = [
+    "CompositeChamfer",
+    "Skeleton",
+    "composite_chamfer",
+    "keypoint_separation",
+    "mirror_error",
+    "num_segments",
+    "segment_pairs",
+    "skeleton_points",
+]
+
+# Floats in one tile of distances: on a CPU it stays in the cache, on a GPU few launches matter.
+_TILE_CPU, _TILE_GPU = 1 << 17, 1 << 24
+
+
+class Skeleton(NamedTuple):
+    """The points of all segments, one after the other: by cloud, then by sample, then by segment.
+
+    Attributes:
+        points: positions, in the units and frame of the keypoints.
+        ptr: where each segment begins, then M. On the CPU: its values are needed there.
+    """
+
+    points: Float[Tensor, "M D"]
+    ptr: Int[Tensor, " BSP_plus_1"]
+
+
+class CompositeChamfer(NamedTuple):
+    """The two halves of the Composite Chamfer Distance; their sum is what the paper minimizes.
+
+    Attributes:
+        fidelity: how far the skeleton is from the cloud.
+        coverage: how far the cloud is from the skeleton.
+    """
+
+    fidelity: Tensor
+    coverage: Tensor
+
+
+def num_segments(num_keypoints: int) -> int:
+    """Pairs of keypoints, ``K (K - 1) / 2``."""
+    return num_keypoints * (num_keypoints - 1) // 2
+
+
+def segment_pairs(num_keypoints: int, device: torch.device | str | None = None) -> Int[Tensor, "2 P"]:
+    """Both ends of every segment: (0, 1), (0, 2), …, (K - 2, K - 1)."""
+    return torch.triu_indices(num_keypoints, num_keypoints, 1, device=device)
+
+
+def skeleton_points(
+    keypoints: Float[Tensor, "B *S K D"],
+    offsets: Float[Tensor, "P R D"] | None = None,
+    *,
+    spacing: float = 0.01,
+    min_points: int = 15,
+    max_points: int = 200,
+) -> Skeleton:
+    r"""Points along the segment between every two keypoints, moved by learned offsets.
+
+    A segment of length l has :math:`n = \lfloor l / \mathrm{spacing} \rfloor` points, at least ``min_points`` and at
+    most ``max_points``, evenly from one keypoint to the other, each of them moved by an offset that all clouds share
+    (`"Skeleton Merger" <https://arxiv.org/abs/2103.10814>`_, Section 3.3). Here the number depends on the segment
+    alone, so that a cloud does not depend on its batch, and point j of n takes row round(j (R - 1) / (n - 1)) of the
+    offsets, the same part of the segment whatever its length; the authors' code takes n from the mean length over
+    the batch, and row j.
+
+    Differentiable in ``keypoints`` and ``offsets``; the number of points is not. Waits once for the device, whatever
+    the number of segments. Computed in float32 at least.
+
+    Args:
+        keypoints: ``[B, K, D]``, or S samples of each ``[B, K, S, D]`` as :func:`pcsa.sampling_argmax` draws them.
+            Only finite ones give a meaningful skeleton. K at least 2.
+        offsets: In the units of ``keypoints``, one row for each of R places along a segment. Default: none.
+        spacing: Between two points, in the units of ``keypoints``.
+        min_points: At least 2.
+        max_points: At least ``min_points``.
+
+    Returns:
+        The points ``[M, D]`` and ``ptr [B * S * P + 1]``, S = 1 for keypoints ``[B, K, D]``.
+
+    Raises:
+        ValueError: Naming the argument, its value and the rule.
+
+    Example:
+        >>> ends = torch.tensor([[[0.0, 0.0], [1.0, 0.0]]])
+        >>> skeleton_points(ends, spacing=0.25, min_points=2).points
+        tensor([[0.0000, 0.0000],
+                [0.3333, 0.0000],
+                [0.6667, 0.0000],
+                [1.0000, 0.0000]])
+    """
+    if keypoints.dim() not in (3, 4) or keypoints.shape[1] < 2 or not keypoints.is_floating_point():
+        raise ValueError(
+            f"`keypoints` {list(keypoints.shape)} ({keypoints.dtype}) must be floating point [B, K, D] or "
+            "[B, K, S, D] with K at least 2"
+        )
+    if not 0 < spacing < math.inf:
+        raise ValueError(f"`spacing` (={spacing}) must be positive and finite")
+    if not 2 <= min_points <= max_points:
+        raise ValueError(f"`min_points` (={min_points}) must be from 2 to `max_points` (={max_points})")
+    K, D = keypoints.shape[1], keypoints.shape[-1]
+    P = num_segments(K)
+    if offsets is not None and (offsets.dim() != 3 or offsets.shape[0] != P or offsets.shape[2] != D):
+        raise ValueError(f"`offsets` {list(offsets.shape)} must be [P, R, D] = [{P}, R, {D}] for {K} keypoints")
+    if offsets is not None and offsets.shape[1] == 0:
+        raise ValueError(f"`offsets` {list(offsets.shape)} must have at least one row")
+    with full_precision(keypoints):
+        keypoints = keypoints.to(torch.promote_types(keypoints.dtype, torch.float32))
+        if keypoints.dim() == 3:
+            keypoints = keypoints.unsqueeze(2)
+        pairs = segment_pairs(K, keypoints.device)
+        by_sample = keypoints.transpose(1, 2)  # [B, S, K, D]
+        first, last = (by_sample.index_select(2, end).flatten(0, 2) for end in pairs)
+        with torch.no_grad():
+            length = (last - first).norm(dim=1).nan_to_num(0.0)
+            count = (length / spacing).clamp(min_points, max_points).long()
+            ptr = torch.cat([count.new_zeros(1), count.cumsum(0)])
+            host = ptr.cpu()
+            total = int(host[-1])
+            owner = torch.arange(len(count), device=ptr.device).repeat_interleave(count, output_size=total)
+            place = torch.arange(total, device=ptr.device) - ptr.index_select(0, owner)
+            steps = (count - 1).index_select(0, owner)
+            fraction = (place.to(keypoints.dtype) / steps).unsqueeze(1)
+        start = first.index_select(0, owner)
+        points = torch.lerp(start, last.index_select(0, owner), fraction)
+        if offsets is not None:
+            R = offsets.shape[1]
+            # Rounded half up, in whole numbers.
+            row = (2 * place * (R - 1) + steps) // (2 * steps) + owner % P * R
+            points = points + offsets.to(points.dtype).flatten(0, 1).index_select(0, row)
+    return Skeleton(points, host)
+
+
+def composite_chamfer(
+    points: Float[Tensor, "M D"],
+    points_ptr: Int[Tensor, " BSP_plus_1"],
+    activation: Float[Tensor, "B P"],
+    pos: Float[Tensor, "N D"],
+    batch: Int[Tensor, " N"] | None = None,
+    *,
+    ptr: Int[Tensor, " B_plus_1"] | None = None,
+    uncovered: float = 20.0,
+    epsilon: float = 1e-4,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+    validate: bool = True,
+) -> CompositeChamfer:
+    r"""Distance between clouds and skeletons whose segments count by their activation.
+
+    The Composite Chamfer Distance of `"Skeleton Merger" <https://arxiv.org/abs/2103.10814>`_, Section 3.4, of the
+    distance :math:`d(x, y) = \sqrt{\epsilon + \|x - y\|^2}`. With segments :math:`X_p` of activation :math:`a_p` and
+    a cloud Y:
+
+    .. math::
+        \text{fidelity} &= \frac1P \sum_p a_p \frac{1}{|X_p|} \sum_{x \in X_p} \min_{y \in Y} d(x, y) \\
+        \text{coverage} &= \frac{1}{|Y|} \sum_{y \in Y} \Big( \sum_p w_p(y) \min_{x \in X_p} d(x, y)
+            + u \big(1 - \sum_p w_p(y)\big) \Big)
+
+    For each y the segments, nearest first, take a weight :math:`w_p` up to their activation until the weights add up
+    to one; what is then missing is charged u.
+
+    Nearest pairs are found without gradient, in tiles, and only their distances are differentiated: memory follows
+    the points and the segments that carry weight, not points × points. Differentiable in ``points``, ``activation``
+    (through the weights too: :math:`\partial / \partial a_p` is the distance of p minus that of the segment which
+    reaches one, or minus u) and ``pos``. Computed in float32 at least.
+
+    Args:
+        points: Of all segments, as :func:`skeleton_points` gives them.
+        points_ptr: Its ``ptr``, for B clouds, S samples and P segments: B and P are those of ``activation``. On the
+            CPU it costs no wait for the device.
+        activation: Of each segment, from 0 to 1; all samples of a cloud share it.
+        pos: The clouds, in the units and frame of ``points``.
+        batch: Cloud of each point, sorted; without ``batch`` and ``ptr`` there is one cloud.
+        ptr: Where each cloud begins, then N; instead of ``batch``.
+        uncovered: u, in the units of ``pos``.
+        epsilon: Under the root, in squared units of ``pos``; positive.
+        reduction: ``"mean"`` over clouds and samples, ``"sum"``, or ``"none"`` for ``[B, S]``.
+        validate: Check values (finite, activations from 0 to 1) too; costs one synchronization on an accelerator.
+
+    Returns:
+        Fidelity and coverage.
+
+    Raises:
+        ValueError: Naming the argument, its value and the rule.
+
+    Example:
+        >>> keypoints = torch.tensor([[[0.0, 0.0], [1.0, 0.0]]])
+        >>> points, points_ptr = skeleton_points(keypoints, min_points=2, max_points=2)
+        >>> cloud = torch.tensor([[0.0, 3.0], [1.0, 4.0]])
+        >>> composite_chamfer(points, points_ptr, torch.tensor([[0.5]]), cloud, epsilon=1e-9)  # 20 and 4 hold half
+        CompositeChamfer(fidelity=tensor(1.7906), coverage=tensor(11.7500))
+    """
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"`reduction` (={reduction!r}) must be one of 'mean', 'sum', 'none'")
+    if not 0 < epsilon < math.inf:
+        raise ValueError(f"`epsilon` (={epsilon}) must be positive and finite")
+    if not 0 <= uncovered < math.inf:
+        raise ValueError(f"`uncovered` (={uncovered}) must be at least 0 and finite")
+    for name, tensor in (("points", points), ("pos", pos), ("activation", activation)):
+        if tensor.dim() != 2 or not tensor.numel() or not tensor.is_floating_point():
+            raise ValueError(
+                f"`{name}` {list(tensor.shape)} ({tensor.dtype}) must be a floating point matrix, not empty"
+            )
+    if points.shape[1] != pos.shape[1]:
+        raise ValueError(f"`points` {list(points.shape)} must have the {pos.shape[1]} axes of `pos`")
+    B, P = activation.shape
+    S, remainder = divmod(points_ptr.numel() - 1, B * P)
+    if points_ptr.dim() != 1 or S < 1 or remainder:
+        raise ValueError(
+            f"`points_ptr` {list(points_ptr.shape)} must have an entry more than a multiple of the "
+            f"{B} × {P} segments of `activation`"
+        )
+    checks: list[tuple[Tensor, str]] = []
+    _, cloud_ptr, _, checks = resolve_batch(
+        pos.shape[0], pos.device, batch=batch, ptr=ptr, batch_size=B if batch is not None else None, check=validate
+    )
+    if cloud_ptr.numel() != B + 1:
+        raise ValueError(f"`ptr` ({cloud_ptr.numel() - 1} clouds) must have the {B} clouds of `activation`")
+    bounds: list[int] = points_ptr.tolist()
+    if bounds[0] != 0 or bounds[-1] != len(points) or any(a >= b for a, b in zip(bounds, bounds[1:], strict=False)):
+        raise ValueError(f"`points_ptr` must rise from 0 to the number of points (={len(points)})")
+    if validate:
+        for name, tensor in (("points", points), ("pos", pos)):
+            checks.append((tensor.isfinite().all(), f"`{name}` must be finite: NaN or infinite values found"))
+        inside = ((activation >= 0) & (activation <= 1)).all()
+        checks.append((inside, "`activation` must be from 0 to 1 everywhere"))
+        raise_first(checks)
+
+    with full_precision(points):
+        dtype = torch.promote_types(torch.promote_types(points.dtype, pos.dtype), torch.float32)
+        points, pos, activation = points.to(dtype), pos.to(dtype), activation.to(dtype)
+        found = _nearest_pairs(points, bounds, activation, pos, cloud_ptr.tolist(), uncovered, epsilon)
+
+        count = points_ptr.to(points.device).diff()
+        owner = torch.arange(len(count), device=points.device).repeat_interleave(count, output_size=len(points))
+        away = _distance(points, pos.index_select(0, found.cloud_row), epsilon)
+        away = away.new_zeros(len(count)).index_add(0, owner, away) / count
+        fidelity = (away.view(B, S, P) * activation.unsqueeze(1)).mean(2)
+
+        pairs = _distance(points.index_select(0, found.point_row), pos.index_select(0, found.pair_row), epsilon)
+        coverage = pairs.new_zeros(B * S).index_add(0, found.pair_sample, pairs * found.weight).view(B, S)
+        # Worth its constant, with the slope that the weights have in the activations.
+        slope = (activation - activation.detach()).unsqueeze(1) * found.slope
+        coverage = (coverage + slope.sum(2)) / cloud_ptr.diff().unsqueeze(1) + found.missing * uncovered
+    if reduction == "none":
+        return CompositeChamfer(fidelity, coverage)
+    if reduction == "sum":
+        return CompositeChamfer(fidelity.sum(), coverage.sum())
+    return CompositeChamfer(fidelity.mean(), coverage.mean())
+
+
+def keypoint_separation(
+    keypoints: Float[Tensor, "B K D"], distance: float, *, reduction: Literal["mean", "sum", "none"] = "mean"
+) -> Tensor:
+    r"""Penalty on keypoints that are closer than a distance to their nearest other one.
+
+    :math:`\frac1K \sum_k \max(0, 1 - \min_{j \ne k} \|y_k - y_j\| / \mathrm{distance})`: from 0 (all apart) to 1 (all
+    in one place). Not part of any paper's objective. Differentiable in ``keypoints``, but for those in exactly one
+    place, where its gradient is zero.
+
+    Args:
+        keypoints: K at least 2, in any unit.
+        distance: In that unit; positive.
+        reduction: ``"mean"`` over clouds, ``"sum"``, or ``"none"`` for ``[B]``.
+    """
+    if keypoints.dim() != 3 or keypoints.shape[1] < 2:
+        raise ValueError(f"`keypoints` {list(keypoints.shape)} must be [B, K, D] with K at least 2")
+    if not 0 < distance < math.inf:
+        raise ValueError(f"`distance` (={distance}) must be positive and finite")
+    K = keypoints.shape[1]
+    squared = (keypoints.unsqueeze(2) - keypoints.unsqueeze(1)).square().sum(-1)
+    own = torch.eye(K, dtype=torch.bool, device=keypoints.device)
+    nearest = squared.masked_fill(own, math.inf).amin(2)
+    # The root's infinite slope at 0 has to be out of the graph.
+    zero = nearest == 0
+    near = nearest.masked_fill(zero, 1.0).sqrt().masked_fill(zero, 0.0)
+    return _reduced((1 - near / distance).clamp(min=0).mean(1), reduction)
+
+
+def mirror_error(
+    keypoints: Float[Tensor, "B K D"],
+    center: Float[Tensor, " B"],
+    axis: int = 0,
+    *,
+    reduction: Literal["mean", "sum", "none"] = "mean",
+) -> Tensor:
+    r"""How far a set of keypoints is from its own mirror image.
+
+    :math:`\frac1K \sum_k \min_j \|m(y_k) - y_j\|`, m the mirror across the plane ``axis = center``; a keypoint on the
+    plane may be its own partner. Not part of any paper's objective. Differentiable in ``keypoints`` and ``center``.
+
+    Args:
+        keypoints: In any unit.
+        center: Of each cloud, where the plane is, in that unit.
+        axis: Normal of the plane; KeypointNet's and ShapeNet's left and right are axis 0.
+        reduction: ``"mean"`` over clouds, ``"sum"``, or ``"none"`` for ``[B]``.
+    """
+    if keypoints.dim() != 3 or center.shape != keypoints.shape[:1]:
+        raise ValueError(f"`center` {list(center.shape)} must be [B] for `keypoints` {list(keypoints.shape)} [B, K, D]")
+    parts = list(keypoints.unbind(2))
+    parts[axis] = 2 * center.unsqueeze(1) - parts[axis]
+    image = torch.stack(parts, 2)
+    squared = (image.unsqueeze(2) - keypoints.unsqueeze(1)).square().sum(-1).amin(2)
+    return _reduced((squared + 1e-12).sqrt().mean(1), reduction)
+
+
+def _reduced(loss: Tensor, reduction: str) -> Tensor:
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"`reduction` (={reduction!r}) must be one of 'mean', 'sum', 'none'")
+    return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.mean()
+
+
+def _distance(x: Tensor, y: Tensor, epsilon: float) -> Tensor:
+    return ((x - y).square().sum(1) + epsilon).sqrt()
+
+
+class _Pairs(NamedTuple):
+    """What is nearest to what, and by how much it counts; nothing here carries a gradient."""
+
+    cloud_row: Tensor  # [M] row of `pos` nearest to each point of a segment
+    point_row: Tensor  # [Q] row of `points` nearest to a point of a cloud, on a segment that carries weight for it
+    pair_row: Tensor  # [Q] that row of `pos`
+    pair_sample: Tensor  # [Q] its number among the B * S samples
+    weight: Tensor  # [Q] the weight
+    slope: Tensor  # [B, S, P] derivative of the summed coverage in each activation
+    missing: Tensor  # [B, S] mean weight that no segment took
+
+
+@torch.compiler.disable  # sizes depend on the values
+@torch.no_grad()
+def _nearest_pairs(
+    points: Tensor,
+    bounds: Sequence[int],
+    activation: Tensor,
+    pos: Tensor,
+    cloud_bounds: Sequence[int],
+    uncovered: float,
+    epsilon: float,
+) -> _Pairs:
+    B, P = activation.shape
+    S = (len(bounds) - 1) // (B * P)
+    cloud_row = torch.empty(len(points), dtype=torch.long, device=points.device)
+    point_rows, pair_rows, samples, weights, slopes, missing = [], [], [], [], [], []
+    for b, (low, high) in enumerate(zip(cloud_bounds, cloud_bounds[1:], strict=False)):
+        own = bounds[b * S * P : (b + 1) * S * P + 1]
+        # Around the cloud's middle and axis by axis: no digits are lost, and blocks are contiguous.
+        middle = pos[low:high].mean(0)
+        cloud = (pos[low:high] - middle).t().contiguous()
+        segments = (points[own[0] : own[-1]] - middle).t().contiguous()
+        first = [start - own[0] for start in own]
+        nearest, squared = _search(segments, first, cloud)
+        cloud_row[own[0] : own[-1]] = nearest + low
+
+        order, weight, slope, lacking = _take(
+            (squared + epsilon).sqrt_().view(S, P, -1).transpose(1, 2).contiguous(), activation[b], uncovered
+        )
+        slopes.append(slope)
+        missing.append(lacking)
+        sample, row, rank = (weight > 0).nonzero(as_tuple=True)
+        segment = sample * P + order[sample, row, rank]
+        point_rows.append(_nearest_on_segment(segments, first, cloud, segment, row) + own[0])
+        pair_rows.append(row + low)
+        samples.append(sample + b * S)
+        weights.append(weight[sample, row, rank])
+    return _Pairs(
+        cloud_row,
+        torch.cat(point_rows),
+        torch.cat(pair_rows),
+        torch.cat(samples),
+        torch.cat(weights),
+        torch.stack(slopes),
+        torch.stack(missing),
+    )
+
+
+def _take(distance: Tensor, activation: Tensor, uncovered: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The weights of the segments of one cloud, from their distances ``[S, n, P]``.
+
+    Returns:
+        Segments by distance ``[S, n, P]``, their weights in that order, the derivative of the summed coverage in the
+        activations ``[S, P]``, and the mean weight that is missing ``[S]``.
+    """
+    S, _, P = distance.shape
+    distance, order = distance.sort(dim=-1, stable=True)
+    total = activation[order].cumsum(-1)
+    filled = total.clamp(max=1.0)
+    weight = filled.diff(dim=-1, prepend=filled.new_zeros(*filled.shape[:2], 1))
+    # One more of a nearer segment is one less of the segment that reaches one, or of what is charged.
+    full = total >= 1.0
+    # The first that is full, for distances rise; `uncovered` where none is.
+    reached = distance.masked_fill(~full, math.inf).amin(-1, keepdim=True)
+    reached = torch.where(full[..., -1:], reached, uncovered)
+    slope = torch.where(full, 0.0, distance - reached)
+    slopes = slope.new_zeros(S, P).scatter_add(1, order.flatten(1), slope.flatten(1))
+    return order, weight, slopes, 1 - filled[..., -1].mean(1)
+
+
+def _search(segments: Tensor, first: Sequence[int], cloud: Tensor) -> tuple[Tensor, Tensor]:
+    """Nearest point of a cloud ``[D, n]`` for each point of the segments ``[D, m]``, and the reverse by segment.
+
+    Returns:
+        Rows ``[m]``, and squared distances ``[segments, n]`` of each point of the cloud to each segment.
+    """
+    D, n = cloud.shape
+    limit = _TILE_GPU if cloud.is_cuda else _TILE_CPU
+    nearest = torch.empty(segments.shape[1], dtype=torch.long, device=cloud.device)
+    squared = cloud.new_empty(len(first) - 1, n)
+    buffers = cloud.new_empty(2, limit)
+    columns = min(n, max(1, limit // max(b - a for a, b in zip(first, first[1:], strict=False))))
+    for chosen, rows, width in _tiles(first, limit // columns):
+        chosen, rows = chosen.to(cloud.device), rows.to(cloud.device)
+        x = segments.index_select(1, rows)
+        least = None
+        for start in range(0, n, columns):
+            y = cloud[:, start : start + columns]
+            shape = (len(rows), y.shape[1])
+            distance, difference = (buffer[: math.prod(shape)].view(shape) for buffer in buffers)
+            torch.sub(x[0].unsqueeze(1), y[0], out=distance).square_()
+            for axis in range(1, D):
+                torch.sub(x[axis].unsqueeze(1), y[axis], out=difference)
+                distance.addcmul_(difference, difference)
+            squared[chosen, start : start + columns] = distance.view(len(chosen), width, -1).amin(1)
+            best = _argmin(distance)
+            value = distance.gather(1, best.unsqueeze(1)).squeeze(1)
+            if least is None:
+                least, index = value, best
+            else:
+                index = torch.where(value < least, best + start, index)
+                least = torch.minimum(least, value)
+        nearest[rows] = index
+    return nearest, squared
+
+
+def _tiles(first: Sequence[int], limit: int) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """Segments of similar length in tiles of about ``limit`` points: their numbers, rows, and rows of each.
+
+    A segment shorter than the longest of its tile repeats its last point, which changes no minimum.
+    """
+    ptr = torch.tensor(first)
+    count = ptr.diff()
+    order = count.argsort(descending=True, stable=True)
+    widths = count[order].tolist()
+    begin = 0
+    while begin < len(widths):
+        width = widths[begin]
+        chosen = order[begin : begin + max(1, limit // width)]
+        place = torch.arange(width).minimum(count[chosen, None] - 1)
+        yield chosen, (ptr[chosen, None] + place).flatten(), width
+        begin += len(chosen)
+
+
+def _nearest_on_segment(segments: Tensor, first: Sequence[int], cloud: Tensor, segment: Tensor, row: Tensor) -> Tensor:
+    """Row of ``segments`` nearest to each of the pairs (segment, row of the cloud)."""
+    ptr = torch.tensor(first, device=cloud.device)
+    count = ptr.diff()[segment]
+    # Pairs of segments of similar length in one tile, the longest first.
+    count, order = count.sort(descending=True)
+    segment, row = segment[order], row[order]
+    limit = _TILE_GPU if cloud.is_cuda else _TILE_CPU
+    out = torch.empty_like(row)
+    begin = 0
+    while begin < len(row):
+        width = int(count[begin])
+        here = slice(begin, begin + max(1, limit // width))
+        place = torch.arange(width, device=cloud.device).minimum(count[here, None] - 1)
+        index = ptr[segment[here], None] + place
+        total = None
+        for x, y in zip(segments, cloud, strict=True):
+            difference = x[index] - y[row[here], None]
+            total = difference.square_() if total is None else total.addcmul_(difference, difference)
+        assert total is not None
+        out[order[here]] = index.gather(1, _argmin(total).unsqueeze(1)).squeeze(1)
+        begin += index.shape[0]
+    return out
+
+
+def _argmin(x: Tensor) -> Tensor:
+    """First of the smallest values of each row; on a CPU PyTorch's own takes ten times NumPy's time."""
+    return x.argmin(1) if x.is_cuda else torch.from_numpy(x.numpy().argmin(1))
