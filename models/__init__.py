@@ -1,4 +1,4 @@
-"""Networks of per-point features, and the keypoint detector on any of them."""
+"""Networks of per-point features, and the keypoint detectors on any of them."""
 
 from pcsa.models.detector import KeypointDetector as KeypointDetector
 from pcsa.models.pointnet2 import (
@@ -19,3 +19,4 @@ from pcsa.models.pointnet2 import (
 from pcsa.models.pointnet2 import (
     build_geometry as build_geometry,
 )
+from pcsa.models.skeleton_merger import SkeletonMerger as SkeletonMerger

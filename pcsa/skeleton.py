@@ -7,6 +7,7 @@ numbers here that the paper does not print are those of its authors' code, for c
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
@@ -235,7 +236,7 @@ def composite_chamfer(
     if cloud_ptr.numel() != B + 1:
         raise ValueError(f"`ptr` ({cloud_ptr.numel() - 1} clouds) must have the {B} clouds of `activation`")
     bounds: list[int] = points_ptr.tolist()
-    if bounds[0] != 0 or bounds[-1] != len(points) or any(a >= b for a, b in zip(bounds, bounds[1:], strict=False)):
+    if bounds[0] != 0 or bounds[-1] != len(points) or any(a >= b for a, b in itertools.pairwise(bounds)):
         raise ValueError(f"`points_ptr` must rise from 0 to the number of points (={len(points)})")
     if validate:
         for name, tensor in (("points", points), ("pos", pos)):
@@ -359,7 +360,7 @@ def _nearest_pairs(
     S = (len(bounds) - 1) // (B * P)
     cloud_row = torch.empty(len(points), dtype=torch.long, device=points.device)
     point_rows, pair_rows, samples, weights, slopes, missing = [], [], [], [], [], []
-    for b, (low, high) in enumerate(zip(cloud_bounds, cloud_bounds[1:], strict=False)):
+    for b, (low, high) in enumerate(itertools.pairwise(cloud_bounds)):
         own = bounds[b * S * P : (b + 1) * S * P + 1]
         # Around the cloud's middle and axis by axis: no digits are lost, and blocks are contiguous.
         middle = pos[low:high].mean(0)
@@ -424,7 +425,7 @@ def _search(segments: Tensor, first: Sequence[int], cloud: Tensor) -> tuple[Tens
     nearest = torch.empty(segments.shape[1], dtype=torch.long, device=cloud.device)
     squared = cloud.new_empty(len(first) - 1, n)
     buffers = cloud.new_empty(2, limit)
-    columns = min(n, max(1, limit // max(b - a for a, b in zip(first, first[1:], strict=False))))
+    columns = min(n, max(1, limit // max(b - a for a, b in itertools.pairwise(first))))
     for chosen, rows, width in _tiles(first, limit // columns):
         chosen, rows = chosen.to(cloud.device), rows.to(cloud.device)
         x = segments.index_select(1, rows)

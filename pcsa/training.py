@@ -301,11 +301,12 @@ class _Items(Dataset[Data]):
         return self.augment(self.normalize(self.dataset[index]), item_generator(self.seed, epoch, index))
 
 
-def _whole_batches(size: int, batch_size: int) -> int:
+def whole_batches(size: int, batch_size: int) -> int:
+    """Steps in an epoch."""
     return max(1, size // batch_size)
 
 
-class _EpochSampler(Sampler[tuple[int, int]]):
+class EpochSampler(Sampler[tuple[int, int]]):
     """Items of one process, shuffled by (seed, epoch); the epoch travels with the index, into any worker.
 
     The epoch is asked for rather than told: Lightning's own may lag behind by one in a resumed run.
@@ -316,7 +317,7 @@ class _EpochSampler(Sampler[tuple[int, int]]):
     ) -> None:
         self.size, self.seed, self.epoch, self.rank, self.num_replicas = size, seed, epoch, rank, num_replicas
         # The same number in each process; a set smaller than a batch is repeated.
-        self.total = _whole_batches(size, batch_size) * batch_size
+        self.total = whole_batches(size, batch_size) * batch_size
 
     def __len__(self) -> int:
         return self.total // self.num_replicas
@@ -339,7 +340,7 @@ class DetectionData(L.LightningDataModule):
         self.train_set = open_dataset(config.data, "train")
         ids = self.train_set.semantic_ids
         self.val_set = open_dataset(config.data, "val", ids)
-        self.steps_per_epoch = _whole_batches(len(self.train_set), config.optimizer.batch_size)
+        self.steps_per_epoch = whole_batches(len(self.train_set), config.optimizer.batch_size)
 
     def _loader(self, items: _Items, batch_size: int, sampler: Sampler[Any] | None = None) -> DataLoader:
         workers = self.config.trainer.num_workers
@@ -357,7 +358,7 @@ class DetectionData(L.LightningDataModule):
         assert self.trainer is not None
         trainer, config = self.trainer, self.config
         replicas = trainer.world_size
-        sampler = _EpochSampler(
+        sampler = EpochSampler(
             len(self.train_set),
             config.seed,
             lambda: trainer.global_step // self.steps_per_epoch,
@@ -464,14 +465,19 @@ def train_supervised(config: SupervisedConfig) -> Path:
     if config.resume:
         if not last.exists():
             raise FileNotFoundError(f"`{last}` to resume from does not exist")
-        _check_resumable(config, last)
+        check_resumable(config, last, CHECKPOINT_KIND)
     elif last.exists():
         raise FileExistsError(f"`{last}` exists: set `resume` to continue it, or choose another `out`")
     data = DetectionData(config)
     L.seed_everything(config.seed, verbose=False)
     module = Detection(config, data.train_set)
     try:
-        trainer = _trainer(config, max_epochs=-(-config.optimizer.steps // data.steps_per_epoch))
+        trainer = make_trainer(
+            config.trainer,
+            out,
+            clip=config.optimizer.clip,
+            max_epochs=-(-config.optimizer.steps // data.steps_per_epoch),
+        )
     except MisconfigurationException as error:
         raise ValueError(f"`trainer` cannot be set up: {error}") from None
     out.mkdir(parents=True, exist_ok=True)
@@ -482,7 +488,7 @@ def train_supervised(config: SupervisedConfig) -> Path:
     return last
 
 
-class _WholeCheckpoints(TorchCheckpointIO):
+class WholeCheckpoints(TorchCheckpointIO):
     """Replaces a checkpoint by a complete one.
 
     Lightning writes to the system's temporary folder and moves the file; from another file system that is a copy,
@@ -495,12 +501,12 @@ class _WholeCheckpoints(TorchCheckpointIO):
         temporary.replace(path)
 
 
-def _trainer(config: SupervisedConfig, max_epochs: int) -> L.Trainer:
-    t = config.trainer
+def make_trainer(t: TrainerConfig, out: Path, *, clip: float, max_epochs: int) -> L.Trainer:
+    """A Lightning trainer that keeps ``<out>/last.ckpt`` and a log in ``<out>/log``."""
     logger_type = TensorBoardLogger if t.logger == "tensorboard" else CSVLogger
     callbacks: list[L.Callback] = [
         ModelCheckpoint(
-            dirpath=config.out,
+            dirpath=out,
             filename="last",
             every_n_epochs=t.save_every,
             # Lightning's default is to save only after a validation.
@@ -520,9 +526,9 @@ def _trainer(config: SupervisedConfig, max_epochs: int) -> L.Trainer:
         # No `max_steps`: with it, Lightning resumes between two epochs as if it were in the middle of one.
         max_epochs=max_epochs,
         check_val_every_n_epoch=t.validate_every,
-        gradient_clip_val=config.optimizer.clip or None,
+        gradient_clip_val=clip or None,
         # A resumed run gets a folder of its own beside the first one's: nothing logged is lost.
-        logger=logger_type(config.out, name="log"),
+        logger=logger_type(out, name="log"),
         callbacks=callbacks,
         log_every_n_steps=10,
         num_sanity_val_steps=0,
@@ -531,16 +537,16 @@ def _trainer(config: SupervisedConfig, max_epochs: int) -> L.Trainer:
         sync_batchnorm=t.devices * t.num_nodes > 1
         and t.accelerator in ("auto", "gpu", "cuda")
         and torch.cuda.is_available(),
-        plugins=[_WholeCheckpoints()],
+        plugins=[WholeCheckpoints()],
         enable_progress_bar=t.progress,
         enable_model_summary=False,
-        default_root_dir=config.out,
+        default_root_dir=out,
     )
 
 
-def _check_resumable(config: SupervisedConfig, path: Path) -> None:
+def check_resumable(config: object, path: Path, kind: str) -> None:
     """A run may only be resumed with the configuration that determines its numbers."""
-    before, now = load_about(path)["config"], to_plain(config)
+    before, now = load_about(path, kind)["config"], to_plain(config)
     for section in ("data", "model", "objective", "optimizer", "seed"):
         if before[section] != now[section]:
             raise ValueError(
@@ -548,9 +554,12 @@ def _check_resumable(config: SupervisedConfig, path: Path) -> None:
             )
 
 
-def load_about(path: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself: configuration, category, semantic ids and names."""
-    return dict(_load_checkpoint(path)["pcsa"])
+def load_about(path: Path, kind: str | None = None) -> dict[str, Any]:
+    """What a checkpoint says of itself: its kind, configuration and category, and more by kind.
+
+    ``kind`` is the only kind that will do; without it any of this package's.
+    """
+    return dict(load_checkpoint(path, kind)["pcsa"])
 
 
 def load_detector(path: Path, device: str | torch.device = "cpu") -> tuple[KeypointDetector, dict[str, Any]]:
@@ -560,7 +569,7 @@ def load_detector(path: Path, device: str | torch.device = "cpu") -> tuple[Keypo
         FileNotFoundError: If there is no such file.
         ValueError: If the file is no checkpoint of a keypoint detector.
     """
-    checkpoint = _load_checkpoint(path)
+    checkpoint = load_checkpoint(path, CHECKPOINT_KIND)
     about = checkpoint["pcsa"]
     config = about["config"]["model"]
     detector = build_detector(ModelConfig(**config), len(about["semantic_ids"]))
@@ -573,7 +582,8 @@ def load_detector(path: Path, device: str | torch.device = "cpu") -> tuple[Keypo
     return detector.to(device).eval(), about
 
 
-def _load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:
+    """All that a checkpoint holds; see :func:`load_about`."""
     if not path.is_file():
         raise FileNotFoundError(f"`{path}` is no checkpoint: there is no such file")
     try:
@@ -581,9 +591,9 @@ def _load_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:
         raise ValueError(f"`{path}` cannot be read as a checkpoint: {error}") from None
     about = checkpoint.get("pcsa") if isinstance(checkpoint, dict) else None
-    kind = about.get("kind") if isinstance(about, dict) else None
-    if kind != CHECKPOINT_KIND:
-        raise ValueError(f"`{path}` must be a {CHECKPOINT_KIND!r} checkpoint, is {kind!r}")
+    found = about.get("kind") if isinstance(about, dict) else None
+    if found is None or (kind is not None and found != kind):
+        raise ValueError(f"`{path}` must be a {kind or 'pcsa'!r} checkpoint, is {found!r}")
     return checkpoint
 
 

@@ -14,6 +14,8 @@ pcsa: point-cloud sampling-argmax
 usage: pcsa COMMAND [options]      (pcsa COMMAND --help lists a command's options)
 
   train supervised [PRESET]  train a keypoint detector on labelled clouds
+  train unsupervised [PRESET]
+                             train Skeleton Merger on aligned clouds without labels
   evaluate CHECKPOINT        score a detector on clouds it was not trained on
   predict CHECKPOINT INPUT…  keypoints of your own clouds and meshes
   data generate|download|check

@@ -7,13 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pcsa import losses
 from pcsa.skeleton import (
     composite_chamfer,
-    keypoint_separation,
-    mirror_error,
     num_segments,
-    segment_pairs,
     skeleton_points,
 )
 
@@ -81,7 +77,7 @@ def literal(keypoints, offsets, activation, pos, ptr):
 # Strong activations fill up after the first segments, weak ones never do.
 @pytest.mark.parametrize("strength", [1.0, 0.6, 0.05])
 @pytest.mark.parametrize(
-    "sizes, K, S, D",
+    ("sizes", "K", "S", "D"),
     [((60, 60), 4, None, 3), ((60, 41, 1), 5, None, 3), ((33,), 4, 3, 3), ((20, 31), 2, 2, 2), ((30, 9), 7, 1, 3)],
     ids=["square", "ragged", "samples", "two axes, one segment", "seven keypoints"],
 )

@@ -13,13 +13,13 @@ from pcsa.datasets.transforms import Augment
 from pcsa.training import (
     DataConfig,
     Detection,
+    EpochSampler,
     ModelConfig,
     ObjectiveConfig,
     OptimizerConfig,
     SupervisedConfig,
     TrainerConfig,
-    _EpochSampler,
-    _WholeCheckpoints,
+    WholeCheckpoints,
     load_about,
     load_detector,
     open_dataset,
@@ -124,7 +124,7 @@ def test_resuming_a_finished_run_changes_nothing(config, checkpoint):
 
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch):
     path = tmp_path / "last.ckpt"
-    _WholeCheckpoints().save_checkpoint({"step": 1}, path)
+    WholeCheckpoints().save_checkpoint({"step": 1}, path)
 
     def cut_short(checkpoint, file):
         Path(file).write_bytes(b"half")
@@ -132,14 +132,14 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, mo
 
     monkeypatch.setattr(torch, "save", cut_short)
     with pytest.raises(KeyboardInterrupt):
-        _WholeCheckpoints().save_checkpoint({"step": 2}, path)
+        WholeCheckpoints().save_checkpoint({"step": 2}, path)
     assert torch.load(path, weights_only=True) == {"step": 1}
 
 
 def test_processes_share_an_epoch(config):
     # 11 clouds in batches of 4 over 2 processes: 8 of them, each once.
-    parts = [list(_EpochSampler(11, 0, lambda: 3, rank, 2, 4)) for rank in (0, 1)]
-    whole = list(_EpochSampler(11, 0, lambda: 3, 0, 1, 4))
+    parts = [list(EpochSampler(11, 0, lambda: 3, rank, 2, 4)) for rank in (0, 1)]
+    whole = list(EpochSampler(11, 0, lambda: 3, 0, 1, 4))
     assert [len(p) for p in parts] == [4, 4]
     assert sorted(parts[0] + parts[1]) == sorted(whole)
     assert len({index for _, index in whole}) == 8

@@ -1,0 +1,71 @@
+"""Clouds without labels: a folder of `.pcd` files in KeypointNet's layout."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch.utils.data import Dataset
+from torch_geometric.data import Data
+
+from pcsa.datasets.keypointnet import CLASS_IDS, SPLITS
+from pcsa.datasets.pcd import read_pcd
+
+
+class UnlabelledClouds(Dataset[Data]):
+    """The clouds ``<root>/pcds/<class_id>/*.pcd`` of one category, whether it has annotations or not.
+
+    All of them are read at once. Each item is a :class:`torch_geometric.data.Data` with ``pos [N, 3]`` float32 in
+    the file's own units and frame and ``model_id`` str.
+
+    Args:
+        root: The folder.
+        category: A name of :data:`pcsa.datasets.keypointnet.CLASS_IDS`, or the name of a folder in ``<root>/pcds``.
+        split: ``"train"``, ``"val"``, ``"test"``: those that ``<root>/splits/<split>.txt`` names and that are
+            there; without any file of splits every cloud is in ``"train"``. Or ``"all"``.
+
+    Attributes:
+        model_ids (list of str): Model id of each item.
+
+    Raises:
+        FileNotFoundError: If the folder is missing or has no cloud of the split.
+        ValueError: If a cloud cannot be read, has no points or values that are not finite; names the file.
+
+    """
+
+    def __init__(self, root: str | os.PathLike[str], category: str, split: str) -> None:
+        if split not in (*SPLITS, "all"):
+            raise ValueError(f"`split` (={split!r}) must be one of {', '.join(SPLITS)}, all")
+        self.root, self.category, self.split = Path(root), category, split
+        class_id = CLASS_IDS.get(category, category)
+        folder = self.root / "pcds" / class_id
+        if not folder.is_dir():
+            raise FileNotFoundError(f"`{folder}` is no folder: clouds of `category` (={category!r}) must lie in it")
+        files = {path.stem: path for path in sorted(folder.glob("*.pcd"))}
+        lists = {name: self.root / "splits" / f"{name}.txt" for name in SPLITS}
+        if split != "all" and any(path.exists() for path in lists.values()):
+            named = lists[split].read_text().split() if lists[split].exists() else []
+            prefix = f"{class_id}-"
+            wanted = [line.removeprefix(prefix) for line in named if line.startswith(prefix)]
+            files = {name: files[name] for name in wanted if name in files}
+        elif split in ("val", "test"):
+            files = {}
+        if not files:
+            raise FileNotFoundError(f"`{folder}` has no cloud of split {split!r}")
+        self.model_ids = list(files)
+        self._points = []
+        for path in files.values():
+            points = read_pcd(path).points
+            if len(points) == 0:
+                raise ValueError(f"`{path}` has no points")
+            self._points.append(torch.from_numpy(points))
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    def __getitem__(self, index: int) -> Data:
+        return Data(pos=self._points[index].clone(), model_id=self.model_ids[index])
+
+    def __repr__(self) -> str:
+        return f"UnlabelledClouds({self.category}, {self.split}, {len(self)} clouds)"

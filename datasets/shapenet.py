@@ -1,0 +1,145 @@
+"""ShapeNet and ModelNet point clouds in HDF5, as Skeleton Merger and many classifiers use them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset
+from torch_geometric.data import Data
+
+from pcsa.datasets.keypointnet import SPLITS
+
+SUFFIXES = (".h5", ".hdf5")
+
+
+class ShapeNetPoints(Dataset[Data]):
+    """The clouds of one label in HDF5 files that hold ``data [n, N, 3]`` and ``label [n]`` or ``[n, 1]``.
+
+    Skeleton Merger (`arXiv:2103.10814 <https://arxiv.org/abs/2103.10814>`_) reads the files of
+    https://github.com/AnTao97/PointCloudDatasets (``shapenetcorev2_hdf5_2048/train0.h5``, …), in which the label is
+    a number and the cloud is in the unit sphere. All clouds are read at once. Each item is a
+    :class:`torch_geometric.data.Data` with ``pos [N, 3]`` float32 in the file's own units and frame and ``model_id``
+    str: the file's name and the row in it.
+
+    Args:
+        root: One file, or a folder of files. In a folder, those of a split lie in a folder of its name or begin with
+            its name; where no file says so, all belong to ``"train"``, as one file does.
+        label: The label to keep; None for all clouds, and then no ``label`` is needed.
+        split: ``"train"``, ``"val"``, ``"test"`` or ``"all"``.
+
+    Attributes:
+        model_ids (list of str): Name of each item.
+
+    Raises:
+        FileNotFoundError: If there is no file of the split.
+        ValueError: If a file cannot be read, lacks ``data`` (or ``label``), has another shape, or values that are
+            not finite, or no cloud has the label; names the file.
+
+    """
+
+    def __init__(self, root: str | os.PathLike[str], label: int | None = None, split: str = "train") -> None:
+        if split not in (*SPLITS, "all"):
+            raise ValueError(f"`split` (={split!r}) must be one of {', '.join(SPLITS)}, all")
+        self.root, self.label, self.split = Path(root), label, split
+        self.model_ids: list[str] = []
+        parts: list[npt.NDArray[np.float32]] = []
+        seen: set[int] = set()
+        for path in hdf5_files(self.root, split):
+            data, rows, labels = _read(path, label)
+            seen |= labels
+            parts.append(data)
+            self.model_ids += [f"{path.stem}-{row}" for row in rows]
+        if not self.model_ids:
+            raise ValueError(f"`{self.root}` has no cloud with `label` (={label}), only {sorted(seen)}")
+        self._points = [torch.from_numpy(cloud) for part in parts for cloud in part]
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    def __getitem__(self, index: int) -> Data:
+        return Data(pos=self._points[index].clone(), model_id=self.model_ids[index])
+
+    def __repr__(self) -> str:
+        return f"ShapeNetPoints({self.root.name}, {self.split}, {len(self)} clouds)"
+
+
+def is_hdf5(root: str | os.PathLike[str]) -> bool:
+    """Whether ``root`` is an HDF5 file, by its name, or a folder with some in it or in a folder of a split."""
+    return bool(_hdf5_in(Path(root)))
+
+
+def hdf5_files(root: str | os.PathLike[str], split: str) -> list[Path]:
+    """The files of a split, see :class:`ShapeNetPoints`.
+
+    Raises:
+        FileNotFoundError: If there is none.
+
+    """
+    root = Path(root)
+    files = _hdf5_in(root)
+    if not files:
+        raise FileNotFoundError(f"`{root}` must be a file or folder of {', '.join(SUFFIXES)} files: none found")
+    split_of = {path: _split_of(path, root) for path in files}
+    if split != "all":
+        if all(name is None for name in split_of.values()):
+            split_of = dict.fromkeys(files, "train")
+        files = [path for path in files if split_of[path] == split]
+    if not files:
+        raise FileNotFoundError(f"`{root}` has no file of split {split!r}")
+    return files
+
+
+def _hdf5_in(root: Path) -> list[Path]:
+    if root.is_file():
+        return [root] if root.suffix in SUFFIXES else []
+    folders = [root, *(root / name for name in SPLITS)]
+    return sorted(path for folder in folders for suffix in SUFFIXES for path in folder.glob(f"*{suffix}"))
+
+
+def _split_of(path: Path, root: Path) -> str | None:
+    if path == root:
+        return None
+    if path.parent != root:
+        return path.parent.name
+    return next((name for name in SPLITS if path.name.startswith(name)), None)
+
+
+def _read(path: Path, label: int | None) -> tuple[npt.NDArray[np.float32], list[int], set[int]]:
+    """Clouds with the label, their rows, and all labels of the file."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            if "data" not in file:
+                raise ValueError(f"it has no `data`, only {sorted(file)}")
+            data = np.asarray(file["data"][:])
+            if label is not None and "label" not in file:
+                raise ValueError(f"it has no `label`, only {sorted(file)}")
+            labels = np.asarray(file["label"][:]) if label is not None else None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"`{path}` cannot be read: {error}") from None
+    if data.ndim != 3 or data.shape[2] != 3 or data.shape[1] == 0 or data.dtype.kind not in "fiu":
+        raise ValueError(f"`{path}`: `data` {list(data.shape)} ({data.dtype}) must be numbers [n, N, 3]")
+    rows, known = np.arange(len(data)), set()
+    if labels is not None:
+        if labels.size != len(data) or labels.dtype.kind not in "iu":
+            raise ValueError(
+                f"`{path}`: `label` {list(labels.shape)} ({labels.dtype}) must be whole numbers [n] or [n, 1] "
+                f"for the {len(data)} clouds of `data`"
+            )
+        labels = labels.reshape(-1)
+        known = set(labels.tolist())
+        rows = rows[labels == label]
+    with np.errstate(over="ignore"):  # doubles beyond float32 become infinite and are refused below
+        kept = data[rows].astype(np.float32)
+    bad = ~np.isfinite(kept).all(axis=(1, 2))
+    if bad.any():
+        raise ValueError(
+            f"`{path}`: {int(bad.sum())} clouds of `data` have values that are not finite, the first is row "
+            f"{int(rows[bad.argmax()])}"
+        )
+    return kept, rows.tolist(), known

@@ -1,0 +1,146 @@
+"""Skeleton Merger: keypoints of a category without labels."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pcsa._points import Points, cloud_max, full_precision, raise_first, resolve_batch
+from pcsa.sampling import soft_argmax
+from pcsa.skeleton import num_segments
+
+ReadOut = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class SkeletonMerger(nn.Module):
+    r"""Scores of every point for K keypoints, and the skeleton between them that should look like the cloud.
+
+    `"Skeleton Merger: an Unsupervised Aligned Keypoint Detector" <https://arxiv.org/abs/2103.10814>`_. One segment
+    joins every two keypoints; each has an activation, from the features of the whole cloud, and offsets, which all
+    clouds share. Trained by :func:`pcsa.losses.composite_chamfer` on :func:`pcsa.skeleton.skeleton_points` of what
+    is returned here.
+
+    Args:
+        backbone: Called as ``backbone(x, pos, batch)``, returns features ``[N, C]``. If its ``forward`` takes
+            ``ptr`` it is called with ``ptr=`` instead of ``batch``, which costs no synchronization.
+        num_keypoints: K, at least 2.
+        in_channels: C; default ``backbone.out_channels``.
+        hidden_channels: Width of the heads. Default C.
+        competition: Compare the keypoints at each point (a log-softmax over them) before a last linear layer, as
+            the paper's code does.
+        anchors: ``[K, 3]``, where each keypoint is expected in the frame of ``pos``: the logits begin as
+            :math:`-\|y_i - a_k\|^2 / (2\,\mathrm{width}^2)` in place of nearly flat ones, whose expectations all lie
+            in the middle of the cloud. Not trained. Not part of the paper. Default: none.
+        anchor_width: That width, in the units of ``pos``.
+        num_offsets: Rows R of the offsets.
+
+    Returns (of ``forward``):
+        - **logits** ``[N, K]``: what :func:`pcsa.sampling_argmax` and its kin take
+        - **keypoints** ``[B, K, 3]`` or, by a read-out that samples, ``[B, K, S, 3]``: in the units of ``pos``
+        - **activation** ``[B, P]``: of each segment, from 0 to 1, in the order of
+          :func:`pcsa.skeleton.segment_pairs`
+        - **offsets** ``[P, R, 3]``: of the points along each segment, in the units of ``pos``
+
+    Example:
+        >>> from pcsa.models import PointNet2
+        >>> merger = SkeletonMerger(PointNet2(), num_keypoints=5)
+        >>> pos, batch = torch.rand(300, 3), torch.arange(2).repeat_interleave(150)
+        >>> out = merger(None, pos, batch)
+        >>> out["logits"].shape, out["keypoints"].shape, out["activation"].shape
+        (torch.Size([300, 5]), torch.Size([2, 5, 3]), torch.Size([2, 10]))
+    """
+
+    anchors: Tensor | None
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_keypoints: int,
+        *,
+        in_channels: int | None = None,
+        hidden_channels: int | None = None,
+        competition: bool = False,
+        anchors: Float[Tensor, "K 3"] | None = None,
+        anchor_width: float = 0.3,
+        num_offsets: int = 200,
+    ) -> None:
+        super().__init__()
+        if num_keypoints < 2:
+            raise ValueError(f"`num_keypoints` (={num_keypoints}) must be at least 2: a segment has two ends")
+        if num_offsets < 1:
+            raise ValueError(f"`num_offsets` (={num_offsets}) must be at least 1")
+        if not anchor_width > 0:
+            raise ValueError(f"`anchor_width` (={anchor_width}) must be positive")
+        if anchors is not None and anchors.shape != (num_keypoints, 3):
+            raise ValueError(f"`anchors` {list(anchors.shape)} must be [K, 3] = [{num_keypoints}, 3]")
+        if in_channels is None:
+            in_channels = getattr(backbone, "out_channels", None)
+            if not isinstance(in_channels, int):
+                raise ValueError("`in_channels` must be given for a `backbone` without `out_channels`")
+        hidden, P = hidden_channels or in_channels, num_segments(num_keypoints)
+        self.backbone = backbone
+        self.in_channels, self.num_keypoints = in_channels, num_keypoints
+        self.takes_ptr = "ptr" in inspect.signature(backbone.forward).parameters
+        self.score = nn.Sequential(nn.Linear(in_channels, hidden), nn.ReLU(), nn.Linear(hidden, num_keypoints))
+        self.compare = nn.Linear(num_keypoints, num_keypoints) if competition else None
+        self.strength = nn.Sequential(
+            nn.Linear(in_channels, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, P)
+        )
+        self.offsets = nn.Parameter(0.002 * torch.randn(P, num_offsets, 3))
+        self.anchor_width = anchor_width
+        self.register_buffer("anchors", None if anchors is None else anchors.detach().clone().float())
+
+    def forward(
+        self,
+        x: Float[Tensor, "N C"] | None,
+        pos: Float[Tensor, "N 3"],
+        batch: Int[Tensor, " N"] | None = None,
+        *,
+        ptr: Int[Tensor, " B_plus_1"] | None = None,
+        read_out: ReadOut | None = None,
+        **options: object,
+    ) -> dict[str, Tensor]:
+        """See the class.
+
+        ``read_out(logits, pos, ptr)`` gives the keypoints, by default the expectation (soft-argmax); ``options`` go
+        to the backbone.
+        """
+        # Finding the number of clouds in `batch` waits for the device anyhow; `ptr` must cost nothing.
+        check = batch is not None and not torch.compiler.is_compiling()
+        batch, ptr, batch_size, checks = resolve_batch(
+            pos.shape[0], pos.device, batch=batch, ptr=ptr, batch_size=None, check=check
+        )
+        raise_first(checks)
+        if self.takes_ptr:
+            features = self.backbone(x, pos, ptr=ptr, **options)
+        else:
+            features = self.backbone(x, pos, batch, **options)
+        if features.shape != (pos.shape[0], self.in_channels):
+            raise ValueError(
+                f"`backbone` returned {list(features.shape)}, must be [N, C] = {[pos.shape[0], self.in_channels]}"
+            )
+        logits = self.score(features)
+        if self.compare is not None:
+            logits = self.compare(F.log_softmax(logits, 1))
+        if self.anchors is not None:
+            with full_precision(pos):
+                away = (pos.unsqueeze(1) - self.anchors).square().sum(2)
+                logits = logits.float() - away / (2 * self.anchor_width**2)
+        if read_out is None:
+            keypoints = soft_argmax(logits, pos, ptr=ptr, validate=False)
+        else:
+            keypoints = read_out(logits, pos, ptr)
+        whole = cloud_max(features, Points(logits, pos, None, batch, ptr, batch_size, None))
+        activation = self.strength(whole).float().sigmoid()
+        return {
+            "logits": logits,
+            "keypoints": keypoints,
+            "activation": activation,
+            "offsets": cast(Tensor, self.offsets),
+        }
