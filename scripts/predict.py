@@ -18,8 +18,11 @@ from pcsa.datasets.pcd import read_pcd
 from pcsa.datasets.transforms import Normalize, denormalize
 from pcsa.localization import ReadOut
 from pcsa.models.detector import KeypointDetector
+from pcsa.models.skeleton_merger import SkeletonMerger
 from pcsa.scripts.evaluate import pick_device
-from pcsa.training import load_detector, write_json
+from pcsa.skeleton import segment_pairs
+from pcsa.training import load_about, load_detector, write_json
+from pcsa.unsupervised import SKELETON_KIND, load_skeleton_merger
 
 CLOUDS = (".pcd", ".npy", ".npz")
 MESHES = (".obj", ".off", ".stl", ".ply")  # a .ply without faces is a cloud
@@ -30,7 +33,7 @@ class PredictConfig:
     """Keypoints of clouds (.pcd, .ply, .npy, .npz) and meshes (.obj, .off, .stl, .ply), in their own units."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
-    """Written by `pcsa train supervised`."""
+    """Written by `pcsa train supervised` or `unsupervised`."""
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Files, or folders of such files. They must stand as in the training data: same up axis, same heading."""
     out: Path = Path("predictions.json")
@@ -61,15 +64,22 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         raise ValueError(f"`num-points` (={config.num_points}) must be at least 1")
     files = _files(config.inputs)
     device = pick_device(config.device)
-    detector, about = load_detector(config.checkpoint, device)
+    model: KeypointDetector | SkeletonMerger
+    if load_about(config.checkpoint)["kind"] == SKELETON_KIND:
+        model, about = load_skeleton_merger(config.checkpoint, device)
+        # Which keypoints each activation joins.
+        extra = {"segments": segment_pairs(model.num_keypoints).t().tolist()}
+    else:
+        model, about = load_detector(config.checkpoint, device)
+        extra = {"semantic_ids": about["semantic_ids"]}
     clouds = []
     for file in files:
         pos = read_points(file, config.num_points, config.seed)
-        clouds.append({"input": str(file), "num_points": len(pos), **_locate(detector, pos, config.read_out, device)})
+        clouds.append({"input": str(file), "num_points": len(pos), **_locate(model, pos, config.read_out, device)})
     result = {
         "checkpoint": str(config.checkpoint),
         "category": about["category"],
-        "semantic_ids": about["semantic_ids"],
+        **extra,
         "names": about["names"],
         "read_out": config.read_out,
         "clouds": clouds,
@@ -78,11 +88,11 @@ def predict(config: PredictConfig) -> dict[str, Any]:
     if config.out.suffix == ".json":
         write_json(config.out, result)
     else:
-        fields = ("position", "covariance", "confidence", "entropy", "presence", "index")
+        fields = [name for name in clouds[0] if name not in ("input", "num_points")]
         arrays: dict[str, Any] = {field: np.asarray([c[field] for c in clouds]) for field in fields}
         arrays["input"] = np.asarray([c["input"] for c in clouds])
         arrays["names"] = np.asarray([str(n) for n in about["names"]])
-        arrays["semantic_ids"] = np.asarray(about["semantic_ids"])
+        arrays |= {name: np.asarray(value) for name, value in extra.items()}
         np.savez(config.out, **arrays)
     return result
 
@@ -157,16 +167,23 @@ def _files(inputs: Sequence[Path]) -> list[Path]:
 
 
 @torch.inference_mode()
-def _locate(detector: KeypointDetector, pos: Tensor, read_out: ReadOut, device: torch.device) -> dict[str, Any]:
-    cloud = Normalize("unit_sphere")(Data(pos=pos))
+def _locate(
+    model: KeypointDetector | SkeletonMerger, pos: Tensor, read_out: ReadOut, device: torch.device
+) -> dict[str, Any]:
+    merger = isinstance(model, SkeletonMerger)
+    cloud = Normalize("min_max" if merger else "unit_sphere")(Data(pos=pos))
     normal = cloud.pos.float().to(device)
-    predicted = detector(None, normal)
+    predicted = model(None, normal)
     found = pcsa.localize(predicted["logits"], normal, pcsa.knn_bandwidth(normal), read_out=read_out)
     return {
         "position": denormalize(found.position.cpu(), cloud.offset, cloud.scale)[0].tolist(),
         "covariance": (found.covariance.cpu() * cloud.scale.square().view(-1, 1, 1, 1))[0].tolist(),
         "confidence": found.peak[0].tolist(),
         "entropy": found.entropy[0].tolist(),
-        "presence": predicted["presence"].sigmoid()[0].tolist(),
+        **(
+            {"activation": predicted["activation"][0].tolist()}
+            if merger
+            else {"presence": predicted["presence"].sigmoid()[0].tolist()}
+        ),
         "index": found.index[0].tolist(),
     }
