@@ -367,7 +367,7 @@ def _nearest_pairs(
         cloud = (pos[low:high] - middle).t().contiguous()
         segments = (points[own[0] : own[-1]] - middle).t().contiguous()
         first = [start - own[0] for start in own]
-        nearest, squared = _search(segments, first, cloud)
+        nearest, squared, place = _search(segments, first, cloud)
         cloud_row[own[0] : own[-1]] = nearest + low
 
         order, weight, slope, lacking = _take(
@@ -377,7 +377,8 @@ def _nearest_pairs(
         missing.append(lacking)
         sample, row, rank = (weight > 0).nonzero(as_tuple=True)
         segment = sample * P + order[sample, row, rank]
-        point_rows.append(_nearest_on_segment(segments, first, cloud, segment, row) + own[0])
+        begin = torch.tensor(own, device=pos.device).index_select(0, segment)
+        point_rows.append(begin + place[segment, row].long())
         pair_rows.append(row + low)
         samples.append(sample + b * S)
         weights.append(weight[sample, row, rank])
@@ -414,83 +415,66 @@ def _take(distance: Tensor, activation: Tensor, uncovered: float) -> tuple[Tenso
     return order, weight, slopes, 1 - filled[..., -1].mean(1)
 
 
-def _search(segments: Tensor, first: Sequence[int], cloud: Tensor) -> tuple[Tensor, Tensor]:
+def _search(segments: Tensor, first: Sequence[int], cloud: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Nearest point of a cloud ``[D, n]`` for each point of the segments ``[D, m]``, and the reverse by segment.
 
     Returns:
-        Rows ``[m]``, and squared distances ``[segments, n]`` of each point of the cloud to each segment.
+        Rows ``[m]``; for each segment and point of the cloud, ``[segments, n]``, the squared distance and the place
+        along the segment (whole numbers in floating point) of what is nearest.
     """
     D, n = cloud.shape
     limit = _TILE_GPU if cloud.is_cuda else _TILE_CPU
     nearest = torch.empty(segments.shape[1], dtype=torch.long, device=cloud.device)
     squared = cloud.new_empty(len(first) - 1, n)
+    places = torch.empty_like(squared)
     buffers = cloud.new_empty(2, limit)
+    # Any difference between two distances, times this, is more than a place.
+    huge = torch.finfo(cloud.dtype).max / 1024
     columns = min(n, max(1, limit // max(b - a for a, b in itertools.pairwise(first))))
-    for chosen, rows, width in _tiles(first, limit // columns):
-        chosen, rows = chosen.to(cloud.device), rows.to(cloud.device)
+    for chosen, place, width in _tiles(first, limit // columns):
+        rows = (torch.tensor(first)[chosen, None] + place).flatten().to(cloud.device)
+        chosen, place = chosen.to(cloud.device), place.to(cloud.device, cloud.dtype).unsqueeze(2)
         x = segments.index_select(1, rows)
-        least = None
         for start in range(0, n, columns):
-            y = cloud[:, start : start + columns]
+            here = slice(start, start + columns)
+            y = cloud[:, here]
             shape = (len(rows), y.shape[1])
             distance, difference = (buffer[: math.prod(shape)].view(shape) for buffer in buffers)
             torch.sub(x[0].unsqueeze(1), y[0], out=distance).square_()
             for axis in range(1, D):
                 torch.sub(x[axis].unsqueeze(1), y[axis], out=difference)
                 distance.addcmul_(difference, difference)
-            squared[chosen, start : start + columns] = distance.view(len(chosen), width, -1).amin(1)
             best = _argmin(distance)
             value = distance.gather(1, best.unsqueeze(1)).squeeze(1)
-            if least is None:
+            if start == 0:
                 least, index = value, best
             else:
                 index = torch.where(value < least, best + start, index)
                 least = torch.minimum(least, value)
+            block = distance.view(len(chosen), width, -1)
+            smallest = block.amin(1)
+            squared[chosen, here] = smallest
+            # The first place at which the difference is zero, by minima that use the vector units: PyTorch's and
+            # NumPy's argmin along this axis take many times as long.
+            places[chosen, here] = block.sub_(smallest.unsqueeze(1)).mul_(huge).add_(place).amin(1)
         nearest[rows] = index
-    return nearest, squared
+    return nearest, squared, places
 
 
 def _tiles(first: Sequence[int], limit: int) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """Segments of similar length in tiles of about ``limit`` points: their numbers, rows, and rows of each.
+    """Segments of similar length in tiles of about ``limit`` points: their numbers, places in them, and their width.
 
     A segment shorter than the longest of its tile repeats its last point, which changes no minimum.
     """
-    ptr = torch.tensor(first)
-    count = ptr.diff()
+    count = torch.tensor(first).diff()
     order = count.argsort(descending=True, stable=True)
     widths = count[order].tolist()
     begin = 0
     while begin < len(widths):
         width = widths[begin]
         chosen = order[begin : begin + max(1, limit // width)]
-        place = torch.arange(width).minimum(count[chosen, None] - 1)
-        yield chosen, (ptr[chosen, None] + place).flatten(), width
+        yield chosen, torch.arange(width).minimum(count[chosen, None] - 1), width
         begin += len(chosen)
-
-
-def _nearest_on_segment(segments: Tensor, first: Sequence[int], cloud: Tensor, segment: Tensor, row: Tensor) -> Tensor:
-    """Row of ``segments`` nearest to each of the pairs (segment, row of the cloud)."""
-    ptr = torch.tensor(first, device=cloud.device)
-    count = ptr.diff()[segment]
-    # Pairs of segments of similar length in one tile, the longest first.
-    count, order = count.sort(descending=True)
-    segment, row = segment[order], row[order]
-    limit = _TILE_GPU if cloud.is_cuda else _TILE_CPU
-    out = torch.empty_like(row)
-    begin = 0
-    while begin < len(row):
-        width = int(count[begin])
-        here = slice(begin, begin + max(1, limit // width))
-        place = torch.arange(width, device=cloud.device).minimum(count[here, None] - 1)
-        index = ptr[segment[here], None] + place
-        total = None
-        for x, y in zip(segments, cloud, strict=True):
-            difference = x[index] - y[row[here], None]
-            total = difference.square_() if total is None else total.addcmul_(difference, difference)
-        assert total is not None
-        out[order[here]] = index.gather(1, _argmin(total).unsqueeze(1)).squeeze(1)
-        begin += index.shape[0]
-    return out
 
 
 def _argmin(x: Tensor) -> Tensor:
