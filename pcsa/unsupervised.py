@@ -48,7 +48,7 @@ RELEASED_SCALE = (
     Level(64, (0.2, 0.4), (16, 32), ((128, 196, 256), (128, 196, 256))),
     Level(16, (0.4, 0.8), (16, 32), ((256, 256, 512), (256, 384, 512))),
 )
-_LEVELS = {"single": SINGLE_SCALE, "multi": MULTI_SCALE, "released": RELEASED_SCALE}
+LEVELS: dict[str, tuple[Level, ...]] = {"single": SINGLE_SCALE, "multi": MULTI_SCALE, "released": RELEASED_SCALE}
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ def build_merger(config: SkeletonConfig, anchors: Tensor | None = None) -> Skele
     """The network that ``config`` describes; ``anchors [K, 3]`` if it asks for any, see :func:`find_anchors`."""
     if (anchors is None) != (config.anchors == "none"):
         raise ValueError(f"`anchors` must be given if and only if the configuration (={config.anchors!r}) wants some")
-    backbone = PointNet2(levels=_LEVELS[config.scales], out_channels=config.out_channels, norm=config.norm)
+    backbone = PointNet2(levels=LEVELS[config.scales], out_channels=config.out_channels, norm=config.norm)
     return SkeletonMerger(
         backbone,
         config.num_keypoints,

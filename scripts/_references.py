@@ -132,3 +132,56 @@ def _convolutions(channels: Sequence[int], norm: bool, dim: int) -> nn.Sequentia
     for a, b in itertools.pairwise(channels):
         layers += [convolution(a, b, 1, bias=not norm), batch_norm(b) if norm else nn.Identity(), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
+
+
+class LiteralSkeletonMerger(nn.Module):
+    """Skeleton Merger on clouds of one size with a Python loop over the segments, each with its own offsets.
+
+    The heads are those of :class:`pcsa.models.SkeletonMerger`, the network is :class:`DensePointNet2`.
+    """
+
+    def __init__(self, levels: Sequence[Level], num_keypoints: int, out_channels: int = 128, norm: bool = True) -> None:
+        super().__init__()
+        C, P = out_channels, num_keypoints * (num_keypoints - 1) // 2
+        self.backbone = DensePointNet2(levels, C, norm)
+        self.score = nn.Sequential(nn.Linear(C, C), nn.ReLU(), nn.Linear(C, num_keypoints))
+        self.strength = nn.Sequential(nn.Linear(C, C), nn.ReLU(), nn.Linear(C, C), nn.ReLU(), nn.Linear(C, P))
+        self.offsets = nn.ParameterList(nn.Parameter(0.002 * torch.randn(200, 3)) for _ in range(P))
+
+    def forward(self, pos: Tensor, anchors: Tensor, anchor_width: float = 0.3) -> Tensor:
+        """``[B, N, 3]`` → the loss: fidelity, coverage and 0.01 of the squared offsets."""
+        features = self.backbone(pos)
+        logits = self.score(features) - (pos.unsqueeze(2) - anchors).square().sum(-1) / (2 * anchor_width**2)
+        keypoints = logits.softmax(1).transpose(1, 2) @ pos
+        activation = self.strength(features.amax(1)).sigmoid()
+        ends = itertools.combinations(range(keypoints.shape[1]), 2)
+        segments = [
+            literal_segment(keypoints[:, a], keypoints[:, b], offsets)
+            for (a, b), offsets in zip(ends, self.offsets, strict=True)
+        ]
+        penalty = torch.stack([offsets.square().sum() for offsets in self.offsets]).sum()
+        return literal_composite_chamfer(segments, activation, pos) + 0.01 * penalty
+
+
+def literal_segment(first: Tensor, last: Tensor, offsets: Tensor) -> Tensor:
+    """Points ``[B, n, 3]`` between two ``[B, 3]``; n by the mean length over the batch, read from the device."""
+    n = min(200, max(15, int((last - first).norm(dim=-1).mean() / 0.01)))
+    part = torch.linspace(0, 1, n, device=first.device, dtype=first.dtype)
+    rows = (part * (len(offsets) - 1) + 0.5).long()
+    return torch.lerp(first.unsqueeze(1), last.unsqueeze(1), part[:, None]) + offsets[rows]
+
+
+def literal_composite_chamfer(segments: Sequence[Tensor], activation: Tensor, pos: Tensor) -> Tensor:
+    """The sum of fidelity and coverage, from all distances ``[B, N, n]`` of every segment, kept for the gradient."""
+    loss, to_segment = pos.new_zeros(()), []
+    for p, points in enumerate(segments):
+        distance = (1e-4 + (pos.unsqueeze(2) - points.unsqueeze(1)).square().sum(-1)).sqrt()
+        loss = loss + (distance.min(1).values.mean(-1) * activation[:, p]).mean() / len(segments)
+        to_segment.append(distance.min(2).values)
+    nearest, order = torch.stack(to_segment).sort(0)
+    left = torch.ones_like(nearest[0])
+    for away, which in zip(nearest, order, strict=True):
+        weight = torch.minimum(left, activation.gather(1, which))
+        loss = loss + (away * weight).mean()
+        left = left - weight
+    return loss + 20 * left.mean()

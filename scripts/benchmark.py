@@ -37,7 +37,9 @@ from pcsa.neighbors import Backend
 from pcsa.scripts import _references as references
 from pcsa.scripts._report import duration, format_report, plot, size, split_page, write_page
 
-Case = Literal["limits", "operator", "compiled", "ragged", "scan", "neighbors", "pointnet2", "data", "step", "scaling"]
+Case = Literal[
+    "limits", "operator", "compiled", "ragged", "scan", "neighbors", "pointnet2", "skeleton", "data", "step", "scaling"
+]
 CASES: tuple[Case, ...] = get_args(Case)
 Run = Callable[[], object]
 
@@ -141,6 +143,7 @@ def bench(config: BenchConfig, log: Callable[[str], None] = lambda line: None) -
         "scan": bench_scan,
         "neighbors": bench_neighbors,
         "pointnet2": bench_pointnet2,
+        "skeleton": bench_skeleton,
         "data": bench_data,
         "step": bench_step,
     }
@@ -382,10 +385,53 @@ def build_network(
     return run
 
 
+def build_skeleton(
+    device: torch.device, B: int, N: int, K: int, kind: Literal["ours", "literal"], scales: str = "released"
+) -> Run:
+    """One training step of Skeleton Merger on B clouds of N points: network, soft-argmax, loss, gradient and Adam."""
+    # Imported here for the same reason.
+    from pcsa.models.pointnet2 import PointNet2
+    from pcsa.models.skeleton_merger import SkeletonMerger
+    from pcsa.skeleton import composite_chamfer, skeleton_points
+    from pcsa.unsupervised import LEVELS
+
+    levels = LEVELS[scales]
+    torch.manual_seed(0)
+    pos = torch.nn.functional.normalize(torch.randn(B, N, 3), dim=-1).to(device)
+    # Keypoints far apart, as after training: the longest segments, the most points.
+    anchors = torch.nn.functional.normalize(torch.randn(K, 3), dim=-1)
+    net: torch.nn.Module
+    if kind == "literal":
+        net = references.LiteralSkeletonMerger(levels, K).to(device)
+        loss: Callable[[], Tensor] = lambda: net(pos, anchors_there)  # noqa: E731
+    else:
+        net = SkeletonMerger(PointNet2(levels=levels), K, anchors=anchors).to(device)
+        rows, ptr = pos.view(-1, 3), torch.arange(0, B * N + 1, N, device=device)
+
+        def loss() -> Tensor:
+            out = net(None, rows, ptr=ptr)
+            skeleton = skeleton_points(out["keypoints"], out["offsets"])
+            distance = composite_chamfer(
+                skeleton.points, skeleton.ptr, out["activation"], rows, ptr=ptr, validate=False
+            )
+            return distance.fidelity + distance.coverage + 0.01 * out["offsets"].square().sum()
+
+    anchors_there = anchors.to(device)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+
+    def run() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss().backward()
+        optimizer.step()
+
+    return run
+
+
 BUILDERS: dict[str, Callable[..., Run]] = {
     "sampler": build_sampler,
     "literal": build_literal,
     "network": build_network,
+    "skeleton": build_skeleton,
 }
 
 
@@ -621,6 +667,40 @@ def bench_pointnet2(config: BenchConfig, device: torch.device) -> list[dict[str,
         title = f"PointNet++, {scales} scale: {B} clouds of {N:,} points, forward and backward"
         results.append(_result("pointnet2", title, rows, checks))
     return results
+
+
+def bench_skeleton(config: BenchConfig, device: torch.device) -> list[dict[str, Any]]:
+    """One training step of Skeleton Merger against a loop over segments with dense distances and networks."""
+    B, N = 8, config.points(2048)
+    K, more = (4, 8) if config.shrink > 1 else (10, 20)
+    ours, twice, same, loop = (
+        f"pcsa, K={K}",
+        f"pcsa, K={more}",
+        f"pcsa with the network of the paper's code, K={K}",
+        f"loop over segments and the network of the paper's code, dense, K={K}",
+    )
+    runs: dict[str, dict[str, Any]] = {
+        ours: {"B": B, "N": N, "K": K, "kind": "ours", "scales": "single"},
+        twice: {"B": B, "N": N, "K": more, "kind": "ours", "scales": "single"},
+        same: {"B": B, "N": N, "K": K, "kind": "ours"},
+        loop: {"B": B, "N": N, "K": K, "kind": "literal"},
+    }
+    steps = {name: build_skeleton(device, **sizes) for name, sizes in runs.items()}
+    seconds = take_turns(steps, max(1, config.turns // 3), device)
+    del steps
+    memory = {
+        name: peak_memory("skeleton", sizes, {**sizes, "B": 2, "N": 64, "K": 3}, device) for name, sizes in runs.items()
+    }
+    rows = [_row(name, seconds[name], memory[name]) for name in runs]
+    checks = [
+        _ratio(f"time / loop, K={K}", seconds[ours], seconds[loop], 1 / 8),
+        _check(f"memory / loop, K={K}", memory[ours] / max(memory[loop], 1), "×", 1 / 6),
+        _ratio(f"time / loop, the same network, K={K}", seconds[same], seconds[loop]),
+        _check(f"memory / loop, the same network, K={K}", memory[same] / max(memory[loop], 1), "×"),
+        _ratio(f"time K={more} / K={K}", seconds[twice], seconds[ours], 4.5),
+    ]
+    title = f"Skeleton Merger: one training step, {B} clouds of {N:,} points, soft-argmax"
+    return [_result("skeleton", title, rows, checks)]
 
 
 def bench_data(config: BenchConfig, device: torch.device) -> list[dict[str, Any]]:
