@@ -7,9 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from pcsa import losses
 from pcsa.skeleton import (
     composite_chamfer,
+    keypoint_separation,
+    mirror_error,
     num_segments,
+    segment_pairs,
     skeleton_points,
 )
 
@@ -113,3 +117,179 @@ def test_float32_and_far_from_the_origin():
     for shift in (0.0, 100.0):
         for a, e in zip(ours(keypoints + shift, offsets, activation, pos + shift, ptr), expected, strict=True):
             torch.testing.assert_close(a.double(), e, rtol=1e-3 if shift else 1e-5, atol=0)
+
+
+def test_pairs_in_their_order():
+    assert segment_pairs(4).t().tolist() == [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]
+    assert [num_segments(k) for k in (2, 3, 10, 20)] == [1, 3, 45, 190]
+
+
+def test_number_of_points_follows_the_length():
+    # Lengths 0, 0.1, 0.5, 1.55 and 3: 15 at least, one for each 0.01, 200 at most.
+    lengths = (0.0, 0.101, 0.505, 1.551, 3.0)
+    keypoints = torch.tensor([[[0.0, 0, 0], [length, 0, 0]] for length in lengths])
+    skeleton = skeleton_points(keypoints)
+    assert skeleton.ptr.diff().tolist() == [15, 15, 50, 155, 200]
+    for length, part in zip(lengths, skeleton.points.split(skeleton.ptr.diff().tolist()), strict=True):
+        torch.testing.assert_close(part[:, 0], torch.linspace(0, length, len(part)))
+        assert part[:, 1:].eq(0).all()
+
+
+def test_offsets_are_at_the_same_part_of_a_short_and_a_long_segment():
+    offsets = torch.zeros(1, 11, 2)
+    offsets[0, :, 1] = torch.arange(11.0)
+    for length, n in ((0.3, 30), (2.0, 200)):
+        points, ptr = skeleton_points(torch.tensor([[[0.0, 0.0], [length + 1e-4, 0.0]]]), offsets)
+        assert ptr.tolist() == [0, n]
+        # Row by the nearest tenth of the way.
+        torch.testing.assert_close(points[:, 1], (points[:, 0] / length * 10 + 1e-3).round(), atol=0.51, rtol=0)
+        assert points[0, 1] == 0
+        assert points[-1, 1] == 10
+
+
+def test_weights_by_hand():
+    # Three segments on a line at distances 1, 2 and 3 of the one point: activations 0.5, 0.3 and 0.4 give it weights
+    # 0.5, 0.3 and 0.2; alone, the first two leave 0.2 to be charged 20.
+    points = torch.tensor([[3.0], [3.0], [1.0], [1.0], [2.0], [2.0]], dtype=torch.float64)
+    cloud = torch.zeros(1, 1, dtype=torch.float64)
+    activation = torch.tensor([[0.4, 0.5, 0.3]], dtype=torch.float64, requires_grad=True)
+    fidelity, coverage = composite_chamfer(points, torch.tensor([0, 2, 4, 6]), activation, cloud, epsilon=1e-18)
+    assert coverage.item() == pytest.approx(0.5 * 1 + 0.3 * 2 + 0.2 * 3)
+    assert fidelity.item() == pytest.approx((0.4 * 3 + 0.5 * 1 + 0.3 * 2) / 3)
+    # More of a near segment is less of the farthest that counts, which itself is full.
+    assert torch.autograd.grad(coverage, activation)[0].tolist() == [[0.0, pytest.approx(-2.0), pytest.approx(-1.0)]]
+    few = torch.tensor([[0.5, 0.3]], dtype=torch.float64, requires_grad=True)
+    coverage = composite_chamfer(points[2:], torch.tensor([0, 2, 4]), few, cloud, epsilon=1e-18).coverage
+    assert coverage.item() == pytest.approx(0.5 * 1 + 0.3 * 2 + 0.2 * 20)
+    assert torch.autograd.grad(coverage, few)[0].tolist() == [[pytest.approx(-19.0), pytest.approx(-18.0)]]
+
+
+def test_reductions_batch_and_order_of_points(close):
+    inputs, ptr = case((60, 41), 4, 3)
+    each = ours(*inputs, ptr, reduction="none")
+    assert [list(t.shape) for t in each] == [[2, 3], [2, 3]]
+    for a, e in zip(ours(*inputs, ptr), each, strict=True):
+        close(a, e.mean())
+    for a, e in zip(ours(*inputs, ptr, reduction="sum"), each, strict=True):
+        close(a, e.sum())
+    keypoints, offsets, activation, pos = inputs
+    points, points_ptr = skeleton_points(keypoints, offsets)
+    batch = torch.arange(2).repeat_interleave(ptr.diff())
+    for a, e in zip(composite_chamfer(points, points_ptr, activation, pos, batch, reduction="none"), each, strict=True):
+        close(a, e)
+    order = torch.cat([torch.randperm(60), 60 + torch.randperm(41)])
+    for a, e in zip(ours(keypoints, offsets, activation, pos[order], ptr, reduction="none"), each, strict=True):
+        close(a, e)
+    # Each cloud on its own.
+    for b in range(2):
+        own = (keypoints[b : b + 1], offsets, activation[b : b + 1], pos[ptr[b] : ptr[b + 1]])
+        for a, e in zip(ours(*own, torch.tensor([0, len(own[3])]), reduction="none"), each, strict=True):
+            close(a[0], e[b])
+
+
+def test_degenerate_skeletons_and_clouds_have_finite_gradients():
+    keypoints = torch.zeros(1, 3, 3, requires_grad=True)  # all in one place, and the cloud there too
+    for pos in (torch.zeros(1, 3), torch.zeros(5, 3), torch.ones(2, 3)):
+        for strength in (0.0, 0.2, 1.0):
+            activation = torch.full((1, 3), strength, requires_grad=True)
+            offsets = torch.zeros(3, 7, 3, requires_grad=True)
+            terms = ours(keypoints, offsets, activation, pos, torch.tensor([0, len(pos)]))
+            assert all(t.isfinite() for t in terms)
+            for grad in torch.autograd.grad(sum(terms), (keypoints, activation, offsets), allow_unused=True):
+                assert grad is None or grad.isfinite().all()
+
+
+def test_no_distances_are_held_for_the_backward_pass():
+    (keypoints, offsets, activation, pos), ptr = case((700, 500), 6, dtype=torch.float32)
+    points, points_ptr = skeleton_points(keypoints, offsets)
+    held = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: held.append(t.numel()) or t, lambda t: t):
+        composite_chamfer(points, points_ptr, activation, pos, ptr=ptr)
+    # A few numbers for each point of the skeleton, and for each of the at most 15 segments of a point of the cloud.
+    assert 0 < max(held) <= 3 * max(len(points), 15 * len(pos))
+    assert max(held) < len(points) * 500 / 10
+
+
+def test_autocast_and_half_precision_compute_in_float32(close):
+    (keypoints, offsets, activation, pos), ptr = case((60, 41), 4, dtype=torch.float32)
+    expected = ours(keypoints, offsets, activation, pos, ptr)
+    with torch.autocast("cpu", torch.bfloat16):
+        for a, e in zip(ours(keypoints, offsets, activation, pos, ptr), expected, strict=True):
+            assert a.dtype == torch.float32
+            close(a, e)
+    half = ours(keypoints.half(), offsets.half(), activation.half(), pos.half(), ptr)
+    assert all(t.dtype == torch.float32 for t in half)
+
+
+def test_separation_by_hand():
+    keypoints = torch.tensor([[[0.0, 0, 0], [0.1, 0, 0], [5, 0, 0]]], requires_grad=True)
+    # Nearest others at 0.1, 0.1 and 4.9.
+    loss = losses.keypoint_separation(keypoints, 0.4)
+    assert loss.item() == pytest.approx((0.75 + 0.75 + 0) / 3)
+    (grad,) = torch.autograd.grad(loss, keypoints)
+    # Descent moves the first two apart.
+    assert grad[0, 0, 0] > 0 > grad[0, 1, 0]
+    assert grad[0, 2].eq(0).all()
+    same = torch.zeros(2, 3, 3, requires_grad=True)
+    loss = losses.keypoint_separation(same, 0.4, reduction="none")
+    assert loss.tolist() == [1.0, 1.0]
+    assert torch.autograd.grad(loss.sum(), same)[0].isfinite().all()
+
+
+def test_mirror_by_hand():
+    # Across x = 1: a pair, one on the plane, and one whose image (3, 0, 0) is 1 away from the nearest.
+    keypoints = torch.tensor([[[0.0, 0, 0], [2, 0, 0], [1, 7, 0], [-1, 0, 0]]])
+    assert losses.mirror_error(keypoints, torch.tensor([1.0])).item() == pytest.approx(0.25, abs=1e-5)
+    assert losses.mirror_error(keypoints.flip(2), torch.tensor([1.0]), 2).item() == pytest.approx(0.25, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"points": torch.zeros(30, 2)}, r"`points` \[30, 2\] must have the 3 axes"),
+        ({"points": torch.full((30, 3), math.nan)}, "`points` must be finite"),
+        ({"pos": torch.full((5, 3), math.inf)}, "`pos` must be finite"),
+        ({"pos": torch.zeros(0, 3)}, r"`pos` \[0, 3\]"),
+        ({"activation": torch.full((1, 2), 1.5)}, "`activation` must be from 0 to 1"),
+        ({"activation": torch.full((1, 2), math.nan)}, "`activation` must be from 0 to 1"),
+        ({"activation": torch.ones(1, 3)}, r"`points_ptr` \[3\].*1 × 3 segments"),
+        ({"points_ptr": torch.tensor([0, 0, 30])}, "`points_ptr` must rise"),
+        ({"points_ptr": torch.tensor([0, 15, 29])}, r"`points_ptr` must rise.*\(=30\)"),
+        ({"ptr": torch.tensor([0, 2, 5])}, r"`ptr` \(2 clouds\) must have the 1 clouds"),
+        ({"ptr": torch.tensor([0, 4])}, r"`ptr` must begin with 0 and end with"),
+        ({"epsilon": 0.0}, r"`epsilon` \(=0.0\)"),
+        ({"uncovered": -1.0}, r"`uncovered` \(=-1.0\)"),
+        ({"reduction": "max"}, r"`reduction` \(='max'\)"),
+    ],
+)
+def test_bad_input_of_the_distance(change, message):
+    arguments = {
+        "points": torch.zeros(30, 3),
+        "points_ptr": torch.tensor([0, 15, 30]),
+        "activation": torch.ones(1, 2),
+        "pos": torch.ones(5, 3),
+        "ptr": torch.tensor([0, 5]),
+    }
+    composite_chamfer(**arguments)
+    with pytest.raises(ValueError, match=message):
+        composite_chamfer(**{**arguments, **change})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: skeleton_points(torch.zeros(1, 1, 3)), r"`keypoints` \[1, 1, 3\].*K at least 2"),
+        (lambda: skeleton_points(torch.zeros(2, 3)), r"`keypoints` \[2, 3\]"),
+        (lambda: skeleton_points(torch.zeros(1, 3, 3), spacing=0.0), r"`spacing` \(=0.0\)"),
+        (lambda: skeleton_points(torch.zeros(1, 3, 3), min_points=1), r"`min_points` \(=1\)"),
+        (lambda: skeleton_points(torch.zeros(1, 3, 3), max_points=3), r"`max_points` \(=3\)"),
+        (lambda: skeleton_points(torch.zeros(1, 3, 3), torch.zeros(2, 9, 3)), r"`offsets` \[2, 9, 3\].*\[3, R, 3\]"),
+        (lambda: skeleton_points(torch.zeros(1, 3, 3), torch.zeros(3, 0, 3)), r"`offsets`.*at least one row"),
+        (lambda: keypoint_separation(torch.zeros(1, 1, 3), 0.1), r"`keypoints` \[1, 1, 3\]"),
+        (lambda: keypoint_separation(torch.zeros(1, 2, 3), 0.0), r"`distance` \(=0.0\)"),
+        (lambda: mirror_error(torch.zeros(2, 2, 3), torch.zeros(1)), r"`center` \[1\] must be \[B\]"),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
