@@ -501,7 +501,7 @@ class WholeCheckpoints(TorchCheckpointIO):
         temporary.replace(path)
 
 
-def make_trainer(t: TrainerConfig, out: Path, *, clip: float, max_epochs: int) -> L.Trainer:
+def make_trainer(t: TrainerConfig, out: Path, *, clip: float, max_epochs: int, validate: bool = True) -> L.Trainer:
     """A Lightning trainer that keeps ``<out>/last.ckpt`` and a log in ``<out>/log``."""
     logger_type = TensorBoardLogger if t.logger == "tensorboard" else CSVLogger
     callbacks: list[L.Callback] = [
@@ -526,6 +526,7 @@ def make_trainer(t: TrainerConfig, out: Path, *, clip: float, max_epochs: int) -
         # No `max_steps`: with it, Lightning resumes between two epochs as if it were in the middle of one.
         max_epochs=max_epochs,
         check_val_every_n_epoch=t.validate_every,
+        limit_val_batches=None if validate else 0,
         gradient_clip_val=clip or None,
         # A resumed run gets a folder of its own beside the first one's: nothing logged is lost.
         logger=logger_type(out, name="log"),

@@ -460,9 +460,10 @@ class ShapesData(L.LightningDataModule):
         )
         return self._loader(self.train_items, config.optimizer.batch_size // trainer.world_size, sampler)
 
-    def val_dataloader(self) -> DataLoader | list[Any]:
+    def val_dataloader(self) -> DataLoader:
         """Clouds as they are, all of them in each process."""
-        return [] if self.val_items is None else self._loader(self.val_items, self.config.optimizer.batch_size)
+        assert self.val_items is not None
+        return self._loader(self.val_items, self.config.optimizer.batch_size)
 
 
 class SkeletonTraining(L.LightningModule):
@@ -550,7 +551,11 @@ def train_unsupervised(config: UnsupervisedConfig) -> Path:
     module = SkeletonTraining(config, data.steps, data.anchors())
     try:
         trainer = make_trainer(
-            config.trainer, out, clip=config.optimizer.clip, max_epochs=-(-data.steps // data.steps_per_epoch)
+            config.trainer,
+            out,
+            clip=config.optimizer.clip,
+            max_epochs=-(-data.steps // data.steps_per_epoch),
+            validate=data.val_items is not None,
         )
     except MisconfigurationException as error:
         raise ValueError(f"`trainer` cannot be set up: {error}") from None

@@ -166,9 +166,10 @@ class LiteralSkeletonMerger(nn.Module):
 def literal_segment(first: Tensor, last: Tensor, offsets: Tensor) -> Tensor:
     """Points ``[B, n, 3]`` between two ``[B, 3]``; n by the mean length over the batch, read from the device."""
     n = min(200, max(15, int((last - first).norm(dim=-1).mean() / 0.01)))
-    part = torch.linspace(0, 1, n, device=first.device, dtype=first.dtype)
-    rows = (part * (len(offsets) - 1) + 0.5).long()
-    return torch.lerp(first.unsqueeze(1), last.unsqueeze(1), part[:, None]) + offsets[rows]
+    place = torch.arange(n, device=first.device)
+    part = (place.to(first.dtype) / (n - 1)).unsqueeze(1)
+    rows = (2 * place * (len(offsets) - 1) + n - 1) // (2 * (n - 1))
+    return torch.lerp(first.unsqueeze(1), last.unsqueeze(1), part) + offsets[rows]
 
 
 def literal_composite_chamfer(segments: Sequence[Tensor], activation: Tensor, pos: Tensor) -> Tensor:

@@ -9,10 +9,13 @@ import torch
 from torch import nn
 
 import pcsa
+from pcsa.losses import composite_chamfer
+from pcsa.models import SkeletonMerger
 from pcsa.models.pointnet2 import Level, PointNet2
 from pcsa.scripts import _references as references
 from pcsa.scripts import benchmark
 from pcsa.scripts._report import BEGIN, END, format_report
+from pcsa.skeleton import skeleton_points
 
 
 def test_literal_sampler_has_the_moments_of_the_operator():
@@ -114,6 +117,41 @@ def test_dense_pointnet2_is_the_same_network(norm):
         )
 
 
+def test_literal_skeleton_merger_is_the_same_loss():
+    torch.manual_seed(0)
+    levels = (Level(24, (0.3, 0.6), (60, 60), ((8, 16), (8, 12))), Level(8, (0.9,), (24,), ((16, 20),)))
+    pos = torch.rand(60, 3, dtype=torch.float64) * 2 - 1
+    anchors = torch.rand(4, 3, dtype=torch.float64) * 2 - 1
+    merger = SkeletonMerger(PointNet2(levels=levels, out_channels=10, norm="none"), 4, anchors=anchors).double()
+    merger.anchors = anchors  # kept in float32
+    literal = references.LiteralSkeletonMerger(levels, 4, 10, norm=False).double()
+    copy_weights(merger.backbone, literal.backbone)
+    literal.score.load_state_dict(merger.score.state_dict())
+    literal.strength.load_state_dict(merger.strength.state_dict())
+    with torch.no_grad():
+        for offsets, own in zip(literal.offsets, merger.offsets, strict=True):
+            offsets.copy_(own)
+    out = merger(None, pos)
+    skeleton = skeleton_points(out["keypoints"], out["offsets"])
+    ours = sum(composite_chamfer(skeleton.points, skeleton.ptr, out["activation"], pos))
+    ours = ours + 0.01 * out["offsets"].square().sum()
+    usual = literal(pos[None], anchors)
+    # As near as the two networks are, which interpolate a little differently.
+    torch.testing.assert_close(usual, ours, rtol=1e-4, atol=1e-4)
+    ours.backward(), usual.backward()
+    for a, b in (
+        (merger.score, literal.score),
+        (merger.strength, literal.strength),
+        (merger.backbone.context, literal.backbone.context),
+    ):
+        for ours_weight, usual_weight in zip(a.parameters(), b.parameters(), strict=True):
+            assert ours_weight.grad.abs().max() > 0 or ours_weight.dim() == 1
+            torch.testing.assert_close(usual_weight.grad.view_as(ours_weight), ours_weight.grad, rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(
+        torch.stack([o.grad for o in literal.offsets]), merger.offsets.grad, rtol=2e-3, atol=1e-5
+    )
+
+
 def test_peak_memory_is_that_of_the_call():
     sizes = {"clouds": [512] * 4, "K": 10, "S": 30}
     tiny = {"clouds": [32] * 4, "K": 10, "S": 2}
@@ -169,7 +207,7 @@ def test_command_measures_writes_and_draws(tmp_path, monkeypatch, capsys):
     assert all(isinstance(x, float) for name in ("sampler", "literal") for x in S["seconds"][name])
     # B=16 is 153,600 elements; the cloud of 8,192 / 64 = 128 points 307,200 elements: 17 MB.
     assert all(isinstance(x, int) for x in report["curves"][2]["memory_bytes"]["literal"])
-    assert {"sampler", "literal", "network"} == set(called)
+    assert {"sampler", "literal", "network", "skeleton"} == set(called)
     assert picture.stat().st_size > 10_000
     text = page.read_text()
     assert text.startswith(f"# Before\n{BEGIN}\n")

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from torch_geometric.data import Data
 
 from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.datasets.pcd import write_pcd
+from pcsa.datasets.transforms import Normalize, denormalize
 from pcsa.scripts.cli import main
 from pcsa.scripts.predict import read_points
+from pcsa.unsupervised import load_skeleton_merger
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +79,44 @@ def test_predict_is_in_the_units_of_the_input(checkpoint, root, tmp_path):
     assert (np.linalg.eigvalsh(found["covariance"]) > 0).all()
 
 
+def test_skeleton_merger_from_training_to_predictions(root, tmp_path, capsys):
+    run = tmp_path / "run"
+    flags = f"""unsupervised demo --data.root {root} --data.category mug --optimizer.steps 4 --optimizer.batch-size 4
+        --model.out-channels 16 --model.num-keypoints 4 --trainer.no-progress --out {run}"""
+    assert main(["train", *flags.split()]) == 0
+    checkpoint = run / "last.ckpt"
+    assert str(checkpoint) in capsys.readouterr().out
+    pos = KeypointNet(root, "mug", "val")[0].pos
+    clouds = tmp_path / "clouds"
+    clouds.mkdir()
+    np.save(clouds / "a.npy", pos.numpy())
+    np.save(clouds / "b.npy", (10 * pos.double() + 3).numpy())
+    out = tmp_path / "p.json"
+    assert main(["predict", str(checkpoint), str(clouds), "--out", str(out)]) == 0
+    predicted = json.loads(out.read_text())
+    assert predicted["category"] == "mug"
+    assert predicted["names"] == ["0", "1", "2", "3"]
+    assert predicted["segments"] == [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]
+    a, b = predicted["clouds"]
+    assert set(a) == {
+        *("input", "num_points", "position", "covariance", "confidence", "entropy", "activation", "index")
+    }
+    np.testing.assert_allclose(b["position"], 10 * np.asarray(a["position"]) + 3, atol=1e-4)
+    np.testing.assert_allclose(b["activation"], a["activation"], rtol=1e-4)
+    assert len(a["activation"]) == 6
+    # As the model puts them in its own frame.
+    merger, _ = load_skeleton_merger(checkpoint)
+    cloud = Normalize("min_max")(Data(pos=pos))
+    expected = denormalize(merger(None, cloud.pos)["keypoints"], cloud.offset, cloud.scale)[0]
+    np.testing.assert_allclose(a["position"], expected.detach().numpy(), atol=1e-5)
+    # The same as arrays.
+    assert main(["predict", str(checkpoint), str(clouds), "--out", str(tmp_path / "p.npz")]) == 0
+    arrays = np.load(tmp_path / "p.npz")
+    np.testing.assert_allclose(arrays["position"][0], a["position"], rtol=1e-6)
+    assert arrays["activation"].shape == (2, 6)
+    assert arrays["segments"].shape == (6, 2)
+
+
 def test_every_format_is_read(tmp_path):
     box = trimesh.creation.box((1.0, 2.0, 3.0))
     for suffix in ("obj", "off", "stl", "ply"):
@@ -133,6 +174,9 @@ def test_predict_names_the_file_that_is_broken(checkpoint, tmp_path, capsys, nam
         (["evaluate", "CHECKPOINT", "--device", "nonsense"], "`device` (='nonsense')"),
         (["train", "unsupervised-of-old"], "`train`"),
         (["train", "supervised", "unknown"], "`preset` (='unknown')"),
+        (["train", "unsupervised", "unknown"], "`preset` (='unknown')"),
+        (["train", "unsupervised", "--data.root", "EMPTY", "--data.category", "spoon"], "spoon"),
+        (["train", "unsupervised", "--model.num-keypoints", "1"], "`model.num-keypoints` (=1)"),
         (["train", "supervised", "--data.root", "EMPTY", "--data.category", "spoon"], "spoon"),
         (["data", "invent"], "`data` (='invent')"),
         (["data", "generate", "EMPTY", "--categories", "spoon"], "spoon"),
