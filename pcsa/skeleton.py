@@ -205,9 +205,9 @@ def composite_chamfer(
     Example:
         >>> keypoints = torch.tensor([[[0.0, 0.0], [1.0, 0.0]]])
         >>> points, points_ptr = skeleton_points(keypoints, min_points=2, max_points=2)
-        >>> cloud = torch.tensor([[0.0, 3.0], [1.0, 4.0]])
-        >>> composite_chamfer(points, points_ptr, torch.tensor([[0.5]]), cloud, epsilon=1e-9)  # 20 and 4 hold half
-        CompositeChamfer(fidelity=tensor(1.7906), coverage=tensor(11.7500))
+        >>> cloud = torch.tensor([[0.0, 3.0], [1.0, 4.0]])  # half of it at 3.5, half is charged 20
+        >>> composite_chamfer(points, points_ptr, torch.tensor([[0.5]]), cloud, epsilon=1e-9)
+        CompositeChamfer(fidelity=tensor(1.5406), coverage=tensor(11.7500))
     """
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"`reduction` (={reduction!r}) must be one of 'mean', 'sum', 'none'")

@@ -176,7 +176,6 @@ def test_predict_names_the_file_that_is_broken(checkpoint, tmp_path, capsys, nam
         (["train", "supervised", "unknown"], "`preset` (='unknown')"),
         (["train", "unsupervised", "unknown"], "`preset` (='unknown')"),
         (["train", "unsupervised", "--data.root", "EMPTY", "--data.category", "spoon"], "spoon"),
-        (["train", "unsupervised", "--model.num-keypoints", "1"], "`model.num-keypoints` (=1)"),
         (["train", "supervised", "--data.root", "EMPTY", "--data.category", "spoon"], "spoon"),
         (["data", "invent"], "`data` (='invent')"),
         (["data", "generate", "EMPTY", "--categories", "spoon"], "spoon"),
