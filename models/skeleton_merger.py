@@ -34,10 +34,13 @@ class SkeletonMerger(nn.Module):
         hidden_channels: Width of the heads. Default C.
         competition: Compare the keypoints at each point (a log-softmax over them) before a last linear layer, as
             the paper's code does.
-        anchors: ``[K, 3]``, where each keypoint is expected in the frame of ``pos``: the logits begin as
-            :math:`-\|y_i - a_k\|^2 / (2\,\mathrm{width}^2)` in place of nearly flat ones, whose expectations all lie
-            in the middle of the cloud. Not trained. Not part of the paper. Default: none.
-        anchor_width: That width, in the units of ``pos``.
+        box_features: Also give the backbone each point's place in the bounding box of its cloud
+            (:func:`box_coordinates`), after ``x``: its ``in_channels`` are 3 more. Not part of the paper.
+        anchors: ``[K, 3]``, where in the bounding box (-1 to 1 along each axis) each keypoint is expected: the
+            logits begin as :math:`-\|c_i - a_k\|^2 / (2\,\mathrm{width}^2)`, c a point's place in the box, in
+            place of nearly flat ones, whose expectations all lie in the middle of the cloud. Not trained. Not part of
+            the paper. Default: none.
+        anchor_width: That width, where the box is 2 wide.
         num_offsets: Rows R of the offsets.
 
     Returns (of ``forward``):
@@ -66,6 +69,7 @@ class SkeletonMerger(nn.Module):
         in_channels: int | None = None,
         hidden_channels: int | None = None,
         competition: bool = False,
+        box_features: bool = False,
         anchors: Float[Tensor, "K 3"] | None = None,
         anchor_width: float = 0.3,
         num_offsets: int = 200,
@@ -93,7 +97,7 @@ class SkeletonMerger(nn.Module):
             nn.Linear(in_channels, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, P)
         )
         self.offsets = nn.Parameter(0.002 * torch.randn(P, num_offsets, 3))
-        self.anchor_width = anchor_width
+        self.box_features, self.anchor_width = box_features, anchor_width
         self.register_buffer("anchors", None if anchors is None else anchors.detach().clone().float())
 
     def forward(
@@ -117,6 +121,11 @@ class SkeletonMerger(nn.Module):
             pos.shape[0], pos.device, batch=batch, ptr=ptr, batch_size=None, check=check
         )
         raise_first(checks)
+        box = None
+        if self.box_features or self.anchors is not None:
+            box = box_coordinates(pos, batch, batch_size)
+        if self.box_features and box is not None:
+            x = box if x is None else torch.cat([x, box.to(x.dtype)], 1)
         if self.takes_ptr:
             features = self.backbone(x, pos, ptr=ptr, **options)
         else:
@@ -128,9 +137,9 @@ class SkeletonMerger(nn.Module):
         logits = self.score(features)
         if self.compare is not None:
             logits = self.compare(F.log_softmax(logits, 1))
-        if self.anchors is not None:
+        if self.anchors is not None and box is not None:
             with full_precision(pos):
-                away = (pos.unsqueeze(1) - self.anchors).square().sum(2)
+                away = (box.unsqueeze(1) - self.anchors).square().sum(2)
                 logits = logits.float() - away / (2 * self.anchor_width**2)
         if read_out is None:
             keypoints = soft_argmax(logits, pos, ptr=ptr, validate=False)
@@ -144,3 +153,19 @@ class SkeletonMerger(nn.Module):
             "activation": activation,
             "offsets": cast(Tensor, self.offsets),
         }
+
+
+def box_coordinates(pos: Tensor, batch: Tensor, batch_size: int) -> Tensor:
+    """Where each point is in the bounding box of its cloud, ``[N, 3]``: -1 to 1 along each axis, 0 where it is flat.
+
+    Carries no gradient.
+    """
+    pos = pos.detach()
+    index = batch.unsqueeze(1).expand_as(pos)
+    low, high = (
+        pos.new_zeros(batch_size, pos.shape[1]).scatter_reduce(0, index, pos, kind, include_self=False)
+        for kind in ("amin", "amax")
+    )
+    half = (high - low) / 2
+    half = torch.where(half > 0, half, 1.0)
+    return (pos - ((high + low) / 2).index_select(0, batch)) / half.index_select(0, batch)

@@ -24,7 +24,7 @@ from pcsa.datasets.procedural import embedded_root
 from pcsa.datasets.shapenet import ShapeNetPoints, is_hdf5
 from pcsa.datasets.transforms import Augment, Normalize, item_generator
 from pcsa.models.pointnet2 import MULTI_SCALE, SINGLE_SCALE, Level, PointNet2
-from pcsa.models.skeleton_merger import SkeletonMerger
+from pcsa.models.skeleton_merger import SkeletonMerger, box_coordinates
 from pcsa.neighbors import farthest_points
 from pcsa.skeleton import composite_chamfer, keypoint_separation, mirror_error, skeleton_points
 from pcsa.training import (
@@ -85,12 +85,14 @@ class SkeletonConfig:
     """Normalization layers."""
     competition: bool = False
     """Compare the keypoints at each point (a log-softmax over them), as the paper's code does."""
-    anchors: Literal["none", "farthest", "kmeans"] = "none"
-    """Where keypoints begin: spread over the middle of the cloud's points (none), or each at a place of its own, chosen
-    on the training clouds laid over each other: far from each other on the parts that most of them have, or centers of
-    clusters."""
+    box_features: bool = False
+    """Tell the network where in the bounding box of its cloud each point is."""
+    anchors: Literal["none", "corners", "farthest", "kmeans"] = "none"
+    """Where keypoints begin: spread over the middle of the cloud's points (none), or each at a place of its own in the
+    bounding box: its corners (the rest of K far from them), or places chosen on the training clouds with their boxes
+    laid over each other, far from each other on the parts that most of them have, or centers of clusters."""
     anchor_width: float = 0.3
-    """How far from its anchor a keypoint begins to look, as a standard deviation."""
+    """How far from its anchor a keypoint begins to look, as a standard deviation, where the box is 2 wide."""
 
 
 @dataclass(frozen=True)
@@ -242,23 +244,27 @@ def build_merger(config: SkeletonConfig, anchors: Tensor | None = None) -> Skele
     """The network that ``config`` describes; ``anchors [K, 3]`` if it asks for any, see :func:`find_anchors`."""
     if (anchors is None) != (config.anchors == "none"):
         raise ValueError(f"`anchors` must be given if and only if the configuration (={config.anchors!r}) wants some")
-    backbone = PointNet2(levels=LEVELS[config.scales], out_channels=config.out_channels, norm=config.norm)
+    backbone = PointNet2(
+        3 * config.box_features, LEVELS[config.scales], out_channels=config.out_channels, norm=config.norm
+    )
     return SkeletonMerger(
         backbone,
         config.num_keypoints,
         competition=config.competition,
+        box_features=config.box_features,
         anchors=anchors,
         anchor_width=config.anchor_width,
     )
 
 
 @torch.no_grad()
-def find_anchors(clouds: list[Tensor], num_keypoints: int, kind: Literal["farthest", "kmeans"]) -> Tensor:
+def find_anchors(clouds: list[Tensor], num_keypoints: int, kind: Literal["corners", "farthest", "kmeans"]) -> Tensor:
     """Places for the keypoints to begin at, ``[K, 3]``, from aligned clouds ``[N, 3]`` laid over each other.
 
     ``"farthest"``: on the cells of a grid (16 along the extent) that at least half of the clouds have a point in,
-    farthest points, beginning with the one farthest from the middle. ``"kmeans"``: centers of clusters of all points,
-    from those beginnings. No randomness. Not differentiable.
+    farthest points, beginning with the one farthest from the middle. ``"corners"``: the eight of the bounding box, and
+    more of such cells far from them. ``"kmeans"``: centers of clusters of all points, beginning at the farthest points.
+    No randomness. Not differentiable.
     """
     everything = torch.cat(clouds).float()
     low = everything.amin(0)
@@ -272,6 +278,12 @@ def find_anchors(clouds: list[Tensor], num_keypoints: int, kind: Literal["farthe
     # Half of the clouds, or fewer where that leaves too few cells.
     least = min(0.5, share.sort(descending=True).values[min(num_keypoints, 16**3) - 1].item())
     common = middle[(share >= least) & (points > 0)]
+    if kind == "corners":
+        corners = torch.cartesian_prod(*torch.stack([low, everything.amax(0)], 1))
+        # Farthest points that begin at the eight: each next one is far from all before it.
+        while len(corners) < num_keypoints:
+            corners = torch.cat([corners, common[torch.cdist(common, corners).amin(1).argmax()].unsqueeze(0)])
+        return corners[:num_keypoints]
     first = (common - everything.mean(0)).norm(dim=1).argmax()
     common = torch.cat([common[first : first + 1], common])
     rows, _ = farthest_points(common, torch.tensor([0, len(common)]), num_keypoints)
@@ -433,6 +445,7 @@ class ShapesData(L.LightningDataModule):
             return None
         step = -(-len(self.train_items) // 200)
         clouds = [self.train_items[i].pos for i in range(0, len(self.train_items), step)]
+        clouds = [box_coordinates(pos, torch.zeros(len(pos), dtype=torch.long), 1) for pos in clouds]
         return find_anchors(clouds, self.config.model.num_keypoints, kind)
 
     def _loader(self, items: _Items, batch_size: int, sampler: Sampler[Any] | None = None) -> DataLoader:

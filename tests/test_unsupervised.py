@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 import shutil
 
@@ -135,8 +136,16 @@ def test_what_may_not_be_resumed_or_overwritten(config, checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("objective", "model", "optimizer"),
     [
-        ({"read_out": "soft"}, {"anchors": "kmeans"}, {"kind": "adadelta", "lr": 1.0, "schedule": "constant"}),
-        ({"noise": "paper", "bandwidth": 0.01, "basis_noise": "mixture"}, {"competition": True}, {"epochs": 1}),
+        (
+            {"read_out": "soft"},
+            {"anchors": "kmeans", "box_features": True},
+            {"kind": "adadelta", "lr": 1.0, "schedule": "constant"},
+        ),
+        (
+            {"noise": "paper", "bandwidth": 0.01, "basis_noise": "mixture"},
+            {"competition": True, "anchors": "corners"},
+            {"epochs": 1},
+        ),
         ({"temperature": "constant", "temperature_start": 2.0}, {"scales": "released", "anchors": "none"}, {}),
     ],
     ids=["soft", "paper noise", "released network"],
@@ -224,6 +233,13 @@ def test_anchors_lie_on_what_the_clouds_share(kind):
     assert sorted(away.argmin(1).tolist()) == [0, 1, 2, 3]
     assert away.amin(1).max() < 0.15
     assert torch.equal(anchors, find_anchors(clouds, 4, kind))
+    # The corners of the box of everything, and what is far from them.
+    box = find_anchors(clouds, 9, "corners")
+    everything = torch.cat(clouds)
+    assert {tuple(c) for c in box[:8].tolist()} == {
+        (x, y, z) for x, y, z in itertools.product(*torch.stack([everything.amin(0), everything.amax(0)], 1).tolist())
+    }
+    assert torch.cdist(box[8:], corners).min() < 0.15
     # More keypoints than there are places.
     assert find_anchors([torch.zeros(3, 3)], 5, kind).tolist() == [[0.0] * 3] * 5
 

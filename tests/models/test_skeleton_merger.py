@@ -5,6 +5,7 @@ from torch import Tensor, nn
 import pcsa
 from pcsa.losses import composite_chamfer
 from pcsa.models import Level, PointNet2, SkeletonMerger
+from pcsa.models.skeleton_merger import box_coordinates
 from pcsa.skeleton import skeleton_points
 
 LEVELS = (Level(16, (0.5,), (8,), ((32, 32),)), Level(4, (1.0,), (8,), ((32, 64),)))
@@ -111,6 +112,24 @@ def test_anchors_put_keypoints_near_them():
     assert plain.norm(dim=1).max() < 0.5  # nearly flat maps: all of them in the middle
     # At a corner of the cube, half a Gaussian per axis: off by width · sqrt(2 / π) each, 0.14 in all.
     assert (anchored - corners).norm(dim=1).max() < 0.25
+    # Anchors are places in the bounding box, of each cloud its own.
+    stretch = torch.tensor([0.5, 0.2, 1.0])
+    merger = _merger(anchors=corners, anchor_width=0.1).eval()
+    two = merger(None, torch.cat([pos, pos * stretch + 0.1]), ptr=torch.tensor([0, 4000, 8000]))["keypoints"]
+    assert (two[1] - (corners * stretch + 0.1)).norm(dim=1).max() < 0.25
+
+
+def test_box_coordinates_by_hand():
+    pos = torch.tensor([[0.0, 5, 1], [2, 5, 3], [1, 5, 2], [7, 7, 7]])
+    box = box_coordinates(pos, torch.tensor([0, 0, 0, 1]), 2)
+    assert box.tolist() == [[-1, 0, -1], [1, 0, 1], [0, 0, 0], [0, 0, 0]]
+    # As features they come after the caller's.
+    torch.manual_seed(0)
+    points, ptr = _clouds()
+    merger = SkeletonMerger(PointNet2(4, LEVELS, 32, norm="group"), 3, box_features=True)
+    out = merger(torch.ones(90, 1), points, ptr=ptr)
+    x = torch.cat([torch.ones(90, 1), box_coordinates(points, _batch(ptr), 3)], 1)
+    assert torch.equal(out["logits"], merger.score(merger.backbone(x, points, ptr=ptr)))
 
 
 def test_any_backbone():
