@@ -68,7 +68,7 @@ def segment_pairs(num_keypoints: int, device: torch.device | str | None = None) 
 
 
 def skeleton_points(
-    keypoints: Float[Tensor, "B *S K D"],
+    keypoints: Float[Tensor, "B K *S D"],
     offsets: Float[Tensor, "P R D"] | None = None,
     *,
     spacing: float = 0.01,

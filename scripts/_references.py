@@ -151,7 +151,9 @@ class LiteralSkeletonMerger(nn.Module):
     def forward(self, pos: Tensor, anchors: Tensor, anchor_width: float = 0.3) -> Tensor:
         """``[B, N, 3]`` → the loss: fidelity, coverage and 0.01 of the squared offsets."""
         features = self.backbone(pos)
-        logits = self.score(features) - (pos.unsqueeze(2) - anchors).square().sum(-1) / (2 * anchor_width**2)
+        low, high = pos.amin(1, keepdim=True), pos.amax(1, keepdim=True)
+        box = (2 * pos - low - high) / (high - low)
+        logits = self.score(features) - (box.unsqueeze(2) - anchors).square().sum(-1) / (2 * anchor_width**2)
         keypoints = logits.softmax(1).transpose(1, 2) @ pos
         activation = self.strength(features.amax(1)).sigmoid()
         ends = itertools.combinations(range(keypoints.shape[1]), 2)

@@ -10,6 +10,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from pcsa.training import DataConfig, ObjectiveConfig, OptimizerConfig, SupervisedConfig, train_supervised
 from pcsa.unsupervised import (
     ReconstructionConfig,
+    ShapesConfig,
     SkeletonConfig,
     UnsupervisedConfig,
     UnsupervisedOptimizerConfig,
@@ -40,7 +41,7 @@ UNSUPERVISED_PRESETS = {
         optimizer=UnsupervisedOptimizerConfig(kind="adadelta", lr=1.0, schedule="constant", epochs=80, clip=0.0),
     ),
     # A few minutes on two cores.
-    "demo": UnsupervisedConfig(optimizer=UnsupervisedOptimizerConfig(steps=200)),
+    "demo": UnsupervisedConfig(data=ShapesConfig(num_shapes=200), optimizer=UnsupervisedOptimizerConfig(steps=200)),
 }
 
 

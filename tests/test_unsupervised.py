@@ -164,6 +164,13 @@ def test_every_option_takes_finite_steps(config, objective, model, optimizer, tm
     load_skeleton_merger(path)
 
 
+def test_bfloat16_trains_to_finite_weights(config, tmp_path):
+    trainer = dataclasses.replace(config.trainer, precision="bf16-mixed")
+    weights = _weights(train_unsupervised(dataclasses.replace(config, trainer=trainer, out=tmp_path)))
+    assert all(v.isfinite().all() for v in weights.values())
+    assert {v.dtype for v in weights.values()} == {torch.float32, torch.int64}
+
+
 def test_training_lowers_the_loss(config, tmp_path):
     changed = dataclasses.replace(
         config,
