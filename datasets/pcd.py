@@ -66,8 +66,10 @@ def read_pcd(path: str | os.PathLike[str]) -> PointCloud:
             is `binary_compressed`, or a coordinate is not finite. The message names the file.
 
     Example:
-        >>> write_pcd("two.pcd", [[0.0, 0.0, 0.0], [0.5, 0.0, 1.0]])
-        >>> read_pcd("two.pcd").points.shape
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_pcd(f"{folder}/two.pcd", [[0.0, 0.0, 0.0], [0.5, 0.0, 1.0]])
+        ...     read_pcd(f"{folder}/two.pcd").points.shape
         (2, 3)
 
     """
