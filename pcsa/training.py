@@ -597,7 +597,8 @@ def to_plain(config: Any) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a file that is complete or not there."""
+    """Write a file that is complete or not there, in a folder that is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(path.suffix + ".tmp")
     temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
     temporary.replace(path)

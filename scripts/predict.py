@@ -74,7 +74,6 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         "read_out": config.read_out,
         "clouds": clouds,
     }
-    config.out.parent.mkdir(parents=True, exist_ok=True)
     if config.out.suffix == ".json":
         write_json(config.out, result)
     else:
@@ -83,6 +82,7 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         arrays["input"] = np.asarray([c["input"] for c in clouds])
         arrays["names"] = np.asarray([str(n) for n in about["names"]])
         arrays["semantic_ids"] = np.asarray(about["semantic_ids"])
+        config.out.parent.mkdir(parents=True, exist_ok=True)
         np.savez(config.out, **arrays)
     return result
 

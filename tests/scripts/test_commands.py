@@ -57,6 +57,12 @@ def test_evaluate_agrees_with_predict(root, checkpoint, tmp_path, capsys):
     assert f"{100 * np.mean(right):.1f}" in table
 
 
+def test_evaluate_writes_into_a_folder_that_it_makes(checkpoint, tmp_path):
+    out = tmp_path / "new" / "metrics.json"
+    assert main(["evaluate", str(checkpoint), "--split", "test", "--no-geodesic", "--out", str(out)]) == 0
+    assert "geodesic" not in json.loads(out.read_text())["overall"]
+
+
 def test_predict_is_in_the_units_of_the_input(checkpoint, root, tmp_path):
     dataset = KeypointNet(root, "mug", "val")
     pos = dataset[0].pos
