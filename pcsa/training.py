@@ -213,7 +213,7 @@ def open_dataset(config: DataConfig, split: str, keypoint_ids: tuple[int, ...] |
             f"`data.num-keypoints` (={config.num_keypoints}) must be at most the {everything.num_keypoints} "
             f"keypoints that the annotations of {config.category!r} have"
         )
-    counts = torch.stack([everything[i].visible[0] for i in range(len(everything))]).sum(0)
+    counts = everything.visible.sum(0)
     most = counts.argsort(descending=True, stable=True)[: config.num_keypoints]
     ids = tuple(sorted(everything.semantic_ids[i] for i in most.tolist()))
     return KeypointNet(root, config.category, split, strict=config.strict, keypoint_ids=ids)
@@ -244,7 +244,8 @@ def objective(
     if config.method == "sampling":
         assert bandwidth is not None
         samples = pcsa.sampling_argmax(
-            logits * temperature if config.noise == "released" else logits,
+            # In float32: what half precision rounds off here would be divided by the temperature.
+            logits.float() * temperature if config.noise == "released" else logits,
             pos,
             bandwidth,
             num_samples=config.num_samples,
@@ -253,7 +254,7 @@ def objective(
             generator=generator,
             **common,
         )
-        loss = losses.sample_error(samples, target, norm=config.norm, visible=visible)
+        loss = losses.sample_error(samples, target, norm=config.norm, visible=visible, validate=False)
     elif config.method == "soft":
         loss = losses.expectation_error(logits, pos, target, norm=config.norm, **masked)
     elif config.method == "discrete":
@@ -339,6 +340,12 @@ class DetectionData(L.LightningDataModule):
         self.train_set = open_dataset(config.data, "train")
         ids = self.train_set.semantic_ids
         self.val_set = open_dataset(config.data, "val", ids)
+        for split, clouds in (("train", self.train_set), ("val", self.val_set)):
+            if not clouds.visible.any():
+                raise ValueError(
+                    f"`data.root` (={str(clouds.root)!r}) must have a keypoint to learn: none of the {len(clouds)} "
+                    f"clouds of {clouds.category!r} in split {split!r} has any"
+                )
         self.steps_per_epoch = _whole_batches(len(self.train_set), config.optimizer.batch_size)
 
     def _loader(self, items: _Items, batch_size: int, sampler: Sampler[Any] | None = None) -> DataLoader:
@@ -561,15 +568,19 @@ def load_detector(path: Path, device: str | torch.device = "cpu") -> tuple[Keypo
         ValueError: If the file is no checkpoint of a keypoint detector.
     """
     checkpoint = _load_checkpoint(path)
-    about = checkpoint["pcsa"]
-    config = about["config"]["model"]
-    detector = build_detector(ModelConfig(**config), len(about["semantic_ids"]))
     prefix = "detector."
-    state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
     try:
+        about = checkpoint["pcsa"]
+        detector = build_detector(ModelConfig(**about["config"]["model"]), len(about["semantic_ids"]))
+        state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
         detector.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"`{path}` does not fit the model that it describes: {error}") from None
+    # What a checkpoint lacks, what another version adds, or weights of another size.
+    except (KeyError, TypeError, RuntimeError) as error:
+        first = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"`{path}` must fit pcsa {pcsa.__version__} and the model that it describes: "
+            f"{type(error).__name__}, {first}"
+        ) from None
     return detector.to(device).eval(), about
 
 
@@ -579,7 +590,7 @@ def _load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"`{path}` cannot be read as a checkpoint: {error}") from None
+        raise ValueError(f"`{path}` cannot be read as a checkpoint ({type(error).__name__})") from None
     about = checkpoint.get("pcsa") if isinstance(checkpoint, dict) else None
     kind = about.get("kind") if isinstance(about, dict) else None
     if kind != CHECKPOINT_KIND:
@@ -593,7 +604,8 @@ def to_plain(config: Any) -> Any:
         return {f.name: to_plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
     if isinstance(config, (tuple, list)):
         return [to_plain(x) for x in config]
-    return os.fspath(config) if isinstance(config, Path) else config
+    # Where a relative path led when the run began, not where it leads from the next folder.
+    return os.fspath(config.resolve()) if isinstance(config, Path) else config
 
 
 def write_json(path: Path, value: Any) -> None:

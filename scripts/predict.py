@@ -59,6 +59,8 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         raise ValueError(f"`out` (={config.out}) must end in .json or .npz")
     if config.num_points < 1:
         raise ValueError(f"`num-points` (={config.num_points}) must be at least 1")
+    if config.seed < 0:
+        raise ValueError(f"`seed` (={config.seed}) must be at least 0")
     files = _files(config.inputs)
     device = pick_device(config.device)
     detector, about = load_detector(config.checkpoint, device)
@@ -77,7 +79,7 @@ def predict(config: PredictConfig) -> dict[str, Any]:
     if config.out.suffix == ".json":
         write_json(config.out, result)
     else:
-        fields = ("position", "covariance", "confidence", "entropy", "presence", "index")
+        fields = ("position", "covariance", "confidence", "entropy", "presence", "index", "point")
         arrays: dict[str, Any] = {field: np.asarray([c[field] for c in clouds]) for field in fields}
         arrays["input"] = np.asarray([c["input"] for c in clouds])
         arrays["names"] = np.asarray([str(n) for n in about["names"]])
@@ -115,7 +117,8 @@ def read_points(file: Path, num_points: int = 2048, seed: int = 0) -> Tensor:
                 points = np.asarray(getattr(loaded, "vertices", ()))
         points = np.asarray(points)
     except Exception as error:
-        raise ValueError(f"`{file}` cannot be read: {error}") from None
+        named = str(error).startswith(f"`{file}`")
+        raise ValueError(str(error) if named else f"`{file}` cannot be read: {error}") from None
     if points.ndim != 2 or points.shape[1] < 3 or len(points) == 0 or points.dtype.kind not in "fiu":
         raise ValueError(
             f"`{file}` holds {points.dtype} {list(points.shape)}, must be numbers [N, 3] with N at least 1"
@@ -169,4 +172,5 @@ def _locate(detector: KeypointDetector, pos: Tensor, read_out: ReadOut, device: 
         "entropy": found.entropy[0].tolist(),
         "presence": predicted["presence"].sigmoid()[0].tolist(),
         "index": found.index[0].tolist(),
+        "point": pos[found.index[0].cpu()].tolist(),
     }
