@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,7 +56,7 @@ def check_labelled(
         One line per fault, each with the number of the item (from 0) and its model id.
 
     """
-    entries = [tuple(item) for item in items]
+    entries = _entries(items)
     if not entries:
         return ["no items"]
     short = [i for i, entry in enumerate(entries) if not 3 <= len(entry) <= 5]
@@ -127,7 +128,7 @@ def write_labelled(
         ('nose', 'tail')
 
     """
-    root, entries = Path(root), [tuple(item) for item in items]
+    root, entries = Path(root), _entries(items)
     if not re.fullmatch(r"[A-Za-z0-9_]+", category):
         raise ValueError(f"`category` (={category!r}) must be letters, digits and `_`")
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or fractions[0] == 0:
@@ -140,53 +141,73 @@ def write_labelled(
     clouds = [LabelledCloud(*entry) for entry in entries]
     all_names = sorted({name for cloud in clouds for name in cloud.names}) if names is None else list(names)
     mirror_pairs = list(mirror_pairs)
+    for pair in mirror_pairs:
+        if len(pair) != 2 or pair[0] == pair[1]:
+            raise ValueError(f"`mirror_pairs` (has {pair}) must be pairs of two different names")
     stray = sorted({name for pair in mirror_pairs for name in pair} - set(all_names))
     if stray:
         raise ValueError(f"`mirror_pairs` has names that no keypoint has: {', '.join(stray)}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"`seed` (={seed!r}) must be a whole number of at least 0")
 
     class_id = CLASS_IDS.get(category, category)
     annotations = root / "annotations" / f"{category}.json"
     folder = root / "pcds" / class_id
-    if annotations.exists():
-        if not overwrite:
-            raise FileExistsError(f"`{annotations}` exists: `overwrite` replaces the category")
-        for record in json.loads(annotations.read_text()):
-            (folder / f"{record['model_id']}.pcd").unlink(missing_ok=True)
+    if annotations.exists() and not overwrite:
+        raise FileExistsError(f"`{annotations}` exists: `overwrite` replaces the category")
+    old = json.loads(annotations.read_text()) if annotations.exists() else []
+    model_ids = [_model_id(cloud, number) for number, cloud in enumerate(clouds)]
+    records = [
+        _record(cloud, class_id, model_id, all_names, mirror_pairs)
+        for cloud, model_id in zip(clouds, model_ids, strict=True)
+    ]
+    split_of = _split(len(clouds), fractions, seed)
+
     for path in (annotations.parent, folder, root / "splits"):
         path.mkdir(parents=True, exist_ok=True)
-
-    records = []
-    for number, cloud in enumerate(clouds):
-        points = np.asarray(cloud.points, dtype=np.float32)
-        write_pcd(folder / f"{_model_id(cloud, number)}.pcd", points, cloud.colors, binary=binary)
-        index, _, _ = _snap(points, _keypoint_array(cloud))
-        place = {name: i for i, name in enumerate(cloud.names)}
-        keypoints = [
-            {
-                "xyz": points[row].tolist(),
-                "semantic_id": all_names.index(name),
-                "name": name,
-                "pcd_info": {"point_index": row},
-            }
-            for name, row in zip(cloud.names, index.tolist(), strict=True)
-        ]
-        reflection = [{"kp_indexes": [place[a], place[b]]} for a, b in mirror_pairs if a in place and b in place]
-        records.append(
-            {
-                "class_id": class_id,
-                "model_id": _model_id(cloud, number),
-                "keypoints": keypoints,
-                "symmetries": {"reflection": reflection, "rotation": []},
-            }
-        )
-    split_of = _split(len(clouds), fractions, seed)
+    # In a folder of their own until all are written: whatever goes wrong before, the root is as it was.
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as scratch:
+        for cloud, model_id in zip(clouds, model_ids, strict=True):
+            points = np.asarray(cloud.points, dtype=np.float32)
+            write_pcd(Path(scratch, f"{model_id}.pcd"), points, cloud.colors, binary=binary)
+        for model_id in model_ids:
+            Path(scratch, f"{model_id}.pcd").replace(folder / f"{model_id}.pcd")
     for number, split in enumerate(SPLITS):
         path = root / "splits" / f"{split}.txt"
         lines = path.read_text().split() if path.exists() else []
         lines = [line for line in lines if not line.startswith(f"{class_id}-")]
-        lines += [f"{class_id}-{r['model_id']}" for r, s in zip(records, split_of, strict=True) if s == number]
+        lines += [f"{class_id}-{m}" for m, s in zip(model_ids, split_of, strict=True) if s == number]
         path.write_text("".join(f"{line}\n" for line in lines))
     annotations.write_text(json.dumps(records))
+    for record in old:
+        if record["model_id"] not in model_ids:
+            (folder / f"{record['model_id']}.pcd").unlink(missing_ok=True)
+
+
+def _entries(items: Iterable[LabelledCloud | tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Items as tuples; what is none has no fields, which :func:`check_labelled` reports."""
+    return [tuple(item) if isinstance(item, (tuple, list)) else () for item in items]
+
+
+def _record(
+    cloud: LabelledCloud, class_id: str, model_id: str, all_names: Sequence[str], mirror_pairs: Sequence[tuple]
+) -> dict[str, Any]:
+    """One shape's annotation, as KeypointNet writes it."""
+    points = np.asarray(cloud.points, dtype=np.float32)
+    index, _, _ = _snap(points, _keypoint_array(cloud))
+    place = {name: i for i, name in enumerate(cloud.names)}
+    keypoints = [
+        {
+            "xyz": points[row].tolist(),
+            "semantic_id": all_names.index(name),
+            "name": name,
+            "pcd_info": {"point_index": row},
+        }
+        for name, row in zip(cloud.names, index.tolist(), strict=True)
+    ]
+    reflection = [{"kp_indexes": [place[a], place[b]]} for a, b in mirror_pairs if a in place and b in place]
+    symmetries = {"reflection": reflection, "rotation": []}
+    return {"class_id": class_id, "model_id": model_id, "keypoints": keypoints, "symmetries": symmetries}
 
 
 def _model_id(cloud: LabelledCloud, number: int) -> str:

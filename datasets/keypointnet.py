@@ -225,10 +225,17 @@ class KeypointNet(Dataset[Data]):
         self._rotation = torch.where((rotation == -2).any(-1, keepdim=True), -1, rotation)
         self._is_circle = torch.from_numpy(table["is_circle"]) & (self._rotation >= 0).any(-1)
 
+    @property
+    def visible(self) -> Bool[Tensor, "n K"]:
+        """Which keypoints each of the clouds has."""
+        return self._index[self._rows] >= 0
+
     def _report_missing(self, strict: bool) -> None:
         if self.model_ids and not self.missing:
             return
         total = len(self.model_ids) + len(self.missing)
+        if total == 0:
+            raise FileNotFoundError(f"`{self.root}`: split {self.split!r} names no cloud of {self.category}")
         first = ", ".join(self.missing[:3]) + (", …" if len(self.missing) > 3 else "")
         message = (
             f"`{self.root}`: {len(self.missing)} of the {total} {self.category} clouds that split "

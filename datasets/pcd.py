@@ -66,8 +66,10 @@ def read_pcd(path: str | os.PathLike[str]) -> PointCloud:
             is `binary_compressed`, or a coordinate is not finite. The message names the file.
 
     Example:
-        >>> write_pcd("two.pcd", [[0.0, 0.0, 0.0], [0.5, 0.0, 1.0]])
-        >>> read_pcd("two.pcd").points.shape
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_pcd(f"{folder}/two.pcd", [[0.0, 0.0, 0.0], [0.5, 0.0, 1.0]])
+        ...     read_pcd(f"{folder}/two.pcd").points.shape
         (2, 3)
 
     """
@@ -202,8 +204,14 @@ def _read_ascii(body: bytes, header: _Header) -> dict[str, npt.NDArray]:
     num_columns = sum(header.counts)
     if not body.strip():  # loadtxt warns about no data
         table = np.empty((0, num_columns))
+    elif not body.endswith(b"\n"):
+        # Cut within its last number, a file would still be read, and be wrong.
+        raise ValueError("the last line does not end (truncated? if not, end it with a line break)")
     else:
-        table = np.loadtxt(io.BytesIO(body), dtype=np.float64, ndmin=2, comments=None)
+        try:
+            table = np.loadtxt(io.BytesIO(body), dtype=np.float64, ndmin=2, comments=None)
+        except ValueError:
+            raise ValueError(_odd_line(body, num_columns)) from None
     if table.shape != (header.num_points, num_columns):
         raise ValueError(
             f"{table.shape[0]} lines of {table.shape[1]} values where the header says {header.num_points} of "
@@ -223,6 +231,21 @@ def _read_ascii(body: bytes, header: _Header) -> dict[str, npt.NDArray]:
             else:
                 columns[name] = table[:, start].astype(np.int64)
     return columns
+
+
+def _odd_line(body: bytes, num_columns: int) -> str:
+    """What is wrong with the first line that is not ``num_columns`` numbers."""
+    for number, line in enumerate(body.splitlines(), 1):
+        values = line.split()
+        if values and len(values) != num_columns:
+            return (
+                f"line {number} of the data has {len(values)} values where the header says {num_columns} (truncated?)"
+            )
+        try:
+            [float(value) for value in values]
+        except ValueError:
+            return f"line {number} of the data holds {line[:40].decode('latin-1')!r}, which are not all numbers"
+    return "the data are not lines of numbers"
 
 
 def _read_binary(body: bytes, header: _Header) -> dict[str, npt.NDArray]:

@@ -50,6 +50,8 @@ def canonical(
             )
         dense_size: int | None = logits.shape[1]
         num_clouds = logits.shape[0]
+        if mask is not None:
+            _check_tensor("mask", mask)
         if mask is not None and (mask.shape != logits.shape[:2] or mask.dtype != torch.bool):
             raise ValueError(
                 f"`mask` {_shape(mask)} ({mask.dtype}) must be bool [B, N] for dense `logits` {_shape(logits)}"
@@ -123,11 +125,12 @@ def resolve_batch(
     batch_given = batch is not None
     if batch is not None and ptr is not None:
         raise ValueError("`batch` and `ptr` say the same thing: give one of them")
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"`batch_size` (={batch_size}) must be at least 1")
+    if batch_size is not None:
+        check_count("batch_size", batch_size)
     for name, index in (("batch", batch), ("ptr", ptr)):
         if index is None:
             continue
+        _check_tensor(name, index)
         if index.dim() != 1 or index.dtype not in (torch.int64, torch.int32):
             raise ValueError(f"`{name}` {_shape(index)} ({index.dtype}) must be a vector of int64")
         if index.device != device:
@@ -172,6 +175,13 @@ def resolve_batch(
     return batch, ptr, batch_size, checks
 
 
+def bandwidth_of(points: Points) -> Tensor:
+    """The bandwidths, for a function that cannot do without."""
+    if points.bandwidth is None:
+        raise ValueError("`bandwidth` (=None) must be a number or a tensor")
+    return points.bandwidth
+
+
 def raise_first(checks: list[tuple[Tensor, str]]) -> None:
     """Raise the first rule that does not hold, with one read from the device for all of them."""
     if not checks:
@@ -196,6 +206,8 @@ def check_temperature(temperature: float | Tensor) -> None:
             )
         if torch.compiler.is_compiling():
             return
+    elif not isinstance(temperature, (int, float, torch.SymFloat)):
+        raise ValueError(f"`temperature` ({type(temperature).__name__}) must be a number, or a 0-d tensor on the CPU")
     if not 0 < temperature < math.inf:
         raise ValueError(f"`temperature` (={float(temperature)}) must be positive and finite")
 
@@ -214,6 +226,12 @@ def cloud_max(x: Tensor, points: Points) -> Tensor:
         return x.view(points.batch_size, points.dense_size, *x.shape[1:]).amax(1)
     index = points.batch.view(-1, *[1] * (x.dim() - 1)).expand_as(x)
     return x.new_full((points.batch_size, *x.shape[1:]), -math.inf).scatter_reduce(0, index, x, "amax")
+
+
+def tempered(points: Points, temperature: float | Tensor) -> Tensor:
+    """Logits less their cloud's maximum, over the temperature: a small one cannot overflow large logits."""
+    largest = cloud_max(points.logits.detach(), points)
+    return (points.logits - largest.index_select(0, points.batch)) / temperature
 
 
 def cloud_log_softmax(logits: Tensor, points: Points) -> Tensor:
@@ -257,13 +275,29 @@ def cloud_mean(weight: Tensor, value: Tensor, points: Points) -> Tensor:
 
 def _working_dtype(logits: Tensor, pos: Tensor) -> torch.dtype:
     for name, value in (("logits", logits), ("pos", pos)):
+        _check_tensor(name, value)
         if not value.is_floating_point():
             raise ValueError(f"`{name}` ({value.dtype}) must be floating point")
     return torch.promote_types(torch.promote_types(logits.dtype, pos.dtype), torch.float32)
 
 
+def _check_tensor(name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise ValueError(f"`{name}` ({type(value).__name__}) must be a tensor")
+
+
+def check_count(name: str, value: int) -> None:
+    """Raise unless ``value`` is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
+        raise ValueError(f"`{name}` (={value!r}) must be a whole number")
+    if value < 1:
+        raise ValueError(f"`{name}` (={value}) must be at least 1")
+
+
 def _bandwidth_rows(bandwidth: float | Tensor, pos: Tensor, dtype: torch.dtype) -> Tensor:
     if not isinstance(bandwidth, Tensor):
+        if not isinstance(bandwidth, (int, float)):
+            raise ValueError(f"`bandwidth` ({type(bandwidth).__name__}) must be a number or a tensor")
         if not 0 < bandwidth < math.inf:
             raise ValueError(f"`bandwidth` (={bandwidth}) must be positive and finite")
         return pos.new_full((pos.shape[:-1].numel(), 1), bandwidth, dtype=dtype)

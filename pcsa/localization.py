@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pcsa._points import (
     Points,
+    bandwidth_of,
     canonical,
     check_temperature,
     cloud_log_softmax,
@@ -19,6 +20,7 @@ from pcsa._points import (
     cloud_sum,
     first_maximum,
     full_precision,
+    tempered,
 )
 
 ReadOut = Literal["expectation", "peak", "local", "mode"]
@@ -107,9 +109,8 @@ def localize(
     if radius is not None and not 0 < radius < math.inf:
         raise ValueError(f"`radius` (={radius}) must be positive and finite")
     points = canonical(logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
-    assert points.bandwidth is not None
     with full_precision(logits):
-        log_prob = cloud_log_softmax(points.logits / temperature, points)
+        log_prob = cloud_log_softmax(tempered(points, temperature), points)
         prob = log_prob.exp()
         mean = cloud_mean(prob, points.pos, points)
         best = first_maximum(log_prob, points)
@@ -139,8 +140,7 @@ def _covariance(prob: Tensor, mean: Tensor, points: Points) -> Tensor:
     for d in range(D):
         for e in range(d, D):
             covariance[..., d, e] = covariance[..., e, d] = cloud_sum(prob * away[d] * away[e], points)
-    assert points.bandwidth is not None
-    basis = cloud_mean(prob, points.bandwidth.square(), points)
+    basis = cloud_mean(prob, bandwidth_of(points).square(), points)
     covariance.diagonal(dim1=-2, dim2=-1).add_(basis)
     return covariance
 
@@ -157,16 +157,17 @@ def _squared_distance(center: Tensor, points: Points, scale: Tensor | None = Non
 
 
 def _local_expectation(prob: Tensor, best: Tensor, radius: float | None, points: Points) -> Tensor:
-    assert points.bandwidth is not None
-    near = 3.0 * points.bandwidth.mean(1)[best] if radius is None else torch.full_like(best, radius, dtype=prob.dtype)
+    if radius is None:
+        near = 3.0 * bandwidth_of(points).mean(1)[best]
+    else:
+        near = torch.full_like(best, radius, dtype=prob.dtype)
     inside = _squared_distance(points.pos[best], points) <= near.square().index_select(0, points.batch)
     weight = prob * inside
     return cloud_mean(weight, points.pos, points) / cloud_sum(weight, points).unsqueeze(-1)
 
 
 def _mixture_mode(log_prob: Tensor, points: Points) -> Tensor:
-    bandwidth = points.bandwidth
-    assert bandwidth is not None
+    bandwidth = bandwidth_of(points)
     D = points.pos.shape[1]
     volume = bandwidth.expand(-1, D).log().sum(1, keepdim=True)
 

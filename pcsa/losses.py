@@ -33,6 +33,7 @@ from torch import Tensor
 
 from pcsa._points import (
     Points,
+    bandwidth_of,
     canonical,
     cloud_log_softmax,
     cloud_max,
@@ -83,6 +84,7 @@ def sample_error(
     norm: Norm = "l2",
     visible: Bool[Tensor, "B K"] | None = None,
     reduction: Reduction = "mean",
+    validate: bool = True,
 ) -> Tensor:
     r"""Expectation of the error, estimated by samples (Eq. 14): :math:`\frac{1}{S} \sum_s d(\hat Y_s, y_t)`.
 
@@ -93,6 +95,7 @@ def sample_error(
             absolute differences, ``"squared"`` Euclidean distance squared.
         visible: See the module.
         reduction: See the module.
+        validate: See the module.
 
     Example:
         >>> samples = torch.tensor([[[[3.0, 4.0], [0.0, 1.0]]]])  # distances 5 and 1 from the origin
@@ -103,7 +106,7 @@ def sample_error(
         raise ValueError(f"`samples` {list(samples.shape)} must be [B, K, S, D] with at least one sample")
     _check_options(norm, reduction)
     samples = _at_least_float32("samples", samples)
-    target = _known_target(target, visible, samples.shape[:2], samples.shape[3], samples.dtype)
+    target = _known_target(target, visible, samples.shape[:2], samples.shape[3], samples.dtype, validate)
     return _reduce(_distance((samples - target.unsqueeze(2)).unbind(-1), norm).mean(2), visible, reduction)
 
 
@@ -114,6 +117,7 @@ def position_error(
     norm: Norm = "l2",
     visible: Bool[Tensor, "B K"] | None = None,
     reduction: Reduction = "mean",
+    validate: bool = True,
 ) -> Tensor:
     """Error of one position per keypoint; for :func:`pcsa.soft_argmax` the error of the expectation (Eq. 2).
 
@@ -123,12 +127,13 @@ def position_error(
         norm: ``"l2"``, ``"l1"`` or ``"squared"``, as in :func:`sample_error`.
         visible: See the module.
         reduction: See the module.
+        validate: See the module.
     """
     if position.dim() != 3:
         raise ValueError(f"`position` {list(position.shape)} must be [B, K, D]")
     _check_options(norm, reduction)
     position = _at_least_float32("position", position)
-    target = _known_target(target, visible, position.shape[:2], position.shape[2], position.dtype)
+    target = _known_target(target, visible, position.shape[:2], position.shape[2], position.dtype, validate)
     return _reduce(_distance((position - target).unbind(-1), norm), visible, reduction)
 
 
@@ -513,7 +518,12 @@ def _at_least_float32(name: str, x: Tensor) -> Tensor:
 
 
 def _known_target(
-    target: Tensor, visible: Tensor | None, clouds_keypoints: Sequence[int], dim: int, dtype: torch.dtype
+    target: Tensor,
+    visible: Tensor | None,
+    clouds_keypoints: Sequence[int],
+    dim: int,
+    dtype: torch.dtype,
+    validate: bool,
 ) -> Tensor:
     """The target with zeros in place of what isn't visible, so that no NaN enters a computation."""
     shape = [*clouds_keypoints, dim]
@@ -521,16 +531,16 @@ def _known_target(
         raise ValueError(f"`target` {list(target.shape)} must be [B, K, D] {shape}")
     _check_visible(visible, clouds_keypoints)
     target = target.to(dtype)
-    return target if visible is None else torch.where(visible.unsqueeze(-1), target, 0.0)
-
-
-def _target_of(points: Points, target: Tensor, visible: Tensor | None, validate: bool) -> Tensor:
-    shape = (points.batch_size, points.logits.shape[1])
-    target = _known_target(target, visible, shape, points.pos.shape[1], points.pos.dtype)
+    target = target if visible is None else torch.where(visible.unsqueeze(-1), target, 0.0)
     if validate and not torch.compiler.is_compiling():
         rule = "`target` must be finite wherever `visible`: NaN or infinite values found"
         raise_first([(target.isfinite().all(), rule)])
     return target
+
+
+def _target_of(points: Points, target: Tensor, visible: Tensor | None, validate: bool) -> Tensor:
+    shape = (points.batch_size, points.logits.shape[1])
+    return _known_target(target, visible, shape, points.pos.shape[1], points.pos.dtype, validate)
 
 
 def _known_index(points: Points, index: Tensor, visible: Tensor | None, validate: bool, *, dense: bool) -> Tensor:
@@ -581,8 +591,7 @@ def _offsets(points: Points, center: Tensor) -> Iterator[Tensor]:
 
 def _bandwidth_axes(points: Points) -> list[Tensor]:
     """The bandwidth as D tensors ``[N, 1]``."""
-    assert points.bandwidth is not None
-    return list(points.bandwidth.expand_as(points.pos).split(1, dim=1))
+    return list(bandwidth_of(points).expand_as(points.pos).split(1, dim=1))
 
 
 def _standardized(offset: Tensor, sigma: Tensor, limit: float) -> Tensor:

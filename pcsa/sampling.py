@@ -9,7 +9,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pcsa._kernel import draw, draw_seed
-from pcsa._points import canonical, check_temperature, cloud_mean, cloud_softmax, full_precision
+from pcsa._points import (
+    bandwidth_of,
+    canonical,
+    check_count,
+    check_temperature,
+    cloud_mean,
+    cloud_softmax,
+    full_precision,
+    tempered,
+)
 from pcsa.schedules import TemperatureSchedule
 
 BasisNoise = Literal["relaxed", "mixture"]
@@ -61,7 +70,7 @@ def soft_argmax(
     check_temperature(temperature)
     points = canonical(logits, pos, None, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
     with full_precision(logits):
-        return cloud_mean(cloud_softmax(points.logits / temperature, points), points.pos, points)
+        return cloud_mean(cloud_softmax(tempered(points, temperature), points), points.pos, points)
 
 
 def sampling_argmax(
@@ -134,14 +143,12 @@ def sampling_argmax(
         tensor([[[0.5000, 0.0000]]])
     """
     check_temperature(temperature)
-    if num_samples < 1:
-        raise ValueError(f"`num_samples` (={num_samples}) must be at least 1")
+    check_count("num_samples", num_samples)
     if basis_noise not in ("relaxed", "mixture"):
         raise ValueError(f"`basis_noise` (={basis_noise!r}) must be 'relaxed' or 'mixture'")
     points = canonical(logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
-    assert points.bandwidth is not None
     with full_precision(logits):
-        variance = points.bandwidth.square()
+        variance = bandwidth_of(points).square()
         samples, _, _ = draw(
             points.logits.contiguous(),
             points.pos.contiguous(),
@@ -190,8 +197,7 @@ class SamplingArgmax(nn.Module):
         basis_noise: BasisNoise = "relaxed",
     ) -> None:
         super().__init__()
-        if num_samples < 1:
-            raise ValueError(f"`num_samples` (={num_samples}) must be at least 1")
+        check_count("num_samples", num_samples)
         if basis_noise not in ("relaxed", "mixture"):
             raise ValueError(f"`basis_noise` (={basis_noise!r}) must be 'relaxed' or 'mixture'")
         self.num_samples = num_samples

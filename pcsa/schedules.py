@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import torch
 
+from pcsa._points import check_count
+
 
 class TemperatureSchedule:
     """A temperature that goes from ``start`` to ``end`` in ``num_steps`` steps and stays there.
@@ -52,8 +54,7 @@ class TemperatureSchedule:
                 raise ValueError(f"`{name}` (={value}) must be a positive, finite temperature")
         if kind == "constant" and end != start:
             raise ValueError(f"`end` (={end}) must be `start` (={start}) for a constant temperature")
-        if num_steps < 1:
-            raise ValueError(f"`num_steps` (={num_steps}) must be at least 1")
+        check_count("num_steps", num_steps)
         self.kind, self.start, self.end, self.num_steps = kind, start, end, num_steps
         self.steps_done = 0
         #: The temperature now, as a 0-d tensor that every step writes to: what a compiled function can read.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import lightning as L
 import numpy as np
@@ -34,7 +33,7 @@ from pcsa.metrics import PCK, MeanKeypointError, keypoint_error
 from pcsa.models.detector import KeypointDetector
 from pcsa.models.pointnet2 import MULTI_SCALE, SINGLE_SCALE, PointNet2
 
-_log = logging.getLogger(__name__)
+_Model = TypeVar("_Model", bound=torch.nn.Module)
 
 CHECKPOINT_KIND = "pcsa keypoint detector"
 
@@ -213,7 +212,7 @@ def open_dataset(config: DataConfig, split: str, keypoint_ids: tuple[int, ...] |
             f"`data.num-keypoints` (={config.num_keypoints}) must be at most the {everything.num_keypoints} "
             f"keypoints that the annotations of {config.category!r} have"
         )
-    counts = torch.stack([everything[i].visible[0] for i in range(len(everything))]).sum(0)
+    counts = everything.visible.sum(0)
     most = counts.argsort(descending=True, stable=True)[: config.num_keypoints]
     ids = tuple(sorted(everything.semantic_ids[i] for i in most.tolist()))
     return KeypointNet(root, config.category, split, strict=config.strict, keypoint_ids=ids)
@@ -244,7 +243,8 @@ def objective(
     if config.method == "sampling":
         assert bandwidth is not None
         samples = pcsa.sampling_argmax(
-            logits * temperature if config.noise == "released" else logits,
+            # In float32: what half precision rounds off here would be divided by the temperature.
+            logits.float() * temperature if config.noise == "released" else logits,
             pos,
             bandwidth,
             num_samples=config.num_samples,
@@ -253,7 +253,7 @@ def objective(
             generator=generator,
             **common,
         )
-        loss = losses.sample_error(samples, target, norm=config.norm, visible=visible)
+        loss = losses.sample_error(samples, target, norm=config.norm, visible=visible, validate=False)
     elif config.method == "soft":
         loss = losses.expectation_error(logits, pos, target, norm=config.norm, **masked)
     elif config.method == "discrete":
@@ -340,6 +340,12 @@ class DetectionData(L.LightningDataModule):
         self.train_set = open_dataset(config.data, "train")
         ids = self.train_set.semantic_ids
         self.val_set = open_dataset(config.data, "val", ids)
+        for split, clouds in (("train", self.train_set), ("val", self.val_set)):
+            if not clouds.visible.any():
+                raise ValueError(
+                    f"`data.root` (={str(clouds.root)!r}) must have a keypoint to learn: none of the {len(clouds)} "
+                    f"clouds of {clouds.category!r} in split {split!r} has any"
+                )
         self.steps_per_epoch = whole_batches(len(self.train_set), config.optimizer.batch_size)
 
     def _loader(self, items: _Items, batch_size: int, sampler: Sampler[Any] | None = None) -> DataLoader:
@@ -570,17 +576,33 @@ def load_detector(path: Path, device: str | torch.device = "cpu") -> tuple[Keypo
         FileNotFoundError: If there is no such file.
         ValueError: If the file is no checkpoint of a keypoint detector.
     """
-    checkpoint = load_checkpoint(path, CHECKPOINT_KIND)
-    about = checkpoint["pcsa"]
-    config = about["config"]["model"]
-    detector = build_detector(ModelConfig(**config), len(about["semantic_ids"]))
-    prefix = "detector."
-    state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
-    try:
-        detector.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"`{path}` does not fit the model that it describes: {error}") from None
+    detector, about = restore(
+        path,
+        CHECKPOINT_KIND,
+        "detector.",
+        lambda about: build_detector(ModelConfig(**about["config"]["model"]), len(about["semantic_ids"])),
+    )
     return detector.to(device).eval(), about
+
+
+def restore(
+    path: Path, kind: str, prefix: str, build: Callable[[dict[str, Any]], _Model]
+) -> tuple[_Model, dict[str, Any]]:
+    """The model that ``build`` makes of what a checkpoint says of itself, with its weights, and what it says."""
+    checkpoint = load_checkpoint(path, kind)
+    try:
+        about = checkpoint["pcsa"]
+        model = build(about)
+        state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+        model.load_state_dict(state)
+    # What a checkpoint lacks, what another version adds, or weights of another size.
+    except (KeyError, TypeError, RuntimeError) as error:
+        first = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"`{path}` must fit pcsa {pcsa.__version__} and the model that it describes: "
+            f"{type(error).__name__}, {first}"
+        ) from None
+    return model, about
 
 
 def load_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:
@@ -590,7 +612,7 @@ def load_checkpoint(path: Path, kind: str | None = None) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"`{path}` cannot be read as a checkpoint: {error}") from None
+        raise ValueError(f"`{path}` cannot be read as a checkpoint ({type(error).__name__})") from None
     about = checkpoint.get("pcsa") if isinstance(checkpoint, dict) else None
     found = about.get("kind") if isinstance(about, dict) else None
     if found is None or (kind is not None and found != kind):
@@ -604,11 +626,13 @@ def to_plain(config: Any) -> Any:
         return {f.name: to_plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
     if isinstance(config, (tuple, list)):
         return [to_plain(x) for x in config]
-    return os.fspath(config) if isinstance(config, Path) else config
+    # Where a relative path led when the run began, not where it leads from the next folder.
+    return os.fspath(config.resolve()) if isinstance(config, Path) else config
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a file that is complete or not there."""
+    """Write a file that is complete or not there, in a folder that is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(path.suffix + ".tmp")
     temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
     temporary.replace(path)

@@ -32,8 +32,8 @@ from pcsa.training import (
     OptimizerConfig,
     TrainerConfig,
     check_resumable,
-    load_checkpoint,
     make_trainer,
+    restore,
     to_plain,
     whole_batches,
     write_json,
@@ -590,14 +590,10 @@ def load_skeleton_merger(path: Path, device: str | torch.device = "cpu") -> tupl
         FileNotFoundError: If there is no such file.
         ValueError: If the file is no checkpoint of a Skeleton Merger.
     """
-    checkpoint = load_checkpoint(path, SKELETON_KIND)
-    about = checkpoint["pcsa"]
-    config = SkeletonConfig(**about["config"]["model"])
-    merger = build_merger(config, None if config.anchors == "none" else torch.zeros(config.num_keypoints, 3))
-    prefix = "merger."
-    state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
-    try:
-        merger.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"`{path}` does not fit the model that it describes: {error}") from None
+
+    def build(about: dict[str, Any]) -> SkeletonMerger:
+        config = SkeletonConfig(**about["config"]["model"])
+        return build_merger(config, None if config.anchors == "none" else torch.zeros(config.num_keypoints, 3))
+
+    merger, about = restore(path, SKELETON_KIND, "merger.", build)
     return merger.to(device).eval(), about

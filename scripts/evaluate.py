@@ -17,7 +17,7 @@ from pcsa.datasets.keypointnet import KeypointNet, rotated_labelings, rotation_g
 from pcsa.datasets.transforms import Normalize, denormalize
 from pcsa.geodesic import geodesic_error
 from pcsa.localization import ReadOut
-from pcsa.metrics import KeypointMetrics, symmetric_error
+from pcsa.metrics import THRESHOLDS, KeypointMetrics, symmetric_error
 from pcsa.models.detector import KeypointDetector
 from pcsa.training import DataConfig, load_detector, open_dataset, write_json
 from pcsa.viz import Panel, save_panels
@@ -35,6 +35,10 @@ class EvaluateConfig:
     """Another root of the same category; default that of the training."""
     read_out: ReadOut = "expectation"
     """See pcsa.localize."""
+    thresholds: tuple[float, ...] = THRESHOLDS
+    """Of the PCK, in the dataset's own units; the default is for shapes of size 1."""
+    correct_threshold: float = 0.01
+    """Below it a keypoint counts as right, for the calibration."""
     geodesic: bool = True
     """Also measure distances along the surface, as KeypointNet's benchmark does."""
     pictures: int = 0
@@ -70,7 +74,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     )
     dataset = open_dataset(data_config, config.split, tuple(about["semantic_ids"]))
     metrics = KeypointMetrics(
-        categories=(dataset.category,), keypoint_names={dataset.category: [str(n) for n in dataset.names]}
+        thresholds=config.thresholds,
+        correct_threshold=config.correct_threshold,
+        categories=(dataset.category,),
+        keypoint_names={dataset.category: [str(n) for n in dataset.names]},
     )
     panels: list[Panel] = []
     with torch.inference_mode():
@@ -158,7 +165,9 @@ def pick_device(name: str) -> torch.device:
 def format_table(result: dict[str, Any]) -> str:
     """The table that ``pcsa evaluate`` prints."""
     overall, thresholds = result["overall"], result["thresholds"]
-    shown = [thresholds.index(t) for t in (0.01, 0.02, 0.05, 0.1)]
+    shown = [i for i, t in enumerate(thresholds) if t in (0.01, 0.02, 0.05, 0.1)]
+    if len(shown) < 4:  # not the default ones
+        shown = sorted({round(i * (len(thresholds) - 1) / 3) for i in range(4)})
     lines = [
         f"{result['category']}, {result['split']}: {result['num_clouds']} clouds, "
         f"{overall['num_keypoints']} annotated keypoints"

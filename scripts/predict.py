@@ -62,6 +62,8 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         raise ValueError(f"`out` (={config.out}) must end in .json or .npz")
     if config.num_points < 1:
         raise ValueError(f"`num-points` (={config.num_points}) must be at least 1")
+    if config.seed < 0:
+        raise ValueError(f"`seed` (={config.seed}) must be at least 0")
     files = _files(config.inputs)
     device = pick_device(config.device)
     model: KeypointDetector | SkeletonMerger
@@ -84,7 +86,6 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         "read_out": config.read_out,
         "clouds": clouds,
     }
-    config.out.parent.mkdir(parents=True, exist_ok=True)
     if config.out.suffix == ".json":
         write_json(config.out, result)
     else:
@@ -93,6 +94,7 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         arrays["input"] = np.asarray([c["input"] for c in clouds])
         arrays["names"] = np.asarray([str(n) for n in about["names"]])
         arrays |= {name: np.asarray(value) for name, value in extra.items()}
+        config.out.parent.mkdir(parents=True, exist_ok=True)
         np.savez(config.out, **arrays)
     return result
 
@@ -125,7 +127,8 @@ def read_points(file: Path, num_points: int = 2048, seed: int = 0) -> Tensor:
                 points = np.asarray(getattr(loaded, "vertices", ()))
         points = np.asarray(points)
     except Exception as error:
-        raise ValueError(f"`{file}` cannot be read: {error}") from None
+        named = str(error).startswith(f"`{file}`")
+        raise ValueError(str(error) if named else f"`{file}` cannot be read: {error}") from None
     if points.ndim != 2 or points.shape[1] < 3 or len(points) == 0 or points.dtype.kind not in "fiu":
         raise ValueError(
             f"`{file}` holds {points.dtype} {list(points.shape)}, must be numbers [N, 3] with N at least 1"
@@ -186,4 +189,5 @@ def _locate(
             else {"presence": predicted["presence"].sigmoid()[0].tolist()}
         ),
         "index": found.index[0].tolist(),
+        "point": pos[found.index[0].cpu()].tolist(),
     }

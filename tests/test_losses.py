@@ -589,6 +589,8 @@ def bad_calls():
         ("`position`.*B, K, D", lambda: losses.position_error(c.samples, c.target)),
         ("`target` .*3, 2, 2", lambda: losses.position_error(c.samples[:, :2, 0], c.target)),
         ("`target` .*3, 3, 2", lambda: losses.mixture_nll(c.logits, c.pos, 0.1, c.target[:2], c.batch)),
+        ("`target`.*finite", lambda: losses.sample_error(c.samples, nan_target)),
+        ("`target`.*finite", lambda: losses.position_error(c.samples[:, :, 0], nan_target)),
         ("`target`.*finite", lambda: losses.mixture_nll(c.logits, c.pos, 0.1, nan_target, c.batch)),
         (
             "`target`.*`center`",

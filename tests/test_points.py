@@ -97,6 +97,10 @@ BAD = {
     "temperature zero": ((L, P), {"temperature": 0.0}, r"`temperature` \(=0.0\) must be positive"),
     "temperature negative": ((L, P), {"temperature": -1.0}, r"`temperature` \(=-1.0\)"),
     "temperature nan": ((L, P), {"temperature": math.nan}, r"`temperature` \(=nan\)"),
+    "temperature none": ((L, P), {"temperature": None}, r"`temperature` \(NoneType\)"),
+    "batch list": ((L, P, [0, 0, 0, 1, 1]), {}, r"`batch` \(list\) must be a tensor"),
+    "logits array": ((L.numpy(), P), {}, r"`logits` \(ndarray\) must be a tensor"),
+    "batch size float": ((L, P, BATCH), {"batch_size": 2.0}, r"`batch_size` \(=2.0\) must be a whole number"),
     "temperature inf": ((L, P), {"temperature": math.inf}, r"`temperature` \(=inf\)"),
 }
 
@@ -109,7 +113,19 @@ def test_bad_input(call, case):
         call(*args, **options)
 
 
+@pytest.mark.parametrize("call", [soft_argmax, CALLS["localize"]], ids=["soft_argmax", "localize"])
+@pytest.mark.parametrize("dense", [False, True])
+def test_large_logits_over_a_small_temperature_do_not_overflow(call, dense):
+    # 1e36 / 1e-3 is more than float32 holds; the first point has all the weight.
+    logits = torch.tensor([[1e36], [-1e36], [1e30]])
+    pos = torch.tensor([[1.0], [2.0], [3.0]])
+    out = call(logits[None] if dense else logits, pos[None] if dense else pos, temperature=1e-3)
+    assert (out if isinstance(out, torch.Tensor) else out.position).item() == 1.0
+
+
 BAD_BANDWIDTH = {
+    "none": (None, r"`bandwidth` \(=None\) must be"),
+    "list": ([0.1] * 5, r"`bandwidth` \(list\) must be"),
     "zero": (0.0, r"`bandwidth` \(=0.0\) must be positive"),
     "negative": (-0.1, r"`bandwidth` \(=-0.1\) must be positive"),
     "nan": (math.nan, r"`bandwidth` \(=nan\) must be positive"),

@@ -667,6 +667,8 @@ def test_number_of_samples_and_names_of_bad_input():
     for number in (0, -1):
         with pytest.raises(ValueError, match=rf"`num_samples` \(={number}\) must be at least 1"):
             sampling_argmax(logits, pos, bandwidth, num_samples=number)
+    with pytest.raises(ValueError, match=r"`num_samples` \(=1.5\) must be a whole number"):
+        sampling_argmax(logits, pos, bandwidth, num_samples=1.5)
     with pytest.raises(ValueError, match=r"`num_samples` \(=0\)"):
         SamplingArgmax(num_samples=0)
 

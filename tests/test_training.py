@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pcsa.datasets.custom import write_labelled
 from pcsa.datasets.procedural import generate
 from pcsa.datasets.transforms import Augment
 from pcsa.training import (
@@ -23,6 +24,7 @@ from pcsa.training import (
     load_about,
     load_detector,
     open_dataset,
+    to_plain,
     train_supervised,
 )
 
@@ -279,12 +281,40 @@ def test_a_trainer_that_cannot_be_set_up_leaves_no_folder(config, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_a_split_without_keypoints_stops_before_the_training(tmp_path, config):
+    points = torch.rand(40, 3).numpy()
+    items = [(points, points[:1], ["nose"])] + [(points, [], [])] * 5
+    write_labelled(tmp_path / "root", "fish", items)
+    data = dataclasses.replace(config.data, root=tmp_path / "root", category="fish")
+    with pytest.raises(ValueError, match=r"`data\.root` .* none of the \d clouds of 'fish' in split '(train|val)'"):
+        train_supervised(dataclasses.replace(config, data=data, out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_relative_root_is_found_from_another_folder(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(config.data.root.parent)
+    data = dataclasses.replace(config.data, root=Path(config.data.root.name))
+    assert to_plain(data)["root"] == str(config.data.root.resolve())
+
+
 def test_checkpoint_of_another_model(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.ckpt"):
         load_detector(tmp_path / "none.ckpt")
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match=r"other\.ckpt.*must be a 'pcsa keypoint detector' checkpoint"):
         load_detector(tmp_path / "other.ckpt")
+    about = {"kind": "pcsa keypoint detector", "config": {"model": {"depth": 3}}, "semantic_ids": [0]}
+    model = to_plain(ModelConfig())
+    weights = {"detector.score.0.weight": torch.zeros(1)}
+    for checkpoint in (
+        {"pcsa": about, "state_dict": {}},  # of a version with another option
+        {"pcsa": about | {"config": {"model": model}}},
+        {"pcsa": {"kind": about["kind"], "config": {"model": model}}, "state_dict": {}},
+        {"pcsa": about | {"config": {"model": model}}, "state_dict": weights},
+    ):
+        torch.save(checkpoint, tmp_path / "odd.ckpt")
+        with pytest.raises(ValueError, match=r"^[^\n]*odd\.ckpt. must fit pcsa [^\n]*$"):
+            load_detector(tmp_path / "odd.ckpt")
     (tmp_path / "text.ckpt").write_text("no checkpoint")
     with pytest.raises(ValueError, match=r"text\.ckpt.*cannot be read"):
         load_about(tmp_path / "text.ckpt")

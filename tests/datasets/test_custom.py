@@ -3,11 +3,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pcsa.datasets import custom
 from pcsa.datasets.custom import LabelledCloud, check_labelled, write_labelled
 from pcsa.datasets.keypointnet import KeypointNet, check_root
 
 # 3 x 3 points one apart: the spacing is exactly 1.
 GRID = np.stack(np.meshgrid(np.arange(3.0), np.arange(3.0), [0.0]), -1).reshape(-1, 3)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
 def fish(n: int) -> list[tuple]:
@@ -47,9 +52,6 @@ def test_keypoints_snap_to_the_cloud(tmp_path: Path) -> None:
 
 
 def test_same_seed_same_bytes_and_other_categories_stay(tmp_path: Path) -> None:
-    def contents(root: Path) -> dict[str, bytes]:
-        return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
-
     for name in "ab":
         write_labelled(tmp_path / name, "fish", fish(10), seed=3)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
@@ -93,6 +95,8 @@ def test_an_official_category_name_gets_its_class_id(tmp_path: Path) -> None:
         ((GRID, [[0, 0, 0]], ["a"], None, "../x"), "model_id"),
         ((GRID, [[0, 0, 0]], ["a"], None, "000000"), "that of item 0"),
         ((GRID, [[0, 0, 0]]), "item 1 is not"),
+        (5, "item 1 is not"),
+        (..., "item 1 is not"),
     ],
 )
 def test_each_fault_is_named_and_nothing_is_written(tmp_path: Path, item: tuple, fault: str) -> None:
@@ -128,6 +132,9 @@ def test_bad_arguments(tmp_path: Path) -> None:
         ({"fractions": (0.0, 0.5, 0.5)}, "fractions"),
         ({"names": ["fin", "nose", "tail", "fin"]}, "names"),
         ({"mirror_pairs": [("fin", "leg")]}, "leg"),
+        ({"mirror_pairs": [("fin",)]}, r"mirror_pairs.*\('fin',\)"),
+        ({"mirror_pairs": [("fin", "fin")]}, "mirror_pairs"),
+        ({"seed": -1}, r"`seed` \(=-1\)"),
     ]:
         with pytest.raises(ValueError, match=rule):
             write_labelled(tmp_path / "root", **{"category": "fish", "items": fish(2), **options})
@@ -135,3 +142,16 @@ def test_bad_arguments(tmp_path: Path) -> None:
     write_labelled(tmp_path / "root", "fish", fish(2))
     with pytest.raises(FileExistsError, match=r"fish\.json"):
         write_labelled(tmp_path / "root", "fish", fish(2))
+
+
+def test_what_goes_wrong_while_writing_leaves_the_old_clouds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_labelled(tmp_path, "fish", fish(4))
+    before = contents(tmp_path)
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(custom, "write_pcd", fails)
+    with pytest.raises(OSError, match="disk full"):
+        write_labelled(tmp_path, "fish", fish(2), overwrite=True)
+    assert contents(tmp_path) == before

@@ -152,7 +152,7 @@ def test_missing_clouds_are_counted(root: Path, caplog: pytest.LogCaptureFixture
     with pytest.raises(FileNotFoundError, match="1 of the 1"):  # none left
         KeypointNet(root, "bed", "test")
     (root / "splits" / "test.txt").write_text("")
-    with pytest.raises(FileNotFoundError, match="0 of the 0"):
+    with pytest.raises(FileNotFoundError, match="split 'test' names no cloud of bed"):
         KeypointNet(root, "bed", "test")
     (root / "splits" / "test.txt").unlink()
     with pytest.raises(FileNotFoundError, match=r"test\.txt"):

@@ -60,6 +60,21 @@ def test_evaluate_agrees_with_predict(root, checkpoint, tmp_path, capsys):
     assert f"{100 * np.mean(right):.1f}" in table
 
 
+def test_evaluate_writes_into_a_folder_that_it_makes(checkpoint, tmp_path):
+    out = tmp_path / "new" / "metrics.json"
+    assert main(["evaluate", str(checkpoint), "--split", "test", "--no-geodesic", "--out", str(out)]) == 0
+    assert "geodesic" not in json.loads(out.read_text())["overall"]
+
+
+def test_thresholds_in_other_units(checkpoint, capsys):
+    flags = ["--split", "test", "--no-geodesic", "--thresholds", "0.3", "3", "--correct-threshold", "0.3"]
+    assert main(["evaluate", str(checkpoint), *flags]) == 0
+    table = capsys.readouterr().out
+    assert "PCK@0.3 " in table
+    assert "PCK@3 " in table
+    assert "error < 0.3" in table
+
+
 def test_predict_is_in_the_units_of_the_input(checkpoint, root, tmp_path):
     dataset = KeypointNet(root, "mug", "val")
     pos = dataset[0].pos
@@ -75,6 +90,7 @@ def test_predict_is_in_the_units_of_the_input(checkpoint, root, tmp_path):
     np.testing.assert_allclose(found["covariance"][1], 100 * found["covariance"][0], rtol=1e-3, atol=1e-6)
     assert ((found["presence"] >= 0) & (found["presence"] <= 1)).all()
     assert (found["index"] < len(pos)).all()
+    np.testing.assert_allclose(found["point"][0], pos.numpy()[found["index"][0]], atol=1e-6)
     # A covariance has no negative direction.
     assert (np.linalg.eigvalsh(found["covariance"]) > 0).all()
 
@@ -145,7 +161,7 @@ def test_every_format_is_read(tmp_path):
         ("flat.npy", np.zeros((5, 2)), "must be numbers"),
         ("text.npy", np.array([["a", "b", "c"]]), "must be numbers"),
         ("broken.npy", b"not an array", "cannot be read"),
-        ("broken.pcd", b"VERSION .7\nFIELDS x y z\n", "cannot be read"),
+        ("broken.pcd", b"VERSION .7\nFIELDS x y z\n", "no `DATA` line"),
         ("broken.obj", b"v 0 0\nf 1 2 3\n", "cannot be read"),
     ],
 )
