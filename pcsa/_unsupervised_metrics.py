@@ -119,7 +119,7 @@ def dual_alignment(
 
 def keypoint_distances(
     predicted: Sequence[Array] | Array, annotated: Sequence[Array], clouds: Sequence[Array] | None = None
-) -> list[Float[Tensor, "K k_i"]]:
+) -> list[Float[Tensor, "_K _k"]]:
     r"""Euclidean distance of every predicted to every annotated keypoint, for :func:`keypoint_miou`.
 
     Args:
@@ -155,7 +155,7 @@ def geodesic_keypoint_distances(
     k_neighbors: int = 20,
     *,
     limit: float = math.inf,
-) -> list[Float[Tensor, "K k_i"]]:
+) -> list[Float[Tensor, "_K _k"]]:
     r"""Geodesic distance of every predicted to every annotated keypoint, for :func:`keypoint_miou`.
 
     A prediction is moved to the nearest point of its cloud, then distances run along the graph of
@@ -200,7 +200,7 @@ def geodesic_keypoint_distances(
 
 
 def keypoint_miou(
-    distances: Sequence[Float[Tensor, "K k_i"]], thresholds: Sequence[float] = THRESHOLDS
+    distances: Sequence[Float[Tensor, "_K _k"]], thresholds: Sequence[float] = THRESHOLDS
 ) -> Float[Tensor, " T"]:
     r"""IoU of predicted with annotated keypoints over thresholds, without regard to order or identity.
 
@@ -508,7 +508,7 @@ def random_keypoints(annotated: Sequence[Array], num_keypoints: int, *, seed: in
 
 def collapsed_keypoints(
     clouds: Sequence[Array], num_keypoints: int, *, place: Literal["centroid", "corner"] = "centroid"
-) -> list[Float[Tensor, "K D"]]:
+) -> list[Float[Tensor, "_K _D"]]:
     r"""Floor: all keypoints of a shape in one point.
 
     Args:

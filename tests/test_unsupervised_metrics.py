@@ -212,7 +212,7 @@ def test_geodesic_distances_run_around_a_gap():
     assert keypoint_miou([distance[:1]], [0.6]).item() == 0.5  # Euclidean, the tip would find both
     assert keypoint_miou(keypoint_distances([tip[:1]], [cloud[index[0]]], [cloud]), [0.6]).item() == 1
     # A limit changes nothing below it.
-    (near,) = geodesic_keypoint_distances([tip], [cloud], index, 2, limit=1)
+    (near,) = geodesic_keypoint_distances([tip], [cloud], index, 2, limit=1.0)
     assert near.tolist() == [[0, INF], [INF, 0]]
 
 
