@@ -145,7 +145,7 @@ def keypoint_distances(
     if clouds is not None:
         points = _points("clouds", clouds, len(sources), sources[0].shape[1])
         sources = [cloud[_nearest(cloud, source)[1]] for cloud, source in zip(points, sources, strict=True)]
-    return [torch.from_numpy(_squared_distances(a, b)).sqrt() for a, b in zip(sources, targets, strict=True)]
+    return [torch.from_numpy(np.sqrt(_squared_distances(a, b))) for a, b in zip(sources, targets, strict=True)]
 
 
 def geodesic_keypoint_distances(
@@ -195,7 +195,7 @@ def geodesic_keypoint_distances(
             path = geodesic_distances(torch.from_numpy(cloud), rows, k_neighbors, limit=limit)
         except ValueError as error:
             raise ValueError(f"`annotated_index` or `clouds` of shape {i}: {error}") from None
-        distances.append(path[:, torch.from_numpy(_nearest(cloud, source)[1])].T)
+        distances.append(torch.from_numpy(path.numpy()[:, _nearest(cloud, source)[1]].T))
     return distances
 
 
@@ -247,12 +247,11 @@ def keypoint_miou(
             raise ValueError(f"`distances` of shape {i} must be at least 0 and not NaN")
         to_annotated.append(distance.detach().cpu().amin(dim=1))
         to_predicted.append(distance.detach().cpu().amin(dim=0))
-    of_predicted, of_annotated = torch.cat(to_annotated), torch.cat(to_predicted)
+    of_predicted, of_annotated = torch.cat(to_annotated).sort().values, torch.cat(to_predicted).sort().values
     # In the dtype of the distances: a float32 distance of 0.1 is within 0.1.
-    limit = torch.tensor(list(thresholds), dtype=of_predicted.dtype)[:, None]
-    num_false = (of_predicted > limit).sum(dim=1)
-    num_missed = (of_annotated > limit).sum(dim=1)
-    return (len(of_annotated) - num_missed).double() / (len(of_annotated) + num_false)
+    limit = torch.tensor(list(thresholds), dtype=of_predicted.dtype)
+    num_right, num_found = (torch.searchsorted(x, limit, right=True) for x in (of_predicted, of_annotated))
+    return num_found.double() / (len(of_annotated) + len(of_predicted) - num_right)
 
 
 def repeatability(

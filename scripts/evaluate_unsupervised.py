@@ -195,7 +195,7 @@ def _format(result: dict[str, Any]) -> str:
     lines = [
         f"{title}: {counts}",
         f"In percent. Template and {result['num_random']} random sets (mean) are from the annotations of {of}.",
-        "mIoU: Euclidean and geodesic, predictions moved to the cloud; sep.: between a shape's keypoints, in its diagonals.",
+        "mIoU: Euclidean, geodesic; predictions moved to the cloud; sep.: between a shape's keypoints, in diagonals.",
         "",
         " " * 29 + "".join(f"{head:>{len(head) + 2}}" for head in heads),
     ]
