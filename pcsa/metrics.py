@@ -6,7 +6,6 @@ units (undo the normalization first): thresholds such as PCK@0.01 mean nothing e
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -17,8 +16,21 @@ from torchmetrics.functional.classification import binary_average_precision
 from torchmetrics.functional.regression import pearson_corrcoef
 from torchmetrics.utilities import dim_zero_cat
 
-THRESHOLDS: tuple[float, ...] = tuple(i / 100 for i in range(11))
-"""Thresholds of KeypointNet's benchmark: 0, 0.01, …, 0.1."""
+from pcsa._unsupervised_metrics import THRESHOLDS as THRESHOLDS
+from pcsa._unsupervised_metrics import DualAlignment as DualAlignment
+from pcsa._unsupervised_metrics import Separation as Separation
+from pcsa._unsupervised_metrics import check_thresholds
+from pcsa._unsupervised_metrics import collapsed_keypoints as collapsed_keypoints
+from pcsa._unsupervised_metrics import coverage as coverage
+from pcsa._unsupervised_metrics import dual_alignment as dual_alignment
+from pcsa._unsupervised_metrics import geodesic_keypoint_distances as geodesic_keypoint_distances
+from pcsa._unsupervised_metrics import inclusivity as inclusivity
+from pcsa._unsupervised_metrics import keypoint_distances as keypoint_distances
+from pcsa._unsupervised_metrics import keypoint_miou as keypoint_miou
+from pcsa._unsupervised_metrics import random_keypoints as random_keypoints
+from pcsa._unsupervised_metrics import repeatability as repeatability
+from pcsa._unsupervised_metrics import separation as separation
+from pcsa._unsupervised_metrics import template_keypoints as template_keypoints
 
 Binning = Literal["equal_count", "equal_width"]
 
@@ -114,7 +126,7 @@ def pck(
         >>> pck(distance, torch.tensor([[True, True], [True, False]]), [0.1, 0.4])
         tensor([0.2500, 0.7500], dtype=torch.float64)
     """
-    _check_thresholds(thresholds)
+    check_thresholds(thresholds)
     _check_distance(distance, visible, validate)
     total, num_shapes = _pck_sums(distance, visible, thresholds)
     if _checks(validate):
@@ -369,7 +381,7 @@ class PCK(Metric):
 
     def __init__(self, thresholds: Sequence[float] = THRESHOLDS, *, validate: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        _check_thresholds(thresholds)
+        check_thresholds(thresholds)
         self.thresholds = tuple(thresholds)
         self.validate = validate
         self.add_state("total", torch.zeros(len(self.thresholds), dtype=torch.float64), dist_reduce_fx="sum")
@@ -604,7 +616,7 @@ class KeypointMetrics(Metric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _check_thresholds(thresholds)
+        check_thresholds(thresholds)
         _check_correct_threshold("correct_threshold", correct_threshold)
         _check_binning(num_bins, binning)
         if isinstance(categories, str) or len(categories) == 0 or len(set(categories)) < len(categories):
@@ -864,13 +876,6 @@ def _check_distance(distance: Tensor, visible: Tensor, validate: bool, name: str
 def _check_seen(num_shapes: Tensor) -> None:
     if num_shapes == 0:
         raise ValueError("no visible keypoint was seen: there is nothing to compute a score from")
-
-
-def _check_thresholds(thresholds: Sequence[float]) -> None:
-    values = list(thresholds)
-    increasing = all(a < b for a, b in pairwise(values))
-    if not values or not increasing or not all(math.isfinite(t) and t >= 0 for t in values):
-        raise ValueError(f"`thresholds` (={values}) must be increasing, at least 0, finite and not empty")
 
 
 def _check_correct_threshold(name: str, threshold: float) -> None:

@@ -1,0 +1,300 @@
+"""The part of ``pcsa evaluate`` for keypoints found without labels: scores, their floors, and a check for collapse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pcsa.datasets.keypointnet import KeypointNet
+from pcsa.metrics import (
+    THRESHOLDS,
+    collapsed_keypoints,
+    coverage,
+    dual_alignment,
+    geodesic_keypoint_distances,
+    inclusivity,
+    keypoint_distances,
+    keypoint_miou,
+    random_keypoints,
+    separation,
+    template_keypoints,
+)
+
+COLLAPSED = 0.01
+"""Keypoints are called collapsed if the two nearest of a shape are on average less apart than this share of its
+diagonal."""
+
+_NAMES = {
+    "detector": "detector",
+    "template": "template (k-means)",
+    "random": "random fixed set",
+    "collapsed_centroid": "collapsed (cloud's centroid)",
+    "collapsed_corner": "collapsed (corner of the box)",
+}
+_SCORES = {
+    "dual_alignment": "dual alignment",
+    "miou_euclidean": "mIoU (Euclidean)",
+    "miou_geodesic": "mIoU (geodesic)",
+}
+
+
+class _Shapes(NamedTuple):
+    places: list[int]
+    """Items of the dataset that have annotations."""
+    clouds: list[Tensor]
+    annotated: list[Tensor]
+    semantic_ids: list[list[int]]
+    annotated_index: list[Tensor]
+
+
+def evaluate_category(
+    predicted: Sequence[Tensor],
+    category: KeypointNet,
+    train: KeypointNet,
+    held_out: KeypointNet,
+    *,
+    geodesic: bool = True,
+    num_random: int = 20,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Score a detector twice: over the whole category, as the literature does, and on held-out shapes alone.
+
+    Over the whole category the template is made of the annotations that the score is of. On the held-out shapes it is
+    made of those of the training shapes, so neither detector nor template has seen what they are scored on.
+
+    Args:
+        predicted: Keypoints ``[K, 3]`` of every item of ``category``, in the dataset's own units and frame.
+        category: All clouds, ``KeypointNet(…, split="all")``.
+        train: The training clouds.
+        held_out: The clouds to score alone, usually ``"val"``; all of them in ``category``.
+        geodesic: Also measure distances along the surface.
+        num_random: Random sets to average over.
+        seed: Seed of template and random sets.
+
+    Returns:
+        JSON types: under ``category`` and ``held_out`` what :func:`evaluate_keypoints` returns.
+
+    Raises:
+        ValueError: As :func:`evaluate_keypoints`, or if a held-out cloud is not in ``category``.
+    """
+    _check_annotated("category", category)
+    _check_annotated("held_out", held_out)
+    _check_count(predicted, category)
+    place = {model_id: i for i, model_id in enumerate(category.model_ids)}
+    absent = [model_id for model_id in held_out.model_ids if model_id not in place]
+    if absent:
+        raise ValueError(f"`held_out` has {len(absent)} clouds that `category` has not: {', '.join(absent[:3])}")
+    of_held_out = [predicted[place[model_id]] for model_id in held_out.model_ids]
+    options: dict[str, Any] = {"geodesic": geodesic, "num_random": num_random, "seed": seed}
+    return {
+        "category": evaluate_keypoints(predicted, category, category, **options),
+        "held_out": evaluate_keypoints(of_held_out, held_out, train, **options),
+    }
+
+
+def evaluate_keypoints(
+    predicted: Sequence[Tensor],
+    dataset: KeypointNet,
+    template_source: KeypointNet,
+    *,
+    geodesic: bool = True,
+    num_random: int = 20,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Scores of predicted keypoints, the same scores of their floors, and which floors they do not beat.
+
+    The floors: a template (k-means of annotations), random sets (uniform in the box of the annotations; mean over the
+    sets), and all keypoints collapsed into the centroid of each cloud or into one corner of the box around all clouds.
+    See :mod:`pcsa.metrics` for the protocols. Distances and thresholds are in the dataset's own units.
+
+    Args:
+        predicted: Keypoints ``[K, 3]`` of every item of ``dataset``, in its units and frame, in the same order.
+        dataset: Clouds with annotations, without a transform. Shapes that have none are left out and counted.
+        template_source: Clouds whose annotations make the template and the box of the random sets.
+        geodesic: Also measure distances along the surface: some milliseconds per cloud.
+        num_random: Random sets to average over.
+        seed: Seed of template and random sets.
+
+    Returns:
+        JSON types. ``rows`` has one entry per detector and floor: ``dual_alignment`` (forward, backward, mean),
+        ``miou_euclidean`` (predictions moved to the cloud), ``miou_euclidean_as_predicted``, ``miou_geodesic`` (lists
+        over ``thresholds``), ``coverage``, ``inclusivity`` and ``separation`` (least, mean, worst), as fractions.
+        ``not_above_template`` lists scores in which the detector is not above the template, ``collapsed`` says whether
+        at least two of its keypoints lie together.
+
+    Raises:
+        ValueError: If nothing is annotated, the dataset has a transform, predictions do not fit, or ``num_random`` is
+            below 1.
+    """
+    _check_annotated("dataset", dataset)
+    _check_annotated("template_source", template_source)
+    _check_count(predicted, dataset)
+    if num_random < 1:
+        raise ValueError(f"`num_random` (={num_random}) must be at least 1")
+    shapes, source = _read(dataset), _read(template_source)
+    detector = [predicted[i].detach().cpu().double() for i in shapes.places]
+    n, K = len(detector), len(detector[0])
+    template = template_keypoints(source.annotated, K, seed=seed)
+    sets = {
+        "detector": [detector],
+        "template": [[template] * n],
+        "random": [[random_keypoints(source.annotated, K, seed=seed + i)] * n for i in range(num_random)],
+        "collapsed_centroid": [collapsed_keypoints(shapes.clouds, K)],
+        "collapsed_corner": [collapsed_keypoints(shapes.clouds, K, place="corner")],
+    }
+    rows = _score(sets, shapes, geodesic)
+    not_above = [
+        key
+        for key in _SCORES
+        if key in rows["detector"] and not _at(rows["detector"], key) > _at(rows["template"], key)
+    ]
+    return {
+        "name": dataset.category,
+        "split": dataset.split,
+        "template_split": template_source.split,
+        "num_clouds": n,
+        "num_clouds_without_annotation": len(dataset) - n,
+        "num_clouds_missing": len(dataset.missing),
+        "num_keypoints": K,
+        "num_random": num_random,
+        "units": "the dataset's own",
+        "thresholds": list(THRESHOLDS),
+        "rows": rows,
+        "not_above_template": not_above,
+        "collapsed": rows["detector"]["separation"]["least"] < COLLAPSED,
+    }
+
+
+def format_unsupervised_table(result: dict[str, Any]) -> str:
+    """The table that ``pcsa evaluate`` prints, of :func:`evaluate_category` or :func:`evaluate_keypoints`."""
+    if "rows" in result:
+        return _format(result)
+    return f"{_format(result['category'])}\n\n{_format(result['held_out'])}"
+
+
+def _format(result: dict[str, Any]) -> str:
+    whole = result["split"] == "all"
+    title = f"{result['name']}, " + (
+        "whole category (the protocol of the literature: training shapes included)"
+        if whole
+        else f"{result['split']} alone"
+    )
+    counts = f"{result['num_clouds']} clouds, {result['num_keypoints']} keypoints"
+    for key, what in (("missing", "missing"), ("without_annotation", "without annotation left out")):
+        if result[f"num_clouds_{key}"]:
+            counts += f", {result[f'num_clouds_{key}']} {what}"
+    of = "these shapes" if result["template_split"] == result["split"] else f"the {result['template_split']} shapes"
+    geodesic = "miou_geodesic" in result["rows"]["detector"]
+    heads = ["DAS fwd", "DAS bwd", "DAS mean", "mIoU@0.1", *(["geodesic"] if geodesic else [])]
+    heads += ["coverage", "inclusive", "sep. least", "sep. mean"]
+    lines = [
+        f"{title}: {counts}",
+        f"In percent. Template and {result['num_random']} random sets (mean) are from the annotations of {of}.",
+        "mIoU: Euclidean, geodesic; predictions moved to the cloud; sep.: between a shape's keypoints, in diagonals.",
+        "",
+        " " * 29 + "".join(f"{head:>{len(head) + 2}}" for head in heads),
+    ]
+    for key, row in result["rows"].items():
+        values = [*row["dual_alignment"].values(), row["miou_euclidean"][-1]]
+        values += [row["miou_geodesic"][-1]] if geodesic else []
+        values += [row["coverage"], row["inclusivity"], row["separation"]["least"], row["separation"]["mean"]]
+        cells = (f"{100 * value:>{len(head) + 2}.1f}" for head, value in zip(heads, values, strict=True))
+        lines.append(f"{_NAMES[key]:29}" + "".join(cells))
+    lines.append("")
+    alignment = {key: row["dual_alignment"]["mean"] for key, row in result["rows"].items()}
+    if alignment["detector"] <= max(alignment["collapsed_centroid"], alignment["collapsed_corner"]):
+        lines.append("Keypoints all in one place have no lower DAS: read it only beside mIoU and separation.")
+    if result["not_above_template"]:
+        named = ", ".join(_SCORES[key] for key in result["not_above_template"])
+        lines.append(f"The detector does NOT beat the template, which never looks at a cloud, in: {named}.")
+    else:
+        lines.append("The detector beats the template in every score.")
+    if result["collapsed"]:
+        least = 100 * result["rows"]["detector"]["separation"]["least"]
+        lines.append(
+            f"Keypoints have COLLAPSED: the two nearest of a shape are {least:.2g}% of its diagonal apart on average. "
+            "Keypoints in one place agree whatever they mean, which raises the dual alignment score."
+        )
+    return "\n".join(lines)
+
+
+def _score(sets: dict[str, list[list[Tensor]]], shapes: _Shapes, geodesic: bool) -> dict[str, dict[str, Any]]:
+    """One row per entry: the mean over its sets of keypoints."""
+    # All sets of a shape at once: the paths on its graph and the search in its cloud are the same for all.
+    flat = [keypoints for group in sets.values() for keypoints in group]
+    together = [torch.cat(of_shape) for of_shape in zip(*flat, strict=True)]
+    distances = {
+        "miou_euclidean": keypoint_distances(together, shapes.annotated, shapes.clouds),
+        "miou_euclidean_as_predicted": keypoint_distances(together, shapes.annotated),
+    }
+    if geodesic:
+        distances["miou_geodesic"] = geodesic_keypoint_distances(
+            together, shapes.clouds, shapes.annotated_index, limit=max(THRESHOLDS)
+        )
+    K = len(flat[0][0])
+    rows: dict[str, dict[str, Any]] = {}
+    start = 0
+    for name, group in sets.items():
+        alignment = np.mean([dual_alignment(k, shapes.annotated, shapes.semantic_ids) for k in group], axis=0)
+        apart = np.mean([separation(k, shapes.clouds) for k in group], axis=0)
+        row: dict[str, Any] = {
+            "dual_alignment": dict(zip(("forward", "backward", "mean"), alignment.tolist(), strict=True))
+        }
+        for key, matrices in distances.items():
+            curves = []
+            for i in range(start, start + len(group)):
+                curves.append(keypoint_miou([d[i * K : (i + 1) * K] for d in matrices]))
+            row[key] = torch.stack(curves).mean(dim=0).tolist()
+        row["coverage"] = float(np.mean([coverage(k, shapes.clouds) for k in group]))
+        row["inclusivity"] = inclusivity([torch.cat(k) for k in zip(*group, strict=True)], shapes.clouds)
+        row["separation"] = dict(zip(("least", "mean", "worst"), apart.tolist(), strict=True))
+        rows[name] = row
+        start += len(group)
+    return rows
+
+
+def _at(row: dict[str, Any], key: str) -> float:
+    """The figure of a score that counts: mIoU at the last threshold."""
+    value = row[key]["mean"] if key == "dual_alignment" else row[key][-1]
+    return float(value) if math.isfinite(value) else -math.inf
+
+
+def _read(dataset: KeypointNet) -> _Shapes:
+    shapes = _Shapes([], [], [], [], [])
+    for i in range(len(dataset)):
+        data = dataset[i]
+        visible = data.visible[0]
+        if visible.any():
+            shapes.places.append(i)
+            shapes.clouds.append(data.pos)
+            shapes.annotated.append(data.keypoints[0][visible])
+            shapes.semantic_ids.append([dataset.semantic_ids[k] for k in visible.nonzero()[:, 0].tolist()])
+            shapes.annotated_index.append(data.keypoint_index[0][visible])
+    if not shapes.places:
+        raise ValueError(f"{dataset!r} has no annotated keypoint: there is nothing to score against")
+    return shapes
+
+
+def _check_annotated(name: str, dataset: object) -> None:
+    if not isinstance(dataset, KeypointNet):
+        raise ValueError(
+            f"`{name}` (={type(dataset).__name__}) must be a KeypointNet: other clouds have no annotations to score "
+            "against"
+        )
+    if dataset.transform is not None:
+        raise ValueError(f"`{name}` must have no transform: scores are in the dataset's own units")
+
+
+def _check_count(predicted: Sequence[Tensor], dataset: KeypointNet) -> None:
+    if len(predicted) != len(dataset):
+        raise ValueError(f"`predicted` (for {len(predicted)} clouds) must be for the {len(dataset)} of {dataset!r}")
+    for i, keypoints in enumerate(predicted):
+        if keypoints.ndim != 2 or keypoints.shape != (len(predicted[0]), 3) or len(keypoints) < 2:
+            raise ValueError(
+                f"`predicted` of cloud {i} {list(keypoints.shape)} must be [K, 3], K at least 2 and the same for all"
+            )
