@@ -37,7 +37,9 @@ from pcsa.neighbors import Backend
 from pcsa.scripts import _references as references
 from pcsa.scripts._report import duration, format_report, plot, size, split_page, write_page
 
-Case = Literal["limits", "operator", "compiled", "ragged", "scan", "neighbors", "pointnet2", "data", "step", "scaling"]
+Case = Literal[
+    "limits", "operator", "compiled", "ragged", "scan", "neighbors", "pointnet2", "data", "step", "launches", "scaling"
+]
 CASES: tuple[Case, ...] = get_args(Case)
 Run = Callable[[], object]
 
@@ -144,6 +146,7 @@ def bench(config: BenchConfig, log: Callable[[str], None] = lambda line: None) -
         "pointnet2": bench_pointnet2,
         "data": bench_data,
         "step": bench_step,
+        "launches": bench_launches,
     }
     try:
         for case in config.selected:
@@ -761,6 +764,22 @@ def _step_parts(training: Any, steps: int, device: torch.device) -> dict[str, li
     trainer.fit(module, data)
     # The first steps warm up.
     return {name: clock.seconds[name][2:] for name in ("data", "forward", "objective", "backward", "optimizer")}
+
+
+def bench_launches(config: BenchConfig, device: torch.device) -> list[dict[str, Any]]:
+    """What an accelerator has to do in a training step: counted, on any machine."""
+    from pcsa.scripts._launches import step_parts
+
+    B, N, K, S = 8, config.points(2048), 20, 10
+    checks = []
+    for name, work in step_parts(B, N, K, S).items():
+        checks += [
+            _check(f"{name}: kernels", work.kernels, ""),
+            _check(f"{name}: read and written", work.bytes / 1e6, "MB"),
+            _check(f"{name}: matrix products", work.flops / 1e9, "GFLOP"),
+        ]
+    title = f"Counted for an accelerator, not measured: forward and backward, B={B}, N={N:,}, K={K}, S={S}"
+    return [_result("launches", title, [], [check for check in checks if check["median"]])]
 
 
 class _Clock:
