@@ -126,6 +126,12 @@ def test_what_was_found_is_read_again(dataset, monkeypatch):
     monkeypatch.setattr(hierarchy, "search", searches)
     again = open_hierarchies(dataset, NORMALIZE, LEVELS).attach(NORMALIZE(dataset[1]), 1)
     assert all(torch.equal(first[k], again[k]) for k in first.keys() if isinstance(first[k], torch.Tensor))  # noqa: SIM118
+    file = next(path for path in files if "neighbors" in path.name)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RuntimeError, match="searches"):
+        open_hierarchies(dataset, NORMALIZE, LEVELS)
+    file.write_bytes(whole)
     for changed in (LEVELS[:1], (dataclasses.replace(LEVELS[0], radii=(0.2,)), *LEVELS[1:])):
         with pytest.raises(RuntimeError, match="searches"):
             open_hierarchies(dataset, NORMALIZE, changed)
