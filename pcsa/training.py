@@ -39,6 +39,8 @@ _log = logging.getLogger(__name__)
 
 CHECKPOINT_KIND = "pcsa keypoint detector"
 _NORMALIZE = Normalize("unit_sphere")
+# No training step reads them, and every tensor of a batch that a worker hands over costs time.
+_UNUSED = ("color", "keypoint_index", "reflection", "rotation", "is_circle", "offset", "scale", "model_id")
 
 
 @dataclass(frozen=True)
@@ -317,11 +319,13 @@ class _Items(Dataset[Data]):
         if isinstance(key, int):
             return _NORMALIZE(self.dataset[key])
         epoch, index = key
-        # The normalization's offset and scale do not describe an augmented cloud, and training needs none.
         data = _NORMALIZE(self.dataset[index])
         if self.hierarchies is not None:
             data = self.hierarchies.attach(data, index)
-        return self.augment(data, item_generator(self.seed, epoch, index))
+        data = self.augment(data, item_generator(self.seed, epoch, index))
+        for name in _UNUSED:
+            del data[name]
+        return data
 
 
 def _whole_batches(size: int, batch_size: int) -> int:

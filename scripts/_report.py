@@ -35,7 +35,7 @@ def format_report(report: dict[str, Any]) -> str:
                 target = "" if check["target"] is None or s["shrink"] > 1 else f"≤ {check['target']:.3g}"
                 met = ("yes" if check["median"] <= check["target"] else "no") if target else ""
                 table.append([check["what"], value, spread, target, met])
-            lines += ["", *_table(["", "value", "quartiles", "target", "met"], table)]
+            lines += [""] * bool(result["rows"]) + _table(["", "value", "quartiles", "target", "met"], table)
     for curve in report["curves"]:
         lines += ["", f"### Over {curve['over']} ({curve['fixed']})", ""]
         table = []
