@@ -8,7 +8,7 @@ import logging
 import os
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -179,7 +179,8 @@ class KeypointNet(Dataset[Data]):
         self.root, self.category, self.split = Path(root), category, split
         self.transform = transform
         _check_category(self.root, category)
-        table = _load(self.root, category, None if cache_dir is None else Path(cache_dir))
+        self._cache_dir = None if cache_dir is None else Path(cache_dir)
+        table = _load(self.root, category, self._cache_dir)
 
         self.class_id = str(table["class_id"])
         self._points = torch.from_numpy(table["points"])
@@ -267,6 +268,16 @@ class KeypointNet(Dataset[Data]):
             model_id=self.model_ids[index],
         )
         return data if self.transform is None else self.transform(data)
+
+    def cached(self, name: str, make: Callable[[], dict[str, npt.NDArray]]) -> dict[str, npt.NDArray]:
+        """Return arrays that are made once and then kept in a file beside the processed category.
+
+        Args:
+            name: Of the file, less its suffix. It must change with whatever `make` depends on.
+            make: Called if there is no such file, or a damaged one.
+
+        """
+        return _kept(name, self.root, self._cache_dir, lambda file: True, make)
 
     def symmetry(self, index: int) -> Symmetry:
         """Return the symmetries of item `index` as lists of columns."""
@@ -613,22 +624,37 @@ def _fingerprint(root: Path, category: str, class_id: str) -> str:
 
 def _load(root: Path, category: str, cache_dir: Path | None) -> dict[str, npt.NDArray]:
     """Return the whole category as arrays, from the processed file if that is up to date."""
+
+    def current(file: Mapping[str, npt.NDArray]) -> bool:
+        return str(file["fingerprint"]) == _fingerprint(root, category, str(file["class_id"]))
+
+    return _kept(category, root, cache_dir, current, lambda: _process(root, category))
+
+
+def _kept(
+    name: str,
+    root: Path,
+    cache_dir: Path | None,
+    current: Callable[[Mapping[str, npt.NDArray]], bool],
+    make: Callable[[], dict[str, npt.NDArray]],
+) -> dict[str, npt.NDArray]:
+    """Return the arrays of the file `name` in the cache, made and written if it is not there or not current."""
     if cache_dir is not None:
         folders = [cache_dir]
     else:
         user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "pcsa")
         folders = [root / "processed", user / hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]]
     for folder in folders:
-        table = _read_cache(folder / f"{category}.npz", root, category)
+        table = _read_cache(folder / f"{name}.npz", current)
         if table is not None:
             return table
-    table = _process(root, category)
+    table = make()
     for number, folder in enumerate(folders):
         # The superuser could write to a root that is marked read-only, and should not.
         if cache_dir is None and folder.parent == root and not root.stat().st_mode & 0o222:
             continue
         try:
-            _write_cache(folder / f"{category}.npz", table)
+            _write_cache(folder / f"{name}.npz", table)
             break
         except OSError as error:
             last = number == len(folders) - 1
@@ -636,15 +662,13 @@ def _load(root: Path, category: str, cache_dir: Path | None) -> dict[str, npt.ND
     return table
 
 
-def _read_cache(path: Path, root: Path, category: str) -> dict[str, npt.NDArray] | None:
+def _read_cache(path: Path, current: Callable[[Mapping[str, npt.NDArray]], bool]) -> dict[str, npt.NDArray] | None:
     if not path.is_file():
         return None
     try:
         # Opened here, because numpy leaves a damaged file open.
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            if str(file["fingerprint"]) != _fingerprint(root, category, str(file["class_id"])):
-                return None
-            return {key: file[key] for key in file.files}
+            return {key: file[key] for key in file.files} if current(file) else None
     except Exception as error:  # whatever is wrong with it, it can be built again
         _log.warning("`%s` is damaged and is built again: %s", path, error)
         return None

@@ -150,6 +150,10 @@ class Augment:
         resample: Number of points to draw in the end: without repetition as far as there are enough, 0 for
             all as they are.
 
+    A ``bandwidth [N]`` that a cloud carries grows with ``scale``; so do the radii of neighbors searched before (see
+    :mod:`pcsa.datasets.hierarchy`). The options in :attr:`deforming` change who is whose neighbor: such a cloud is
+    refused.
+
     """
 
     mirror: float = 0.0
@@ -176,15 +180,29 @@ class Augment:
         if self.resample < 0:
             raise ValueError(f"`resample` (={self.resample}) must be at least 0")
 
+    @property
+    def deforming(self) -> tuple[str, ...]:
+        """The options in use that do not leave all distances in proportion."""
+        return tuple(name for name in ("axis_scale", "jitter", "drop", "resample") if getattr(self, name) > 0)
+
     def __call__(self, data: Data, generator: torch.Generator) -> Data:
         """Return an augmented copy of one cloud; `generator` must be a CPU generator."""
+        if "bandwidth" in data and self.deforming:
+            name = self.deforming[0]
+            raise ValueError(
+                f"`{name}` (={getattr(self, name)}) must be 0 for `data` with a `bandwidth`: it changes which points "
+                "are neighbors"
+            )
         if self.mirror > 0:
             data = random_mirror(data, generator, self.mirror)
         if self.rotate > 0:
             data = rotate_up(data, math.radians(self.rotate) * _uniform(generator).item())
         if self.scale > 0 or self.axis_scale > 0:
-            factors = (1 + self.scale * _uniform(generator)) * (1 + self.axis_scale * _uniform(generator, 3))
+            factor = 1 + self.scale * _uniform(generator)
+            factors = factor * (1 + self.axis_scale * _uniform(generator, 3))
             data = _map_positions(data, lambda x: x * factors.to(x))
+            if "bandwidth" in data:
+                data.bandwidth = data.bandwidth * factor.to(data.bandwidth)
         if self.shift > 0:
             offset = self.shift * _uniform(generator, 3)
             data = _map_positions(data, lambda x: x + offset.to(x))

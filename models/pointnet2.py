@@ -83,20 +83,25 @@ def build_geometry(pos: Tensor, ptr: Tensor, levels: Sequence[Level]) -> list[Le
     The result depends on the positions only. Scales share one search: neighbors come nearest first, so a
     smaller ball is a prefix of a larger one.
     """
-    geometry = []
+    geometry: list[LevelGeometry] = []
+    device, ptr = ptr.device, ptr.cpu()  # the searches need the sizes on the host: waited for once
     for level in levels:
+        # The levels above hold points of the first.
+        check = not geometry
         if level.num_samples is None:
             index, coarse_ptr = torch.arange(pos.shape[0], device=pos.device), ptr
         else:
-            index, coarse_ptr = farthest_points(pos, ptr, level.num_samples)
+            index, coarse_ptr = farthest_points(pos, ptr, level.num_samples, validate=check)
+            check = False
         centers = pos.index_select(0, index)
         neighbors, squared, valid = ball_query(
-            pos, ptr, max(level.radii), max(level.num_neighbors), query=centers, query_ptr=coarse_ptr
+            pos, ptr, max(level.radii), max(level.num_neighbors), query=centers, query_ptr=coarse_ptr, validate=check
         )
         # Roots are compared, as in the search: a point at the radius is inside.
         inside = torch.stack([valid & (squared.sqrt() <= r) for r in level.radii], -1)
-        coarse, weight = interpolation_weights(centers, coarse_ptr, pos, ptr)
-        geometry.append(LevelGeometry(index, coarse_ptr, neighbors, inside, coarse, weight))
+        coarse, weight = interpolation_weights(centers, coarse_ptr, pos, ptr, validate=False)
+        there = coarse_ptr.to(device, non_blocking=True)
+        geometry.append(LevelGeometry(index, there, neighbors, inside, coarse, weight))
         pos, ptr = centers, coarse_ptr
     return geometry
 

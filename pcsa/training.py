@@ -26,16 +26,20 @@ from torch_geometric.loader import DataLoader
 
 import pcsa
 from pcsa import losses
+from pcsa.datasets.hierarchy import Hierarchies, geometry_of, open_hierarchies
 from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.datasets.procedural import embedded_root
 from pcsa.datasets.transforms import Augment, Normalize, denormalize, item_generator
 from pcsa.metrics import PCK, MeanKeypointError, keypoint_error
 from pcsa.models.detector import KeypointDetector
-from pcsa.models.pointnet2 import MULTI_SCALE, SINGLE_SCALE, PointNet2
+from pcsa.models.pointnet2 import MULTI_SCALE, SINGLE_SCALE, Level, PointNet2
 
 _Model = TypeVar("_Model", bound=torch.nn.Module)
 
 CHECKPOINT_KIND = "pcsa keypoint detector"
+_NORMALIZE = Normalize("unit_sphere")
+# No training step reads them, and every tensor of a batch that a worker hands over costs time.
+_UNUSED = ("color", "keypoint_index", "reflection", "rotation", "is_circle", "offset", "scale", "model_id")
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,9 @@ class DataConfig:
     """Stop if a split names clouds that the root lacks, instead of reporting how many."""
     augment: Augment = field(default_factory=lambda: Augment(mirror=0.5, scale=0.1, axis_scale=0.15, shift=0.1))
     """Lengths are in units of the normalized cloud (unit sphere)."""
+    precompute: bool = False
+    """Search each training cloud's neighbors once and keep them with the dataset. Under `scale` the radii of the
+    network's balls scale with the cloud. Not with axis-scale, jitter, drop or resample: they change the neighbors."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +199,12 @@ class SupervisedConfig:
             raise ValueError(f"`seed` (={self.seed}) must be from 0 to 2**32 - 1")
         if j.method == "mixture" and j.norm == "l2":
             raise ValueError("`objective.norm` (='l2') has no closed form under the mixture: use 'l1' or 'squared'")
+        if self.data.precompute and self.data.augment.deforming:
+            name = self.data.augment.deforming[0]
+            raise ValueError(
+                f"`data.augment.{name.replace('_', '-')}` (={getattr(self.data.augment, name)}) must be 0 with "
+                "`data.precompute`: it changes which points are neighbors"
+            )
         if o.batch_size % (t.devices * t.num_nodes):
             raise ValueError(
                 f"`optimizer.batch-size` (={o.batch_size}) must be a multiple of the number of devices "
@@ -218,10 +231,14 @@ def open_dataset(config: DataConfig, split: str, keypoint_ids: tuple[int, ...] |
     return KeypointNet(root, config.category, split, strict=config.strict, keypoint_ids=ids)
 
 
+def levels_of(config: ModelConfig) -> tuple[Level, ...]:
+    """The set abstractions that ``config`` names."""
+    return SINGLE_SCALE if config.scales == "single" else MULTI_SCALE
+
+
 def build_detector(config: ModelConfig, num_keypoints: int) -> KeypointDetector:
     """The network that ``config`` describes."""
-    levels = SINGLE_SCALE if config.scales == "single" else MULTI_SCALE
-    backbone = PointNet2(levels=levels, out_channels=config.out_channels, norm=config.norm)
+    backbone = PointNet2(levels=levels_of(config), out_channels=config.out_channels, norm=config.norm)
     return KeypointDetector(backbone, num_keypoints)
 
 
@@ -239,7 +256,10 @@ def objective(
     masked: dict[str, Any] = {**common, "visible": visible}
     bandwidth: float | Tensor | None = config.bandwidth
     if bandwidth is None and config.method in ("sampling", "mixture", "nll"):
-        bandwidth = pcsa.knn_bandwidth(pos, scale=config.bandwidth_scale, **common)
+        if "bandwidth" in batch:  # found before, see DataConfig.precompute
+            bandwidth = config.bandwidth_scale * batch.bandwidth
+        else:
+            bandwidth = pcsa.knn_bandwidth(pos, scale=config.bandwidth_scale, **common)
     if config.method == "sampling":
         assert bandwidth is not None
         samples = pcsa.sampling_argmax(
@@ -286,19 +306,25 @@ def objective(
 class _Items(Dataset[Data]):
     """Normalized clouds; augmented where an item is asked for with its epoch."""
 
-    def __init__(self, dataset: KeypointNet, augment: Augment, seed: int) -> None:
-        self.dataset, self.augment, self.seed = dataset, augment, seed
-        self.normalize = Normalize("unit_sphere")
+    def __init__(
+        self, dataset: KeypointNet, augment: Augment, seed: int, hierarchies: Hierarchies | None = None
+    ) -> None:
+        self.dataset, self.augment, self.seed, self.hierarchies = dataset, augment, seed, hierarchies
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Data:
         if isinstance(key, int):
-            return self.normalize(self.dataset[key])
+            return _NORMALIZE(self.dataset[key])
         epoch, index = key
-        # The normalization's offset and scale do not describe an augmented cloud, and training needs none.
-        return self.augment(self.normalize(self.dataset[index]), item_generator(self.seed, epoch, index))
+        data = _NORMALIZE(self.dataset[index])
+        if self.hierarchies is not None:
+            data = self.hierarchies.attach(data, index)
+        data = self.augment(data, item_generator(self.seed, epoch, index))
+        for name in _UNUSED:
+            del data[name]
+        return data
 
 
 def whole_batches(size: int, batch_size: int) -> int:
@@ -346,6 +372,9 @@ class DetectionData(L.LightningDataModule):
                     f"`data.root` (={str(clouds.root)!r}) must have a keypoint to learn: none of the {len(clouds)} "
                     f"clouds of {clouds.category!r} in split {split!r} has any"
                 )
+        self.hierarchies = (
+            open_hierarchies(self.train_set, _NORMALIZE, levels_of(config.model)) if config.data.precompute else None
+        )
         self.steps_per_epoch = whole_batches(len(self.train_set), config.optimizer.batch_size)
 
     def _loader(self, items: _Items, batch_size: int, sampler: Sampler[Any] | None = None) -> DataLoader:
@@ -372,7 +401,7 @@ class DetectionData(L.LightningDataModule):
             replicas,
             config.optimizer.batch_size,
         )
-        items = _Items(self.train_set, config.data.augment, config.seed)
+        items = _Items(self.train_set, config.data.augment, config.seed, self.hierarchies)
         return self._loader(items, config.optimizer.batch_size // replicas, sampler)
 
     def val_dataloader(self) -> DataLoader:
@@ -415,7 +444,7 @@ class Detection(L.LightningModule):
         self.temperature.go_to(self.global_step)
         state = np.random.SeedSequence([self.config.seed, self.global_step, self.global_rank])
         generator = torch.Generator().manual_seed(int(state.generate_state(1, np.uint64)[0]))
-        predicted = self.detector(None, batch.pos, ptr=batch.ptr)
+        predicted = self.detector(None, batch.pos, ptr=batch.ptr, geometry=geometry_of(batch))
         loss, parts = objective(self.config.objective, predicted, batch, self.temperature.value, generator)
         self.log("loss", loss.detach(), prog_bar=True, batch_size=batch.num_graphs)
         for name, value in parts.items():

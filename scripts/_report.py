@@ -30,12 +30,12 @@ def format_report(report: dict[str, Any]) -> str:
         if result["checks"]:
             table = []
             for check in result["checks"]:
-                value = f"{check['median']:.3g} {check['unit']}"
+                value = f"{_digits(check['median'])} {check['unit']}".rstrip()
                 spread = "" if check["low"] == check["high"] else f"{check['low']:.3g} – {check['high']:.3g}"
                 target = "" if check["target"] is None or s["shrink"] > 1 else f"≤ {check['target']:.3g}"
                 met = ("yes" if check["median"] <= check["target"] else "no") if target else ""
                 table.append([check["what"], value, spread, target, met])
-            lines += ["", *_table(["", "value", "quartiles", "target", "met"], table)]
+            lines += [""] * bool(result["rows"]) + _table(["", "value", "quartiles", "target", "met"], table)
     for curve in report["curves"]:
         lines += ["", f"### Over {curve['over']} ({curve['fixed']})", ""]
         table = []
@@ -63,6 +63,10 @@ def duration(seconds: float) -> str:
     """Three digits and a unit."""
     scale, unit = next((x for x in ((1.0, "s"), (1e-3, "ms")) if seconds >= x[0]), (1e-6, "µs"))
     return f"{seconds / scale:.3g} {unit}"
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _nanoseconds(value: float) -> str:

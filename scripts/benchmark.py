@@ -38,7 +38,18 @@ from pcsa.scripts import _references as references
 from pcsa.scripts._report import duration, format_report, plot, size, split_page, write_page
 
 Case = Literal[
-    "limits", "operator", "compiled", "ragged", "scan", "neighbors", "pointnet2", "skeleton", "data", "step", "scaling"
+    "limits",
+    "operator",
+    "compiled",
+    "ragged",
+    "scan",
+    "neighbors",
+    "pointnet2",
+    "skeleton",
+    "data",
+    "step",
+    "launches",
+    "scaling",
 ]
 CASES: tuple[Case, ...] = get_args(Case)
 Run = Callable[[], object]
@@ -61,8 +72,8 @@ class BenchConfig:
     root: Path | None = None
     """Folder in KeypointNet's layout, for data and step. Default the folder `keypointnet` in $PCSA_TEST_DATA, else
     procedural clouds."""
-    num_workers: int = 0
-    """Processes that load, in the case step."""
+    num_workers: int = 1
+    """Processes that load beside the training, in the case step."""
     memory_budget: float = 2.0
     """Gigabytes. A literal reference that needs more is left out."""
     shrink: int = 1
@@ -78,8 +89,8 @@ class BenchConfig:
         for name, value in (("threads", self.threads), ("shrink", self.shrink), ("repeats", self.turns)):
             if value < 1:
                 raise ValueError(f"`{name}` (={value}) must be at least 1")
-        if self.num_workers < 0:
-            raise ValueError(f"`num-workers` (={self.num_workers}) must not be negative")
+        if self.num_workers < 1:
+            raise ValueError(f"`num-workers` (={self.num_workers}) must be at least 1")
         if self.plot is not None and "scaling" not in self.selected:
             raise ValueError(f"`plot` (={str(self.plot)!r}) shows the curves of the case scaling: add it to the cases")
         if not self.memory_budget >= 0:
@@ -103,8 +114,9 @@ class BenchConfig:
 
 def main(argv: list[str]) -> int:
     """Parse options, measure, print the tables."""
-    if argv[:1] == ["--memory-of"]:  # the process of one memory measurement, started by `peak_memory`
-        print(json.dumps(_peak_memory_here(**json.loads(argv[1]))))
+    if argv[:1] in (["--memory-of"], ["--start-of"]):  # the process of one measurement, started by `_in_process`
+        here = _peak_memory_here if argv[0] == "--memory-of" else _start_here
+        print(json.dumps(here(**json.loads(argv[1]))))
         return 0
     config = tyro.cli(BenchConfig, args=argv, prog="pcsa bench")
     # Found out now rather than after ten minutes.
@@ -146,6 +158,7 @@ def bench(config: BenchConfig, log: Callable[[str], None] = lambda line: None) -
         "skeleton": bench_skeleton,
         "data": bench_data,
         "step": bench_step,
+        "launches": bench_launches,
     }
     try:
         for case in config.selected:
@@ -197,11 +210,15 @@ def peak_memory(function: str, sizes: dict[str, Any], tiny: dict[str, Any], devi
     spec["threads"] = torch.get_num_threads()
     if device.type == "cuda":
         return _peak_memory_here(**spec)
-    command = [sys.executable, "-m", "pcsa.scripts.benchmark", "--memory-of", json.dumps(spec)]
+    return int(_in_process("--memory-of", spec))
+
+
+def _in_process(what: str, spec: dict[str, Any]) -> float:
+    command = [sys.executable, "-m", "pcsa.scripts.benchmark", what, json.dumps(spec)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"measuring the memory of {function} {sizes} failed: {done.stderr.strip()[-2000:]}")
-    return int(json.loads(done.stdout.splitlines()[-1]))
+        raise RuntimeError(f"measuring {what[2:].replace('-', ' ')} {spec} failed: {done.stderr.strip()[-2000:]}")
+    return float(json.loads(done.stdout.splitlines()[-1]))
 
 
 def _peak_memory_here(function: str, sizes: dict[str, Any], tiny: dict[str, Any], device: str, threads: int) -> int:
@@ -706,7 +723,6 @@ def bench_skeleton(config: BenchConfig, device: torch.device) -> list[dict[str, 
 def bench_data(config: BenchConfig, device: torch.device) -> list[dict[str, Any]]:
     """Reading every cloud of a root for the first time, from the cache, and starting a training on it."""
     from pcsa.datasets.keypointnet import KeypointNet
-    from pcsa.training import DataConfig, OptimizerConfig, SupervisedConfig, TrainerConfig, train_supervised
 
     first: list[float] = []
     first_wall: list[float] = []
@@ -730,86 +746,129 @@ def bench_data(config: BenchConfig, device: torch.device) -> list[dict[str, Any]
                     read(cache)
                     wall.append(time.perf_counter() - start)
                     processor.append(time.process_time() - before)
-        for _ in range(max(2, config.turns // 3)):
+        for _ in range(max(1, config.turns // 3)):
             with tempfile.TemporaryDirectory() as out:
-                training = SupervisedConfig(
-                    data=DataConfig(root=root, category=category),
-                    optimizer=OptimizerConfig(steps=1),
-                    trainer=TrainerConfig(progress=False, accelerator=_accelerator(device), validate_every=10**6),
-                    out=Path(out),
-                )
-                start = time.perf_counter()
-                train_supervised(training)
-                starts.append(time.perf_counter() - start)
+                spec = {"root": str(root), "category": category, "device": str(device), "out": out}
+                starts.append(_in_process("--start-of", {**spec, "threads": config.threads}))
     checks = [
         _check("processor time per 500 clouds, first reading", 500 / count * statistics.median(first), "s", 2.0),
         _check("processor time per 500 clouds, from the cache", 500 / count * statistics.median(cached), "s", 0.2),
-        _check("start and first step", statistics.median(starts[1:]), "s", 5.0),
+        _check("start and first step", statistics.median(starts), "s", 5.0),
     ]
     rows = [
         _row("first reading, processor time", first, note=f"wall {duration(statistics.median(first_wall))}"),
         _row("from the cache, processor time", cached, note=f"wall {duration(statistics.median(cached_wall))}"),
-        _row(f"training of one step on {category}, after imports", starts[1:], note="start, step and checkpoint"),
+        _row(f"training of one step on {category}, after imports", starts, note="start, step and checkpoint"),
     ]
     return [_result("data", f"Data: {count} clouds of {len(categories)} categories", rows, checks)]
 
 
+def _start_here(root: str, category: str, device: str, out: str, threads: int) -> float:
+    """Seconds that the first training of this process takes, of one step; imports come before."""
+    from pcsa.training import DataConfig, OptimizerConfig, SupervisedConfig, TrainerConfig, train_supervised
+
+    torch.set_num_threads(threads)
+    training = SupervisedConfig(
+        data=DataConfig(root=Path(root), category=category),
+        optimizer=OptimizerConfig(steps=1),
+        trainer=TrainerConfig(progress=False, accelerator=_accelerator(torch.device(device)), validate_every=10**6),
+        out=Path(out),
+    )
+    with _quiet():
+        start = time.perf_counter()
+        train_supervised(training)
+        return time.perf_counter() - start
+
+
 def bench_step(config: BenchConfig, device: torch.device) -> list[dict[str, Any]]:
     """Whole training steps in the trainer, and what they consist of."""
-    import lightning as L
-
-    from pcsa.training import DataConfig, Detection, DetectionData, SupervisedConfig, TrainerConfig
+    from pcsa.datasets.transforms import Augment
+    from pcsa.training import DataConfig, SupervisedConfig, TrainerConfig
 
     steps = 3 * config.turns
-    clock = _Clock(device)
+    rows, medians = [], {}
     with _root(config) as root, _quiet():
         category = _category(_categories(root))
-        training = SupervisedConfig(
-            data=DataConfig(root=root, category=category), trainer=TrainerConfig(num_workers=config.num_workers)
-        )
-        data = DetectionData(training)
-        L.seed_everything(0, verbose=False)
-        module = Detection(training, data.train_set)
-        module.detector.register_forward_hook(lambda *_: clock.mark("forward"))
+        kept = Augment(mirror=0.5, rotate=15.0, scale=0.1, shift=0.1)
+        for name, augment, precompute, workers in (
+            ("searches in the step", Augment(mirror=0.5, scale=0.1, axis_scale=0.15, shift=0.1), False, 0),
+            ("searches done before", kept, True, 0),
+            (f"searches done before, {config.num_workers} loading", kept, True, config.num_workers),
+        ):
+            training = SupervisedConfig(
+                data=DataConfig(root=root, category=category, augment=augment, precompute=precompute),
+                trainer=TrainerConfig(num_workers=workers),
+            )
+            parts = _step_parts(training, steps, device)
+            whole = [sum(step) for step in zip(*parts.values(), strict=True)]
+            medians[name] = statistics.median(whole)
+            rows.append(_row(name, whole, note="whole step"))
+            for part, times in parts.items():
+                rows.append(_row(f"  {part}", times, note=f"{statistics.median(times) / medians[name]:.0%}"))
+    searched, before, _ = medians.values()
+    title = f"Training step on {category}: {training.optimizer.batch_size} clouds, {steps} steps"
+    return [_result("step", title, rows, [_check("searches done before / in the step", before / searched, "×")])]
 
-        class Timing(L.Callback):
-            def on_train_batch_start(self, *_: Any) -> None:
-                clock.mark("data")
 
-            def on_before_backward(self, *_: Any) -> None:
-                clock.mark("objective")
+def _step_parts(training: Any, steps: int, device: torch.device) -> dict[str, list[float]]:
+    """Seconds of each part of each step of a ``SupervisedConfig``; data is the wait for it."""
+    import lightning as L
 
-            def on_after_backward(self, *_: Any) -> None:
-                clock.mark("backward")
+    from pcsa.training import Detection, DetectionData
 
-            def on_train_batch_end(self, *_: Any) -> None:
-                clock.mark("optimizer")
+    clock = _Clock(device)
+    data = DetectionData(training)
+    L.seed_everything(0, verbose=False)
+    module = Detection(training, data.train_set)
+    module.detector.register_forward_hook(lambda *_: clock.mark("forward"))
 
-        trainer = L.Trainer(
-            accelerator=_accelerator(device),
-            devices=1,
-            max_steps=steps + 2,
-            max_epochs=-1,
-            limit_val_batches=0,
-            gradient_clip_val=training.optimizer.clip or None,
-            callbacks=[Timing()],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            num_sanity_val_steps=0,
-        )
-        trainer.fit(module, data)
+    class Timing(L.Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            clock.mark("data")
+
+        def on_before_backward(self, *_: Any) -> None:
+            clock.mark("objective")
+
+        def on_after_backward(self, *_: Any) -> None:
+            clock.mark("backward")
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            clock.mark("optimizer")
+
+    trainer = L.Trainer(
+        accelerator=_accelerator(device),
+        devices=1,
+        max_steps=steps + 2,
+        max_epochs=-1,
+        limit_val_batches=0,
+        gradient_clip_val=training.optimizer.clip or None,
+        callbacks=[Timing()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(module, data)
     # The first steps warm up.
-    parts = {name: clock.seconds[name][2:] for name in ("data", "forward", "objective", "backward", "optimizer")}
-    whole = [sum(step) for step in zip(*parts.values(), strict=True)]
-    total = statistics.median(whole)
-    rows = [_row("whole step", whole)]
-    rows += [_row(name, times, note=f"{statistics.median(times) / total:.0%}") for name, times in parts.items()]
-    o = training.optimizer
-    title = f"Training step on {category}: {o.batch_size} clouds, {config.num_workers} workers, {steps} steps"
-    return [_result("step", title, rows, [])]
+    return {name: clock.seconds[name][2:] for name in ("data", "forward", "objective", "backward", "optimizer")}
+
+
+def bench_launches(config: BenchConfig, device: torch.device) -> list[dict[str, Any]]:
+    """What an accelerator has to do in a training step: counted, on any machine."""
+    from pcsa.scripts._launches import step_parts
+
+    B, N, K, S = 8, config.points(2048), 20, 10
+    checks = []
+    for name, work in step_parts(B, N, K, S).items():
+        checks += [
+            _check(f"{name}: kernels", work.kernels, ""),
+            _check(f"{name}: read and written", work.bytes / 1e6, "MB"),
+            _check(f"{name}: matrix products", work.flops / 1e9, "GFLOP"),
+        ]
+    title = f"Counted for an accelerator, not measured: forward and backward, B={B}, N={N:,}, K={K}, S={S}"
+    return [_result("launches", title, [], [check for check in checks if check["median"]])]
 
 
 class _Clock:

@@ -14,6 +14,7 @@ from pcsa.datasets.transforms import Augment
 from pcsa.training import (
     DataConfig,
     Detection,
+    DetectionData,
     EpochSampler,
     ModelConfig,
     ObjectiveConfig,
@@ -90,6 +91,35 @@ def test_worker_processes_change_nothing(config, checkpoint, tmp_path):
     trainer = dataclasses.replace(config.trainer, num_workers=1)
     again = train_supervised(dataclasses.replace(config, trainer=trainer, out=tmp_path))
     assert _equal(_weights(checkpoint), _weights(again))
+
+
+def test_precomputed_neighbors_leave_a_step_nothing_to_search(config, tmp_path, monkeypatch):
+    # Without augmentation the searches of the steps are those done before: the same training but for rounding.
+    still = dataclasses.replace(config.data, augment=Augment(), precompute=False)
+    trainer = dataclasses.replace(config.trainer, validate_every=10)
+    searched = train_supervised(dataclasses.replace(config, data=still, trainer=trainer, out=tmp_path / "searched"))
+
+    def searches(*_, **__):
+        raise RuntimeError("searches")
+
+    def without_searches(name, augment, num_workers):
+        data = dataclasses.replace(still, augment=augment, precompute=True)
+        workers = dataclasses.replace(trainer, num_workers=num_workers)
+        changed = dataclasses.replace(config, data=data, trainer=workers, out=tmp_path / name)
+        DetectionData(changed)  # searches, and keeps what it finds with the dataset
+        with monkeypatch.context() as patch:
+            for module in ("pcsa.models.pointnet2", "pcsa.bandwidth"):
+                for search in ("knn", "ball_query", "farthest_points", "interpolation_weights"):
+                    patch.setattr(f"{module}.{search}", searches, raising=False)
+            return _weights(train_supervised(changed))
+
+    kept = without_searches("kept", Augment(), 0)
+    for key, value in _weights(searched).items():
+        torch.testing.assert_close(kept[key], value, rtol=1e-3, atol=1e-4, msg=key)
+    moving = Augment(mirror=0.5, rotate=30.0, scale=0.1, shift=0.1)
+    moved = without_searches("moved", moving, 0)
+    assert not _equal(kept, moved)
+    assert _equal(moved, without_searches("worker", moving, 1))
 
 
 @pytest.mark.parametrize(
@@ -259,6 +289,8 @@ def test_bad_input(root, tmp_path):
         ("optimizer", {"lr": 0.0}, "optimizer.lr"),
         ("objective", {"num_samples": 0}, "objective.num-samples"),
         ("data", {"num_keypoints": 0}, "data.num-keypoints"),
+        ("data", {"precompute": True}, "data.augment.axis-scale"),
+        ("data", {"precompute": True, "augment": Augment(jitter=0.01)}, "data.augment.jitter"),
         ("objective", {"method": "mixture"}, "objective.norm"),
         ("trainer", {"devices": 3}, "optimizer.batch-size"),
         ("trainer", {"devices": 0}, "trainer.devices"),

@@ -12,8 +12,8 @@ import pcsa
 from pcsa.losses import composite_chamfer
 from pcsa.models import SkeletonMerger
 from pcsa.models.pointnet2 import Level, PointNet2
+from pcsa.scripts import _launches, benchmark
 from pcsa.scripts import _references as references
-from pcsa.scripts import benchmark
 from pcsa.scripts._report import BEGIN, END, format_report
 from pcsa.skeleton import skeleton_points
 
@@ -164,6 +164,27 @@ def test_peak_memory_is_that_of_the_call():
     assert 0.5 < benchmark.literal_bytes(sizes["clouds"], 10, 30) / peak < 2
 
 
+def test_counts_by_hand():
+    a, b = torch.empty(2, 3, device="meta"), torch.empty(3, 4, device="meta")
+    # A product of 6 + 12 numbers to 8 and a sum of them in place; a transpose and an empty tensor launch nothing.
+    counted = _launches.count(lambda: (a @ b).add_(1.0).t().new_empty(5))
+    assert counted == _launches.Work(kernels=2, bytes=4 * (6 + 12 + 8) + 4 * 8, flops=2 * 2 * 3 * 4)
+    # The gradient: two products more.
+    a.requires_grad_(), b.requires_grad_()
+    assert _launches.count(lambda: (a @ b).backward(torch.empty(2, 4, device="meta"))).flops == 3 * 2 * 2 * 3 * 4
+    with pytest.raises(RuntimeError, match="meta"):
+        _launches.count(lambda: float(a.sum()))  # would wait for the device
+
+
+def test_a_step_launches_as_many_kernels_for_more_points():
+    few, many = _launches.step_parts(2, 1024, 5, 4), _launches.step_parts(2, 2048, 5, 4)
+    for name in ("network", "operator", "losses"):
+        assert few[name].kernels == many[name].kernels > 10
+    # Of the operator nearly every number belongs to a point; of the network only the finest level's.
+    assert 1.8 < many["operator"].bytes / few["operator"].bytes <= 2.0
+    assert few["network"].flops < many["network"].flops < 2 * few["network"].flops
+
+
 def test_turns_alternate_and_ratios_are_paired():
     order = []
     runs = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
@@ -198,8 +219,9 @@ def test_command_measures_writes_and_draws(tmp_path, monkeypatch, capsys):
             assert 0 < row["low"] <= row["median"] <= row["high"]
         assert all({"what", "unit", "median", "low", "high", "target"} == set(check) for check in result["checks"])
     step = next(result for result in report["results"] if result["case"] == "step")
-    names = ["whole step", "data", "forward", "objective", "backward", "optimizer"]
-    assert [row["what"] for row in step["rows"]] == names
+    parts = [f"  {part}" for part in ("data", "forward", "objective", "backward", "optimizer")]
+    kinds = ["searches in the step", "searches done before", "searches done before, 1 loading"]
+    assert [row["what"] for row in step["rows"]] == [name for kind in kinds for name in (kind, *parts)]
     assert [curve["over"] for curve in report["curves"]] == ["S", "K", "N", "B", "share of the largest cloud"]
     # 8 clouds of 32 points, K=10: S=100 needs 256,000 elements of 56 bytes, and fits 30 MB; of K=40 and S=30 too.
     S = report["curves"][0]
@@ -248,7 +270,7 @@ def test_bad_input(tmp_path, monkeypatch):
         ({"threads": 0}, r"`threads` \(=0\)"),
         ({"shrink": 0}, r"`shrink` \(=0\)"),
         ({"memory_budget": -1.0}, r"`memory-budget` \(=-1.0\)"),
-        ({"num_workers": -1}, r"`num-workers` \(=-1\)"),
+        ({"num_workers": 0}, r"`num-workers` \(=0\)"),
         ({"cases": ("scan",), "plot": tmp_path / "x.png"}, "`plot` .* scaling"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -268,5 +290,5 @@ def test_bad_input(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=r"`device` .*'cuda'"):
             benchmark.bench(benchmark.BenchConfig(("scan",), device="cuda"))
     monkeypatch.setattr(sys, "executable", "false")
-    with pytest.raises(RuntimeError, match="measuring the memory of literal"):
+    with pytest.raises(RuntimeError, match=r"measuring memory of .*literal"):
         benchmark.peak_memory("literal", {}, {}, torch.device("cpu"))

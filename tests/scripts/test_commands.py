@@ -11,7 +11,7 @@ from torch_geometric.data import Data
 from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.datasets.pcd import write_pcd
 from pcsa.datasets.transforms import Normalize, denormalize
-from pcsa.scripts.cli import main
+from pcsa.scripts.cli import MODULES, main
 from pcsa.scripts.predict import read_points
 from pcsa.unsupervised import load_skeleton_merger
 
@@ -115,7 +115,7 @@ def test_skeleton_merger_from_training_to_predictions(root, tmp_path, capsys):
     assert predicted["segments"] == [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]
     a, b = predicted["clouds"]
     assert set(a) == {
-        *("input", "num_points", "position", "covariance", "confidence", "entropy", "activation", "index")
+        *("input", "num_points", "position", "covariance", "confidence", "entropy", "activation", "index", "point")
     }
     np.testing.assert_allclose(b["position"], 10 * np.asarray(a["position"]) + 3, atol=1e-4)
     np.testing.assert_allclose(b["activation"], a["activation"], rtol=1e-4)
@@ -195,6 +195,8 @@ def test_predict_names_the_file_that_is_broken(checkpoint, tmp_path, capsys, nam
         (["train", "supervised", "--data.root", "EMPTY", "--data.category", "spoon"], "spoon"),
         (["data", "invent"], "`data` (='invent')"),
         (["data", "generate", "EMPTY", "--categories", "spoon"], "spoon"),
+        (["bench", "--device", "tpu"], "`device` (='tpu')"),
+        (["bench", "scan", "--out", "EMPTY/none/bench.json"], "`out`"),
         (["nonsense"], "unknown command"),
     ],
 )
@@ -212,6 +214,15 @@ def test_data_check_counts_what_is_broken(root, tmp_path, capsys):
     assert "problems in" in capsys.readouterr().out
 
 
+def test_bench_measures_and_writes(tmp_path, capsys):
+    out = tmp_path / "bench.json"
+    assert main(["bench", "limits", "--quick", "--shrink", "64", "--repeats", "1", "--out", str(out)]) == 0
+    report = json.loads(out.read_text())
+    assert [result["case"] for result in report["results"]] == ["limits"]
+    assert "exponential_" in capsys.readouterr().out
+
+
 def test_help(capsys):
     assert main(["--help"]) == 0
-    assert "train supervised" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert all(f"\n  {command} " in text for command in ("train supervised", *list(MODULES)[1:]))
