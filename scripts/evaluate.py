@@ -20,7 +20,7 @@ from pcsa.localization import ReadOut
 from pcsa.metrics import KeypointMetrics, symmetric_error
 from pcsa.models.detector import KeypointDetector
 from pcsa.training import DataConfig, load_detector, open_dataset, write_json
-from pcsa.viz import Panel, save_panels
+from pcsa.viz import Scene, save_panels
 
 
 @dataclass(frozen=True)
