@@ -553,6 +553,11 @@ def load_about(path: Path) -> dict[str, Any]:
     return dict(_load_checkpoint(path)["pcsa"])
 
 
+def load_step(path: Path) -> int:
+    """Optimizer steps after which a checkpoint was written."""
+    return int(_load_checkpoint(path)["global_step"])
+
+
 def load_detector(path: Path, device: str | torch.device = "cpu") -> tuple[KeypointDetector, dict[str, Any]]:
     """A trained detector in eval mode, and what its checkpoint says of itself.
 

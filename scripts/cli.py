@@ -16,6 +16,9 @@ usage: pcsa COMMAND [options]      (pcsa COMMAND --help lists a command's option
   train supervised [PRESET]  train a keypoint detector on labelled clouds
   evaluate CHECKPOINT        score a detector on clouds it was not trained on
   predict CHECKPOINT INPUT…  keypoints of your own clouds and meshes
+  view CHECKPOINT DATA…      leaf through clouds and their keypoints in a window
+  animate CHECKPOINT…        how samples tighten as the temperature falls and training proceeds
+  report RUN…                one page that compares runs
   data generate|download|check
                              the procedural clouds, KeypointNet, or a look over a folder
 """
@@ -28,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(USAGE, end="")
         return 0 if args else 2
     command, rest = args[0], args[1:]
-    if command not in ("train", "evaluate", "predict", "data"):
+    if command not in ("train", "evaluate", "predict", "view", "animate", "report", "data"):
         print(f"pcsa: unknown command {command!r}\n\n{USAGE}", end="", file=sys.stderr)
         return 2
     # Imported here: each command needs other libraries, and help should come at once.

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 from torch import Tensor
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
 import pcsa
@@ -20,7 +20,10 @@ from pcsa.localization import ReadOut
 from pcsa.metrics import KeypointMetrics, symmetric_error
 from pcsa.models.detector import KeypointDetector
 from pcsa.training import DataConfig, load_detector, open_dataset, write_json
-from pcsa.viz import Scene, save_panels
+from pcsa.viz import Scene, keypoint_scene, save_html, save_panels
+
+COMPARED = ("mesh", "cloud", "keypoints", "annotated", "errors")
+"""What pictures of predictions show; a page can show the rest too."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class EvaluateConfig:
     """Also measure distances along the surface, as KeypointNet's benchmark does."""
     pictures: int = 0
     """Draw this many clouds, predictions beside annotations, into predictions-<split>.png beside the metrics."""
+    page: int = 0
+    """Put this many clouds on a page to turn and look into, predictions-<split>.html beside the metrics."""
     batch_size: int = 8
     device: str = "auto"
     """cpu, cuda, or auto."""
@@ -51,7 +56,7 @@ def main(argv: list[str]) -> int:
     config = tyro.cli(EvaluateConfig, args=argv, prog="pcsa evaluate")
     result = evaluate(config)
     print(format_table(result))
-    print(f"\nwritten: {result['file']}" + (f", {result['picture']}" if "picture" in result else ""))
+    print("\nwritten: " + ", ".join(result[key] for key in ("file", "picture", "page") if key in result))
     return 0
 
 
@@ -61,6 +66,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         raise ValueError(f"`batch-size` (={config.batch_size}) must be at least 1")
     if config.pictures < 0:
         raise ValueError(f"`pictures` (={config.pictures}) must be at least 0")
+    if config.page < 0:
+        raise ValueError(f"`page` (={config.page}) must be at least 0")
     device = pick_device(config.device)
     detector, about = load_detector(config.checkpoint, device)
     data = dict(about["config"]["data"])
@@ -72,13 +79,14 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     metrics = KeypointMetrics(
         categories=(dataset.category,), keypoint_names={dataset.category: [str(n) for n in dataset.names]}
     )
-    panels: list[Panel] = []
+    scenes: list[Scene] = []
     with torch.inference_mode():
         for batch in DataLoader(dataset, batch_size=config.batch_size):
-            position = _update(metrics, detector, batch, dataset, config, device)
+            logits = _update(metrics, detector, batch, dataset, config, device)
             for i, cloud in enumerate(batch.to_data_list()):
-                visible = cloud.visible[0]
-                panels.append(Panel(cloud.model_id, cloud.pos, cloud.keypoints[0], position[i], visible))
+                if len(scenes) < max(config.pictures, config.page):
+                    rows = slice(int(batch.ptr[i]), int(batch.ptr[i + 1]))
+                    scenes.append(labelled_scene(cloud, logits[rows], dataset, config.read_out))
     result = {
         "checkpoint": str(config.checkpoint),
         "category": dataset.category,
@@ -93,9 +101,29 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     write_json(Path(result["file"]), result)
     if config.pictures > 0:
         picture = Path(result["file"]).with_name(f"predictions-{config.split}.png")
-        save_panels(picture, panels[: config.pictures], [str(n) for n in dataset.names])
+        save_panels(picture, scenes[: config.pictures], layers=COMPARED)
         result["picture"] = str(picture)
+    if config.page > 0:
+        page = Path(result["file"]).with_name(f"predictions-{config.split}.html")
+        save_html(page, scenes[: config.page], title=f"{dataset.category}, {config.split}", layers=COMPARED)
+        result["page"] = str(page)
     return result
+
+
+def labelled_scene(cloud: Data, logits: Tensor, dataset: KeypointNet, read_out: ReadOut, **options: Any) -> Scene:
+    """Predictions beside annotations, of the keypoints that the cloud has."""
+    return keypoint_scene(
+        cloud.pos,
+        logits,
+        title=cloud.model_id,
+        names=[str(n) for n in dataset.names],
+        ids=dataset.semantic_ids,
+        annotated=cloud.keypoints[0],
+        visible=cloud.visible[0],
+        present=cloud.visible[0],
+        read_out=read_out,
+        **options,
+    )
 
 
 def _update(
@@ -140,7 +168,7 @@ def _update(
         confidence=found.peak.clamp(0, 1).cpu(),
         presence_logits=predicted["presence"].float().cpu(),
     )
-    return position
+    return logits
 
 
 def pick_device(name: str) -> torch.device:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,8 +19,9 @@ from pcsa.datasets.pcd import read_pcd
 from pcsa.datasets.transforms import Normalize, denormalize
 from pcsa.localization import ReadOut
 from pcsa.models.detector import KeypointDetector
-from pcsa.scripts.evaluate import pick_device
+from pcsa.scripts.evaluate import COMPARED, pick_device
 from pcsa.training import load_detector, write_json
+from pcsa.viz import Scene, keypoint_scene, save_html, save_pngs
 
 CLOUDS = (".pcd", ".npy", ".npz")
 MESHES = (".obj", ".off", ".stl", ".ply")  # a .ply without faces is a cloud
@@ -41,6 +43,10 @@ class PredictConfig:
     """Points sampled on a mesh, by area."""
     seed: int = 0
     """Of the sampling on meshes."""
+    png: Path | None = None
+    """Folder for a picture of every input."""
+    html: Path | None = None
+    """A page with every input, to turn and look into."""
     device: str = "auto"
     """cpu, cuda, or auto."""
 
@@ -50,6 +56,9 @@ def main(argv: list[str]) -> int:
     config = tyro.cli(PredictConfig, args=argv, prog="pcsa predict")
     result = predict(config)
     print(f"{len(result['clouds'])} clouds, {len(result['names'])} keypoints each: {config.out}")
+    for written in (config.png, config.html):
+        if written:
+            print(f"written: {written}")
     return 0
 
 
@@ -59,13 +68,31 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         raise ValueError(f"`out` (={config.out}) must end in .json or .npz")
     if config.num_points < 1:
         raise ValueError(f"`num-points` (={config.num_points}) must be at least 1")
-    files = _files(config.inputs)
+    files = input_files(config.inputs)
     device = pick_device(config.device)
     detector, about = load_detector(config.checkpoint, device)
-    clouds = []
-    for file in files:
-        pos = read_points(file, config.num_points, config.seed)
-        clouds.append({"input": str(file), "num_points": len(pos), **_locate(detector, pos, config.read_out, device)})
+    clouds: list[dict[str, Any]] = []
+    kept: list[Scene] = []
+
+    def pictures() -> Iterator[tuple[Path, Scene]]:
+        names = _picture_names(files)
+        for file, name in zip(files, names, strict=True):
+            pos = read_points(file, config.num_points, config.seed)
+            found, logits = locate(detector, pos, config.read_out, device)
+            clouds.append({"input": str(file), "num_points": len(pos), **found})
+            if config.png or config.html:
+                scene = unlabelled_scene(pos, logits, found["presence"], about, file.name, config.read_out)
+                if config.html:
+                    kept.append(scene)
+                yield (config.png or Path()) / name, scene
+
+    # As they are predicted: a thousand clouds with their maps need not lie in memory.
+    if config.png:
+        save_pngs(pictures(), layers=COMPARED)
+    else:
+        deque(pictures(), maxlen=0)
+    if config.html:
+        save_html(config.html, kept, title=f"{about['category']}: {len(kept)} clouds", layers=COMPARED)
     result = {
         "checkpoint": str(config.checkpoint),
         "category": about["category"],
@@ -136,7 +163,7 @@ def _npz_points(file: Path) -> Any:
         raise ValueError(f"arrays {archive.files}, none of them named pos, points or xyz")
 
 
-def _files(inputs: Sequence[Path]) -> list[Path]:
+def input_files(inputs: Sequence[Path]) -> list[Path]:
     known = (*CLOUDS, *MESHES)
     files: list[Path] = []
     for path in inputs:
@@ -156,13 +183,47 @@ def _files(inputs: Sequence[Path]) -> list[Path]:
     return files
 
 
+def _picture_names(files: Sequence[Path]) -> list[str]:
+    """One for each file, also where two folders have files of one name."""
+    seen: Counter[str] = Counter()
+    names = []
+    for file in files:
+        seen[file.name] += 1
+        names.append(f"{file.name}.png" if seen[file.name] == 1 else f"{file.name}-{seen[file.name]}.png")
+    return names
+
+
+def unlabelled_scene(
+    pos: Tensor,
+    logits: Tensor,
+    presence: Sequence[float],
+    about: dict[str, Any],
+    title: str,
+    read_out: ReadOut,
+    **options: Any,
+) -> Scene:
+    """Predictions of the keypoints that the cloud is thought to have."""
+    return keypoint_scene(
+        pos,
+        logits,
+        title=title,
+        names=[str(n) for n in about["names"]],
+        ids=about["semantic_ids"],
+        present=np.asarray(presence) > 0.5,
+        read_out=read_out,
+        **options,
+    )
+
+
 @torch.inference_mode()
-def _locate(detector: KeypointDetector, pos: Tensor, read_out: ReadOut, device: torch.device) -> dict[str, Any]:
+def locate(
+    detector: KeypointDetector, pos: Tensor, read_out: ReadOut, device: torch.device
+) -> tuple[dict[str, Any], Tensor]:
     cloud = Normalize("unit_sphere")(Data(pos=pos))
     normal = cloud.pos.float().to(device)
     predicted = detector(None, normal)
     found = pcsa.localize(predicted["logits"], normal, pcsa.knn_bandwidth(normal), read_out=read_out)
-    return {
+    numbers = {
         "position": denormalize(found.position.cpu(), cloud.offset, cloud.scale)[0].tolist(),
         "covariance": (found.covariance.cpu() * cloud.scale.square().view(-1, 1, 1, 1))[0].tolist(),
         "confidence": found.peak[0].tolist(),
@@ -170,3 +231,4 @@ def _locate(detector: KeypointDetector, pos: Tensor, read_out: ReadOut, device: 
         "presence": predicted["presence"].sigmoid()[0].tolist(),
         "index": found.index[0].tolist(),
     }
+    return numbers, predicted["logits"].float().cpu()

@@ -62,9 +62,7 @@ def mesh_of(o3d: Any, vertices: Array, normals: Array | None, colors: Array, fac
     return mesh
 
 
-def marks(
-    o3d: Any, scene: Scene, layers: Collection[str], keypoint: int | None = None, axes: Array | None = None
-) -> list[Any]:
+def marks(o3d: Any, scene: Scene, layers: Collection[str], keypoint: int | None, axes: Array) -> list[Any]:
     """Balls and lines, in one mesh if there are any.
 
     Args:
@@ -72,7 +70,7 @@ def marks(
         scene: What is drawn.
         layers: Of it.
         keypoint: The one whose map is shown.
-        axes: Of a view that does not change: shadows are part of the colors. Without it the window has to light them.
+        axes: Right, up and towards the viewer: rings are turned there, and shadows are part of the colors.
     """
     parts = []
     center, tint, radius, _ = balls(scene, layers, keypoint)
@@ -81,7 +79,7 @@ def marks(
         some = (radius < 0.01 * size_of(scene)) == many
         if some.any():
             parts.append(_spheres(center[some], radius[some], tint[some], detail))
-    start, end, tint, radius, _ = lines(scene, layers, keypoint, None if axes is None else axes[2])
+    start, end, tint, radius, _ = lines(scene, layers, keypoint, axes[2])
     if len(start):
         parts.append(_tubes(start, end, radius, tint))
     if not parts:
@@ -89,20 +87,17 @@ def marks(
     counts = np.cumsum([0] + [len(p[0]) for p in parts])
     faces = np.concatenate([p[3] + n for p, n in zip(parts, counts, strict=False)])
     vertices, normals, colors = (np.concatenate([p[i] for p in parts]) for i in range(3))
-    if axes is not None:
-        colors = colors * (0.55 + 0.5 * normals @ _lamp(axes)).clip(0.4, 1)[:, None]
+    colors = colors * (0.55 + 0.5 * normals @ _lamp(axes)).clip(0.4, 1)[:, None]
     return [mesh_of(o3d, vertices, normals, colors, faces)]
 
 
-def shape_mesh(o3d: Any, scene: Scene, axes: Array | None = None) -> Any:
+def shape_mesh(o3d: Any, scene: Scene, axes: Array) -> Any:
     """The shape's own mesh, light gray; for ``axes`` see :func:`marks`."""
     corners = scene.vertices[scene.faces].reshape(-1, 3)  # unshared, so that edges stay sharp
-    gray = np.full_like(corners, 0.85)
-    if axes is not None:
-        triangles = corners.reshape(-1, 3, 3)
-        normal = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-        normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-300)
-        gray *= np.repeat(0.6 + 0.4 * np.abs(normal @ _lamp(axes)), 3)[:, None]
+    triangles = corners.reshape(-1, 3, 3)
+    normal = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-300)
+    gray = np.repeat(0.5 + 0.36 * np.abs(normal @ _lamp(axes)), 3)[:, None] * np.ones(3)
     return mesh_of(o3d, corners, None, gray, np.arange(len(corners)).reshape(-1, 3))
 
 

@@ -48,6 +48,7 @@ def render(
     keypoint: int | None = None,
     turn: float = 145.0,
     tilt: float = 20.0,
+    frame: tuple[Array, float] | None = None,
     backend: Backend = "auto",
 ) -> Iterator[Pixels]:
     """Draw each scene, without title and legend, as pixels [height, width, 3].
@@ -60,6 +61,7 @@ def render(
             its marks.
         turn: Degrees from +z over +x to where the viewer stands. Default: sees the front, from the right.
         tilt: Degrees above the ground.
+        frame: Middle of the picture [3] and half its height, as :func:`fit` gives them; default fits each scene.
         backend: ``"open3d"`` or ``"matplotlib"``. Default ``"auto"``: Open3D, else matplotlib with a warning that
             says what is missing.
 
@@ -78,11 +80,11 @@ def render(
     if backend != "matplotlib":
         window = _open3d_window(size)
         if not isinstance(window, str):
-            return _render_open3d(window, thinned, size, layers, keypoint, axes)
+            return _render_open3d(window, thinned, size, layers, keypoint, axes, frame)
         if backend == "open3d":
             raise ValueError(f"`backend` (='open3d') cannot be had: {window}")
         _warn_once(f"pictures are drawn by matplotlib, plainer and slower: {window}")
-    return (_render_matplotlib(scene, size, layers, keypoint, axes) for scene in thinned)
+    return (_render_matplotlib(scene, size, layers, keypoint, axes, frame) for scene in thinned)
 
 
 _warned: set[str] = set()
@@ -94,15 +96,29 @@ def _warn_once(message: str) -> None:
         _log.warning(message)
 
 
-def _frame(scene: Scene, layers: Collection[str], axes: Array, aspect: float) -> tuple[Array, float]:
-    """Middle of the picture, and half its height in the scene's units: the same whichever map is shown."""
-    b, ln, margin = balls(scene, layers), lines(scene, layers), 0.035 * size_of(scene)
-    seen = [scene.pos, b.center, ln.start, ln.end]
-    if "mesh" in layers and "mesh" in scene.layers:
-        seen.append(scene.vertices)
+def fit(
+    scenes: Sequence[Scene],
+    *,
+    size: tuple[int, int] = (800, 600),
+    layers: Collection[str] = LAYERS,
+    turn: float = 145.0,
+    tilt: float = 20.0,
+) -> tuple[Array, float]:
+    """The ``frame`` of :func:`render` in which every one of ``scenes`` has room."""
+    return _frame(scenes, layers, view_axes(turn, tilt), size[0] / size[1])
+
+
+def _frame(scenes: Sequence[Scene], layers: Collection[str], axes: Array, aspect: float) -> tuple[Array, float]:
+    # The marks of all keypoints, so that it is the same whichever map is shown.
+    seen = []
+    for scene in scenes:
+        b, ln = balls(scene, layers), lines(scene, layers, None, axes[2])
+        seen += [scene.pos, b.center, ln.start, ln.end]
+        if "mesh" in layers and "mesh" in scene.layers:
+            seen.append(scene.vertices)
     flat = np.concatenate(seen) @ axes.T
     low, high = flat.min(0), flat.max(0)
-    width, height = (high - low)[:2] / 2 + margin
+    width, height = (high - low)[:2] / 2 + 0.035 * max(size_of(scene) for scene in scenes)
     return (low + high) / 2 @ axes, 1.03 * float(max(height, width / aspect))
 
 
@@ -131,13 +147,14 @@ def _render_open3d(
     layers: Collection[str],
     keypoint: int | None,
     axes: Array,
+    frame: tuple[Array, float] | None,
 ) -> Iterator[Pixels]:
     from PIL import Image
 
     o3d = gl.load_open3d()
     try:
         for scene in scenes:
-            middle, half = _frame(scene, layers, axes, size[0] / size[1])
+            middle, half = frame or _frame([scene], layers, axes, size[0] / size[1])
             made = gl.marks(o3d, scene, layers, keypoint, axes)
             solid = "mesh" in layers and "mesh" in scene.layers
             # Without perspective, what comes nearer stays where it is in the picture: marks above the points that
@@ -172,13 +189,18 @@ def _render_open3d(
 
 
 def _render_matplotlib(
-    scene: Scene, size: tuple[int, int], layers: Collection[str], keypoint: int | None, axes: Array
+    scene: Scene,
+    size: tuple[int, int],
+    layers: Collection[str],
+    keypoint: int | None,
+    axes: Array,
+    frame: tuple[Array, float] | None,
 ) -> Pixels:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.collections import LineCollection, PolyCollection
     from matplotlib.figure import Figure
 
-    middle, half = _frame(scene, layers, axes, size[0] / size[1])
+    middle, half = frame or _frame([scene], layers, axes, size[0] / size[1])
     figure = Figure(figsize=(size[0] / 100, size[1] / 100), dpi=100)
     canvas = FigureCanvasAgg(figure)
     plot = figure.add_axes((0, 0, 1, 1))
@@ -238,13 +260,13 @@ def save_pngs(
         size: Of the drawing, in pixels; title and legend come on top of that.
         layers: See :func:`render`.
         keypoint: See :func:`render`.
-        options: ``turn``, ``tilt`` and ``backend`` of :func:`render`.
+        options: ``turn``, ``tilt``, ``frame`` and ``backend`` of :func:`render`.
     """
     first, second = tee((path, thin(scene, MAX_POINTS)) for path, scene in pictures)
     drawn = render((scene for _, scene in first), size=size, layers=layers, keypoint=keypoint, **options)
     for (path, scene), pixels in zip(second, drawn, strict=True):
-        picture = _titled(pixels, scene)
-        _write(path, _beside(picture, _entries([scene], layers, keypoint)) if legend else picture)
+        picture = titled(pixels, scene)
+        _write(path, beside(picture, entries([scene], layers, keypoint)) if legend else picture)
 
 
 def save_panels(
@@ -266,7 +288,7 @@ def save_panels(
         size: Of one panel, in pixels.
         layers: See :func:`render`.
         keypoint: See :func:`render`.
-        options: ``turn``, ``tilt`` and ``backend`` of :func:`render`.
+        options: ``turn``, ``tilt``, ``frame`` and ``backend`` of :func:`render`.
     """
     from PIL import Image
 
@@ -276,13 +298,13 @@ def save_panels(
         raise ValueError(f"`columns` (={columns}) must be at least 1")
     scenes = [thin(scene, MAX_POINTS) for scene in scenes]
     drawn = render(scenes, size=size, layers=layers, keypoint=keypoint, **options)
-    panels = [_titled(pixels, scene, always=True) for pixels, scene in zip(drawn, scenes, strict=True)]
+    panels = [titled(pixels, scene, always=True) for pixels, scene in zip(drawn, scenes, strict=True)]
     columns = min(columns, len(panels))
     width, height = panels[0].size
     sheet = Image.new("RGB", (width * columns, height * -(-len(panels) // columns)), "white")
     for i, panel in enumerate(panels):
         sheet.paste(panel, (i % columns * width, i // columns * height))
-    _write(path, _beside(sheet, _entries(scenes, layers, keypoint)))
+    _write(path, beside(sheet, entries(scenes, layers, keypoint)))
 
 
 def _write(path: Path | str, picture: Image) -> None:
@@ -310,7 +332,7 @@ def _shortened(text: str, width: float, size: int) -> str:
     return text + "…"
 
 
-def _titled(pixels: Pixels, scene: Scene, always: bool = False) -> Image:
+def titled(pixels: Pixels, scene: Scene, always: bool = False) -> Image:
     """The drawing below its title and above its note."""
     from PIL import Image, ImageDraw
 
@@ -331,7 +353,7 @@ def _titled(pixels: Pixels, scene: Scene, always: bool = False) -> Image:
     return picture
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
     """A line of the legend: what stands before the text, in which color."""
 
     mark: str
@@ -339,10 +361,11 @@ class _Entry(NamedTuple):
     color: tuple[int, int, int] = (70, 70, 70)
 
 
-def _entries(scenes: Sequence[Scene], layers: Collection[str], keypoint: int | None) -> list[_Entry]:
+def entries(scenes: Sequence[Scene], layers: Collection[str], keypoint: int | None) -> list[Entry]:
+    """The legend of scenes that are drawn together."""
     present = {name for scene in scenes for name in scene.layers if name in layers}
-    entries = [
-        _Entry(mark, text)
+    made = [
+        Entry(mark, text)
         for layer, mark, text in (
             ("annotated", "ring", "annotated"),
             ("keypoints", "ball", "predicted"),
@@ -353,7 +376,7 @@ def _entries(scenes: Sequence[Scene], layers: Collection[str], keypoint: int | N
         if layer in present
     ]
     if "skeleton" in present:
-        entries.append(_Entry("bar", "activation, 0 to 1"))
+        made.append(Entry("bar", "activation, 0 to 1"))
     marked = {"annotated", "keypoints", "samples"} & present
     names: dict[int, str] = {}
     for scene in scenes:
@@ -362,16 +385,16 @@ def _entries(scenes: Sequence[Scene], layers: Collection[str], keypoint: int | N
             shown |= scene.annotations
         if marked - {"annotated"}:
             shown |= scene.drawn
-        for k in [keypoint] if keypoint is not None else np.flatnonzero(shown).tolist():
+        for k in np.flatnonzero(shown).tolist() if keypoint is None else [keypoint]:
             names.setdefault(int(scene.ids[k]), str(scene.names[k]))
     for i in sorted(names):
-        entries.append(_Entry("ball", names[i], _rgb(keypoint_colors([i])[0])))
+        made.append(Entry("ball", names[i], _rgb(keypoint_colors([i])[0])))
     if keypoint is not None and "cloud" in layers:
         of = [s for s in scenes if s.prob is not None]
         largest = max(float(s.prob[:, keypoint].max()) for s in of)
-        entries.append(_Entry("", "probability"))
-        entries.append(_Entry("heat", "0 to each cloud's largest" if len(of) > 1 else f"0 to {largest:.2g}"))
-    return entries
+        made.append(Entry("", "probability"))
+        made.append(Entry("heat", "0 to each cloud's largest" if len(of) > 1 else f"0 to {largest:.2g}"))
+    return made
 
 
 def _rgb(color: Array) -> tuple[int, int, int]:
@@ -379,7 +402,7 @@ def _rgb(color: Array) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _beside(picture: Image, entries: Sequence[_Entry]) -> Image:
+def beside(picture: Image, entries: Sequence[Entry]) -> Image:
     """The picture with a legend at its right, in as many columns as its height needs."""
     from PIL import Image, ImageDraw
 
@@ -409,7 +432,7 @@ def _beside(picture: Image, entries: Sequence[_Entry]) -> Image:
     return sheet
 
 
-def _mark(pen: ImageDraw, entry: _Entry, x: float, y: float, size: float) -> None:
+def _mark(pen: ImageDraw, entry: Entry, x: float, y: float, size: float) -> None:
     r, color = 0.42 * size, entry.color
     middle = x + 0.6 * size
     if entry.mark == "ball":

@@ -380,16 +380,14 @@ def _chosen(mask: NDArray[np.bool_], keypoint: int | None) -> NDArray[np.int64]:
     return k if keypoint is None else k[k == keypoint]
 
 
-def lines(
-    scene: Scene, layers: Collection[str], keypoint: int | None = None, facing: Array | None = None
-) -> Lines:
+def lines(scene: Scene, layers: Collection[str], keypoint: int | None, facing: Array) -> Lines:
     """Annotations (rings), errors, ellipsoids (three principal ellipses) and skeletons.
 
     Args:
         scene: What is drawn.
         layers: Of it.
-        keypoint: Only the marks of this one; default of all.
-        facing: Where the viewer is, for rings that are turned there; without it each ring is three, seen from anywhere.
+        keypoint: Only the marks of this one; None for all.
+        facing: Direction of the viewer, for rings that are turned there.
     """
     colors, size = keypoint_colors(scene.ids), size_of(scene)
     parts: list[Lines] = []
@@ -402,7 +400,7 @@ def lines(
         add(scene.keypoints[k], scene.annotated[k], k, 0.006 * size)
     if "annotated" in layers and "annotated" in scene.layers:
         k = _chosen(scene.annotations, keypoint)
-        planes = _ellipses(np.eye(3)) if facing is None else _ellipses(_frame_of(facing))[:1]
+        planes = _ellipses(_frame_of(facing))[:1]
         loops = scene.annotated[k][:, None, None] + 0.047 * size * planes
         add(*_joined(loops), np.repeat(k, loops.shape[1] * loops.shape[2]), 0.008 * size)
     if "covariance" in layers and "covariance" in scene.layers:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from pcsa.viz import gl
-from pcsa.viz.scene import LAYERS, Scene, cloud_colors, size_of, thin, view_axes
+from pcsa.viz.scene import LAYERS, Array, Scene, cloud_colors, size_of, thin, view_axes
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def show(
     Should the display be lost while the window is open, X11's library ends the process with status 1.
 
     Args:
-        scenes: One, or several to leaf through.
+        scenes: One, or several to leaf through; each is asked for when it is come to.
         layers: What is drawn at first; the keys 1 to 8 switch each of :data:`pcsa.viz.LAYERS`.
         size: Of the window, in pixels.
         folder: Where screenshots go, as ``pcsa-1.png``, ``pcsa-2.png``, …
@@ -48,8 +48,9 @@ def show(
     Raises:
         ValueError: If there is no scene, no display, or Open3D or a library of it is missing.
     """
-    scenes = [scenes] if isinstance(scenes, Scene) else list(scenes)
-    if not scenes:
+    if isinstance(scenes, Scene):
+        scenes = [scenes]
+    if not len(scenes):
         raise ValueError("`scenes` must hold at least one scene")
     missing = _missing_display()
     if missing:
@@ -64,7 +65,7 @@ def show(
         window.destroy_window()
         raise ValueError(f"a window cannot be opened on this display: it takes {gl.NEEDS}")
     try:
-        _Browser(o3d, window, [thin(scene, MAX_POINTS) for scene in scenes], layers, Path(folder)).run()
+        _Browser(o3d, window, scenes, layers, Path(folder)).run()
     finally:
         window.destroy_window()
 
@@ -103,10 +104,13 @@ class _Browser:
     def __init__(self, o3d: Any, window: Any, scenes: Sequence[Scene], layers: Collection[str], folder: Path) -> None:
         self.o3d, self.window, self.scenes, self.folder = o3d, window, scenes, folder
         self.place, self.keypoint, self.layers = 0, -1, set(layers)
+        self.scene = thin(scenes[0], MAX_POINTS)
         option = window.get_render_option()
         option.background_color = np.ones(3)
         option.mesh_show_back_face = True
-        option.point_size = 4.0
+        option.point_size = 5.0
+        option.light_on = False  # the colors have their shadows
+        self.axes = view_axes()
         actions = {"N": 1, "P": -1, _RIGHT: 1, _LEFT: -1}
         for key, by in actions.items():
             self._on(key, lambda by=by: self._leaf(by))
@@ -129,16 +133,27 @@ class _Browser:
     def run(self) -> None:
         self._help()
         self._draw(front=True)
+        self._say()
         while self.window.poll_events():
+            axes = self._camera_axes()
+            # Rings and shadows turn with the viewer.
+            if axes[2] @ self.axes[2] < 0.97:
+                self._draw()
             self.window.update_renderer()
             time.sleep(0.01)
 
+    def _camera_axes(self) -> Array:
+        extrinsic = self.window.get_view_control().convert_to_pinhole_camera_parameters().extrinsic
+        # There, y is down and z away from the viewer.
+        return np.asarray(extrinsic)[:3, :3] * np.array([[1.0], [-1.0], [-1.0]])
+
     def _draw(self, front: bool = False) -> None:
-        scene = self.scenes[self.place]
+        scene = self.scene
         keypoint = self.keypoint if self.keypoint >= 0 else None
-        made = gl.marks(self.o3d, scene, self.layers, keypoint)
+        self.axes = view_axes() if front else self._camera_axes()
+        made = gl.marks(self.o3d, scene, self.layers, keypoint, self.axes)
         if "mesh" in self.layers and "mesh" in scene.layers:
-            made.append(gl.shape_mesh(self.o3d, scene))
+            made.append(gl.shape_mesh(self.o3d, scene, self.axes))
         if "cloud" in self.layers:
             cloud = self.o3d.geometry.PointCloud(self.o3d.utility.Vector3dVector(scene.pos))
             up = np.array([0.3, 1.0, 0.6])
@@ -156,7 +171,10 @@ class _Browser:
             self.window.add_geometry(geometry, reset_bounding_box=False)
         if front:
             self._front()
-        shown = "" if keypoint is None else f", probability of {scene.names[keypoint]}"
+
+    def _say(self) -> None:
+        scene = self.scene
+        shown = f", probability of {scene.names[self.keypoint]}" if self.keypoint >= 0 else ""
         _log.info("%d / %d: %s%s %s", self.place + 1, len(self.scenes), scene.title, shown, scene.note)
 
     def _front(self) -> None:
@@ -164,22 +182,26 @@ class _Browser:
         camera.set_front(axes[2])
         camera.set_up(axes[1])
         camera.set_lookat(np.zeros(3))
-        camera.set_zoom(0.62)
+        camera.change_field_of_view(step=(30.0 - camera.get_field_of_view()) / 5)
+        camera.set_zoom(0.52)
 
     def _leaf(self, by: int) -> None:
         self.place = (self.place + by) % len(self.scenes)
+        self.scene = thin(self.scenes[self.place], MAX_POINTS)
         if self.keypoint >= self._num_maps():
             self.keypoint = -1
         self._draw()
+        self._say()
 
     def _num_maps(self) -> int:
-        prob = self.scenes[self.place].prob
+        prob = self.scene.prob
         return 0 if prob is None else prob.shape[1]
 
     def _map(self, by: int | None) -> None:
         # -1 is the cloud without a map: the one after the last.
         self.keypoint = -1 if by is None else (self.keypoint + 1 + by) % (self._num_maps() + 1) - 1
         self._draw()
+        self._say()
 
     def _switch(self, name: str) -> None:
         self.layers ^= {name}
