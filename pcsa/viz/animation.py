@@ -91,7 +91,9 @@ def save_animation(
     from PIL import Image
 
     # One table of colors for all, and no dithering: what does not move does not flicker, and the file stays small.
-    table = pictures[-1].quantize(256)
+    # White is put into it, which is seldom chosen as it is.
+    table = pictures[-1].quantize(255)
+    table.putpalette([*(table.getpalette() or [])[: 255 * 3], 255, 255, 255])
     played = [picture.quantize(palette=table, dither=Image.Dither.NONE) for picture in pictures]
     path.parent.mkdir(parents=True, exist_ok=True)
     durations = [round(1000 * seconds)] * (len(played) - 1) + [1500]

@@ -175,6 +175,8 @@ def _render_open3d(
             if not made:
                 yield np.full((size[1], size[0], 3), 255, np.uint8)
                 continue
+            # Otherwise the window's box would hold what it drew before, too.
+            window.reset_view_point(True)
             camera = window.get_view_control()
             camera.set_front(axes[2])
             camera.set_up(axes[1])
