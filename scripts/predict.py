@@ -164,6 +164,7 @@ def _npz_points(file: Path) -> Any:
 
 
 def input_files(inputs: Sequence[Path]) -> list[Path]:
+    """The files that are named, and those in the folders that are named."""
     known = (*CLOUDS, *MESHES)
     files: list[Path] = []
     for path in inputs:
@@ -219,6 +220,7 @@ def unlabelled_scene(
 def locate(
     detector: KeypointDetector, pos: Tensor, read_out: ReadOut, device: torch.device
 ) -> tuple[dict[str, Any], Tensor]:
+    """What is written of a cloud, in its units, and the scores of its points [N, K]."""
     cloud = Normalize("unit_sphere")(Data(pos=pos))
     normal = cloud.pos.float().to(device)
     predicted = detector(None, normal)

@@ -108,7 +108,7 @@ def read_run(path: Path, name: str, split: str) -> Run:
         log=read_log(path / "log"),
     )
     if not run.metrics and not run.log:
-        raise FileNotFoundError(f"`{path}` has neither {file.name} (pcsa evaluate) nor a log of `--trainer.logger csv`")
+        raise FileNotFoundError(f"`{path}` has neither {file.name} (pcsa evaluate) nor a CSV log")
     if not run.metrics:
         _log.warning("%s has no %s: pcsa evaluate writes it", path, file.name)
     return run
@@ -168,7 +168,8 @@ def _page(runs: Sequence[Run], split: str, sections: Sequence[str]) -> str:
   body {{ font: 15px system-ui, sans-serif; max-width: 1160px; margin: 2em auto; padding: 0 1em; color: #222; }}
   div {{ overflow-x: auto; }}
   table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-  th, td {{ padding: .3em .55em; font-size: 13px; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }}
+  th, td {{ padding: .3em .55em; font-size: 13px;
+    border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }}
   th:first-child, td:first-child {{ text-align: left; }}
   h2 {{ margin-top: 2em; font-size: 1.15em; }}
   img {{ max-width: 100%; height: auto; }}

@@ -10,7 +10,18 @@ import pytest
 import pcsa
 
 ROOT = Path(__file__).parent.parent
-HEAVY = ("lightning", "open3d", "torch_geometric", "scipy", "torchmetrics", "matplotlib", "trimesh", "tyro", "plotly", "PIL")
+HEAVY = (
+    "lightning",
+    "open3d",
+    "torch_geometric",
+    "scipy",
+    "torchmetrics",
+    "matplotlib",
+    "trimesh",
+    "tyro",
+    "plotly",
+    "PIL",
+)
 
 
 @pytest.fixture(scope="module")

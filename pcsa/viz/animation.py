@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,9 +92,10 @@ def save_animation(
     from PIL import Image
 
     # One table of colors for all, and no dithering: what does not move does not flicker, and the file stays small.
-    # White is put into it, which is seldom chosen as it is.
-    table = pictures[-1].quantize(255)
-    table.putpalette([*(table.getpalette() or [])[: 255 * 3], 255, 255, 255])
+    # The background is chosen as almost white, and is to be white.
+    table = pictures[-1].quantize(256)
+    colors = np.array(table.getpalette()).reshape(-1, 3)
+    table.putpalette(np.where((colors > 247).all(1, keepdims=True), 255, colors).ravel().tolist())
     played = [picture.quantize(palette=table, dither=Image.Dither.NONE) for picture in pictures]
     path.parent.mkdir(parents=True, exist_ok=True)
     durations = [round(1000 * seconds)] * (len(played) - 1) + [1500]

@@ -84,7 +84,9 @@ def _plain(scene: Scene) -> dict[str, Any]:
             {
                 "name": str(scene.names[k]),
                 "color": _css(colors[k]),
-                "predicted": _rounded(place(scene.keypoints[k])) if scene.keypoints is not None and scene.drawn[k] else None,
+                "predicted": _rounded(place(scene.keypoints[k]))
+                if scene.keypoints is not None and scene.drawn[k]
+                else None,
                 "annotated": _rounded(place(scene.annotated[k])) if scene.annotations[k] else None,
                 "confidence": None if scene.confidence is None else _number(scene.confidence[k]),
                 "error": _number(scene.error[k]),

@@ -25,7 +25,7 @@ _DISTANCES = (
 def plot_pck(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
     """Share of keypoints closer than a threshold, one curve per run, one panel per kind of distance.
 
-    As everywhere here: ``metrics`` are the files of ``pcsa evaluate`` by the run's name; None if none has what is drawn.
+    As everywhere here: ``metrics`` are the files of ``pcsa evaluate`` by the run's name; None if none has it.
     """
     scored = {name: m for name, m in metrics.items() if "overall" in m}
     kinds = [(key, title) for key, title in _DISTANCES if any(key in m["overall"] for m in scored.values())]
@@ -42,7 +42,9 @@ def plot_pck(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
     for axes, (key, title) in zip(panels, kinds, strict=True):
         for i, (name, m) in enumerate(metrics.items()):
             if key in m.get("overall", {}):
-                axes.plot(m["thresholds"], 100 * _numbers(m["overall"][key]["pck"]), "o-", color=_color(i), ms=3, label=name)
+                axes.plot(
+                    m["thresholds"], 100 * _numbers(m["overall"][key]["pck"]), "o-", color=_color(i), ms=3, label=name
+                )
         axes.set(title=title, xlabel="threshold (units of the dataset)", ylim=(0, 102))
         axes.set_xlim(left=0)
     panels[0].set_ylabel("PCK (%)")
@@ -52,9 +54,7 @@ def plot_pck(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
 
 def plot_reliability(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
     """How often a prediction is right at each confidence; on the diagonal, a confidence means what it says."""
-    curves = {
-        name: m["overall"]["calibration"] for name, m in metrics.items() if "calibration" in m.get("overall", {})
-    }
+    curves = {name: m["overall"]["calibration"] for name, m in metrics.items() if "calibration" in m.get("overall", {})}
     if not curves:
         return None
     figure, (axes,) = _panels(1, width=4.6, height=4.2)
@@ -168,9 +168,9 @@ def miou_curves(
     thresholds = node.get("thresholds", thresholds)
     for key, value in node.items():
         if "miou" in key.lower() and isinstance(value, list) and len(value) == len(thresholds):
-            within, _, row = "/".join(path).rpartition("rows/")
-            title = f"{within.strip('/') or ('' if row else '/'.join(path))} {key}".strip()
-            yield title, row if "rows" in path else "", _numbers(thresholds), _numbers(value)
+            above = path.index("rows") if "rows" in path else len(path)
+            title = f"{'/'.join(path[:above])} {key}".strip()
+            yield title, "/".join(path[above + 1 :]), _numbers(thresholds), _numbers(value)
         else:
             yield from miou_curves(value, thresholds, (*path, key))
 

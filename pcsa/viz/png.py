@@ -219,12 +219,14 @@ def _render_matplotlib(
         facing = np.abs(normal[:, 2]) / np.maximum(np.linalg.norm(normal, axis=1), 1e-300)
         order = corners[:, :, 2].mean(1).argsort()
         gray = np.repeat((0.45 + 0.4 * facing)[order, None], 3, axis=1)
-        plot.add_collection(PolyCollection(list(corners[order, :, :2]), facecolors=gray, edgecolors=gray, linewidths=0.3))
+        plot.add_collection(
+            PolyCollection(list(corners[order, :, :2]), facecolors=gray, edgecolors=gray, linewidths=0.3)
+        )
     if "cloud" in layers:
         pos, color = flat(scene.pos), gl.seen_colors(scene, keypoint, axes)
         order = pos[:, 2].argsort()
         area = (2 * gl.point_radius(scene, keypoint) / half * points_per_unit) ** 2
-        plot.scatter(*pos[order, :2].T, s=area[order], c=color[order], linewidths=0, zorder=2)
+        plot.scatter(pos[order, 0], pos[order, 1], s=area[order], c=color[order], linewidths=0, zorder=2)
     start, end, color, radius, _ = lines(scene, layers, keypoint, axes[2])
     if len(start):
         pieces = np.stack([flat(start)[:, :2], flat(end)[:, :2]], axis=1)
@@ -235,7 +237,7 @@ def _render_matplotlib(
         pos = flat(center)
         order = pos[:, 2].argsort()
         area = (2 * radius[order] / half * points_per_unit) ** 2
-        plot.scatter(*pos[order, :2].T, s=area, c=color[order], linewidths=0, zorder=4)
+        plot.scatter(pos[order, 0], pos[order, 1], s=area, c=color[order], linewidths=0, zorder=4)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
 

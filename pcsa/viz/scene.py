@@ -130,17 +130,31 @@ class Scene:
                 value.ndim != len(shape) or any(b not in (None, a) for a, b in zip(value.shape, shape, strict=True))
             ):
                 wanted = ", ".join("?" if n is None else str(n) for n in shape)
-                raise ValueError(f"`{name}` {list(value.shape)} must be [{wanted}] as {N} points and {K} keypoints need")
+                raise ValueError(
+                    f"`{name}` {list(value.shape)} must be [{wanted}] as {N} points and {K} keypoints need"
+                )
         if len(self.names) != K or len(self.ids) != K:
             raise ValueError(f"`names` ({len(self.names)}) and `ids` ({len(self.ids)}) must be {K}, one per keypoint")
         for name, limit, of in (("segments", K, "keypoints"), ("faces", V, "vertices")):
             value = getattr(self, name)
-            if value is not None and value.size and not (0 <= value.min() and value.max() < limit):
-                raise ValueError(f"`{name}` must be places in the {limit} `{of}`, goes from {value.min()} to {value.max()}")
+            if value is not None and value.size and not (value.min() >= 0 and value.max() < limit):
+                raise ValueError(
+                    f"`{name}` must be places in the {limit} `{of}`, goes from {value.min()} to {value.max()}"
+                )
         if self.segments is not None and self.keypoints is None:
             raise ValueError("`segments` join `keypoints`, which are None")
         drawn, annotated = self.drawn, self.annotations
-        for name in ("pos", "keypoints", "annotated", "covariance", "samples", "prob", "activation", "color", "vertices"):
+        for name in (
+            "pos",
+            "keypoints",
+            "annotated",
+            "covariance",
+            "samples",
+            "prob",
+            "activation",
+            "color",
+            "vertices",
+        ):
             value = getattr(self, name)
             if value is None:
                 continue

@@ -111,8 +111,8 @@ class _Browser:
         option.point_size = 5.0
         option.light_on = False  # the colors have their shadows
         self.axes = view_axes()
-        actions = {"N": 1, "P": -1, _RIGHT: 1, _LEFT: -1}
-        for key, by in actions.items():
+        leaves: tuple[tuple[str | int, int], ...] = (("N", 1), ("P", -1), (_RIGHT, 1), (_LEFT, -1))
+        for key, by in leaves:
             self._on(key, lambda by=by: self._leaf(by))
         for number in range(len(LAYERS)):
             self._on(str(number + 1), lambda name=LAYERS[number]: self._switch(name))

@@ -1,47 +1,7 @@
-import os
-import shutil
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
-from pcsa.viz import Scene, gl
-
-
-def missing(reason):
-    """Skip, or fail where everything was installed."""
-    if os.environ.get("PCSA_TEST_VIZ"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@pytest.fixture
-def open3d():
-    try:
-        return gl.load_open3d()
-    except ImportError as error:
-        missing(str(error))
-
-
-@pytest.fixture
-def display():
-    """A virtual X display: its name, and its process."""
-    if not sys.platform.startswith("linux"):
-        pytest.skip("virtual displays are for X11")
-    for program in ("Xvfb", "xdotool"):
-        if shutil.which(program) is None:
-            missing(f"{program} is not installed")
-    read, write = os.pipe()
-    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x1024x24"]
-    server = subprocess.Popen(command, pass_fds=[write], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        number = pipe.readline().strip()
-    assert number, "Xvfb did not start"
-    yield f":{number}", server
-    server.kill()
-    server.wait()
+from pcsa.viz import Scene
 
 
 @pytest.fixture
@@ -60,7 +20,7 @@ def box():
         names=["upper", "lower"],
         ids=[0, 1],
         keypoints=keypoints,
-        annotated=keypoints + [0.0, 0.1, 0.0],
+        annotated=keypoints + np.array([0.0, 0.1, 0.0]),
         confidence=[0.9, 0.25],
         covariance=np.diag([0.01, 0.001, 0.001])[None].repeat(2, 0),
         samples=keypoints[:, None] + rng.normal(size=(2, 20, 3)) * 0.03,
