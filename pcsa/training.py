@@ -598,6 +598,11 @@ def load_about(path: Path, kind: str | None = None) -> dict[str, Any]:
     return dict(load_checkpoint(path, kind)["pcsa"])
 
 
+def load_step(path: Path) -> int:
+    """Optimizer steps after which a checkpoint was written."""
+    return int(load_checkpoint(path)["global_step"])
+
+
 def load_detector(path: Path, device: str | torch.device = "cpu") -> tuple[KeypointDetector, dict[str, Any]]:
     """A trained detector in eval mode, and what its checkpoint says of itself.
 

@@ -18,6 +18,9 @@ usage: pcsa COMMAND [options]      (pcsa COMMAND --help lists a command's option
                              train Skeleton Merger on aligned clouds without labels
   evaluate CHECKPOINT        score a detector on clouds it was not trained on
   predict CHECKPOINT INPUT…  keypoints of your own clouds and meshes
+  view CHECKPOINT DATA…      leaf through clouds and their keypoints in a window
+  animate CHECKPOINT…        how samples tighten as the temperature falls and training proceeds
+  report RUN…                one page that compares runs
   data generate|download|check
                              the procedural clouds, KeypointNet, or a look over a folder
   bench [CASE…]              time and memory on this machine, against the usual code
@@ -27,6 +30,9 @@ MODULES = {
     "train": "train",
     "evaluate": "evaluate",
     "predict": "predict",
+    "view": "view",
+    "animate": "animate",
+    "report": "report",
     "data": "data",
     "bench": "benchmark",
 }

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 from torch import Tensor
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
 import pcsa
@@ -19,8 +19,14 @@ from pcsa.geodesic import geodesic_error
 from pcsa.localization import ReadOut
 from pcsa.metrics import THRESHOLDS, KeypointMetrics, symmetric_error
 from pcsa.models.detector import KeypointDetector
-from pcsa.training import DataConfig, load_detector, open_dataset, write_json
-from pcsa.viz import Panel, save_panels
+from pcsa.scripts.evaluate_unsupervised import evaluate_category, format_unsupervised_table
+from pcsa.skeleton import segment_pairs
+from pcsa.training import DataConfig, load_about, load_detector, open_dataset, write_json
+from pcsa.unsupervised import SKELETON_KIND, load_skeleton_merger
+from pcsa.viz import Scene, keypoint_scene, save_html, save_panels
+
+COMPARED = ("mesh", "cloud", "keypoints", "annotated", "errors", "skeleton")
+"""What pictures of predictions show; a page can show the rest too."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class EvaluateConfig:
     """Score a detector on clouds it was not trained on, in the dataset's own units."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
-    """Written by `pcsa train supervised`."""
+    """Written by `pcsa train`."""
     split: Literal["val", "test"] = "val"
     """Never the clouds trained on."""
     root: Path | None = None
@@ -43,6 +49,8 @@ class EvaluateConfig:
     """Also measure distances along the surface, as KeypointNet's benchmark does."""
     pictures: int = 0
     """Draw this many clouds, predictions beside annotations, into predictions-<split>.png beside the metrics."""
+    page: int = 0
+    """Put this many clouds on a page to turn and look into, predictions-<split>.html beside the metrics."""
     batch_size: int = 8
     device: str = "auto"
     """cpu, cuda, or auto."""
@@ -54,8 +62,8 @@ def main(argv: list[str]) -> int:
     """Parse options, evaluate, print the table."""
     config = tyro.cli(EvaluateConfig, args=argv, prog="pcsa evaluate")
     result = evaluate(config)
-    print(format_table(result))
-    print(f"\nwritten: {result['file']}" + (f", {result['picture']}" if "picture" in result else ""))
+    print(format_unsupervised_table(result) if "held_out" in result else format_table(result))
+    print("\nwritten: " + ", ".join(result[key] for key in ("file", "picture", "page") if key in result))
     return 0
 
 
@@ -65,7 +73,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         raise ValueError(f"`batch-size` (={config.batch_size}) must be at least 1")
     if config.pictures < 0:
         raise ValueError(f"`pictures` (={config.pictures}) must be at least 0")
+    if config.page < 0:
+        raise ValueError(f"`page` (={config.page}) must be at least 0")
     device = pick_device(config.device)
+    if load_about(config.checkpoint)["kind"] == SKELETON_KIND:
+        return _evaluate_merger(config, device)
     detector, about = load_detector(config.checkpoint, device)
     data = dict(about["config"]["data"])
     root = config.root or (Path(data["root"]) if data["root"] else None)
@@ -79,13 +91,14 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         categories=(dataset.category,),
         keypoint_names={dataset.category: [str(n) for n in dataset.names]},
     )
-    panels: list[Panel] = []
+    scenes: list[Scene] = []
     with torch.inference_mode():
         for batch in DataLoader(dataset, batch_size=config.batch_size):
-            position = _update(metrics, detector, batch, dataset, config, device)
+            logits = _update(metrics, detector, batch, dataset, config, device)
             for i, cloud in enumerate(batch.to_data_list()):
-                visible = cloud.visible[0]
-                panels.append(Panel(cloud.model_id, cloud.pos, cloud.keypoints[0], position[i], visible))
+                if len(scenes) < max(config.pictures, config.page):
+                    rows = slice(int(batch.ptr[i]), int(batch.ptr[i + 1]))
+                    scenes.append(labelled_scene(cloud, logits[rows], dataset, config.read_out))
     result = {
         "checkpoint": str(config.checkpoint),
         "category": dataset.category,
@@ -96,13 +109,80 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "units": "the dataset's own",
         **metrics.compute(),
     }
-    result["file"] = str(config.out or config.checkpoint.parent / f"metrics-{config.split}.json")
-    write_json(Path(result["file"]), result)
+    return _write(config, result, scenes, dataset.category)
+
+
+def _evaluate_merger(config: EvaluateConfig, device: torch.device) -> dict[str, Any]:
+    """Keypoints found without labels: scores and floors, over the whole category and on the split alone."""
+    merger, about = load_skeleton_merger(config.checkpoint, device)
+    data = about["config"]["data"]
+    root = config.root or (Path(data["root"]) if data["root"] else None)
+    name = about["category"]
+    if root is not None and not (root / "annotations" / f"{name}.json").is_file():
+        raise FileNotFoundError(
+            f"`{root / 'annotations' / name}.json` is missing: without annotations there is nothing to score against; "
+            "`root` may name other clouds of the category"
+        )
+    data_config = DataConfig(root=root, category=name, num_shapes=data["num_shapes"])
+    category = open_dataset(data_config, "all")
+    held_out = open_dataset(data_config, config.split)
+    shown = set(held_out.model_ids[: max(config.pictures, config.page)])
+    normalize = Normalize("min_max")
+    predicted: list[Tensor] = []
+    scenes: list[Scene] = []
+    segments = segment_pairs(merger.num_keypoints).t()
+    with torch.inference_mode():
+        for batch in DataLoader(category, batch_size=config.batch_size):
+            clouds = batch.to_data_list()
+            normal = Batch.from_data_list([normalize(Data(pos=cloud.pos)) for cloud in clouds]).to(device)
+            out = merger(None, normal.pos, ptr=normal.ptr)
+            bandwidth = pcsa.knn_bandwidth(normal.pos, ptr=normal.ptr)
+            found = pcsa.localize(out["logits"], normal.pos, bandwidth, ptr=normal.ptr, read_out=config.read_out)
+            predicted += list(denormalize(found.position, normal.offset, normal.scale).cpu())
+            for i, cloud in enumerate(clouds):
+                if cloud.model_id in shown:
+                    logits = out["logits"][normal.ptr[i] : normal.ptr[i + 1]]
+                    known = {"segments": segments, "activation": out["activation"][i], "names": about["names"]}
+                    scenes.append(
+                        keypoint_scene(cloud.pos, logits, title=cloud.model_id, read_out=config.read_out, **known)
+                    )
+    scores = evaluate_category(
+        predicted, category, open_dataset(data_config, "train"), held_out, geodesic=config.geodesic
+    )
+    result = {"checkpoint": str(config.checkpoint), "split": config.split, "read_out": config.read_out, **scores}
+    return _write(config, result, scenes, name)
+
+
+def _write(config: EvaluateConfig, result: dict[str, Any], scenes: list[Scene], category: str) -> dict[str, Any]:
+    """Write metrics, picture and page, and say where they are."""
+    file = config.out or config.checkpoint.parent / f"metrics-{config.split}.json"
+    result["file"] = str(file)
+    write_json(file, result)
     if config.pictures > 0:
-        picture = Path(result["file"]).with_name(f"predictions-{config.split}.png")
-        save_panels(picture, panels[: config.pictures], [str(n) for n in dataset.names])
+        picture = file.with_name(f"predictions-{config.split}.png")
+        save_panels(picture, scenes[: config.pictures], layers=COMPARED)
         result["picture"] = str(picture)
+    if config.page > 0:
+        page = file.with_name(f"predictions-{config.split}.html")
+        save_html(page, scenes[: config.page], title=f"{category}, {config.split}", layers=COMPARED)
+        result["page"] = str(page)
     return result
+
+
+def labelled_scene(cloud: Data, logits: Tensor, dataset: KeypointNet, read_out: ReadOut, **options: Any) -> Scene:
+    """Predictions beside annotations, of the keypoints that the cloud has."""
+    return keypoint_scene(
+        cloud.pos,
+        logits,
+        title=cloud.model_id,
+        names=[str(n) for n in dataset.names],
+        ids=dataset.semantic_ids,
+        annotated=cloud.keypoints[0],
+        visible=cloud.visible[0],
+        present=cloud.visible[0],
+        read_out=read_out,
+        **options,
+    )
 
 
 def _update(
@@ -147,7 +227,7 @@ def _update(
         confidence=found.peak.clamp(0, 1).cpu(),
         presence_logits=predicted["presence"].float().cpu(),
     )
-    return position
+    return logits
 
 
 def pick_device(name: str) -> torch.device:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,10 +20,11 @@ from pcsa.datasets.transforms import Normalize, denormalize
 from pcsa.localization import ReadOut
 from pcsa.models.detector import KeypointDetector
 from pcsa.models.skeleton_merger import SkeletonMerger
-from pcsa.scripts.evaluate import pick_device
+from pcsa.scripts.evaluate import COMPARED, pick_device
 from pcsa.skeleton import segment_pairs
 from pcsa.training import load_about, load_detector, write_json
 from pcsa.unsupervised import SKELETON_KIND, load_skeleton_merger
+from pcsa.viz import Scene, keypoint_scene, save_html, save_pngs
 
 CLOUDS = (".pcd", ".npy", ".npz")
 MESHES = (".obj", ".off", ".stl", ".ply")  # a .ply without faces is a cloud
@@ -33,7 +35,7 @@ class PredictConfig:
     """Keypoints of clouds (.pcd, .ply, .npy, .npz) and meshes (.obj, .off, .stl, .ply), in their own units."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
-    """Written by `pcsa train supervised` or `unsupervised`."""
+    """Written by `pcsa train`."""
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Files, or folders of such files. They must stand as in the training data: same up axis, same heading."""
     out: Path = Path("predictions.json")
@@ -44,6 +46,10 @@ class PredictConfig:
     """Points sampled on a mesh, by area."""
     seed: int = 0
     """Of the sampling on meshes."""
+    png: Path | None = None
+    """Folder for a picture of every input."""
+    html: Path | None = None
+    """A page with every input, to turn and look into."""
     device: str = "auto"
     """cpu, cuda, or auto."""
 
@@ -53,6 +59,9 @@ def main(argv: list[str]) -> int:
     config = tyro.cli(PredictConfig, args=argv, prog="pcsa predict")
     result = predict(config)
     print(f"{len(result['clouds'])} clouds, {len(result['names'])} keypoints each: {config.out}")
+    for written in (config.png, config.html):
+        if written:
+            print(f"written: {written}")
     return 0
 
 
@@ -64,20 +73,36 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         raise ValueError(f"`num-points` (={config.num_points}) must be at least 1")
     if config.seed < 0:
         raise ValueError(f"`seed` (={config.seed}) must be at least 0")
-    files = _files(config.inputs)
+    files = input_files(config.inputs)
     device = pick_device(config.device)
-    model: KeypointDetector | SkeletonMerger
-    if load_about(config.checkpoint)["kind"] == SKELETON_KIND:
-        model, about = load_skeleton_merger(config.checkpoint, device)
-        # Which keypoints each activation joins.
-        extra = {"segments": segment_pairs(model.num_keypoints).t().tolist()}
+    model, about = open_model(config.checkpoint, device)
+    clouds: list[dict[str, Any]] = []
+    kept: list[Scene] = []
+
+    def pictures() -> Iterator[tuple[Path, Scene]]:
+        names = _picture_names(files)
+        for file, name in zip(files, names, strict=True):
+            pos = read_points(file, config.num_points, config.seed)
+            found, logits = locate(model, pos, config.read_out, device)
+            clouds.append({"input": str(file), "num_points": len(pos), **found})
+            if config.png or config.html:
+                scene = unlabelled_scene(pos, logits, found, about, file.name, config.read_out)
+                if config.html:
+                    kept.append(scene)
+                yield (config.png or Path()) / name, scene
+
+    # As they are predicted: a thousand clouds with their maps need not lie in memory.
+    if config.png:
+        save_pngs(pictures(), layers=COMPARED)
     else:
-        model, about = load_detector(config.checkpoint, device)
+        deque(pictures(), maxlen=0)
+    if config.html:
+        save_html(config.html, kept, title=f"{about['category']}: {len(kept)} clouds", layers=COMPARED)
+    extra: dict[str, Any]
+    if "semantic_ids" in about:
         extra = {"semantic_ids": about["semantic_ids"]}
-    clouds = []
-    for file in files:
-        pos = read_points(file, config.num_points, config.seed)
-        clouds.append({"input": str(file), "num_points": len(pos), **_locate(model, pos, config.read_out, device)})
+    else:  # which keypoints each activation joins
+        extra = {"segments": segment_pairs(len(about["names"])).t().tolist()}
     result = {
         "checkpoint": str(config.checkpoint),
         "category": about["category"],
@@ -149,7 +174,8 @@ def _npz_points(file: Path) -> Any:
         raise ValueError(f"arrays {archive.files}, none of them named pos, points or xyz")
 
 
-def _files(inputs: Sequence[Path]) -> list[Path]:
+def input_files(inputs: Sequence[Path]) -> list[Path]:
+    """The files that are named, and those in the folders that are named."""
     known = (*CLOUDS, *MESHES)
     files: list[Path] = []
     for path in inputs:
@@ -169,16 +195,52 @@ def _files(inputs: Sequence[Path]) -> list[Path]:
     return files
 
 
+def _picture_names(files: Sequence[Path]) -> list[str]:
+    """One for each file, also where two folders have files of one name."""
+    seen: Counter[str] = Counter()
+    names = []
+    for file in files:
+        seen[file.name] += 1
+        names.append(f"{file.name}.png" if seen[file.name] == 1 else f"{file.name}-{seen[file.name]}.png")
+    return names
+
+
+def open_model(path: Path, device: torch.device) -> tuple[KeypointDetector | SkeletonMerger, dict[str, Any]]:
+    """The trained model of a checkpoint of either training, and what the checkpoint says of itself."""
+    if load_about(path)["kind"] == SKELETON_KIND:
+        return load_skeleton_merger(path, device)
+    return load_detector(path, device)
+
+
+def unlabelled_scene(
+    pos: Tensor,
+    logits: Tensor,
+    found: dict[str, Any],
+    about: dict[str, Any],
+    title: str,
+    read_out: ReadOut,
+    **options: Any,
+) -> Scene:
+    """Of what :func:`locate` found: the keypoints that the cloud is thought to have, or those of a skeleton and it."""
+    if "presence" in found:
+        known: dict[str, Any] = {"ids": about["semantic_ids"], "present": np.asarray(found["presence"]) > 0.5}
+    else:
+        known = {"segments": segment_pairs(len(about["names"])).t(), "activation": found["activation"]}
+    names = [str(n) for n in about["names"]]
+    return keypoint_scene(pos, logits, title=title, names=names, read_out=read_out, **known, **options)
+
+
 @torch.inference_mode()
-def _locate(
+def locate(
     model: KeypointDetector | SkeletonMerger, pos: Tensor, read_out: ReadOut, device: torch.device
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Tensor]:
+    """What is written of a cloud, in its units, and the scores of its points [N, K]."""
     merger = isinstance(model, SkeletonMerger)
     cloud = Normalize("min_max" if merger else "unit_sphere")(Data(pos=pos))
     normal = cloud.pos.float().to(device)
     predicted = model(None, normal)
     found = pcsa.localize(predicted["logits"], normal, pcsa.knn_bandwidth(normal), read_out=read_out)
-    return {
+    numbers = {
         "position": denormalize(found.position.cpu(), cloud.offset, cloud.scale)[0].tolist(),
         "covariance": (found.covariance.cpu() * cloud.scale.square().view(-1, 1, 1, 1))[0].tolist(),
         "confidence": found.peak[0].tolist(),
@@ -191,3 +253,4 @@ def _locate(
         "index": found.index[0].tolist(),
         "point": pos[found.index[0].cpu()].tolist(),
     }
+    return numbers, predicted["logits"].float().cpu()

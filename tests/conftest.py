@@ -1,3 +1,8 @@
+import os
+import shutil
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -14,3 +19,45 @@ def close():
         torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol * scale)
 
     return check
+
+
+@pytest.fixture(scope="session")
+def missing():
+    """Skip a test of pictures for a reason, or fail where everything was installed."""
+
+    def stop(reason):
+        if os.environ.get("PCSA_TEST_VIZ"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    return stop
+
+
+@pytest.fixture
+def open3d(missing):
+    from pcsa.viz import gl
+
+    try:
+        return gl.load_open3d()
+    except ImportError as error:
+        missing(str(error))
+
+
+@pytest.fixture
+def display(missing):
+    """A virtual X display: its name, and its process."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("virtual displays are for X11")
+    for program in ("Xvfb", "xdotool"):
+        if shutil.which(program) is None:
+            missing(f"{program} is not installed")
+    read, write = os.pipe()
+    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x1024x24"]
+    server = subprocess.Popen(command, pass_fds=[write], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        number = pipe.readline().strip()
+    assert number, "Xvfb did not start"
+    yield f":{number}", server
+    server.kill()
+    server.wait()

@@ -10,7 +10,18 @@ import pytest
 import pcsa
 
 ROOT = Path(__file__).parent.parent
-HEAVY = ("lightning", "open3d", "torch_geometric", "scipy", "torchmetrics", "matplotlib", "trimesh", "tyro")
+HEAVY = (
+    "lightning",
+    "open3d",
+    "torch_geometric",
+    "scipy",
+    "torchmetrics",
+    "matplotlib",
+    "trimesh",
+    "tyro",
+    "plotly",
+    "PIL",
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +43,17 @@ def test_every_folder_with_modules_is_packaged(pyproject):
     assert {package: folder for folder, package in folders.items()} == setuptools["package-dir"]
 
 
+def test_every_other_file_is_packaged(pyproject):
+    found = {
+        (".".join(file.parent.relative_to(ROOT).parts), file.name)
+        for file in (ROOT / "pcsa").rglob("*")
+        if file.is_file() and file.suffix not in (".py", ".pyc")
+        if not {"models", "datasets", "scripts"} & set(file.relative_to(ROOT).parts)
+    }
+    listed = pyproject["tool"]["setuptools"]["package-data"]
+    assert found == {(package, name) for package, names in listed.items() for name in names}
+
+
 @pytest.mark.parametrize("name", ["models", "datasets", "scripts"])
 def test_an_uninstalled_checkout_resolves_the_mapped_packages(name):
     link = ROOT / "pcsa" / name
@@ -41,6 +63,12 @@ def test_an_uninstalled_checkout_resolves_the_mapped_packages(name):
 
 def test_import_brings_in_nothing_heavy():
     code = f"import pcsa, sys; print(*[m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_importing_what_draws_brings_in_nothing_heavy():
+    code = f"import sys, pcsa.viz; print(*[m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 

@@ -16,25 +16,6 @@ from pcsa.scripts.predict import read_points
 from pcsa.unsupervised import load_skeleton_merger
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    assert (
-        main(["data", "generate", str(root), "--categories", "mug", "--num-shapes", "10", "--num-points", "256"]) == 0
-    )
-    return root
-
-
-@pytest.fixture(scope="module")
-def checkpoint(root, tmp_path_factory):
-    out = tmp_path_factory.mktemp("run")
-    flags = (
-        "--data.category mug --optimizer.steps 4 --optimizer.batch-size 4 --model.out-channels 16 --trainer.no-progress"
-    )
-    assert main(["train", "supervised", "--data.root", str(root), "--out", str(out), *flags.split()]) == 0
-    return out / "last.ckpt"
-
-
 def test_evaluate_agrees_with_predict(root, checkpoint, tmp_path, capsys):
     assert main(["evaluate", str(checkpoint), "--split", "test", "--pictures", "2"]) == 0
     table = capsys.readouterr().out

@@ -1,0 +1,102 @@
+"""How samples tighten as the temperature falls and training proceeds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pcsa.viz.html import save_html
+from pcsa.viz.png import MAX_POINTS, beside, entries, fit, render, titled
+from pcsa.viz.scene import Scene, keypoint_scene, thin
+
+LAYERS = ("cloud", "samples", "annotated")
+"""What the samples do not hide, and does not hide them."""
+
+
+class Stage(NamedTuple):
+    """Title of one picture, the scores [N, K] then, and the temperature of the samples."""
+
+    title: str
+    logits: Tensor
+    temperature: float
+
+
+def sampling_frames(
+    pos: Tensor, stages: Iterable[Stage], *, num_samples: int = 60, seed: int = 0, **options: Any
+) -> list[Scene]:
+    """One scene for each stage, with samples of the same noise: what moves is their temperature and the map.
+
+    Args:
+        pos: Points [N, 3] of the cloud, y up.
+        stages: What changes.
+        num_samples: Samples of every keypoint.
+        seed: Of the noise.
+        options: Those of :func:`pcsa.viz.keypoint_scene`: names, ids, annotated, visible, bandwidth, noise, …
+    """
+    return [
+        keypoint_scene(
+            pos,
+            stage.logits,
+            title=stage.title,
+            num_samples=num_samples,
+            temperature=stage.temperature,
+            generator=torch.Generator().manual_seed(seed),
+            **options,
+        )
+        for stage in stages
+    ]
+
+
+def save_animation(
+    path: Path | str,
+    frames: Sequence[Scene],
+    *,
+    seconds: float = 0.2,
+    size: tuple[int, int] = (640, 480),
+    layers: Collection[str] = LAYERS,
+    **options: Any,
+) -> None:
+    """Write scenes one after the other: a ``.gif`` that plays, or an ``.html`` with a slider.
+
+    Args:
+        path: The file to write; its folder is made if need be.
+        frames: At least one.
+        seconds: Each is seen in a GIF; the last for a second and a half.
+        size: Of the drawing in a GIF, in pixels.
+        layers: What is drawn (in a page: at first).
+        options: ``turn``, ``tilt``, ``keypoint`` and ``backend`` of :func:`pcsa.viz.render`, for a GIF.
+    """
+    path = Path(path)
+    if not frames:
+        raise ValueError("`frames` must hold at least one scene")
+    if path.suffix == ".html":
+        save_html(path, frames, title=frames[0].title, layers=layers)
+        return
+    if path.suffix != ".gif":
+        raise ValueError(f"`path` (={path}) must end in .gif or .html")
+    if not 0.02 <= seconds <= 60:
+        raise ValueError(f"`seconds` (={seconds}) must be from 0.02 to 60")
+    frames = [thin(frame, MAX_POINTS) for frame in frames]
+    view = {name: options[name] for name in ("turn", "tilt") if name in options}
+    frame = fit(frames, size=size, layers=layers, **view)
+    legend = entries(frames, layers, options.get("keypoint"))
+    pictures = [
+        beside(titled(pixels, scene, always=True), legend)
+        for pixels, scene in zip(render(frames, size=size, layers=layers, frame=frame, **options), frames, strict=True)
+    ]
+    from PIL import Image
+
+    # One table of colors for all, and no dithering: what does not move does not flicker, and the file stays small.
+    # The background is chosen as almost white, and is to be white.
+    table = pictures[-1].quantize(256)
+    colors = np.array(table.getpalette()).reshape(-1, 3)
+    table.putpalette(np.where((colors > 247).all(1, keepdims=True), 255, colors).ravel().tolist())
+    played = [picture.quantize(palette=table, dither=Image.Dither.NONE) for picture in pictures]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    durations = [round(1000 * seconds)] * (len(played) - 1) + [1500]
+    played[0].save(path, save_all=True, append_images=played[1:], duration=durations, loop=0, optimize=False)

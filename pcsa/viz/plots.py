@@ -1,0 +1,219 @@
+"""Curves that compare runs: from the files of ``pcsa evaluate`` and the logs of ``pcsa train``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Array = NDArray[np.float64]
+
+_DISTANCES = (
+    ("euclidean", "Euclidean"),
+    ("geodesic", "geodesic"),
+    ("euclidean_symmetric", "Euclidean, symmetric"),
+    ("geodesic_symmetric", "geodesic, symmetric"),
+)
+
+
+def plot_pck(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
+    """Share of keypoints closer than a threshold, one curve per run, one panel per kind of distance.
+
+    As everywhere here: ``metrics`` are the files of ``pcsa evaluate`` by the run's name; None if none has it.
+    """
+    scored = {name: m for name, m in metrics.items() if "overall" in m}
+    kinds = [(key, title) for key, title in _DISTANCES if any(key in m["overall"] for m in scored.values())]
+    # Without symmetric shapes these are the others again.
+    kinds = [
+        (key, title)
+        for key, title in kinds
+        if not key.endswith("_symmetric")
+        or any(m["overall"].get(key) != m["overall"].get(key.removesuffix("_symmetric")) for m in scored.values())
+    ]
+    if not kinds:
+        return None
+    figure, panels = _panels(len(kinds), sharey=True)
+    for axes, (key, title) in zip(panels, kinds, strict=True):
+        for i, (name, m) in enumerate(metrics.items()):
+            if key in m.get("overall", {}):
+                axes.plot(
+                    m["thresholds"], 100 * _numbers(m["overall"][key]["pck"]), "o-", color=_color(i), ms=3, label=name
+                )
+        axes.set(title=title, xlabel="threshold (units of the dataset)", ylim=(0, 102))
+        axes.set_xlim(left=0)
+    panels[0].set_ylabel("PCK (%)")
+    _legend(figure, panels)
+    return figure
+
+
+def plot_reliability(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
+    """How often a prediction is right at each confidence; on the diagonal, a confidence means what it says."""
+    curves = {name: m["overall"]["calibration"] for name, m in metrics.items() if "calibration" in m.get("overall", {})}
+    if not curves:
+        return None
+    figure, (axes,) = _panels(1, width=4.6, height=4.2)
+    axes.plot([0, 1], [0, 1], color="0.7", lw=1, ls="--", zorder=1)
+    for i, name in enumerate(metrics):
+        if name in curves:
+            bins = curves[name]["reliability"]
+            axes.plot(_numbers(bins["confidence"]), _numbers(bins["accuracy"]), "o-", color=_color(i), ms=4, label=name)
+    limits = sorted({c["threshold"] for c in curves.values()})
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xlabel="confidence (peak probability)")
+    axes.set_ylabel(f"share with an error below {', '.join(f'{x:g}' for x in limits)}")
+    _legend(figure, [axes])
+    return figure
+
+
+def plot_keypoints(metrics: Mapping[str, Mapping[str, Any]], category: str) -> Figure | None:
+    """Mean Euclidean error of each keypoint of a category, one bar per run; below a name, the number of shapes."""
+    tables = {name: m.get("per_keypoint", {}).get(category) for name, m in metrics.items()}
+    tables = {name: table for name, table in tables.items() if table}
+    if not tables:
+        return None
+    names = list(dict.fromkeys(k for table in tables.values() for k in table))
+    figure, (axes,) = _panels(1, width=max(4.5, 0.5 * len(names) + 1.5), height=3.4)
+    width = 0.8 / len(tables)
+    place = 0
+    for i, name in enumerate(metrics):
+        if name not in tables:
+            continue
+        values = _numbers([tables[name].get(k, {}).get("euclidean", {}).get("mean_error") for k in names])
+        left = np.arange(len(names)) - 0.4 + (place + 0.5) * width
+        axes.bar(left, values, width, color=_color(i), label=name)
+        place += 1
+    counts = [max(table[k]["num_shapes"] for table in tables.values() if k in table) for k in names]
+    long = max(len(k) for k in names) > 4
+    labels = [f"{k} ({n})" if long else f"{k}\n({n})" for k, n in zip(names, counts, strict=True)]
+    axes.set_xticks(range(len(names)), labels, fontsize=8, parse_math=False)
+    if long:
+        axes.tick_params(axis="x", rotation=60)
+        for text in axes.get_xticklabels():
+            text.set(horizontalalignment="right", rotation_mode="anchor")
+    axes.set(ylabel="mean error (units of the dataset)", xlim=(-0.6, len(names) - 0.4))
+    axes.set_title(f"{category}: keypoints (shapes that have them)", parse_math=False)
+    axes.grid(axis="x", visible=False)
+    _legend(figure, [axes])
+    return figure
+
+
+def plot_training(logs: Mapping[str, Mapping[str, tuple[Array, Array]]]) -> Figure | None:
+    """What the runs logged, one panel per quantity.
+
+    Args:
+        logs: By the run's name and the quantity's, steps and values.
+    """
+    quantities = list(dict.fromkeys(q for log in logs.values() for q in log))
+    # What one came for first.
+    quantities.sort(key=lambda q: (not q.startswith("val"), q.startswith(("lr", "temperature"))))
+    if not quantities:
+        return None
+    figure, panels = _panels(len(quantities))
+    for axes, quantity in zip(panels, quantities, strict=False):
+        for i, (name, log) in enumerate(logs.items()):
+            if quantity not in log:
+                continue
+            steps, values = log[quantity]
+            if len(steps) > 60:
+                axes.plot(steps, values, color=_color(i), lw=0.6, alpha=0.35)
+                values = _smooth(values, len(values) // 15)
+            axes.plot(steps, values, color=_color(i), lw=1.4, marker="o" if len(steps) < 4 else "", ms=4, label=name)
+        axes.set_title(quantity, parse_math=False)
+        axes.set_xlabel("step")
+    _legend(figure, panels)
+    return figure
+
+
+def plot_miou(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
+    """Every curve over the thresholds whose name has ``miou`` in it; floors, rows beside a detector's, are dashed."""
+    found = {name: list(miou_curves(m)) for name, m in metrics.items()}
+    titles = list(dict.fromkeys(title for curves in found.values() for title, *_ in curves))
+    if not titles:
+        return None
+    figure, panels = _panels(len(titles), sharey=True)
+    for axes, title in zip(panels, titles, strict=False):
+        for i, (name, curves) in enumerate(found.items()):
+            floors = 0
+            for panel, row, thresholds, values in curves:
+                if panel != title:
+                    continue
+                floor = row not in ("", "detector")
+                axes.plot(
+                    thresholds,
+                    100 * values,
+                    color=_color(i),
+                    lw=1 if floor else 1.8,
+                    ls=("--", ":", "-.", (0, (1, 4)))[floors % 4] if floor else "-",
+                    label=f"{name}: {row}" if floor else name,
+                )
+                floors += floor
+        axes.set_title(title, parse_math=False)
+        axes.set(xlabel="threshold (units of the dataset)", ylim=(0, 102))
+    panels[0].set_ylabel("mIoU (%)")
+    _legend(figure, panels)
+    return figure
+
+
+def miou_curves(
+    node: Any, thresholds: Sequence[float] = (), path: tuple[str, ...] = ()
+) -> Iterator[tuple[str, str, Array, Array]]:
+    """Of each list named ``…miou…`` as long as the thresholds above it: panel, row, thresholds, values."""
+    if not isinstance(node, Mapping):
+        return
+    thresholds = node.get("thresholds", thresholds)
+    for key, value in node.items():
+        if "miou" in key.lower() and isinstance(value, list) and len(value) == len(thresholds):
+            above = path.index("rows") if "rows" in path else len(path)
+            title = f"{'/'.join(path[:above])} {key}".strip()
+            yield title, "/".join(path[above + 1 :]), _numbers(thresholds), _numbers(value)
+        else:
+            yield from miou_curves(value, thresholds, (*path, key))
+
+
+def _panels(count: int, width: float = 3.9, height: float = 3.2, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey).ravel().tolist()
+    for panel in axes:
+        panel.grid(alpha=0.3)
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
+    for panel in axes[count:]:
+        panel.remove()
+    return figure, axes[:count]
+
+
+def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
+    handles: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    columns = int(figure.get_figwidth() / (0.095 * max(len(label) for label in handles) + 0.7))
+    legend = figure.legend(
+        list(handles.values()), list(handles), loc="outside lower center", ncols=max(1, min(columns, 4)), frameon=False
+    )
+    # A `$` in a name is a `$`.
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def _color(place: int) -> str:
+    return f"C{place % 10}"
+
+
+def _numbers(values: Sequence[float | None]) -> Array:
+    return np.array([np.nan if v is None else v for v in values], dtype=float)
+
+
+def _smooth(values: Array, width: int) -> Array:
+    """Running mean over ``width`` values, fewer at the ends."""
+    kernel = np.ones(max(width, 1))
+    return np.asarray(np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same"))

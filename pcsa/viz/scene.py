@@ -1,0 +1,474 @@
+"""What a picture shows, and the balls and lines that every renderer makes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import pcsa
+
+_log = logging.getLogger(__name__)
+
+Array = NDArray[np.float64]
+
+LAYERS = ("mesh", "cloud", "keypoints", "annotated", "errors", "covariance", "samples", "skeleton")
+"""What a scene can show, each of which a renderer can leave out."""
+
+# Chosen one after the other in CIELAB, each as far as possible from the ones before, from white and from gray.
+_COLORS = (
+    "db1818 0031b6 3db60c ff79ff 3d490c ffb661 00aaf3 00e7db b60079 00866d 9e7900 ff8692 "
+    "6d6dff 6d3118 c2db92 00619e 0c7900 ff6d0c c2b6ff 00e786 aa6d9e 0caab6 613161 b6b600"
+)
+_PALETTE = np.array([[int(c[i : i + 2], 16) / 255 for i in (0, 2, 4)] for c in _COLORS.split()])
+
+# From no probability to the largest; the first is the gray of a cloud.
+_HEAT = np.array([[0.84, 0.84, 0.84], [0.99, 0.80, 0.44], [0.96, 0.43, 0.20], [0.75, 0.08, 0.15], [0.35, 0.0, 0.16]])
+_WEAK, _STRONG = np.array([0.80, 0.84, 0.90]), np.array([0.05, 0.15, 0.40])
+
+
+def keypoint_colors(ids: int | Sequence[int]) -> Array:
+    """Color of each semantic id, [K, 3] in 0 to 1; the same id always has the same color.
+
+    Args:
+        ids: Semantic ids, or a number K for the ids 0 to K - 1. After 24 ids the colors repeat.
+    """
+    listed = range(ids) if isinstance(ids, int) else [int(i) for i in ids]
+    return _PALETTE[np.asarray(listed, dtype=np.int64) % len(_PALETTE)]
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A cloud and what is known of its keypoints; y is up. Positions in one unit and frame, tensors or arrays.
+
+    Only ``pos`` is needed: what is ``None`` is not drawn.
+
+    Args:
+        pos: Points [N, 3].
+        title: Written above the picture.
+        names: Name of each keypoint; default its id.
+        ids: Semantic id of each keypoint, which determines its color; default 0 to K - 1.
+        keypoints: Predicted positions [K, 3].
+        present: Which predictions are drawn, bool [K]; default all.
+        confidence: Of each prediction [K], for tooltips.
+        covariance: Of each prediction [K, 3, 3], drawn as its ellipsoid of one standard deviation.
+        annotated: Annotated positions [K, 3]. Where both are drawn, a line joins them to the predictions.
+        visible: Which annotations there are, bool [K]; default all.
+        samples: Drawn from the probability maps [K, S, 3].
+        prob: Probability of each point for each keypoint [N, K]; one column at a time colors the cloud.
+        segments: Pairs of keypoints that a skeleton joins, integer [M, 2].
+        activation: Strength of each segment [M], 0 to 1; default 1.
+        color: Of the points [N, 3], 0 to 1; default grays that show the surface.
+        vertices: Of a mesh [V, 3].
+        faces: Of a mesh, integer [F, 3].
+        note: Small print below the picture.
+
+    Raises:
+        ValueError: If shapes do not fit, or a value that would be drawn is not finite.
+    """
+
+    pos: Any
+    title: str = ""
+    names: Sequence[str] = ()
+    ids: Sequence[int] = ()
+    keypoints: Any = None
+    present: Any = None
+    confidence: Any = None
+    covariance: Any = None
+    annotated: Any = None
+    visible: Any = None
+    samples: Any = None
+    prob: Any = None
+    segments: Any = None
+    activation: Any = None
+    color: Any = None
+    vertices: Any = None
+    faces: Any = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("pos", "keypoints", "confidence", "covariance", "annotated", "samples", "activation", "vertices"):
+            self._to_array(name, np.float64)
+        for name in ("prob", "color"):
+            self._to_array(name, np.float32)
+        for name, dtype in (("present", np.bool_), ("visible", np.bool_), ("segments", np.int64), ("faces", np.int64)):
+            self._to_array(name, dtype)
+        if self.pos.ndim != 2 or self.pos.shape[1] != 3 or len(self.pos) == 0:
+            raise ValueError(f"`pos` {list(self.pos.shape)} must be [N, 3] with N at least 1")
+        N, K = len(self.pos), self.num_keypoints
+        if not self.names:
+            object.__setattr__(self, "names", [str(i) for i in self.ids or range(K)])
+        if not self.ids:
+            object.__setattr__(self, "ids", list(range(K)))
+        M = 0 if self.segments is None else len(self.segments)
+        V = 0 if self.vertices is None else len(self.vertices)
+        shapes: dict[str, tuple[int | None, ...]] = {
+            "keypoints": (K, 3),
+            "present": (K,),
+            "confidence": (K,),
+            "covariance": (K, 3, 3),
+            "annotated": (K, 3),
+            "visible": (K,),
+            "samples": (K, None, 3),
+            "prob": (N, K),
+            "segments": (M, 2),
+            "activation": (M,),
+            "color": (N, 3),
+            "vertices": (V, 3),
+            "faces": (None, 3),
+        }
+        for name, shape in shapes.items():
+            value = getattr(self, name)
+            if value is not None and (
+                value.ndim != len(shape) or any(b not in (None, a) for a, b in zip(value.shape, shape, strict=True))
+            ):
+                wanted = ", ".join("?" if n is None else str(n) for n in shape)
+                raise ValueError(
+                    f"`{name}` {list(value.shape)} must be [{wanted}] as {N} points and {K} keypoints need"
+                )
+        if len(self.names) != K or len(self.ids) != K:
+            raise ValueError(f"`names` ({len(self.names)}) and `ids` ({len(self.ids)}) must be {K}, one per keypoint")
+        for name, limit, of in (("segments", K, "keypoints"), ("faces", V, "vertices")):
+            value = getattr(self, name)
+            if value is not None and value.size and not (value.min() >= 0 and value.max() < limit):
+                raise ValueError(
+                    f"`{name}` must be places in the {limit} `{of}`, goes from {value.min()} to {value.max()}"
+                )
+        if self.segments is not None and self.keypoints is None:
+            raise ValueError("`segments` join `keypoints`, which are None")
+        drawn, annotated = self.drawn, self.annotations
+        for name in (
+            "pos",
+            "keypoints",
+            "annotated",
+            "covariance",
+            "samples",
+            "prob",
+            "activation",
+            "color",
+            "vertices",
+        ):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if name in ("keypoints", "covariance", "samples"):
+                value = value[drawn]
+            elif name == "annotated":
+                value = value[annotated]
+            if not np.isfinite(value).all():
+                raise ValueError(f"`{name}` has {int((~np.isfinite(value)).sum())} values that are not finite")
+
+    def _to_array(self, name: str, dtype: Any) -> None:
+        value = getattr(self, name)
+        if value is None:
+            return
+        if isinstance(value, Tensor):
+            value = value.detach().cpu().numpy()
+        try:
+            object.__setattr__(self, name, np.asarray(value).astype(dtype))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"`{name}` must be numbers: {error}") from None
+
+    @property
+    def num_keypoints(self) -> int:
+        """K."""
+        for value in (self.keypoints, self.annotated, self.samples):
+            if value is not None:
+                return len(value)
+        return len(self.ids) or len(self.names) or (0 if self.prob is None else self.prob.shape[-1])
+
+    @property
+    def drawn(self) -> NDArray[np.bool_]:
+        """Which predictions are drawn, [K]."""
+        there = self.keypoints is not None or self.samples is not None
+        present = np.ones(self.num_keypoints, bool) if self.present is None else self.present
+        return np.asarray(present & there)
+
+    @property
+    def annotations(self) -> NDArray[np.bool_]:
+        """Which annotations are drawn, [K]."""
+        visible = np.ones(self.num_keypoints, bool) if self.visible is None else self.visible
+        return np.asarray(visible & (self.annotated is not None))
+
+    @property
+    def error(self) -> Array:
+        """Distance of each prediction to its annotation, [K]; NaN where one of them is missing."""
+        error = np.full(self.num_keypoints, np.nan)
+        both = self.drawn & self.annotations
+        if self.keypoints is not None and both.any():
+            error[both] = np.linalg.norm(self.keypoints[both] - self.annotated[both], axis=1)
+        return error
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Those of :data:`LAYERS` that the scene has something for."""
+        has = {
+            "mesh": self.faces is not None and len(self.faces) > 0,
+            "cloud": True,
+            "keypoints": self.keypoints is not None and bool(self.drawn.any()),
+            "annotated": bool(self.annotations.any()),
+            "errors": bool(np.isfinite(self.error).any()),
+            "covariance": self.covariance is not None and self.keypoints is not None and bool(self.drawn.any()),
+            "samples": self.samples is not None and self.samples.shape[1] > 0 and bool(self.drawn.any()),
+            "skeleton": self.segments is not None and len(self.segments) > 0,
+        }
+        return tuple(name for name in LAYERS if has[name])
+
+
+@torch.no_grad()
+def keypoint_scene(
+    pos: Tensor,
+    logits: Tensor,
+    *,
+    bandwidth: float | Tensor | None = None,
+    read_out: pcsa.localization.ReadOut = "expectation",
+    num_samples: int = 0,
+    temperature: float = 1.0,
+    noise: str = "paper",
+    generator: torch.Generator | None = None,
+    **about: Any,
+) -> Scene:
+    """The scene of one cloud and the scores that a network gave its points.
+
+    Args:
+        pos: Points [N, 3], y up, any unit.
+        logits: Raw scores [N, K].
+        bandwidth: See :func:`pcsa.localize`; default from the neighbors.
+        read_out: See :func:`pcsa.localize`.
+        num_samples: Samples to draw for every keypoint.
+        temperature: Of the samples.
+        noise: ``"paper"`` tempers the perturbed logits (Eq. 11), ``"released"`` the noise alone.
+        generator: Of the samples.
+        about: Other fields of :class:`Scene`: title, names, ids, annotated, visible, present, …
+    """
+    pos, logits = pos.detach().cpu(), logits.detach().float().cpu()
+    if noise not in ("paper", "released"):
+        raise ValueError(f"`noise` (={noise!r}) must be 'paper' or 'released'")
+    # About the middle, so that float32 is enough wherever the cloud lies.
+    center = pos.double().mean(0)
+    near = (pos.double() - center).float()
+    if bandwidth is None:
+        bandwidth = pcsa.knn_bandwidth(near)
+    found = pcsa.localize(logits, near, bandwidth, read_out=read_out)
+    if num_samples:
+        samples = pcsa.sampling_argmax(
+            logits * temperature if noise == "released" else logits,
+            near,
+            bandwidth,
+            num_samples=num_samples,
+            temperature=temperature,
+            generator=generator,
+        )
+        about["samples"] = samples[0].double() + center
+    return Scene(
+        pos=pos,
+        keypoints=found.position[0].double() + center,
+        covariance=found.covariance[0],
+        confidence=found.peak[0],
+        prob=logits.softmax(0),
+        **about,
+    )
+
+
+def thin(scene: Scene, limit: int) -> Scene:
+    """A scene of at most ``limit`` points, chosen at random but always the same; says so in the note and the log."""
+    N = len(scene.pos)
+    if limit >= N:
+        return scene
+    rows = np.random.default_rng(0).choice(N, limit, replace=False)
+    if scene.prob is not None:
+        # A map must not lose its peak.
+        best = scene.prob.argmax(0)
+        rows = np.concatenate([rows[: max(limit - len(best), 1)], best])
+    rows = np.unique(rows)
+    said = f"{len(rows):,} of {N:,} points drawn"
+    _log.info("%s: %s", scene.title or "scene", said)
+    part = {name: getattr(scene, name)[rows] for name in ("pos", "prob", "color") if getattr(scene, name) is not None}
+    return dataclasses.replace(scene, note=f"{scene.note} {said}".strip(), **part)
+
+
+def blend(stops: Array, value: Array) -> Array:
+    """Colors [N, 3] at ``value`` (0 to 1) between equally spaced ``stops``."""
+    at = np.linspace(0, 1, len(stops))
+    return np.stack([np.interp(value, at, stops[:, c]) for c in range(3)], axis=-1)
+
+
+def heat(value: Array) -> Array:
+    """Colors [N, 3] of probabilities as shares of the largest."""
+    return blend(_HEAT, np.clip(value, 0, 1))
+
+
+def strengths(value: Array) -> Array:
+    """Colors [N, 3] of a skeleton's activations."""
+    return blend(np.stack([_WEAK, _STRONG]), np.clip(value, 0, 1))
+
+
+def shading(pos: Array, light: Array) -> Array:
+    """How squarely a lamp from ``light`` falls on the surface at each point, 0 to 1, from either side."""
+    N = len(pos)
+    if N < 4:
+        return np.full(N, 0.7)
+    k = min(N, 12)
+    x = torch.from_numpy((pos - pos.mean(0)) / max(float(np.ptp(pos, axis=0).max()), 1e-300)).float()
+    index = pcsa.neighbors.knn(x, torch.tensor([0, N]), k).index.numpy()
+    local = pos[index] - pos[index].mean(1, keepdims=True)
+    normal = np.linalg.eigh(np.einsum("nka,nkb->nab", local, local))[1][:, :, 0]
+    return np.asarray(np.abs(normal @ (light / np.linalg.norm(light))))
+
+
+def cloud_colors(scene: Scene, keypoint: int | None, light: Array) -> Array:
+    """Colors [N, 3] of the points: probability of ``keypoint``, else their own, else shaded gray."""
+    if keypoint is not None:
+        return heat(map_shares(scene, keypoint))
+    if scene.color is not None:
+        return np.clip(scene.color, 0, 1)
+    gray = 0.50 + 0.36 * shading(scene.pos, light)
+    return np.repeat(gray[:, None], 3, axis=1)
+
+
+def map_shares(scene: Scene, keypoint: int) -> Array:
+    """Probability of each point for one keypoint, divided by the largest."""
+    if scene.prob is None:
+        raise ValueError(f"`keypoint` (={keypoint}) needs a scene with `prob`")
+    if not 0 <= keypoint < scene.num_keypoints:
+        raise ValueError(f"`keypoint` (={keypoint}) must be a place in the {scene.num_keypoints} keypoints")
+    prob = scene.prob[:, keypoint]
+    return np.asarray(prob / max(prob.max(), 1e-300))
+
+
+class Balls(NamedTuple):
+    """Centers [M, 3], colors [M, 3], radii [M], and the keypoint of each [M]."""
+
+    center: Array
+    color: Array
+    radius: Array
+    keypoint: NDArray[np.int64]
+
+
+class Lines(NamedTuple):
+    """Ends [M, 3] each, colors [M, 3], radii [M], and the keypoint of each [M], -1 for none."""
+
+    start: Array
+    end: Array
+    color: Array
+    radius: Array
+    keypoint: NDArray[np.int64]
+
+
+def size_of(scene: Scene) -> float:
+    """Half the diagonal of the cloud's box, never 0: what sizes are measured by."""
+    box = np.ptp(scene.pos, axis=0)
+    half = float(np.linalg.norm(box)) / 2
+    if half > 0:
+        return half
+    marks = [x for x in (scene.keypoints, scene.annotated) if x is not None and len(x)]
+    far = max((float(np.abs(x - scene.pos[0]).max()) for x in marks if np.isfinite(x).all()), default=0.0)
+    return far or 1.0
+
+
+def balls(scene: Scene, layers: Collection[str], keypoint: int | None = None) -> Balls:
+    """Predicted keypoints and samples; where a map is shown, those of its keypoint, small enough not to hide it."""
+    colors, size = keypoint_colors(scene.ids), size_of(scene)
+    parts: list[tuple[Array, NDArray[np.int64], float]] = []
+    k = _chosen(scene.drawn, keypoint)
+    if "samples" in layers and "samples" in scene.layers:
+        S = scene.samples.shape[1]
+        parts.append((scene.samples[k].reshape(-1, 3), np.repeat(k, S), 0.008 * size))
+    if "keypoints" in layers and "keypoints" in scene.layers:
+        parts.append((scene.keypoints[k], k, (0.030 if keypoint is None else 0.014) * size))
+    center = np.concatenate([np.zeros((0, 3)), *(p[0] for p in parts)])
+    of = np.concatenate([np.zeros(0, np.int64), *(p[1] for p in parts)])
+    radius = np.concatenate([np.zeros(0), *(np.full(len(p[0]), p[2]) for p in parts)])
+    return Balls(center, colors[of].reshape(-1, 3), radius, of)
+
+
+def _chosen(mask: NDArray[np.bool_], keypoint: int | None) -> NDArray[np.int64]:
+    k = np.flatnonzero(mask)
+    return k if keypoint is None else k[k == keypoint]
+
+
+def lines(scene: Scene, layers: Collection[str], keypoint: int | None, facing: Array) -> Lines:
+    """Annotations (rings), errors, ellipsoids (three principal ellipses) and skeletons.
+
+    Args:
+        scene: What is drawn.
+        layers: Of it.
+        keypoint: Only the marks of this one; None for all.
+        facing: Direction of the viewer, for rings that are turned there.
+    """
+    colors, size = keypoint_colors(scene.ids), size_of(scene)
+    parts: list[Lines] = []
+
+    def add(start: Array, end: Array, keypoint: NDArray[np.int64], radius: float) -> None:
+        parts.append(Lines(start, end, colors[keypoint], np.full(len(start), radius), keypoint))
+
+    if "errors" in layers and "errors" in scene.layers:
+        k = _chosen(np.isfinite(scene.error), keypoint)
+        add(scene.keypoints[k], scene.annotated[k], k, 0.006 * size)
+    if "annotated" in layers and "annotated" in scene.layers:
+        k = _chosen(scene.annotations, keypoint)
+        planes = _ellipses(_frame_of(facing))[:1]
+        loops = scene.annotated[k][:, None, None] + 0.047 * size * planes
+        add(*_joined(loops), np.repeat(k, loops.shape[1] * loops.shape[2]), 0.008 * size)
+    if "covariance" in layers and "covariance" in scene.layers:
+        k = _chosen(scene.drawn, keypoint)
+        variance, axes = np.linalg.eigh(scene.covariance[k])
+        scaled = axes * np.sqrt(variance.clip(min=0))[:, None, :]
+        loops = scene.keypoints[k][:, None, None] + _ellipses(scaled)
+        add(*_joined(loops), np.repeat(k, loops.shape[1] * loops.shape[2]), 0.004 * size)
+    if "skeleton" in layers and "skeleton" in scene.layers:
+        strength = np.ones(len(scene.segments)) if scene.activation is None else scene.activation.clip(0, 1)
+        ok = (strength > 0.02) & scene.drawn[scene.segments].all(1)
+        a, b = scene.segments[ok].T
+        tint = strengths(strength[ok])
+        none = np.full(len(a), -1)
+        parts.append(Lines(scene.keypoints[a], scene.keypoints[b], tint, 0.014 * size * strength[ok], none))
+    if not parts:
+        return Lines(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0), np.zeros(0, np.int64))
+    return Lines(*(np.concatenate(field) for field in zip(*parts, strict=True)))
+
+
+def _ellipses(axes: Array) -> Array:
+    """The ellipses [..., 3, 36, 3] in the three planes that the columns of ``axes`` [..., 3, 3] span."""
+    angle = np.linspace(0, 2 * np.pi, 36, endpoint=False)[:, None]
+    return np.stack(
+        [
+            np.cos(angle) * axes[..., None, :, i] + np.sin(angle) * axes[..., None, :, j]
+            for i, j in ((0, 1), (1, 2), (2, 0))
+        ],
+        axis=-3,
+    )
+
+
+def _frame_of(direction: Array) -> Array:
+    """Orthonormal columns, the last along ``direction``."""
+    near = direction / np.linalg.norm(direction)
+    helper = np.eye(3)[np.abs(near).argmin()]
+    right = np.cross(helper, near)
+    right /= np.linalg.norm(right)
+    return np.stack([right, np.cross(near, right), near], axis=1)
+
+
+def _joined(loops: Array) -> tuple[Array, Array]:
+    """Both ends of every piece of the closed curves [..., n, 3]."""
+    return loops.reshape(-1, 3), np.roll(loops, -1, axis=-2).reshape(-1, 3)
+
+
+def view_axes(turn: float = 145.0, tilt: float = 20.0) -> Array:
+    """Unit vectors right, up and towards the viewer, rows of [3, 3].
+
+    The viewer stands at ``turn`` degrees from +z over +x and ``tilt`` degrees above; by default where the front is
+    seen (-z, as in ShapeNet), a little from above.
+    """
+    a, b = np.radians(turn), np.radians(tilt)
+    right = [np.cos(a), 0.0, -np.sin(a)]
+    up = [-np.sin(b) * np.sin(a), np.cos(b), -np.sin(b) * np.cos(a)]
+    near = [np.cos(b) * np.sin(a), np.sin(b), np.cos(b) * np.cos(a)]
+    return np.array([right, up, near])

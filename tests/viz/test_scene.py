@@ -1,0 +1,122 @@
+import dataclasses
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+import pcsa
+from pcsa.viz import LAYERS, Scene, keypoint_colors, keypoint_scene
+from pcsa.viz.scene import balls, lines, shading, thin
+
+
+def test_colors_belong_to_ids_and_differ():
+    colors = keypoint_colors(24)
+    assert colors.shape == (24, 3)
+    np.testing.assert_array_equal(keypoint_colors([7, 3]), colors[[7, 3]])
+    apart = np.linalg.norm(colors[:, None] - colors, axis=2) + np.eye(24)
+    assert apart.min() > 0.15
+    # Neither white nor gray, as background and cloud are.
+    assert (np.ptp(colors, axis=1) > 0.15).all()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"pos": np.zeros((0, 3))}, r"`pos` \[0, 3\]"),
+        ({"pos": np.zeros((4, 2))}, r"`pos` \[4, 2\]"),
+        ({"pos": np.full((4, 3), np.nan)}, "`pos` has 12 values that are not finite"),
+        ({"pos": "cloud"}, "`pos` must be numbers"),
+        ({"keypoints": [[0.0, 0.0, np.inf]]}, "`keypoints` has 1 values that are not finite"),
+        ({"keypoints": [[0.0, 0.0]]}, r"`keypoints` \[1, 2\] must be \[1, 3\]"),
+        ({"annotated": [[np.nan] * 3]}, "`annotated` has 3 values"),
+        ({"keypoints": [[0.0] * 3], "prob": np.ones((3, 1))}, r"`prob` \[3, 1\] must be \[4, 1\]"),
+        ({"keypoints": [[0.0] * 3], "names": ["a", "b"]}, r"`names` \(2\)"),
+        ({"keypoints": [[0.0] * 3], "segments": [[0, 1]]}, "`segments` must be places in the 1 `keypoints`"),
+        ({"segments": [[0, 0]]}, "`segments`"),
+        ({"vertices": np.zeros((2, 3)), "faces": [[0, 1, 2]]}, "`faces` must be places in the 2 `vertices`"),
+    ],
+)
+def test_what_does_not_fit_is_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Scene(**{"pos": np.zeros((4, 3)), **fields})
+
+
+def test_what_is_not_drawn_may_hold_anything():
+    scene = Scene(
+        torch.rand(5, 3),
+        keypoints=[[0.0] * 3, [np.nan] * 3],
+        present=[True, False],
+        annotated=torch.tensor([[0.0, 3.0, 4.0], [torch.nan] * 3]),
+        visible=[True, False],
+    )
+    np.testing.assert_array_equal(scene.error, [5.0, np.nan])
+    assert scene.layers == ("cloud", "keypoints", "annotated", "errors")
+    assert len(balls(scene, LAYERS).center) == 1
+
+
+def test_a_cloud_alone():
+    scene = Scene([[1.0, 2.0, 3.0]])
+    assert scene.layers == ("cloud",)
+    assert scene.num_keypoints == 0
+    assert len(balls(scene, LAYERS).center) == len(lines(scene, LAYERS, None, np.array([0.0, 0.0, 1.0])).start) == 0
+
+
+def test_ellipsoids_are_one_standard_deviation(box):
+    drawn = lines(box, ["covariance"], None, np.array([0.0, 0.0, 1.0]))
+    away = drawn.start[drawn.keypoint == 0] - box.keypoints[0]
+    # Each point y of the three ellipses has y' C^-1 y = 1.
+    np.testing.assert_allclose(np.einsum("ma,ab,mb->m", away, np.linalg.inv(box.covariance[0]), away), 1.0)
+    assert np.abs(away).max(0) == pytest.approx([0.1, 0.001**0.5, 0.001**0.5])
+
+
+def test_a_map_shows_the_marks_of_its_keypoint_alone(box):
+    assert set(balls(box, LAYERS, 1).keypoint) == {1}
+    assert set(lines(box, ["annotated", "errors", "covariance"], 1, np.array([0.0, 0.0, 1.0])).keypoint) == {1}
+
+
+def test_segments_are_as_thick_as_they_are_active(box):
+    scene = dataclasses.replace(box, segments=[[0, 1], [1, 0], [0, 1]], activation=[0.8, 0.4, 0.0])
+    drawn = lines(scene, ["skeleton"], None, np.array([0.0, 0.0, 1.0]))
+    assert len(drawn.start) == 2  # what has no activation is not there
+    assert drawn.radius[0] == pytest.approx(2 * drawn.radius[1])
+
+
+def test_thin_keeps_peaks_and_says_so(caplog):
+    N = 50_000
+    prob = torch.full((N, 1), 1e-9)
+    prob[12_345] = 1.0
+    scene = Scene(torch.rand(N, 3), prob=prob, ids=[4])
+    with caplog.at_level(logging.INFO):
+        few = thin(scene, 100)
+    assert len(few.pos) <= 100
+    assert few.prob.max() == 1.0
+    assert "of 50,000 points" in few.note
+    assert "of 50,000 points" in caplog.text
+    assert thin(few, 100) is few
+
+
+def test_shading_does_not_depend_on_place_and_size():
+    rng = np.random.default_rng(0)
+    floor = np.stack([rng.random(200), np.zeros(200), rng.random(200)], 1)
+    light = np.array([0.0, 1.0, 0.0])
+    np.testing.assert_allclose(shading(floor, light), 1.0, atol=1e-6)
+    np.testing.assert_allclose(shading(floor * 1e-8 + 1e-6, light), 1.0, atol=1e-4)
+    np.testing.assert_allclose(shading(floor[:, [1, 0, 2]], light), 0.0, atol=1e-6)
+
+
+def test_keypoint_scene_is_what_localize_finds():
+    generator = torch.Generator().manual_seed(0)
+    pos = torch.rand(100, 3, generator=generator)
+    logits = 3 * torch.randn(100, 2, generator=generator)
+    found = pcsa.localize(logits, pos, pcsa.knn_bandwidth(pos))
+    # Far away in double precision, where single precision would have steps of 0.06.
+    far = pos.double() + 1e6
+    scene = keypoint_scene(far, logits, num_samples=5, temperature=0.5, generator=generator, names=["a", "b"])
+    np.testing.assert_allclose(scene.keypoints - 1e6, found.position[0], atol=1e-5)
+    np.testing.assert_allclose(scene.covariance, found.covariance[0], atol=1e-5)
+    np.testing.assert_allclose(scene.confidence, found.peak[0], atol=1e-6)
+    assert scene.samples.shape == (2, 5, 3)
+    np.testing.assert_allclose(scene.prob.sum(0), 1.0, atol=1e-5)
+    with pytest.raises(ValueError, match="`noise`"):
+        keypoint_scene(pos, logits, noise="loud")
