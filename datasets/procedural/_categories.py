@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pcsa.datasets.procedural import airplane, chair, mug, table
+from pcsa.datasets.procedural import airplane, bathtub, bed, chair, mug, table
 from pcsa.datasets.procedural._parts import Design
 
 
@@ -25,6 +25,8 @@ class Category(NamedTuple):
 
 TABLE = {
     "airplane": Category("02691156", airplane.NAMES, airplane.draw),
+    "bathtub": Category("02808440", bathtub.NAMES, bathtub.draw),
+    "bed": Category("02818832", bed.NAMES, bed.draw),
     "chair": Category("03001627", chair.NAMES, chair.draw),
     "mug": Category("03797390", mug.NAMES, mug.draw),
     "table": Category("04379243", table.NAMES, table.draw),

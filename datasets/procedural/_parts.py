@@ -19,11 +19,13 @@ class Part:
         color: red, green and blue, 0 to 255.
         solid: how many of the first rings bound the volume from which points of other parts are dropped
             (default all). A mug's wall comes back inside itself: its outer rings bound the volume.
+        open: what the remaining rings enclose is outside: other parts may show in it, as a drain in a tub.
     """
 
     rings: Array
     color: Array
     solid: int | None = None
+    open: bool = False
 
 
 @dataclass
@@ -51,7 +53,7 @@ class Design:
         """Add a part and its mirror image."""
         flip = np.ones(3)
         flip[self.mirror_axis] = -1
-        self.parts += [part, Part(part.rings * flip, part.color, part.solid)]
+        self.parts += [part, Part(part.rings * flip, part.color, part.solid, part.open)]
 
     def mark_both(self, name: str, point: Point) -> None:
         """Name a point at x > 0 ``"<name> right"`` and its mirror image ``"<name> left"``."""

@@ -26,6 +26,7 @@ class Shape:
         face_parts: ``[F]`` index of the part of every face.
         part_colors: ``[P, 3]`` uint8.
         solids: per part its convex cells as planes ``[C, n, 4]``: inside where ``n·x + d < 0`` for all n.
+        cavities: per part the cells that are taken out of its solid; none, unless the part is open.
         keypoints: semantic id to position on the surface.
         names: semantic id to name, for the keypoints this shape has.
         pairs: semantic ids that mirror one another across ``mirror_axis`` = 0.
@@ -39,6 +40,7 @@ class Shape:
     face_parts: NDArray[np.int64]
     part_colors: NDArray[np.uint8]
     solids: list[Array]
+    cavities: list[Array]
     keypoints: dict[int, Array]
     names: dict[int, str]
     pairs: list[tuple[int, int]]
@@ -77,7 +79,7 @@ def make_shape(category: str, rng: np.random.Generator) -> Shape:
     names = TABLE[category].names
     design = TABLE[category].draw(rng)
 
-    vertices, faces, face_parts, solids = [], [], [], []
+    vertices, faces, face_parts, solids, cavities = [], [], [], [], []
     offset = 0
     everything = np.concatenate([part.rings.reshape(-1, 3) for part in design.parts])
     low, high = everything.min(axis=0), everything.max(axis=0)
@@ -93,6 +95,7 @@ def make_shape(category: str, rng: np.random.Generator) -> Shape:
         faces.append(triangles + offset)
         face_parts.append(np.full(len(triangles), index))
         solids.append(_cells(rings[: part.solid]))
+        cavities.append(_cells(rings[part.solid :]) if part.open else solids[-1][:0])
         offset += len(points)
     points, triangles = np.concatenate(vertices), np.concatenate(faces)
 
@@ -100,7 +103,7 @@ def make_shape(category: str, rng: np.random.Generator) -> Shape:
     areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     center = areas @ corners.mean(axis=1) / areas.sum()
     center[design.mirror_axis] = 0.0
-    for planes in solids:
+    for planes in (*solids, *cavities):
         planes[..., 3] += planes[..., :3] @ center
 
     ids = {name: semantic_id for semantic_id, name in names.items()}
@@ -113,6 +116,7 @@ def make_shape(category: str, rng: np.random.Generator) -> Shape:
         face_parts=np.concatenate(face_parts),
         part_colors=np.array([part.color for part in design.parts]).astype(np.uint8),
         solids=solids,
+        cavities=cavities,
         keypoints=keypoints,
         names={semantic_id: names[semantic_id] for semantic_id in keypoints},
         pairs=_mirrored(keypoints, design.mirror_axis),
@@ -132,7 +136,7 @@ def _lattice(count: int, sides: int) -> NDArray[np.int64]:
 
 
 def _cells(rings: Array) -> Array:
-    """Planes ``[R - 1, n + 2, 4]`` that bound the convex cell between each ring and the next."""
+    """Planes ``[C, n + 2, 4]`` that bound the convex cell between each ring and the next."""
     a, b = rings[:-1], rings[1:]
     a_next, b_next = np.roll(a, -1, axis=1), np.roll(b, -1, axis=1)
     middle = (a.mean(axis=1) + b.mean(axis=1)) / 2
@@ -145,10 +149,13 @@ def _cells(rings: Array) -> Array:
     length = np.linalg.norm(normals, axis=2, keepdims=True)
     normals = np.divide(normals, length, out=np.zeros_like(normals), where=length > 1e-12)
     offsets = -(normals * anchors).sum(axis=2)
-    flip = np.where((normals * middle[:, None]).sum(axis=2) + offsets > 0, -1.0, 1.0)
+    levels = (normals * middle[:, None]).sum(axis=2) + offsets
+    flip = np.where(levels > 0, -1.0, 1.0)
     # A side of no area bounds nothing.
     offsets = np.where(length[..., 0] > 1e-12, offsets * flip, -1.0)
-    return np.concatenate([normals * flip[..., None], offsets[..., None]], axis=2)
+    planes = np.concatenate([normals * flip[..., None], offsets[..., None]], axis=2)
+    # Two rings in one plane, as on the underside of a rim, hold no volume and tell no inside from outside.
+    return planes[np.abs(levels).max(axis=1) > 1e-9]
 
 
 def _mirrored(keypoints: dict[int, Array], axis: int) -> list[tuple[int, int]]:
@@ -162,10 +169,10 @@ def _mirrored(keypoints: dict[int, Array], axis: int) -> list[tuple[int, int]]:
     ]
 
 
-def _inside(points: Array, planes: Array) -> NDArray[np.bool_]:
+def _inside(points: Array, planes: Array, hair: float = 1e-4) -> NDArray[np.bool_]:
     """Whether points lie inside any of the cells, more than a hair from their walls."""
     levels = np.einsum("cnk,mk->mcn", planes[..., :3], points) + planes[..., 3]
-    return (levels.max(axis=2) < -1e-4).any(axis=1)
+    return (levels.max(axis=2) < -hair).any(axis=1)
 
 
 @dataclass(frozen=True)
@@ -228,7 +235,8 @@ def sample_shape(shape: Shape, num_points: int, rng: np.random.Generator) -> Clo
         for part, planes in enumerate(shape.solids):
             near = (parts != part) & ~hidden & (points > lows[part]).all(axis=1) & (points < highs[part]).all(axis=1)
             (rows,) = np.nonzero(near)
-            hidden[rows] = _inside(points[rows], planes)
+            # A cavity's cells may not leave slits between them, where something would be hidden: they overlap.
+            hidden[rows] = _inside(points[rows], planes) & ~_inside(points[rows], shape.cavities[part], -1e-4)
         kept.append((points[~hidden][:missing], faces[~hidden][:missing], weights[~hidden][:missing]))
         missing -= len(kept[-1][0])
     points, faces, weights = (np.concatenate(columns) for columns in zip(*kept, strict=True))
