@@ -277,6 +277,7 @@ def test_symmetries_index_the_records_own_keypoints(root):
             ["outer rim left front", "inner rim left end", "base left front", "faucet tip", "drain"],
         ),
         ("bed", ["mattress front left", "headboard left", "post top front left", "ladder top left", "pillow middle"]),
+        ("bottle", ["mouth front", "neck front", "cap top center", "spout tip", "handle top"]),
         ("mug", ["handle top joint", "handle bottom joint"]),
     ],
 )
