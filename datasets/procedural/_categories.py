@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pcsa.datasets.procedural import airplane, bathtub, bed, bottle, chair, mug, table
+from pcsa.datasets.procedural import airplane, bathtub, bed, bottle, cap, chair, mug, table
 from pcsa.datasets.procedural._parts import Design
 
 
@@ -28,6 +28,7 @@ TABLE = {
     "bathtub": Category("02808440", bathtub.NAMES, bathtub.draw),
     "bed": Category("02818832", bed.NAMES, bed.draw),
     "bottle": Category("02876657", bottle.NAMES, bottle.draw),
+    "cap": Category("02954340", cap.NAMES, cap.draw),
     "chair": Category("03001627", chair.NAMES, chair.draw),
     "mug": Category("03797390", mug.NAMES, mug.draw),
     "table": Category("04379243", table.NAMES, table.draw),

@@ -278,6 +278,7 @@ def test_symmetries_index_the_records_own_keypoints(root):
         ),
         ("bed", ["mattress front left", "headboard left", "post top front left", "ladder top left", "pillow middle"]),
         ("bottle", ["mouth front", "neck front", "cap top center", "spout tip", "handle top"]),
+        ("cap", ["visor tip", "brim edge front", "crown edge front", "emblem", "buckle"]),
         ("mug", ["handle top joint", "handle bottom joint"]),
     ],
 )
