@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pcsa.datasets.procedural import airplane, bathtub, bed, bottle, cap, chair, mug, table
+from pcsa.datasets.procedural import airplane, bathtub, bed, bottle, cap, chair, knife, laptop, mug, table
 from pcsa.datasets.procedural._parts import Design
 
 
@@ -30,6 +30,8 @@ TABLE = {
     "bottle": Category("02876657", bottle.NAMES, bottle.draw),
     "cap": Category("02954340", cap.NAMES, cap.draw),
     "chair": Category("03001627", chair.NAMES, chair.draw),
+    "knife": Category("03624134", knife.NAMES, knife.draw),
+    "laptop": Category("03642806", laptop.NAMES, laptop.draw),
     "mug": Category("03797390", mug.NAMES, mug.draw),
     "table": Category("04379243", table.NAMES, table.draw),
 }
