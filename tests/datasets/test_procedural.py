@@ -192,11 +192,12 @@ def test_points_inside_another_part_are_dropped():
 
 def test_two_rings_in_one_plane_bound_no_volume():
     square = np.array([(-1.0, 0, -1), (1, 0, -1), (1, 0, 1), (-1, 0, 1)])
-    # A block 2 high with a rim on top that overhangs by 1 and is 1 high.
     up, wide = np.array([0, 1, 0]), np.array([2, 1, 2])
-    cells = _cells(np.stack([square, square + 2 * up, square * wide + 2 * up, square * wide + 3 * up]))
+    # A block 2 high with a rim on top that overhangs by 1 and is 1 high; a ring comes twice.
+    levels = (square, square + 2 * up, square + 2 * up, square * wide + 2 * up, square * wide + 3 * up)
     points = np.array([(0, 1, 0), (1.5, 2.5, 0), (1.5, 1, 0), (0, -9, 0), (0, 9, 0)])
-    assert _inside(points, cells).tolist() == [True, True, False, False, False]
+    for rings in (np.stack(levels), np.stack(levels)[::-1], np.stack(levels)[:, ::-1]):
+        assert _inside(points, _cells(rings)).tolist() == [True, True, False, False, False]
 
 
 def test_a_drain_shows_on_the_floor_of_a_tub():
