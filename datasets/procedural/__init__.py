@@ -1,0 +1,18 @@
+"""A procedural twin of KeypointNet: parametric shapes, written in KeypointNet's release layout.
+
+A category is one module: a table of names and a function that draws a `Design` (parts and named landmarks) from
+a random generator. All else (normalization, sampling, snapping, files) is shared.
+
+Frame: y is up and the bounding box's diagonal is 1, as in ShapeNet. The origin is the centroid of the surface,
+except along the axis of the mirror symmetry, where the symmetry plane stays at 0. Each category's module says
+where its front is and which of its semantic ids mean what they mean in KeypointNet; the other ids are this
+twin's own.
+"""
+
+from pcsa.datasets.procedural._categories import CATEGORIES as CATEGORIES
+from pcsa.datasets.procedural._files import embedded_root as embedded_root
+from pcsa.datasets.procedural._files import generate as generate
+from pcsa.datasets.procedural._shape import Cloud as Cloud
+from pcsa.datasets.procedural._shape import Shape as Shape
+from pcsa.datasets.procedural._shape import make_shape as make_shape
+from pcsa.datasets.procedural._shape import sample_shape as sample_shape

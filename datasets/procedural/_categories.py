@@ -1,0 +1,48 @@
+"""The categories: what each is numbered, named and drawn by."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pcsa.datasets.procedural import airplane, bathtub, bed, bottle, cap, chair, knife, laptop, mug, table
+from pcsa.datasets.procedural._parts import Design
+
+
+class Category(NamedTuple):
+    """What a category is made of.
+
+    Args:
+        class_id: ShapeNet's.
+        names: names of the keypoints by semantic id.
+        draw: draws one shape.
+    """
+
+    class_id: str
+    names: dict[int, str]
+    draw: Callable[[np.random.Generator], Design]
+
+
+TABLE = {
+    "airplane": Category("02691156", airplane.NAMES, airplane.draw),
+    "bathtub": Category("02808440", bathtub.NAMES, bathtub.draw),
+    "bed": Category("02818832", bed.NAMES, bed.draw),
+    "bottle": Category("02876657", bottle.NAMES, bottle.draw),
+    "cap": Category("02954340", cap.NAMES, cap.draw),
+    "chair": Category("03001627", chair.NAMES, chair.draw),
+    "knife": Category("03624134", knife.NAMES, knife.draw),
+    "laptop": Category("03642806", laptop.NAMES, laptop.draw),
+    "mug": Category("03797390", mug.NAMES, mug.draw),
+    "table": Category("04379243", table.NAMES, table.draw),
+}
+
+CATEGORIES: tuple[str, ...] = tuple(TABLE)
+
+
+def check_categories(category: str | Sequence[str]) -> list[str]:
+    """Distinct names of one or several categories; ValueError if one is unknown or there is none."""
+    names = [category] if isinstance(category, str) else list(category)
+    unknown = [name for name in names if name not in TABLE]
+    if unknown or not names:
+        raise ValueError(f"`category` (={category!r}) must be one or more of {', '.join(CATEGORIES)}")
+    return list(dict.fromkeys(names))
