@@ -259,6 +259,7 @@ def test_symmetries_index_the_records_own_keypoints(root):
     ("category", "sometimes"),
     [
         ("chair", ["arm front left", "foot front left", "star hub"]),
+        ("skateboard", ["bend front left", "bend back left", "corner back left", "rail front left"]),
         ("table", ["top front left", "rim front", "shelf front left", "foot front left", "base front"]),
         ("airplane", ["inner engine left", "outer engine left", "tail engine left"]),
         ("mug", ["handle top joint", "handle bottom joint"]),
