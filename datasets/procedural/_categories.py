@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pcsa.datasets.procedural import airplane, chair, mug, skateboard, table
+from pcsa.datasets.procedural import airplane, car, chair, mug, skateboard, table
 from pcsa.datasets.procedural._parts import Design
 
 
@@ -25,6 +25,7 @@ class Category(NamedTuple):
 
 TABLE = {
     "airplane": Category("02691156", airplane.NAMES, airplane.draw),
+    "car": Category("02958343", car.NAMES, car.draw),
     "chair": Category("03001627", chair.NAMES, chair.draw),
     "mug": Category("03797390", mug.NAMES, mug.draw),
     "skateboard": Category("04225987", skateboard.NAMES, skateboard.draw),
