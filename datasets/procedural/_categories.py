@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pcsa.datasets.procedural import airplane, car, chair, guitar, mug, skateboard, table
+from pcsa.datasets.procedural import airplane, car, chair, guitar, mug, skateboard, table, vessel
 from pcsa.datasets.procedural._parts import Design
 
 
@@ -31,6 +31,7 @@ TABLE = {
     "mug": Category("03797390", mug.NAMES, mug.draw),
     "skateboard": Category("04225987", skateboard.NAMES, skateboard.draw),
     "table": Category("04379243", table.NAMES, table.draw),
+    "vessel": Category("04530566", vessel.NAMES, vessel.draw),
 }
 
 CATEGORIES: tuple[str, ...] = tuple(TABLE)

@@ -265,6 +265,7 @@ def test_symmetries_index_the_records_own_keypoints(root):
         ("table", ["top front left", "rim front", "shelf front left", "foot front left", "base front"]),
         ("airplane", ["inner engine left", "outer engine left", "tail engine left"]),
         ("mug", ["handle top joint", "handle bottom joint"]),
+        ("vessel", ["main mast top", "fore mast top", "house front left", "funnel top", "gun muzzle", "oar tip left"]),
     ],
 )
 def test_optional_parts_make_keypoints_go_missing(category, sometimes):
