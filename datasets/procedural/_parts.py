@@ -206,7 +206,7 @@ def turned(profile: Sequence[tuple[float, float]], center: Point, color: Array, 
     return Part(part.rings + np.asarray(center, dtype=np.float64), color)
 
 
-def hoop(center: Point, ring: float, radius: float, color: Array, sides: int = 6) -> list[Part]:
+def hoop(center: Point, ring: float, radius: float, color: Array, sides: int = 8) -> list[Part]:
     """Lay a tube in a circle about the x axis, as two halves whose ends lie within one another.
 
     Args:
