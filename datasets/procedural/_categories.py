@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pcsa.datasets.procedural import airplane, car, chair, guitar, helmet, mug, skateboard, table, vessel
+from pcsa.datasets.procedural import airplane, car, chair, guitar, helmet, motorcycle, mug, skateboard, table, vessel
 from pcsa.datasets.procedural._parts import Design
 
 
@@ -29,6 +29,7 @@ TABLE = {
     "chair": Category("03001627", chair.NAMES, chair.draw),
     "guitar": Category("03467517", guitar.NAMES, guitar.draw),
     "helmet": Category("03513137", helmet.NAMES, helmet.draw),
+    "motorcycle": Category("03790512", motorcycle.NAMES, motorcycle.draw),
     "mug": Category("03797390", mug.NAMES, mug.draw),
     "skateboard": Category("04225987", skateboard.NAMES, skateboard.draw),
     "table": Category("04379243", table.NAMES, table.draw),

@@ -262,6 +262,7 @@ def test_symmetries_index_the_records_own_keypoints(root):
         ("chair", ["arm front left", "foot front left", "star hub"]),
         ("guitar", ["upper bout left", "sound hole", "horn left", "neck pickup"]),
         ("helmet", ["temple left", "chin", "hinge left", "peak tip", "strap bottom", "ridge front"]),
+        ("motorcycle", ["windshield top", "mirror left", "peg left", "exhaust end left", "pannier left"]),
         ("skateboard", ["bend front left", "bend back left", "corner back left", "rail front left"]),
         ("table", ["top front left", "rim front", "shelf front left", "foot front left", "base front"]),
         ("airplane", ["inner engine left", "outer engine left", "tail engine left"]),
