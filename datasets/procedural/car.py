@@ -276,8 +276,6 @@ def _cabin(
     if style == "van" and rng.random() < 0.6:  # a delivery van has no windows behind the seats
         split = foot + 0.3 * (rear_foot - foot)
         split_top = top_front + 0.22 * (top_back - top_front)
-        low, high = (
-            plan(under + 0.02, under + 0.02, split, rear_foot + 0.02, 0.05),
-            plan(narrow + 0.02, narrow + 0.02, split_top, top_back + 0.02, 0.05),
-        )
-        d.parts.append(loft([(low, belt - 0.1), (high, roof - 0.03)], paint, axis=1))
+        lower = plan(under + 0.02, under + 0.02, split, rear_foot + 0.02, 0.05)
+        upper = plan(narrow + 0.02, narrow + 0.02, split_top, top_back + 0.02, 0.05)
+        d.parts.append(loft([(lower, belt - 0.1), (upper, roof - 0.03)], paint, axis=1))

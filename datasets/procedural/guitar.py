@@ -207,8 +207,8 @@ def draw(rng: np.random.Generator) -> Design:
     d.mark("neck pickup", (0, places[-1], front - 0.001))
     if style != "vee":
         for k in range(int(rng.integers(1, 4))):
-            x, at = lower * (0.45 + 0.16 * k), floor * (0.75 - 0.1 * k)
-            d.parts.append(turned([(0.012, -deep - 0.014), (0.014, 0)], (x, at, 0), metal, 2, 10))
+            knob = lower * (0.45 + 0.16 * k), floor * (0.75 - 0.1 * k), 0.0
+            d.parts.append(turned([(0.012, -deep - 0.014), (0.014, 0)], knob, metal, 2, 10))
     return d
 
 

@@ -166,7 +166,7 @@ def draw(rng: np.random.Generator) -> Design:
             turn_angles = np.deg2rad(np.linspace(start, stop, 15))
             level = np.maximum(np.sin(turn_angles), 0)
             # The plane at this share of the width cuts the shell in a smaller copy of the middle one.
-            path = np.stack(
+            line = np.stack(
                 [
                     0 * level + share * wide,
                     shrink * tall * level,
@@ -174,14 +174,14 @@ def draw(rng: np.random.Generator) -> Design:
                 ],
                 axis=1,
             )
-            rib = tube(path, thick, second, 6, flat=1.3)
+            rib = tube(line, thick, second, 6, flat=1.3)
             if share:
                 d.both(rib)
             else:
                 d.parts.append(rib)
-                d.mark("ridge front", path[0] + thick * 1.3 * _unit(path[0]))
-                d.mark("ridge back", path[-1] + thick * 1.3 * _unit(path[-1]))
-                d.mark("crown", path[np.argmax(path[:, 1])] + np.array([0, 1.3 * thick, 0]))
+                d.mark("ridge front", line[0] + thick * 1.3 * _unit(line[0]))
+                d.mark("ridge back", line[-1] + thick * 1.3 * _unit(line[-1]))
+                d.mark("crown", line[np.argmax(line[:, 1])] + np.array([0, 1.3 * thick, 0]))
     return d
 
 
