@@ -96,6 +96,7 @@ def draw(rng: np.random.Generator) -> Design:
     roof = kind.roof * log_uniform(rng, 0.88, 1.14)
     belt = roof * kind.belt * rng.uniform(0.95, 1.05)
     radius = log_uniform(rng, 0.29, 0.38) * (1.3 if style in ("jeep", "bus") else 1.0)
+    radius = min(radius, 0.42 * belt * min(kind.hood, kind.deck))  # the wheels stay below the hood
     clearance = radius * rng.uniform(0.45, 0.8)
     boxy = style in ("jeep", "van", "bus")
     swell = rng.uniform(0.02, 0.1) if boxy else rng.uniform(0.08, 0.26)  # how far the ends taper
@@ -137,7 +138,7 @@ def draw(rng: np.random.Generator) -> Design:
     tread = log_uniform(rng, 0.09, 0.13)
     for name, z in (("front", axles[0]), ("back", axles[1] - (1.0 if style == "bus" else 0.0))):
         x = half - 0.7 * tread
-        arch = min(1.2 * radius, 0.97 * (hood if name == "front" else deck) - radius)
+        arch = 1.2 * radius
         d.both(turned([(arch, -0.1), (arch, 0.06)], (half - 0.05, radius, z), second, sides=24))
         tire = [(0.85, -1.0), (1.0, -0.7), (1.0, 0.7), (0.85, 1.0)]
         d.both(turned([(r * radius, s * tread) for r, s in tire], (x, radius, z), _RUBBER, sides=24))

@@ -191,11 +191,11 @@ def draw(rng: np.random.Generator) -> Design:
         return d
 
     if style == "jazz":  # sound holes like an f
-        x, y, tall = 0.55 * waist, 0.5 * (low + middle), 0.13 * long
-        for at, end in ((-1, 0.05), (1, 0.0)):
-            d.both(turned([(0.014, -deep - 0.003), (0.014, 0)], (x + end, y - at * tall, 0), dark, 2, 12))
-        slit = [(x + 0.05, y + tall, -deep), (x, y - tall, -deep)]
-        d.both(tube(slit, 0.007, dark, 4, flat=0.5))
+        x, y, tall = 0.62 * waist, 0.5 * (low + middle), 0.13 * long
+        ends = np.array([(x - 0.015, y + tall, -deep), (x + 0.015, y - tall, -deep)])
+        d.both(tube(ends, 0.007, dark, 4, flat=0.5))
+        for end, side in zip(ends, (0.012, -0.012), strict=True):
+            d.both(turned([(0.012, -0.003), (0.012, 0.01)], end + np.array([side, 0, 0]), dark, 2, 12))
     top = joint - inside
     y = floor + rng.uniform(0.0, 0.12) * (top - floor)
     wide = rng.uniform(0.035, 0.055)

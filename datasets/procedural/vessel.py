@@ -318,7 +318,7 @@ def _cargo(
     x = 0.85 * min(width(end), beam)
     tall = rng.uniform(0.1, 0.18)
     y = deck(end - long)
-    _house(d, np.array([-x, deck(0.2) - 0.03, end - long]), np.array([x, y + tall, end]), upper)
+    _house(d, np.array([-x, deck(0.2) - 0.012, end - long]), np.array([x, y + tall, end]), upper)
     radius = rng.uniform(0.25, 0.4) * x
     _funnel(d, end - 0.3 * long, y, y + tall + rng.uniform(0.03, 0.07), radius, dark)
     start, stop = -0.32, end - long - 0.03
@@ -329,7 +329,8 @@ def _cargo(
             z = start + k * step
             x = 0.9 * min(width(z), width(z + step))
             rows = int(rng.integers(1, 4)) * rng.uniform(0.03, 0.04)
-            d.parts.append(box((-x, deck(z) - 0.06, z), (x, deck(0.0) + rows, z + 0.9 * step), color))
+            low = min(deck(z), deck(z + step)) - 0.012
+            d.parts.append(box((-x, low, z), (x, deck(0.0) + rows, z + 0.9 * step), color))
     else:  # hatches, and masts with derricks between them
         count = int(rng.integers(2, 4))
         step = (stop - start) / count
@@ -360,7 +361,7 @@ def _liner(
         x = beam * (0.92 - 0.05 * floor)
         start, end = front + 0.03 * floor, back - rng.uniform(0.02, 0.06) * floor
         x = min(x, 0.95 * width(start), 0.95 * width(end))
-        low, high = y - 0.03 if floor == 0 else y + floor * story, y + (floor + 1) * story
+        low, high = y - 0.012 if floor == 0 else y + floor * story, y + (floor + 1) * story
         _house(d, np.array([-x, low - 0.002, start]), np.array([x, high, end]), upper, 0.2, floor == floors - 1)
     top = y + floors * story
     radius = rng.uniform(0.25, 0.4) * beam

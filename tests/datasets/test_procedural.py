@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 from collections import Counter
@@ -21,11 +22,16 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
-def draw(category: str, count: int, seed: int = 0):
+@functools.cache
+def drawn(category: str, index: int):
+    rng = np.random.default_rng([0, index])
+    shape = make_shape(category, rng)
+    return shape, sample_shape(shape, 2048, rng)
+
+
+def draw(category: str, count: int):
     for index in range(count):
-        rng = np.random.default_rng([seed, index])
-        shape = make_shape(category, rng)
-        yield shape, sample_shape(shape, 2048, rng)
+        yield drawn(category, index)
 
 
 @pytest.fixture(scope="module")
