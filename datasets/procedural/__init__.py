@@ -4,7 +4,8 @@ A category is one module: a table of names and a function that draws a `Design` 
 a random generator. All else (normalization, sampling, snapping, files) is shared.
 
 Frame: y is up and the bounding box's diagonal is 1, as in ShapeNet. The origin is the centroid of the surface,
-except along the axis of the mirror symmetry, where the symmetry plane stays at 0. Each category's module says
+except along the axis of the mirror symmetry, where the symmetry plane stays at 0. What is driven, flown, ridden,
+sailed, sat on or worn on the head faces -z; a guitar stands on its body, strings to -z. Each category's module says
 where its front is and which of its semantic ids mean what they mean in KeypointNet; the other ids are this
 twin's own.
 """

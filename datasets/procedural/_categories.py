@@ -5,7 +5,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pcsa.datasets.procedural import airplane, bathtub, bed, bottle, cap, chair, knife, laptop, mug, table
+from pcsa.datasets.procedural import (
+    airplane,
+    bathtub,
+    bed,
+    bottle,
+    cap,
+    car,
+    chair,
+    guitar,
+    helmet,
+    knife,
+    laptop,
+    motorcycle,
+    mug,
+    skateboard,
+    table,
+    vessel,
+)
 from pcsa.datasets.procedural._parts import Design
 
 
@@ -29,11 +46,17 @@ TABLE = {
     "bed": Category("02818832", bed.NAMES, bed.draw),
     "bottle": Category("02876657", bottle.NAMES, bottle.draw),
     "cap": Category("02954340", cap.NAMES, cap.draw),
+    "car": Category("02958343", car.NAMES, car.draw),
     "chair": Category("03001627", chair.NAMES, chair.draw),
+    "guitar": Category("03467517", guitar.NAMES, guitar.draw),
+    "helmet": Category("03513137", helmet.NAMES, helmet.draw),
     "knife": Category("03624134", knife.NAMES, knife.draw),
     "laptop": Category("03642806", laptop.NAMES, laptop.draw),
+    "motorcycle": Category("03790512", motorcycle.NAMES, motorcycle.draw),
     "mug": Category("03797390", mug.NAMES, mug.draw),
+    "skateboard": Category("04225987", skateboard.NAMES, skateboard.draw),
     "table": Category("04379243", table.NAMES, table.draw),
+    "vessel": Category("04530566", vessel.NAMES, vessel.draw),
 }
 
 CATEGORIES: tuple[str, ...] = tuple(TABLE)

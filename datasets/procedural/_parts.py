@@ -187,3 +187,40 @@ def spindle(stations: Sequence[tuple[Point, float, float]], color: Array, sides:
     angle = 2 * np.pi * np.arange(sides) / sides
     circle = np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
     return Part(np.stack([np.asarray(c) + circle * (a, b, 0) for c, a, b in stations]), color)
+
+
+def loft(stations: Sequence[tuple[Array, float]], color: Array, axis: int = 2) -> Part:
+    """Join outlines that lie across an axis.
+
+    Args:
+        stations: outline ``[n, 2]`` in the other two axes, in their order, and its place along the axis.
+        color: the part's color.
+        axis: 0, 1 or 2.
+    """
+    return Part(np.stack([np.insert(outline, axis, at, axis=1) for outline, at in stations]), color)
+
+
+def turned(profile: Sequence[tuple[float, float]], center: Point, color: Array, axis: int = 0, sides: int = 20) -> Part:
+    """Turn a profile of (radius, offset along the axis) about a line through a center."""
+    angle = 2 * np.pi * np.arange(sides) / sides
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    part = loft([(circle * radius, offset) for radius, offset in profile], color, axis)
+    return Part(part.rings + np.asarray(center, dtype=np.float64), color)
+
+
+def hoop(center: Point, ring: float, radius: float, color: Array, sides: int = 8) -> list[Part]:
+    """Lay a tube in a circle about the x axis, as two halves whose ends lie within one another.
+
+    Args:
+        center: of the circle.
+        ring: radius of the circle.
+        radius: radius of the tube.
+        color: the parts' color.
+        sides: of the tube.
+    """
+    halves = []
+    for start in (0.0, np.pi):
+        angle = start + np.linspace(-0.1, np.pi + 0.1, 14)
+        path = np.stack([0 * angle, ring * np.cos(angle), ring * np.sin(angle)], axis=1)
+        halves.append(tube(path + np.asarray(center, dtype=np.float64), radius, color, sides))
+    return halves

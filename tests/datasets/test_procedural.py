@@ -287,7 +287,12 @@ def test_symmetries_index_the_records_own_keypoints(root):
 @pytest.mark.parametrize(
     ("category", "sometimes"),
     [
+        ("car", ["roof back left", "rear window bottom left", "mirror left", "spoiler left"]),
         ("chair", ["arm front left", "foot front left", "star hub"]),
+        ("guitar", ["upper bout left", "sound hole", "horn left", "neck pickup"]),
+        ("helmet", ["temple left", "chin", "hinge left", "peak tip", "strap bottom", "ridge front"]),
+        ("motorcycle", ["windshield top", "mirror left", "peg left", "exhaust end left", "pannier left"]),
+        ("skateboard", ["bend front left", "bend back left", "corner back left", "rail front left"]),
         ("table", ["top front left", "rim front", "shelf front left", "foot front left", "base front"]),
         ("airplane", ["inner engine left", "outer engine left", "tail engine left"]),
         (
@@ -300,6 +305,7 @@ def test_symmetries_index_the_records_own_keypoints(root):
         ("knife", ["handle end top", "guard top", "front rivet left", "point shoulder"]),
         ("laptop", ["display top left", "touchpad front left", "hinge left", "camera", "stand left"]),
         ("mug", ["handle top joint", "handle bottom joint"]),
+        ("vessel", ["main mast top", "fore mast top", "house front left", "funnel top", "gun muzzle", "oar tip left"]),
     ],
 )
 def test_optional_parts_make_keypoints_go_missing(category, sometimes):
