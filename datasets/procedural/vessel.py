@@ -138,7 +138,7 @@ def draw(rng: np.random.Generator) -> Design:
             [(-0.008, back - 0.5 * blade), (0.008, back - 0.5 * blade), (0.008, back + blade), (-0.008, back + blade)]
         )
         d.parts.append(loft([(outline, bottom), (outline, 0.45 * high)], wood, axis=1))
-        d.mark("rudder bottom", (0, bottom, back + 0.25 * blade))
+        d.mark("rudder bottom", (0, bottom, back + blade))
 
     draw_rest: dict[str, Callable[[], None]] = {
         "yacht": lambda: _yacht(d, rng, deck, width, high, wood, upper, sail),
