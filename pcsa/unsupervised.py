@@ -85,13 +85,13 @@ class SkeletonConfig:
     """Normalization layers."""
     competition: bool = False
     """Compare the keypoints at each point (a log-softmax over them), as the paper's code does."""
-    box_features: bool = False
+    box_features: bool = True
     """Tell the network where in the bounding box of its cloud each point is."""
-    anchors: Literal["none", "corners", "farthest", "kmeans"] = "none"
+    anchors: Literal["none", "corners", "farthest", "kmeans"] = "corners"
     """Where keypoints begin: spread over the middle of the cloud's points (none), or each at a place of its own in the
     bounding box: its corners (the rest of K far from them), or places chosen on the training clouds with their boxes
     laid over each other, far from each other on the parts that most of them have, or centers of clusters."""
-    anchor_width: float = 0.3
+    anchor_width: float = 0.1
     """How far from its anchor a keypoint begins to look, as a standard deviation, where the box is 2 wide."""
 
 
@@ -123,8 +123,8 @@ class ReconstructionConfig:
     """Of a segment."""
     max_points: int = 200
     """Of a segment."""
-    num_loss_points: int | None = None
-    """Points of each cloud that the reconstruction is compared with, drawn anew in every step; default all."""
+    num_loss_points: int | None = 512
+    """Points of each cloud that the reconstruction is compared with, drawn anew in every step; None for all."""
     uncovered: float = 20.0
     """Charge for what no segment covers."""
     offset_weight: float = 0.01
@@ -142,6 +142,8 @@ class ReconstructionConfig:
 class UnsupervisedOptimizerConfig(OptimizerConfig):
     """Adam, or Adadelta as in the paper's code."""
 
+    steps: int = 300
+    """Optimizer steps."""
     kind: Literal["adam", "adadelta"] = "adam"
     """Adadelta with epsilon 0.01."""
     schedule: Literal["cosine", "constant"] = "cosine"

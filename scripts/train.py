@@ -34,9 +34,14 @@ UNSUPERVISED_PRESETS = {
     # The networks and settings of Skeleton Merger's code, with the samples of the sampling-argmax paper; its schedule
     # of the temperature is only known for images.
     "paper": UnsupervisedConfig(
-        model=SkeletonConfig(scales="released", competition=True),
+        model=SkeletonConfig(scales="released", competition=True, anchors="none", box_features=False),
         objective=ReconstructionConfig(
-            num_samples=30, temperature_start=2.0, temperature_end=0.5, noise="released", bandwidth=0.01
+            num_samples=30,
+            temperature_start=2.0,
+            temperature_end=0.5,
+            noise="released",
+            bandwidth=0.01,
+            num_loss_points=None,
         ),
         optimizer=UnsupervisedOptimizerConfig(kind="adadelta", lr=1.0, schedule="constant", epochs=80, clip=0.0),
     ),
