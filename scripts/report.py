@@ -194,7 +194,8 @@ def _row(run: Run) -> dict[str, str]:
     if "category" in m and isinstance(m["category"], str):
         row["category"] = m["category"]
     if "objective" in about:
-        row["objective"] = str(about["objective"].get("method", ""))
+        objective = about["objective"]
+        row["objective"] = str(objective.get("method") or objective.get("read_out", ""))
     if "num_clouds" in m:
         row["clouds"] = str(m["num_clouds"])
     overall: Mapping[str, Any] = m.get("overall", {})
@@ -208,9 +209,13 @@ def _row(run: Run) -> dict[str, str]:
         row["presence AP"] = _decimals(overall["presence_average_precision"], 3)
     if "calibration" in overall:
         row["Pearson r"] = _decimals(overall["calibration"]["pearson"], 3)
+    for key, name in (("category", "DAS, all shapes"), ("held_out", "DAS")):
+        scored = m.get(key)
+        if isinstance(scored, Mapping):
+            row[name] = _percent(scored["rows"]["detector"]["dual_alignment"]["mean"])
     for title, kind, thresholds, values in miou_curves(m):
-        if kind in ("", "detector"):
-            row[f"{title}@{thresholds[-1]:g}"] = _percent(float(values[-1]))
+        if kind == "detector":
+            row[f"mIoU@{thresholds[-1]:g} {title}"] = _percent(float(values[-1]))
     return row
 
 

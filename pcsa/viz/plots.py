@@ -130,7 +130,7 @@ def plot_training(logs: Mapping[str, Mapping[str, tuple[Array, Array]]]) -> Figu
 
 
 def plot_miou(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
-    """Every curve over the thresholds whose name has ``miou`` in it; floors, rows beside a detector's, are dashed."""
+    """Curves of mIoU over the thresholds, of keypoints found without labels; the floors of each run are dashed."""
     found = {name: list(miou_curves(m)) for name, m in metrics.items()}
     titles = list(dict.fromkeys(title for curves in found.values() for title, *_ in curves))
     if not titles:
@@ -142,14 +142,14 @@ def plot_miou(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
             for panel, row, thresholds, values in curves:
                 if panel != title:
                     continue
-                floor = row not in ("", "detector")
+                floor = row != "detector"
                 axes.plot(
                     thresholds,
                     100 * values,
                     color=_color(i),
                     lw=1 if floor else 1.8,
                     ls=("--", ":", "-.", (0, (1, 4)))[floors % 4] if floor else "-",
-                    label=f"{name}: {row}" if floor else name,
+                    label=f"{name}: {row.replace('_', ' ')}" if floor else name,
                 )
                 floors += floor
         axes.set_title(title, parse_math=False)
@@ -159,20 +159,16 @@ def plot_miou(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
     return figure
 
 
-def miou_curves(
-    node: Any, thresholds: Sequence[float] = (), path: tuple[str, ...] = ()
-) -> Iterator[tuple[str, str, Array, Array]]:
-    """Of each list named ``…miou…`` as long as the thresholds above it: panel, row, thresholds, values."""
-    if not isinstance(node, Mapping):
-        return
-    thresholds = node.get("thresholds", thresholds)
-    for key, value in node.items():
-        if "miou" in key.lower() and isinstance(value, list) and len(value) == len(thresholds):
-            above = path.index("rows") if "rows" in path else len(path)
-            title = f"{'/'.join(path[:above])} {key}".strip()
-            yield title, "/".join(path[above + 1 :]), _numbers(thresholds), _numbers(value)
-        else:
-            yield from miou_curves(value, thresholds, (*path, key))
+def miou_curves(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, Array, Array]]:
+    """Of a file that scores keypoints found without labels: panel, row (detector or floor), thresholds, values."""
+    for part, shapes in (("category", "all shapes"), ("held_out", "held out")):
+        scored = metrics.get(part)
+        if not isinstance(scored, Mapping):
+            continue
+        for key, distance in (("miou_euclidean", "Euclidean"), ("miou_geodesic", "geodesic")):
+            for row, values in scored["rows"].items():
+                if key in values:
+                    yield f"{distance}, {shapes}", row, _numbers(scored["thresholds"]), _numbers(values[key])
 
 
 def _panels(count: int, width: float = 3.9, height: float = 3.2, sharey: bool = False) -> tuple[Figure, list[Axes]]:

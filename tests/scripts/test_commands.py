@@ -11,6 +11,7 @@ from torch_geometric.data import Data
 from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.datasets.pcd import write_pcd
 from pcsa.datasets.transforms import Normalize, denormalize
+from pcsa.metrics import dual_alignment
 from pcsa.scripts.cli import MODULES, main
 from pcsa.scripts.predict import read_points
 from pcsa.unsupervised import load_skeleton_merger
@@ -112,6 +113,25 @@ def test_skeleton_merger_from_training_to_predictions(root, tmp_path, capsys):
     np.testing.assert_allclose(arrays["position"][0], a["position"], rtol=1e-6)
     assert arrays["activation"].shape == (2, 6)
     assert arrays["segments"].shape == (6, 2)
+
+    assert main(["evaluate", str(checkpoint), "--split", "test", "--pictures", "2"]) == 0
+    table = capsys.readouterr().out
+    assert "mug, whole category" in table
+    assert "mug, test alone: 2 clouds, 4 keypoints" in table
+    metrics = json.loads((run / "metrics-test.json").read_text())
+    assert (run / "predictions-test.png").stat().st_size > 10_000
+    # Of the same predictions: the skeletons of the two test clouds, in the order of the split.
+    dataset = KeypointNet(root, "mug", "test")
+    found, annotated, ids = [], [], []
+    for item in dataset:
+        cloud = Normalize("min_max")(Data(pos=item.pos))
+        position = denormalize(merger(None, cloud.pos)["keypoints"], cloud.offset, cloud.scale)[0]
+        found.append(position.detach())
+        annotated.append(item.keypoints[0][item.visible[0]])
+        ids.append(item.visible[0].nonzero().flatten().tolist())
+    expected = dual_alignment(found, annotated, ids)
+    scored = metrics["held_out"]["rows"]["detector"]["dual_alignment"]
+    assert scored == pytest.approx(expected._asdict(), abs=1e-9)
 
 
 def test_every_format_is_read(tmp_path):

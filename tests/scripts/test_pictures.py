@@ -230,21 +230,17 @@ def test_curves_hold_the_numbers_of_the_files(runs):
     assert plots.plot_miou(metrics) is None
 
 
-def test_miou_is_drawn_wherever_a_file_has_it():
+def test_miou_is_drawn_with_its_floors():
     rows = {"detector": {"miou_geodesic": [0.0, 0.5]}, "template": {"miou_geodesic": [0.1, 0.2], "miou_other": [1.0]}}
     metrics = {
         "a": {"held_out": {"thresholds": [0.0, 0.1], "rows": rows}},
-        "b": {"thresholds": [0.0, 0.1], "overall": {"euclidean": {"miou": [0.2, 0.3]}}},
+        "b": {"category": "bed", "thresholds": [0.0, 0.1], "overall": {}},
     }
     curves = [(title, row) for m in metrics.values() for title, row, *_ in plots.miou_curves(m)]
-    assert curves == [
-        ("held_out miou_geodesic", "detector"),
-        ("held_out miou_geodesic", "template"),
-        ("overall/euclidean miou", ""),
-    ]
+    assert curves == [("geodesic, held out", "detector"), ("geodesic, held out", "template")]
     figure = plots.plot_miou(metrics)
     np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), [0, 50])
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["a", "a: template", "b"]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["a", "a: template"]
 
 
 def test_a_broken_log_is_named(runs, tmp_path, capsys):
