@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import lightning as L
 import numpy as np
@@ -162,41 +162,20 @@ class SupervisedConfig:
     """Continue the run in `out` from its last checkpoint."""
 
     def __post_init__(self) -> None:
-        o, j, t = self.optimizer, self.objective, self.trainer
-        for name, value in (
-            ("optimizer.steps", o.steps),
-            ("optimizer.batch-size", o.batch_size),
-            ("objective.num-samples", j.num_samples),
-            ("model.out-channels", self.model.out_channels),
-            ("data.num-keypoints", self.data.num_keypoints),
-            ("trainer.devices", t.devices),
-            ("trainer.num-nodes", t.num_nodes),
-            ("trainer.validate-every", t.validate_every),
-            ("trainer.save-every", t.save_every),
-        ):
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` (={value}) must be at least 1")
-        for name, number in (
-            ("optimizer.lr", o.lr),
-            ("objective.temperature-start", j.temperature_start),
-            ("objective.temperature-end", j.temperature_end),
-            ("objective.bandwidth", j.bandwidth),
-            ("objective.bandwidth-scale", j.bandwidth_scale),
-            ("objective.regularization-sigma", j.regularization_sigma),
-        ):
-            if number is not None and not 0 < number < math.inf:
-                raise ValueError(f"`{name}` (={number}) must be positive and finite")
-        for name, number in (
-            ("optimizer.weight-decay", o.weight_decay),
-            ("optimizer.clip", o.clip),
-            ("objective.regularization-weight", j.regularization_weight),
-            ("objective.presence-weight", j.presence_weight),
-            ("trainer.num-workers", t.num_workers),
-        ):
-            if not 0 <= number < math.inf:
-                raise ValueError(f"`{name}` (={number}) must be at least 0 and finite")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"`seed` (={self.seed}) must be from 0 to 2**32 - 1")
+        j = self.objective
+        check_settings(
+            self,
+            counts={
+                "objective.num-samples": (j.num_samples, 1),
+                "model.out-channels": (self.model.out_channels, 1),
+                "data.num-keypoints": (self.data.num_keypoints, 1),
+            },
+            positive={"objective.regularization-sigma": j.regularization_sigma},
+            from_zero={
+                "objective.regularization-weight": j.regularization_weight,
+                "objective.presence-weight": j.presence_weight,
+            },
+        )
         if j.method == "mixture" and j.norm == "l2":
             raise ValueError("`objective.norm` (='l2') has no closed form under the mixture: use 'l1' or 'squared'")
         if self.data.precompute and self.data.augment.deforming:
@@ -205,11 +184,62 @@ class SupervisedConfig:
                 f"`data.augment.{name.replace('_', '-')}` (={getattr(self.data.augment, name)}) must be 0 with "
                 "`data.precompute`: it changes which points are neighbors"
             )
-        if o.batch_size % (t.devices * t.num_nodes):
-            raise ValueError(
-                f"`optimizer.batch-size` (={o.batch_size}) must be a multiple of the number of devices "
-                f"(={t.devices * t.num_nodes})"
-            )
+
+
+def check_settings(
+    config: Any,
+    counts: dict[str, tuple[int | None, int]],
+    positive: dict[str, float | None],
+    from_zero: dict[str, float],
+) -> None:
+    """Check the numbers of a training's configuration: those given, and those that every training has.
+
+    Args:
+        config: The configuration.
+        counts: Option to its value and the least that it may be; None is left to another rule.
+        positive: Option to its value.
+        from_zero: Option to its value.
+    """
+    o, j, t = config.optimizer, config.objective, config.trainer
+    counts = {
+        "optimizer.steps": (o.steps, 1),
+        "optimizer.batch-size": (o.batch_size, 1),
+        "trainer.devices": (t.devices, 1),
+        "trainer.num-nodes": (t.num_nodes, 1),
+        "trainer.validate-every": (t.validate_every, 1),
+        "trainer.save-every": (t.save_every, 1),
+        **counts,
+    }
+    positive = {
+        "optimizer.lr": o.lr,
+        "objective.temperature-start": j.temperature_start,
+        "objective.temperature-end": j.temperature_end,
+        "objective.bandwidth": j.bandwidth,
+        "objective.bandwidth-scale": j.bandwidth_scale,
+        **positive,
+    }
+    from_zero = {
+        "optimizer.weight-decay": o.weight_decay,
+        "optimizer.clip": o.clip,
+        "trainer.num-workers": t.num_workers,
+        **from_zero,
+    }
+    for name, (count, least) in counts.items():
+        if count is not None and count < least:
+            raise ValueError(f"`{name}` (={count}) must be at least {least}")
+    for name, number in positive.items():
+        if number is not None and not 0 < number < math.inf:
+            raise ValueError(f"`{name}` (={number}) must be positive and finite")
+    for name, weight in from_zero.items():
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"`{name}` (={weight}) must be at least 0 and finite")
+    if not 0 <= config.seed < 2**32:
+        raise ValueError(f"`seed` (={config.seed}) must be from 0 to 2**32 - 1")
+    if o.batch_size % (t.devices * t.num_nodes):
+        raise ValueError(
+            f"`optimizer.batch-size` (={o.batch_size}) must be a multiple of the number of devices "
+            f"(={t.devices * t.num_nodes})"
+        )
 
 
 def open_dataset(config: DataConfig, split: str, keypoint_ids: tuple[int, ...] | None = None) -> KeypointNet:
@@ -495,30 +525,56 @@ def train_supervised(config: SupervisedConfig) -> Path:
     The resolved configuration lies beside it from the start (``config.json``), the log in ``log/``. With ``resume``
     the run continues from its last checkpoint to the numbers it would have reached uninterrupted.
     """
+
+    def build() -> Training:
+        data = DetectionData(config)
+        L.seed_everything(config.seed, verbose=False)
+        module = Detection(config, data.train_set)
+        return Training(module, data, module.about, -(-config.optimizer.steps // data.steps_per_epoch))
+
+    return fit(config, CHECKPOINT_KIND, build)
+
+
+class Training(NamedTuple):
+    """What :func:`fit` trains."""
+
+    module: L.LightningModule
+    data: L.LightningDataModule
+    about: dict[str, Any]
+    """What the checkpoint will say of itself."""
+    max_epochs: int
+    validate: bool = True
+
+
+def fit(config: Any, kind: str, build: Callable[[], Training]) -> Path:
+    """Train what ``build`` makes into ``config.out``, from the start or, with ``config.resume``, from its checkpoint.
+
+    Nothing is written, and nothing built, before it is known that the run may begin.
+    """
     out = config.out
     last = out / "last.ckpt"
     if config.resume:
         if not last.exists():
             raise FileNotFoundError(f"`{last}` to resume from does not exist")
-        check_resumable(config, last, CHECKPOINT_KIND)
+        check_resumable(config, last, kind)
     elif last.exists():
         raise FileExistsError(f"`{last}` exists: set `resume` to continue it, or choose another `out`")
-    data = DetectionData(config)
-    L.seed_everything(config.seed, verbose=False)
-    module = Detection(config, data.train_set)
+    training = build()
     try:
         trainer = make_trainer(
             config.trainer,
             out,
             clip=config.optimizer.clip,
-            max_epochs=-(-config.optimizer.steps // data.steps_per_epoch),
+            max_epochs=training.max_epochs,
+            validate=training.validate,
         )
     except MisconfigurationException as error:
         raise ValueError(f"`trainer` cannot be set up: {error}") from None
     out.mkdir(parents=True, exist_ok=True)
     if trainer.is_global_zero:
-        write_json(out / "config.json", module.about)
-    trainer.fit(module, data, ckpt_path=str(last) if config.resume else None, weights_only=True)
+        write_json(out / "config.json", training.about)
+    checkpoint = str(last) if config.resume else None
+    trainer.fit(training.module, training.data, ckpt_path=checkpoint, weights_only=True)
     trainer.save_checkpoint(last)
     return last
 

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import lightning as L
 import numpy as np
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
@@ -31,12 +30,12 @@ from pcsa.training import (
     EpochSampler,
     OptimizerConfig,
     TrainerConfig,
-    check_resumable,
-    make_trainer,
+    Training,
+    check_settings,
+    fit,
     restore,
     to_plain,
     whole_batches,
-    write_json,
 )
 
 SKELETON_KIND = "pcsa skeleton merger"
@@ -169,54 +168,30 @@ class UnsupervisedConfig:
     """Continue the run in `out` from its last checkpoint."""
 
     def __post_init__(self) -> None:
-        o, j, m, t = self.optimizer, self.objective, self.model, self.trainer
-        for name, value, least in (
-            ("model.num-keypoints", m.num_keypoints, 2),
-            ("model.out-channels", m.out_channels, 1),
-            ("optimizer.steps", o.steps, 1),
-            ("optimizer.epochs", o.epochs, 1),
-            ("optimizer.batch-size", o.batch_size, 1),
-            ("objective.num-samples", j.num_samples, 1),
-            ("objective.min-points", j.min_points, 2),
-            ("objective.max-points", j.max_points, j.min_points),
-            ("objective.num-loss-points", j.num_loss_points, 1),
-            ("trainer.devices", t.devices, 1),
-            ("trainer.num-nodes", t.num_nodes, 1),
-            ("trainer.validate-every", t.validate_every, 1),
-            ("trainer.save-every", t.save_every, 1),
-        ):
-            if value is not None and value < least:
-                raise ValueError(f"`{name}` (={value}) must be at least {least}")
-        for name, number in (
-            ("optimizer.lr", o.lr),
-            ("objective.temperature-start", j.temperature_start),
-            ("objective.temperature-end", j.temperature_end),
-            ("objective.bandwidth", j.bandwidth),
-            ("objective.bandwidth-scale", j.bandwidth_scale),
-            ("objective.spacing", j.spacing),
-            ("objective.separation-distance", j.separation_distance),
-            ("model.anchor-width", m.anchor_width),
-        ):
-            if number is not None and not 0 < number < math.inf:
-                raise ValueError(f"`{name}` (={number}) must be positive and finite")
-        for name, number in (
-            ("optimizer.weight-decay", o.weight_decay),
-            ("optimizer.clip", o.clip),
-            ("objective.uncovered", j.uncovered),
-            ("objective.offset-weight", j.offset_weight),
-            ("objective.separation-weight", j.separation_weight),
-            ("objective.mirror-weight", j.mirror_weight),
-            ("trainer.num-workers", t.num_workers),
-        ):
-            if not 0 <= number < math.inf:
-                raise ValueError(f"`{name}` (={number}) must be at least 0 and finite")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"`seed` (={self.seed}) must be from 0 to 2**32 - 1")
-        if o.batch_size % (t.devices * t.num_nodes):
-            raise ValueError(
-                f"`optimizer.batch-size` (={o.batch_size}) must be a multiple of the number of devices "
-                f"(={t.devices * t.num_nodes})"
-            )
+        j, m = self.objective, self.model
+        check_settings(
+            self,
+            counts={
+                "model.num-keypoints": (m.num_keypoints, 2),
+                "model.out-channels": (m.out_channels, 1),
+                "optimizer.epochs": (self.optimizer.epochs, 1),
+                "objective.num-samples": (j.num_samples, 1),
+                "objective.min-points": (j.min_points, 2),
+                "objective.max-points": (j.max_points, j.min_points),
+                "objective.num-loss-points": (j.num_loss_points, 1),
+            },
+            positive={
+                "objective.spacing": j.spacing,
+                "objective.separation-distance": j.separation_distance,
+                "model.anchor-width": m.anchor_width,
+            },
+            from_zero={
+                "objective.uncovered": j.uncovered,
+                "objective.offset-weight": j.offset_weight,
+                "objective.separation-weight": j.separation_weight,
+                "objective.mirror-weight": j.mirror_weight,
+            },
+        )
 
 
 def open_clouds(config: ShapesConfig, split: str) -> Dataset[Data]:
@@ -553,33 +528,15 @@ def train_unsupervised(config: UnsupervisedConfig) -> Path:
     The resolved configuration lies beside it from the start (``config.json``), the log in ``log/``. With ``resume``
     the run continues from its last checkpoint to the numbers it would have reached uninterrupted.
     """
-    out = config.out
-    last = out / "last.ckpt"
-    if config.resume:
-        if not last.exists():
-            raise FileNotFoundError(f"`{last}` to resume from does not exist")
-        check_resumable(config, last, SKELETON_KIND)
-    elif last.exists():
-        raise FileExistsError(f"`{last}` exists: set `resume` to continue it, or choose another `out`")
-    data = ShapesData(config)
-    L.seed_everything(config.seed, verbose=False)
-    module = SkeletonTraining(config, data.steps, data.anchors())
-    try:
-        trainer = make_trainer(
-            config.trainer,
-            out,
-            clip=config.optimizer.clip,
-            max_epochs=-(-data.steps // data.steps_per_epoch),
-            validate=data.val_items is not None,
-        )
-    except MisconfigurationException as error:
-        raise ValueError(f"`trainer` cannot be set up: {error}") from None
-    out.mkdir(parents=True, exist_ok=True)
-    if trainer.is_global_zero:
-        write_json(out / "config.json", module.about)
-    trainer.fit(module, data, ckpt_path=str(last) if config.resume else None, weights_only=True)
-    trainer.save_checkpoint(last)
-    return last
+
+    def build() -> Training:
+        data = ShapesData(config)
+        L.seed_everything(config.seed, verbose=False)
+        module = SkeletonTraining(config, data.steps, data.anchors())
+        epochs = -(-data.steps // data.steps_per_epoch)
+        return Training(module, data, module.about, epochs, validate=data.val_items is not None)
+
+    return fit(config, SKELETON_KIND, build)
 
 
 def load_skeleton_merger(path: Path, device: str | torch.device = "cpu") -> tuple[SkeletonMerger, dict[str, Any]]:
