@@ -206,7 +206,7 @@ def test_expectation_of_the_reconstruction_ignores_samples_and_subsets(config):
     merger = build_merger(SkeletonConfig(num_keypoints=4, out_channels=16, anchors="none")).eval()
     pos = torch.rand(2, 80, 3) * 2 - 1
     batch = Batch.from_data_list([Data(pos=p) for p in pos])
-    plain = ReconstructionConfig(read_out="soft")
+    plain = ReconstructionConfig(read_out="soft", num_loss_points=None)
     drawn = ReconstructionConfig(num_samples=3, num_loss_points=20)
     values = [
         reconstruction(c, merger, batch, 0.5, torch.Generator().manual_seed(seed), sample=sample)[0]
