@@ -1,4 +1,4 @@
-"""``pcsa data``: generate the procedural clouds, download KeypointNet, or check a folder."""
+"""``pcsa data``: generate the procedural clouds, draw them, download KeypointNet, or check a folder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tyro
 
 from pcsa.datasets.keypointnet import CLASS_IDS, check_root, download
 from pcsa.datasets.procedural import CATEGORIES, generate
+from pcsa.scripts._gallery import draw_gallery
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,16 @@ class GenerateConfig:
     """Also write the meshes."""
     overwrite: bool = False
     """Replace procedural clouds of these categories."""
+
+
+@dataclass(frozen=True)
+class GalleryConfig:
+    """Draw the first four procedural shapes of each category with their keypoints, in a PNG each."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    categories: tuple[str, ...] = tuple(CATEGORIES)
+    seed: int = 0
+    """Of the shapes: those that ``generate`` writes with it."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ class CheckConfig:
 
 
 def main(argv: list[str]) -> int:
-    """One of the three; ``check`` has exit status 1 if it found anything."""
+    """One of the four; ``check`` has exit status 1 if it found anything."""
     action, rest = (argv[0], argv[1:]) if argv else ("", [])
     if action == "generate":
         g = tyro.cli(GenerateConfig, args=rest, prog="pcsa data generate")
@@ -60,6 +71,10 @@ def main(argv: list[str]) -> int:
             overwrite=g.overwrite,
         )
         print(f"{g.num_shapes} clouds each of {', '.join(g.categories)} in {g.root}")
+    elif action == "gallery":
+        y = tyro.cli(GalleryConfig, args=rest, prog="pcsa data gallery")
+        draw_gallery(y.folder, y.categories, y.seed)
+        print(f"{len(y.categories)} pictures in {y.folder}")
     elif action == "download":
         d = tyro.cli(DownloadConfig, args=rest, prog="pcsa data download")
         download(d.root, d.categories, meshes=d.meshes)
@@ -72,5 +87,5 @@ def main(argv: list[str]) -> int:
         print(f"{len(problems)} problems in {c.root}")
         return 1 if problems else 0
     else:
-        raise ValueError(f"`data` (={action!r}) must be followed by generate, download or check")
+        raise ValueError(f"`data` (={action!r}) must be followed by generate, gallery, download or check")
     return 0

@@ -11,8 +11,10 @@ twin's own.
 """
 
 from pcsa.datasets.procedural._categories import CATEGORIES as CATEGORIES
+from pcsa.datasets.procedural._categories import check_categories as check_categories
 from pcsa.datasets.procedural._files import embedded_root as embedded_root
 from pcsa.datasets.procedural._files import generate as generate
+from pcsa.datasets.procedural._files import shape_rng as shape_rng
 from pcsa.datasets.procedural._shape import Cloud as Cloud
 from pcsa.datasets.procedural._shape import Shape as Shape
 from pcsa.datasets.procedural._shape import make_shape as make_shape

@@ -132,6 +132,11 @@ def _check_root(root: Path, category: str, overwrite: bool) -> None:
         raise FileExistsError(f"`{annotation}` exists: pass `overwrite=True` to replace it")
 
 
+def shape_rng(category: str, seed: int, index: int) -> np.random.Generator:
+    """The randomness of one shape among those of :func:`generate`: of no other shape's."""
+    return np.random.default_rng([seed, zlib.crc32(category.encode()), index])
+
+
 def _write_category(
     root: Path,
     scratch: Path,
@@ -148,7 +153,7 @@ def _write_category(
     for index in range(num_shapes):
         digest = hashlib.blake2b(f"{category}/{seed}/{index}".encode(), digest_size=12).hexdigest()
         model_id = _ID_PREFIX + digest
-        rng = np.random.default_rng([seed, zlib.crc32(category.encode()), index])
+        rng = shape_rng(category, seed, index)
         shape = make_shape(category, rng)
         cloud = sample_shape(shape, num_points, rng)
         write_pcd(scratch / f"{model_id}.pcd", cloud.points, cloud.colors)

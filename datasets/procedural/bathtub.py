@@ -81,6 +81,8 @@ def draw(rng: np.random.Generator) -> Design:
         boxy = style == "built in" or rng.random() < 0.6
         power, inner_power = float(rng.uniform(12, 25)) if boxy else power, float(rng.uniform(2.2, 7.0))
         rim = log_uniform(rng, 0.06, 0.16) * (z + 0.4)
+        if not boxy:  # squarer than the outside, the inside would stick out of it at the corners
+            inner_power = min(inner_power, power)
     elif style == "round":
         power = inner_power = 2.0
         lean = steep = narrow = rng.choice([0.0, rng.uniform(0.05, 0.3)])

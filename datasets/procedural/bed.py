@@ -185,13 +185,14 @@ def _bedding(
     d.mark_both("mattress back", np.insert(rounded_corner(x, z, corner), 1, top))
     if rng.random() < 0.5:
         thick, until = rng.uniform(0.015, 0.04), rng.uniform(0.1, 0.5) * z
-        half = (until + z) / 2
+        front = z + 0.2 * thick  # in the mattress's own plane it would not be seen which is in front
+        half = (until + front) / 2
         outline = rounded(x + thick, x + thick, half, corner)
         sheet = prism(outline, (low + 0.3 * (top - low), top + thick), (1, 1), cover)
-        sheet.rings[..., 2] += half - z
+        sheet.rings[..., 2] += half - front
         d.parts.append(sheet)
         cx, cz = rounded_corner(x + thick, -half, corner)
-        d.mark_both("mattress front", (cx, top + thick, cz + half - z))
+        d.mark_both("mattress front", (cx, top + thick, cz + half - front))
     else:
         d.mark_both("mattress front", np.insert(rounded_corner(x, -z, corner), 1, top))
 

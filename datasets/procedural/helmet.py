@@ -140,7 +140,8 @@ def draw(rng: np.random.Generator) -> Design:
         if style == "hard hat":
             d.mark("brow", place(0, rise, 0.97 * scale) + np.array([0, 0.035, 0]))
 
-    strap_odds = {"full": 0.0, "open": 0.4, "football": 0.0, "soldier": 0.7, "cycle": 0.8, "hard hat": 0.4}
+    # A soldier's without a strap would be a bowl.
+    strap_odds = {"full": 0.0, "open": 0.4, "football": 0.0, "soldier": 1.0, "cycle": 0.8, "hard hat": 0.4}
     if rng.random() < strap_odds[str(style)]:
         side = place(80, rim(80), 0.97 * lip(1) - 0.5 * wall)
         bottom_y = min(side[1] - rng.uniform(0.3, 0.5), -0.65)

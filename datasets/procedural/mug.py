@@ -53,6 +53,9 @@ def draw(rng: np.random.Generator) -> Design:
     d.mark("underside center", (0, 0, 0))
 
     if rng.random() < 0.22:
+        # Wider than tall, a mug without a handle would be a bowl.
+        for places in (cup.rings, *d.marks.values()):
+            places[..., 1] *= max(1.0, 1.2 / height)
         d.groups = [
             (tuple(NAMES[i] for i in range(0, 4)), True),
             (tuple(NAMES[i] for i in range(4, 8)), True),

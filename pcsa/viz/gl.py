@@ -92,13 +92,20 @@ def marks(o3d: Any, scene: Scene, layers: Collection[str], keypoint: int | None,
 
 
 def shape_mesh(o3d: Any, scene: Scene, axes: Array) -> Any:
-    """The shape's own mesh, light gray; for ``axes`` see :func:`marks`."""
+    """The shape's own mesh; for ``axes`` see :func:`marks`."""
     corners = scene.vertices[scene.faces].reshape(-1, 3)  # unshared, so that edges stay sharp
     triangles = corners.reshape(-1, 3, 3)
     normal = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-300)
-    gray = np.repeat(0.5 + 0.36 * np.abs(normal @ _lamp(axes)), 3)[:, None] * np.ones(3)
-    return mesh_of(o3d, corners, None, gray, np.arange(len(corners)).reshape(-1, 3))
+    color = mesh_colors(scene) * (0.5 + 0.36 * np.abs(normal @ _lamp(axes)))[:, None]
+    return mesh_of(o3d, corners, None, np.repeat(color, 3, axis=0), np.arange(len(corners)).reshape(-1, 3))
+
+
+def mesh_colors(scene: Scene) -> Array:
+    """Color of each face [F, 3] in full light, white if the mesh has none."""
+    if scene.vertex_color is None:
+        return np.ones((len(scene.faces), 3))
+    return np.asarray(np.clip(scene.vertex_color, 0, 1)[scene.faces].mean(1))
 
 
 def discs(o3d: Any, scene: Scene, keypoint: int | None, axes: Array) -> Any:

@@ -113,6 +113,8 @@ def _plain(scene: Scene) -> dict[str, Any]:
         plain["activation"] = _rounded(activation)
     if "mesh" in scene.layers:
         plain["vertices"], plain["faces"] = _packed(place(scene.vertices)), scene.faces.T.tolist()
+        if scene.vertex_color is not None:
+            plain["vertex_color"] = (np.clip(scene.vertex_color, 0, 1) * 255).round().astype(int).tolist()
     return plain
 
 

@@ -218,9 +218,9 @@ def _render_matplotlib(
         normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         facing = np.abs(normal[:, 2]) / np.maximum(np.linalg.norm(normal, axis=1), 1e-300)
         order = corners[:, :, 2].mean(1).argsort()
-        gray = np.repeat((0.45 + 0.4 * facing)[order, None], 3, axis=1)
+        color = (gl.mesh_colors(scene) * (0.45 + 0.4 * facing)[:, None])[order]
         plot.add_collection(
-            PolyCollection(list(corners[order, :, :2]), facecolors=gray, edgecolors=gray, linewidths=0.3)
+            PolyCollection(list(corners[order, :, :2]), facecolors=color, edgecolors=color, linewidths=0.3)
         )
     if "cloud" in layers:
         pos, color = flat(scene.pos), gl.seen_colors(scene, keypoint, axes)
@@ -294,8 +294,6 @@ def save_panels(
         keypoint: See :func:`render`.
         options: ``turn``, ``tilt``, ``frame`` and ``backend`` of :func:`render`.
     """
-    from PIL import Image
-
     if not scenes:
         raise ValueError("`scenes` must hold at least one scene")
     if columns < 1:
@@ -303,12 +301,19 @@ def save_panels(
     scenes = [thin(scene, MAX_POINTS) for scene in scenes]
     drawn = render(scenes, size=size, layers=layers, keypoint=keypoint, **options)
     panels = [titled(pixels, scene, always=True) for pixels, scene in zip(drawn, scenes, strict=True)]
+    _write(path, beside(in_rows(panels, columns), entries(scenes, layers, keypoint)))
+
+
+def in_rows(panels: Sequence[Image], columns: int) -> Image:
+    """Pictures of one size as one picture, row by row."""
+    from PIL import Image
+
     columns = min(columns, len(panels))
     width, height = panels[0].size
     sheet = Image.new("RGB", (width * columns, height * -(-len(panels) // columns)), "white")
     for i, panel in enumerate(panels):
         sheet.paste(panel, (i % columns * width, i // columns * height))
-    _write(path, beside(sheet, entries(scenes, layers, keypoint)))
+    return sheet
 
 
 def _write(path: Path | str, picture: Image) -> None:
@@ -319,7 +324,8 @@ def _write(path: Path | str, picture: Image) -> None:
 
 
 @cache
-def _font(size: int) -> Any:
+def font_of(size: int) -> Any:
+    """The font of titles and legends, in pixels."""
     import matplotlib
     from PIL import ImageFont
 
@@ -329,9 +335,9 @@ def _font(size: int) -> Any:
 
 def _shortened(text: str, width: float, size: int) -> str:
     text = " ".join(text.split())
-    if _font(size).getlength(text) <= width:
+    if font_of(size).getlength(text) <= width:
         return text
-    while text and _font(size).getlength(text + "…") > width:
+    while text and font_of(size).getlength(text + "…") > width:
         text = text[:-1]
     return text + "…"
 
@@ -353,7 +359,7 @@ def titled(pixels: Pixels, scene: Scene, always: bool = False) -> Image:
     ):
         if text:
             short = _shortened(text, width - 16, font)
-            pen.text((width / 2, y), short, fill=color, font=_font(font), anchor="mm")
+            pen.text((width / 2, y), short, fill=color, font=font_of(font), anchor="mm")
     return picture
 
 
@@ -392,7 +398,7 @@ def entries(scenes: Sequence[Scene], layers: Collection[str], keypoint: int | No
         for k in np.flatnonzero(shown).tolist() if keypoint is None else [keypoint]:
             names.setdefault(int(scene.ids[k]), str(scene.names[k]))
     for i in sorted(names):
-        made.append(Entry("ball", names[i], _rgb(keypoint_colors([i])[0])))
+        made.append(Entry("ball", names[i], rgb(keypoint_colors([i])[0])))
     if keypoint is not None and "cloud" in layers:
         of = [s for s in scenes if s.prob is not None]
         largest = max(float(s.prob[:, keypoint].max()) for s in of)
@@ -401,7 +407,8 @@ def entries(scenes: Sequence[Scene], layers: Collection[str], keypoint: int | No
     return made
 
 
-def _rgb(color: Array) -> tuple[int, int, int]:
+def rgb(color: Array) -> tuple[int, int, int]:
+    """A color of 0 to 1 as Pillow takes it."""
     red, green, blue = (color * 255 + 0.5).astype(int).tolist()
     return red, green, blue
 
@@ -418,7 +425,7 @@ def beside(picture: Image, entries: Sequence[Entry]) -> Image:
     columns = -(-len(entries) // rows)
     rows = -(-len(entries) // columns)
     texts = [_shortened(e.text, 16 * font, font) for e in entries]
-    width = int(max(_font(font).getlength(t) for t in texts)) + 4 * font
+    width = int(max(font_of(font).getlength(t) for t in texts)) + 4 * font
     sheet = Image.new("RGB", (picture.width + columns * width, picture.height), "white")
     sheet.paste(picture, (0, 0))
     # Drawn three times as large, and made smaller: Pillow's circles have no smooth edges.
@@ -432,7 +439,7 @@ def beside(picture: Image, entries: Sequence[Entry]) -> Image:
         _mark(pen, entry, 3 * x, 3 * y, 3 * font)
     sheet.paste(marks.reduce(3), (picture.width, 0))
     for text, place in zip(texts, places, strict=True):
-        ink.text(place, text, fill="black", font=_font(font), anchor="lm")
+        ink.text(place, text, fill="black", font=font_of(font), anchor="lm")
     return sheet
 
 
@@ -456,4 +463,4 @@ def _mark(pen: ImageDraw, entry: Entry, x: float, y: float, size: float) -> None
         at = np.linspace(0, 1, 24)
         for share, tint in zip(at, heat(at) if entry.mark == "heat" else strengths(at), strict=True):
             left = middle - 1.5 * r + 3 * r * share * 23 / 24
-            pen.rectangle((left, y - r, left + 3 * r / 20, y + r), fill=_rgb(tint))
+            pen.rectangle((left, y - r, left + 3 * r / 20, y + r), fill=rgb(tint))

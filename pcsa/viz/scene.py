@@ -68,6 +68,7 @@ class Scene:
         color: Of the points [N, 3], 0 to 1; default grays that show the surface.
         vertices: Of a mesh [V, 3].
         faces: Of a mesh, integer [F, 3].
+        vertex_color: Of a mesh [V, 3], 0 to 1; default light gray.
         note: Small print below the picture.
 
     Raises:
@@ -91,12 +92,13 @@ class Scene:
     color: Any = None
     vertices: Any = None
     faces: Any = None
+    vertex_color: Any = None
     note: str = ""
 
     def __post_init__(self) -> None:
         for name in ("pos", "keypoints", "confidence", "covariance", "annotated", "samples", "activation", "vertices"):
             self._to_array(name, np.float64)
-        for name in ("prob", "color"):
+        for name in ("prob", "color", "vertex_color"):
             self._to_array(name, np.float32)
         for name, dtype in (("present", np.bool_), ("visible", np.bool_), ("segments", np.int64), ("faces", np.int64)):
             self._to_array(name, dtype)
@@ -123,6 +125,7 @@ class Scene:
             "color": (N, 3),
             "vertices": (V, 3),
             "faces": (None, 3),
+            "vertex_color": (V, 3),
         }
         for name, shape in shapes.items():
             value = getattr(self, name)
@@ -154,6 +157,7 @@ class Scene:
             "activation",
             "color",
             "vertices",
+            "vertex_color",
         ):
             value = getattr(self, name)
             if value is None:

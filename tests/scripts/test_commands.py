@@ -196,6 +196,8 @@ def test_predict_names_the_file_that_is_broken(checkpoint, tmp_path, capsys, nam
         (["train", "supervised", "--data.root", "EMPTY", "--data.category", "spoon"], "spoon"),
         (["data", "invent"], "`data` (='invent')"),
         (["data", "generate", "EMPTY", "--categories", "spoon"], "spoon"),
+        (["data", "gallery", "EMPTY/pictures", "--categories", "spoon"], "spoon"),
+        (["data", "gallery", "EMPTY/pictures", "--categories", "mug", "--seed", "-1"], "`seed` (=-1)"),
         (["bench", "--device", "tpu"], "`device` (='tpu')"),
         (["bench", "scan", "--out", "EMPTY/none/bench.json"], "`out`"),
         (["nonsense"], "unknown command"),

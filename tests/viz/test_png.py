@@ -78,6 +78,16 @@ def test_a_mesh_hides_what_is_behind_it(backend):
     assert (pixels[250:350, 350:450] < 250).all()
 
 
+def test_a_mesh_has_the_colors_of_its_vertices(backend):
+    square = np.array([[-1.0, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]])
+    scene = Scene(square, vertices=square, faces=[[0, 1, 2], [0, 2, 3]], vertex_color=np.tile([1.0, 0.5, 0], (4, 1)))
+    (pixels,) = render([scene], layers=["mesh"], turn=0, tilt=0, backend=backend)
+    red, green, blue = np.median(pixels[250:350, 350:450], axis=(0, 1))  # a seam has a color of its own
+    assert red > 100
+    assert green == pytest.approx(red / 2, abs=2)
+    assert blue == 0
+
+
 def test_a_picture_does_not_depend_on_those_before_it(box, open3d):
     flat = Scene(box.pos * [1, 0.1, 1])
     alone = [next(render([scene])) for scene in (box, flat)]
