@@ -90,7 +90,7 @@ class SkeletonConfig:
     """Where keypoints begin: spread over the middle of the cloud's points (none), or each at a place of its own in the
     bounding box: its corners (the rest of K far from them), or places chosen on the training clouds with their boxes
     laid over each other, far from each other on the parts that most of them have, or centers of clusters."""
-    anchor_width: float = 0.15
+    anchor_width: float = 0.1
     """How far from its anchor a keypoint begins to look, as a standard deviation, where the box is 2 wide."""
 
 
