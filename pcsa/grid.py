@@ -468,7 +468,7 @@ def _joint(
     generator: torch.Generator | None,
 ) -> Tensor:
     """Gaussian noise per cell: the point set of the cells, in index units, where every bandwidth is 1."""
-    B, K, D = logits.shape[0], logits.shape[1], len(shape)
+    B, D = logits.shape[0], len(shape)
     columns = _embedded(shape, around, logits.dtype, logits.device)
     if not any(around):
         return point_sampling_argmax(
@@ -485,7 +485,7 @@ def _joint(
     pos = torch.cat([columns, columns.new_zeros(columns.shape[0], D)], -1)
     variance = torch.cat([torch.zeros_like(columns), columns.new_ones(columns.shape[0], D)], -1)
     drawn = _draw_on_cells(logits, pos, variance, num_samples, temperature, generator, basis_noise == "mixture")
-    mean = _unembedded(drawn[..., :-D].view(B, K, num_samples, -1), shape, around)
+    mean = _unembedded(drawn[..., :-D], shape, around)
     return _onto_ring(mean + drawn[..., -D:], shape, around)
 
 
