@@ -1,5 +1,6 @@
 """pcsa: point-cloud sampling-argmax. Per-point scores to continuous, trainable keypoints."""
 
+from pcsa import grid as grid
 from pcsa import losses as losses
 from pcsa import neighbors as neighbors
 from pcsa.bandwidth import knn_bandwidth as knn_bandwidth

@@ -148,6 +148,12 @@ class _Noise:
             return torch.from_numpy(drawn).to(dtype)
         return torch.randn(shape, dtype=dtype, device=self.device, generator=self.generator)
 
+    def uniform(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Numbers between 0 and 1."""
+        if self.device.type == "cpu":
+            return torch.from_numpy(np.random.Generator(self.raw).random(shape)).to(dtype)
+        return torch.rand(shape, dtype=dtype, device=self.device, generator=self.generator)
+
     def log2_exponential(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """log2 E with E exponential, finite.
 

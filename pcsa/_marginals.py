@@ -1,0 +1,153 @@
+"""Marginals of the relaxed weights of a grid, one distribution per axis, and the noise of the bases.
+
+The weights are those of `pcsa._kernel`: the same perturbed logits from the same source of noise. Here whole grids are
+summed along their axes, where the kernel for point sets takes sums over points alone. A pass runs over tiles of
+[maps, samples, cells], and the backward pass draws the noise of every tile again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from pcsa import _kernel
+from pcsa._kernel import _LIBRARY, _LOG2_E, _Noise, _perturbed, _twice
+from pcsa._points import full_precision
+
+
+def _scaled(logits: Tensor, temperature: float) -> Tensor:
+    """(logits - their map's maximum) / temperature, base 2: a common offset must not swallow the noise."""
+    return (logits - logits.amax(1, keepdim=True)).mul_(_LOG2_E / temperature)
+
+
+def _tiles(logits: Tensor, num_samples: int) -> Iterator[tuple[slice, slice]]:
+    """Ranges of maps and of samples: the order in which noise is drawn."""
+    R, N = logits.shape
+    tile = _kernel._TILE_CPU if logits.device.type == "cpu" else _kernel._TILE_DEVICE
+    many_samples = min(num_samples, max(1, tile // N))
+    many_maps = max(1, tile // (N * many_samples))
+    for r in range(0, R, many_maps):
+        for s in range(0, num_samples, many_samples):
+            yield slice(r, r + many_maps), slice(s, min(s + many_samples, num_samples))
+
+
+def axis_sums(weight: Tensor) -> list[Tensor]:
+    """From [R, S, *shape] sums over all axes but one, [R, S, n] for every axis, the last one first."""
+    axes = range(2, weight.dim())
+    # Over no axis torch sums everything.
+    return [weight.sum([other for other in axes if other != d]) if len(axes) > 1 else weight for d in reversed(axes)]
+
+
+def _draw(
+    logits: Tensor, shape: list[int], seed: Tensor, temperature: Tensor, num_samples: int
+) -> tuple[Tensor, Tensor]:
+    """From logits [R, N] marginals [R, S, sum of the axes' lengths], x first, and log2-normalizers [R, S]."""
+    tau = float(temperature)
+    scaled = _scaled(logits, tau)
+    noise = _Noise(seed, logits.device)
+    R = logits.shape[0]
+    marginals = logits.new_empty(R, num_samples, sum(shape))
+    log_norm = logits.new_empty(R, num_samples)
+    for of_maps, of_samples in _tiles(logits, num_samples):
+        weight = _perturbed(scaled[None, of_maps], of_samples.stop - of_samples.start, tau, noise)[0]
+        top = weight.amax(-1, keepdim=True)
+        weight.sub_(top).exp2_()
+        norm = weight.sum(-1, keepdim=True)
+        log_norm[of_maps, of_samples] = (norm.log2() + top).squeeze(-1)
+        marginals[of_maps, of_samples] = torch.cat(axis_sums(weight.unflatten(-1, shape)), -1).div_(norm)
+    return marginals, log_norm
+
+
+def _draw_backward(
+    grad: Tensor,
+    marginals: Tensor,
+    log_norm: Tensor,
+    logits: Tensor,
+    shape: list[int],
+    seed: Tensor,
+    temperature: Tensor,
+) -> Tensor:
+    """Gradient to logits [R, N].
+
+    With p the weights of one sample and g the gradients of its marginals: G_i = dL/dp_i is the sum over axes of g at
+    cell i's index, and dL/dl_i = sum_s p_i (G_i - sum_j p_j G_j) / temperature.
+    """
+    tau = float(temperature)
+    scaled = _scaled(logits, tau)
+    noise = _Noise(seed, logits.device)
+    # An equal part of sum_j p_j G_j is taken from every axis.
+    rest = grad - (grad * marginals).sum(-1, keepdim=True) / len(shape)
+    grad_logits = torch.zeros_like(logits)
+    for of_maps, of_samples in _tiles(logits, grad.shape[1]):
+        weight = _perturbed(scaled[None, of_maps], of_samples.stop - of_samples.start, tau, noise)[0]
+        weight.sub_(log_norm[of_maps, of_samples, None]).exp2_()
+        parts = rest[of_maps, of_samples].split(shape[::-1], -1)
+        pulled = weight.new_zeros(())
+        # The slowest axis first: only the last sum is of the size of the grid.
+        for axis, part in enumerate(reversed(parts)):
+            pulled = pulled + part.view(*part.shape[:2], *[n if d == axis else 1 for d, n in enumerate(shape)])
+        grad_logits[of_maps] += (weight.unflatten(-1, shape).mul_(pulled)).sum(1).flatten(1)
+    return grad_logits.div_(tau)
+
+
+def _draw_fake(logits, shape, seed, temperature, num_samples):  # type: ignore[no-untyped-def]
+    R = logits.shape[0]
+    return logits.new_empty(R, num_samples, sum(shape)), logits.new_empty(R, num_samples)
+
+
+def _draw_backward_fake(grad, marginals, log_norm, logits, shape, seed, temperature):  # type: ignore[no-untyped-def]
+    return torch.empty_like(logits)
+
+
+def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    logits, ctx.shape, seed, temperature, _ = inputs
+    marginals, log_norm = output
+    ctx.mark_non_differentiable(log_norm)
+    ctx.save_for_backward(marginals, log_norm, logits, seed, temperature)
+
+
+def _backward(ctx, grad, _log_norm):  # type: ignore[no-untyped-def]
+    marginals, log_norm, logits, seed, temperature = ctx.saved_tensors
+    # backward() may be called inside the caller's autocast region.
+    with full_precision(grad):
+        return draw_marginals_backward(grad, marginals, log_norm, logits, ctx.shape, seed, temperature), *[None] * 4
+
+
+def _basis_noise(like: Tensor, seed: Tensor, basis: str) -> Tensor:
+    """Numbers of the shape of ``like`` from a basis of width 1 (Eq. 7-9), from one seed."""
+    noise = _Noise(seed, like.device)
+    if basis == "gaussian":
+        return noise.normal(tuple(like.shape), like.dtype)
+    u = noise.uniform(tuple(like.shape), like.dtype)
+    if basis == "uniform":
+        return u - 0.5
+    # The inverse of the triangle's distribution function.
+    return torch.where(u < 0.5, (2 * u).sqrt() - 1, 1 - (2 - 2 * u).sqrt())
+
+
+def _basis_noise_fake(like, seed, basis):  # type: ignore[no-untyped-def]
+    return like.new_empty(like.shape)
+
+
+_LIBRARY.define(
+    "draw_marginals(Tensor logits, SymInt[] shape, Tensor seed, Tensor temperature, SymInt num_samples) "
+    "-> (Tensor, Tensor)"
+)
+_LIBRARY.define(
+    "draw_marginals_backward(Tensor grad, Tensor marginals, Tensor log_norm, Tensor logits, SymInt[] shape, "
+    "Tensor seed, Tensor temperature) -> Tensor"
+)
+_LIBRARY.define("basis_noise(Tensor like, Tensor seed, str basis) -> Tensor")
+_LIBRARY.impl("draw_marginals", _draw, "CompositeExplicitAutograd")
+_LIBRARY.impl("draw_marginals_backward", _draw_backward, "CompositeExplicitAutograd")
+_LIBRARY.impl("basis_noise", _basis_noise, "CompositeExplicitAutograd")
+torch.library.register_fake("pcsa::draw_marginals", _draw_fake, lib=_LIBRARY)
+torch.library.register_fake("pcsa::draw_marginals_backward", _draw_backward_fake, lib=_LIBRARY)
+torch.library.register_fake("pcsa::basis_noise", _basis_noise_fake, lib=_LIBRARY)
+torch.library.register_autograd("pcsa::draw_marginals", _backward, setup_context=_setup_context, lib=_LIBRARY)
+torch.library.register_autograd("pcsa::draw_marginals_backward", _twice, lib=_LIBRARY)
+draw_marginals = torch.ops.pcsa.draw_marginals.default
+draw_marginals_backward = torch.ops.pcsa.draw_marginals_backward.default
+basis_noise = torch.ops.pcsa.basis_noise.default
