@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from pcsa._points import Points, cloud_max, first_maximum, raise_first, resolve_batch
+from pcsa.models._backbone import point_features, wants_ptr, width_of
 
 
 class KeypointDetector(nn.Module):
@@ -47,14 +46,11 @@ class KeypointDetector(nn.Module):
         super().__init__()
         if num_keypoints < 1:
             raise ValueError(f"`num_keypoints` (={num_keypoints}) must be at least 1")
-        if in_channels is None:
-            in_channels = getattr(backbone, "out_channels", None)
-            if not isinstance(in_channels, int):
-                raise ValueError("`in_channels` must be given for a `backbone` without `out_channels`")
+        in_channels = width_of(backbone, in_channels)
         hidden = hidden_channels or in_channels
         self.backbone = backbone
         self.in_channels, self.num_keypoints = in_channels, num_keypoints
-        self.takes_ptr = "ptr" in inspect.signature(backbone.forward).parameters
+        self.takes_ptr = wants_ptr(backbone)
         self.score = nn.Sequential(nn.Linear(in_channels, hidden), nn.ReLU(), nn.Linear(hidden, num_keypoints))
         self.presence_global = nn.Linear(in_channels, hidden)
         self.presence_local = nn.Linear(in_channels, hidden, bias=False)
@@ -77,14 +73,7 @@ class KeypointDetector(nn.Module):
             pos.shape[0], pos.device, batch=batch, ptr=ptr, batch_size=None, check=check
         )
         raise_first(checks)
-        if self.takes_ptr:
-            features = self.backbone(x, pos, ptr=ptr, **options)
-        else:
-            features = self.backbone(x, pos, batch, **options)
-        if features.shape != (pos.shape[0], self.in_channels):
-            raise ValueError(
-                f"`backbone` returned {list(features.shape)}, must be [N, C] = {[pos.shape[0], self.in_channels]}"
-            )
+        features = point_features(self.backbone, self.takes_ptr, self.in_channels, x, pos, batch, ptr, **options)
         logits = self.score(features)
         points = Points(logits, pos, None, batch, ptr, batch_size, None)
         best = first_maximum(logits.detach(), points)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import cast
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pcsa._points import Points, cloud_max, full_precision, raise_first, resolve_batch
+from pcsa.models._backbone import point_features, wants_ptr, width_of
 from pcsa.sampling import soft_argmax
 from pcsa.skeleton import num_segments
 
@@ -83,14 +83,11 @@ class SkeletonMerger(nn.Module):
             raise ValueError(f"`anchor_width` (={anchor_width}) must be positive")
         if anchors is not None and anchors.shape != (num_keypoints, 3):
             raise ValueError(f"`anchors` {list(anchors.shape)} must be [K, 3] = [{num_keypoints}, 3]")
-        if in_channels is None:
-            in_channels = getattr(backbone, "out_channels", None)
-            if not isinstance(in_channels, int):
-                raise ValueError("`in_channels` must be given for a `backbone` without `out_channels`")
+        in_channels = width_of(backbone, in_channels)
         hidden, P = hidden_channels or in_channels, num_segments(num_keypoints)
         self.backbone = backbone
         self.in_channels, self.num_keypoints = in_channels, num_keypoints
-        self.takes_ptr = "ptr" in inspect.signature(backbone.forward).parameters
+        self.takes_ptr = wants_ptr(backbone)
         self.score = nn.Sequential(nn.Linear(in_channels, hidden), nn.ReLU(), nn.Linear(hidden, num_keypoints))
         self.compare = nn.Linear(num_keypoints, num_keypoints) if competition else None
         self.strength = nn.Sequential(
@@ -126,14 +123,7 @@ class SkeletonMerger(nn.Module):
             box = box_coordinates(pos, batch, batch_size)
         if self.box_features and box is not None:
             x = box if x is None else torch.cat([x, box.to(x.dtype)], 1)
-        if self.takes_ptr:
-            features = self.backbone(x, pos, ptr=ptr, **options)
-        else:
-            features = self.backbone(x, pos, batch, **options)
-        if features.shape != (pos.shape[0], self.in_channels):
-            raise ValueError(
-                f"`backbone` returned {list(features.shape)}, must be [N, C] = {[pos.shape[0], self.in_channels]}"
-            )
+        features = point_features(self.backbone, self.takes_ptr, self.in_channels, x, pos, batch, ptr, **options)
         logits = self.score(features)
         if self.compare is not None:
             logits = self.compare(F.log_softmax(logits, 1))

@@ -76,16 +76,10 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class ObjectiveConfig:
-    """What is minimized. Lengths are in units of the normalized cloud (unit sphere)."""
+class SamplerConfig:
+    """How samples of keypoints are drawn while training; see pcsa.sampling_argmax."""
 
-    method: Literal["sampling", "soft", "discrete", "mixture", "nll", "cross_entropy"] = "sampling"
-    """Expectation of the error by samples (Eq. 14), error of the expectation (Eq. 2), discrete expectation of the
-    error (Eq. 4), its closed form under the mixture (Eq. 3), likelihood of the mixture (Eq. 6), or classification of
-    the annotated point."""
-    norm: Literal["l1", "l2", "squared"] = "l2"
-    """The error of a position."""
-    num_samples: int = 10
+    num_samples: int = 1
     """Samples S of every keypoint."""
     temperature: Literal["constant", "linear", "exponential", "cosine"] = "linear"
     """How the temperature falls from start to end over the training."""
@@ -100,6 +94,20 @@ class ObjectiveConfig:
     """Standard deviation of a basis; without it, from the distances to each point's neighbors."""
     bandwidth_scale: float = 1.0
     """Factor on the bandwidth from neighbors."""
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig(SamplerConfig):
+    """What is minimized. Lengths are in units of the normalized cloud (unit sphere)."""
+
+    method: Literal["sampling", "soft", "discrete", "mixture", "nll", "cross_entropy"] = "sampling"
+    """Expectation of the error by samples (Eq. 14), error of the expectation (Eq. 2), discrete expectation of the
+    error (Eq. 4), its closed form under the mixture (Eq. 3), likelihood of the mixture (Eq. 6), or classification of
+    the annotated point."""
+    norm: Literal["l1", "l2", "squared"] = "l2"
+    """The error of a position."""
+    num_samples: int = 10
+    """Samples S of every keypoint."""
     regularization: Literal["none", "variance", "js"] = "none"
     """Variance (Eq. 15) or Jensen-Shannon (Eq. 16) regularization of the map."""
     regularization_weight: float = 1.0
@@ -272,6 +280,30 @@ def build_detector(config: ModelConfig, num_keypoints: int) -> KeypointDetector:
     return KeypointDetector(backbone, num_keypoints)
 
 
+def draw_samples(
+    config: SamplerConfig,
+    logits: Tensor,
+    pos: Tensor,
+    bandwidth: float | Tensor,
+    ptr: Tensor,
+    temperature: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """Samples ``[B, K, S, 3]`` as ``config`` wants them."""
+    return pcsa.sampling_argmax(
+        # In float32: what half precision rounds off here would be divided by the temperature.
+        logits.float() * temperature if config.noise == "released" else logits,
+        pos,
+        bandwidth,
+        ptr=ptr,
+        num_samples=config.num_samples,
+        temperature=temperature,
+        basis_noise=config.basis_noise,
+        generator=generator,
+        validate=False,
+    )
+
+
 def objective(
     config: ObjectiveConfig,
     predicted: dict[str, Tensor],
@@ -292,17 +324,7 @@ def objective(
             bandwidth = pcsa.knn_bandwidth(pos, scale=config.bandwidth_scale, **common)
     if config.method == "sampling":
         assert bandwidth is not None
-        samples = pcsa.sampling_argmax(
-            # In float32: what half precision rounds off here would be divided by the temperature.
-            logits.float() * temperature if config.noise == "released" else logits,
-            pos,
-            bandwidth,
-            num_samples=config.num_samples,
-            temperature=temperature,
-            basis_noise=config.basis_noise,
-            generator=generator,
-            **common,
-        )
+        samples = draw_samples(config, logits, pos, bandwidth, batch.ptr, temperature, generator)
         loss = losses.sample_error(samples, target, norm=config.norm, visible=visible, validate=False)
     elif config.method == "soft":
         loss = losses.expectation_error(logits, pos, target, norm=config.norm, **masked)

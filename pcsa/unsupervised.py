@@ -29,9 +29,11 @@ from pcsa.skeleton import composite_chamfer, keypoint_separation, mirror_error, 
 from pcsa.training import (
     EpochSampler,
     OptimizerConfig,
+    SamplerConfig,
     TrainerConfig,
     Training,
     check_settings,
+    draw_samples,
     fit,
     restore,
     to_plain,
@@ -95,27 +97,12 @@ class SkeletonConfig:
 
 
 @dataclass(frozen=True)
-class ReconstructionConfig:
+class ReconstructionConfig(SamplerConfig):
     """What is minimized. Lengths are in units of the normalized cloud ([-1, 1])."""
 
     read_out: Literal["sampling", "soft"] = "sampling"
     """Every sample of the keypoints rebuilds the cloud and the error is averaged (Eq. 14), or their expectation does
     (soft-argmax)."""
-    num_samples: int = 1
-    """Samples S of every keypoint."""
-    temperature: Literal["constant", "linear", "exponential", "cosine"] = "linear"
-    """How the temperature falls from start to end over the training."""
-    temperature_start: float = 0.7
-    temperature_end: float = 0.3
-    noise: Literal["paper", "released"] = "released"
-    """Temper the perturbed logits (Eq. 11), or only the noise, as the authors' released image code does:
-    softmax(logits + g / temperature)."""
-    basis_noise: Literal["relaxed", "mixture"] = "relaxed"
-    """See pcsa.sampling_argmax."""
-    bandwidth: float | None = None
-    """Standard deviation of a basis; without it, from the distances to each point's neighbors."""
-    bandwidth_scale: float = 1.0
-    """Factor on the bandwidth from neighbors."""
     spacing: float = 0.01
     """Between two points of a segment."""
     min_points: int = 15
@@ -310,17 +297,7 @@ def reconstruction(
         bandwidth: float | Tensor | None = config.bandwidth
         if bandwidth is None:
             bandwidth = pcsa.knn_bandwidth(pos, scale=config.bandwidth_scale, ptr=ptr, validate=False)
-        return pcsa.sampling_argmax(
-            logits * temperature if config.noise == "released" else logits,
-            pos,
-            bandwidth,
-            ptr=ptr,
-            num_samples=config.num_samples,
-            temperature=temperature,
-            basis_noise=config.basis_noise,
-            generator=generator,
-            validate=False,
-        )
+        return draw_samples(config, logits, pos, bandwidth, ptr, temperature, generator)
 
     predicted = merger(None, pos, ptr=ptr, read_out=draw if sample and config.read_out == "sampling" else None)
     keypoints, activation, offsets = predicted["keypoints"], predicted["activation"], predicted["offsets"]
