@@ -129,7 +129,7 @@ def _check_root(root: Path, category: str, overwrite: bool) -> None:
                 f"(first: `{foreign[0]}`): choose another `root`"
             )
     if annotation.exists() and not overwrite:
-        raise FileExistsError(f"`{annotation}` exists: pass `overwrite=True` to replace it")
+        raise FileExistsError(f"`{annotation}` exists: `overwrite` replaces it")
 
 
 def shape_rng(category: str, seed: int, index: int) -> np.random.Generator:
