@@ -34,8 +34,8 @@ def knn_bandwidth(
     :math:`\max(10^{-6} \cdot` the cloud's extent, the smallest normal number :math:`)`, so that duplicates,
     all-equal points and one-point clouds have a positive bandwidth.
 
-    Differentiable in ``pos``, with the neighbors held fixed; at coinciding points the gradient is zero. The search reads
-    the sizes of the clouds: call it outside of code compiled with ``fullgraph=True``, and hand the result over.
+    Differentiable in ``pos``, with the neighbors held fixed; at coinciding points the gradient is zero. The search
+    reads the sizes of the clouds: call it outside of code compiled with ``fullgraph=True``, and hand the result over.
 
     Args:
         pos: Positions: ragged ``[N, D]`` or dense ``[B, N, D]``.
