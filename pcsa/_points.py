@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from typing import NamedTuple
 
 import torch
@@ -206,7 +207,7 @@ def check_temperature(temperature: float | Tensor) -> None:
             )
         if torch.compiler.is_compiling():
             return
-    elif not isinstance(temperature, (int, float, torch.SymFloat)):
+    elif not isinstance(temperature, (numbers.Real, torch.SymFloat)):
         raise ValueError(f"`temperature` ({type(temperature).__name__}) must be a number, or a 0-d tensor on the CPU")
     if not 0 < temperature < math.inf:
         raise ValueError(f"`temperature` (={float(temperature)}) must be positive and finite")
@@ -288,7 +289,7 @@ def _check_tensor(name: str, value: object) -> None:
 
 def check_count(name: str, value: int) -> None:
     """Raise unless ``value`` is a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
+    if isinstance(value, bool) or not isinstance(value, (numbers.Integral, torch.SymInt)):
         raise ValueError(f"`{name}` (={value!r}) must be a whole number")
     if value < 1:
         raise ValueError(f"`{name}` (={value}) must be at least 1")
@@ -296,7 +297,7 @@ def check_count(name: str, value: int) -> None:
 
 def _bandwidth_rows(bandwidth: float | Tensor, pos: Tensor, dtype: torch.dtype) -> Tensor:
     if not isinstance(bandwidth, Tensor):
-        if not isinstance(bandwidth, (int, float)):
+        if not isinstance(bandwidth, numbers.Real):
             raise ValueError(f"`bandwidth` ({type(bandwidth).__name__}) must be a number or a tensor")
         if not 0 < bandwidth < math.inf:
             raise ValueError(f"`bandwidth` (={bandwidth}) must be positive and finite")

@@ -21,8 +21,8 @@ usage: pcsa COMMAND [options]      (pcsa COMMAND --help lists a command's option
   view CHECKPOINT DATA…      leaf through clouds and their keypoints in a window
   animate CHECKPOINT…        how samples tighten as the temperature falls and training proceeds
   report RUN…                one page that compares runs
-  data generate|download|check
-                             the procedural clouds, KeypointNet, or a look over a folder
+  data generate|gallery|download|check
+                             the procedural clouds, pictures of them, KeypointNet, or a look over a folder
   bench [CASE…]              time and memory on this machine, against the usual code
 """
 

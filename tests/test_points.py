@@ -1,6 +1,7 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -121,6 +122,14 @@ def test_large_logits_over_a_small_temperature_do_not_overflow(call, dense):
     pos = torch.tensor([[1.0], [2.0], [3.0]])
     out = call(logits[None] if dense else logits, pos[None] if dense else pos, temperature=1e-3)
     assert (out if isinstance(out, torch.Tensor) else out.position).item() == 1.0
+
+
+def test_numbers_may_be_numpy_s():
+    draw = lambda **o: sampling_argmax(L, P, ptr=PTR, generator=torch.Generator().manual_seed(0), **o)  # noqa: E731
+    assert torch.equal(
+        draw(bandwidth=np.float32(0.5), num_samples=np.int64(3), temperature=np.float32(0.5)),
+        draw(bandwidth=0.5, num_samples=3, temperature=0.5),
+    )
 
 
 BAD_BANDWIDTH = {
