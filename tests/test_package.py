@@ -21,6 +21,9 @@ HEAVY = (
     "tyro",
     "plotly",
     "PIL",
+    "monai",
+    "kornia",
+    "pycocotools",
 )
 
 
