@@ -77,9 +77,9 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class SamplerConfig:
-    """How samples of keypoints are drawn while training; see pcsa.sampling_argmax."""
+    """How samples of keypoints are drawn while training."""
 
-    num_samples: int = 1
+    num_samples: int = 10
     """Samples S of every keypoint."""
     temperature: Literal["constant", "linear", "exponential", "cosine"] = "linear"
     """How the temperature falls from start to end over the training."""
@@ -90,6 +90,12 @@ class SamplerConfig:
     softmax(logits + g / temperature)."""
     basis_noise: Literal["relaxed", "mixture"] = "relaxed"
     """See pcsa.sampling_argmax."""
+
+
+@dataclass(frozen=True)
+class BandwidthConfig:
+    """Standard deviations of the points' bases."""
+
     bandwidth: float | None = None
     """Standard deviation of a basis; without it, from the distances to each point's neighbors."""
     bandwidth_scale: float = 1.0
@@ -97,8 +103,8 @@ class SamplerConfig:
 
 
 @dataclass(frozen=True)
-class ObjectiveConfig(SamplerConfig):
-    """What is minimized. Lengths are in units of the normalized cloud (unit sphere)."""
+class LocalizationConfig(SamplerConfig):
+    """What is minimized of a probability map, for points and for grids."""
 
     method: Literal["sampling", "soft", "discrete", "mixture", "nll", "cross_entropy"] = "sampling"
     """Expectation of the error by samples (Eq. 14), error of the expectation (Eq. 2), discrete expectation of the
@@ -106,11 +112,15 @@ class ObjectiveConfig(SamplerConfig):
     the annotated point."""
     norm: Literal["l1", "l2", "squared"] = "l2"
     """The error of a position."""
-    num_samples: int = 10
-    """Samples S of every keypoint."""
     regularization: Literal["none", "variance", "js"] = "none"
     """Variance (Eq. 15) or Jensen-Shannon (Eq. 16) regularization of the map."""
     regularization_weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig(LocalizationConfig, BandwidthConfig):
+    """What is minimized. Lengths are in units of the normalized cloud (unit sphere)."""
+
     regularization_sigma: float = 0.02
     """Standard deviation that the regularization wants."""
     presence_weight: float = 0.05
@@ -174,18 +184,13 @@ class SupervisedConfig:
         check_settings(
             self,
             counts={
-                "objective.num-samples": (j.num_samples, 1),
                 "model.out-channels": (self.model.out_channels, 1),
                 "data.num-keypoints": (self.data.num_keypoints, 1),
             },
-            positive={"objective.regularization-sigma": j.regularization_sigma},
-            from_zero={
-                "objective.regularization-weight": j.regularization_weight,
-                "objective.presence-weight": j.presence_weight,
-            },
+            positive={"objective.bandwidth": j.bandwidth, "objective.bandwidth-scale": j.bandwidth_scale},
+            from_zero={"objective.presence-weight": j.presence_weight},
         )
-        if j.method == "mixture" and j.norm == "l2":
-            raise ValueError("`objective.norm` (='l2') has no closed form under the mixture: use 'l1' or 'squared'")
+        check_localization(j)
         if self.data.precompute and self.data.augment.deforming:
             name = self.data.augment.deforming[0]
             raise ValueError(
@@ -216,14 +221,13 @@ def check_settings(
         "trainer.num-nodes": (t.num_nodes, 1),
         "trainer.validate-every": (t.validate_every, 1),
         "trainer.save-every": (t.save_every, 1),
+        "objective.num-samples": (j.num_samples, 1),
         **counts,
     }
     positive = {
         "optimizer.lr": o.lr,
         "objective.temperature-start": j.temperature_start,
         "objective.temperature-end": j.temperature_end,
-        "objective.bandwidth": j.bandwidth,
-        "objective.bandwidth-scale": j.bandwidth_scale,
         **positive,
     }
     from_zero = {
@@ -248,6 +252,18 @@ def check_settings(
             f"`optimizer.batch-size` (={o.batch_size}) must be a multiple of the number of devices "
             f"(={t.devices * t.num_nodes})"
         )
+
+
+def check_localization(j: Any) -> None:
+    """Check an objective that has ``regularization_sigma`` beside the fields of :class:`LocalizationConfig`."""
+    if not 0 < j.regularization_sigma < math.inf:
+        raise ValueError(f"`objective.regularization-sigma` (={j.regularization_sigma}) must be positive and finite")
+    if not 0 <= j.regularization_weight < math.inf:
+        raise ValueError(
+            f"`objective.regularization-weight` (={j.regularization_weight}) must be at least 0 and finite"
+        )
+    if j.method == "mixture" and j.norm == "l2":
+        raise ValueError("`objective.norm` (='l2') has no closed form under the mixture: use 'l1' or 'squared'")
 
 
 def open_dataset(config: DataConfig, split: str, keypoint_ids: tuple[int, ...] | None = None) -> KeypointNet:
@@ -304,6 +320,52 @@ def draw_samples(
     )
 
 
+def localization_loss(
+    config: LocalizationConfig,
+    samples: Tensor | None,
+    logits: Tensor,
+    pos: Tensor,
+    bandwidth: float | Tensor | None,
+    regularization_sigma: float,
+    target: Tensor,
+    visible: Tensor,
+    ptr: Tensor | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The objective that ``config`` names, with its regularization, and its parts for the log.
+
+    ``samples`` are those of ``method="sampling"``; ragged ``[N, K]`` logits come with ``ptr``, dense ``[B, N, K]``
+    without. All lengths are in the units of ``pos``.
+    """
+    # Values are checked where data is read; a check here would wait for the device in every step.
+    masked: dict[str, Any] = {"visible": visible, "validate": False}
+    points: dict[str, Any] = {"ptr": ptr, **masked}
+    if config.method == "sampling":
+        assert samples is not None
+        loss = losses.sample_error(samples, target, norm=config.norm, **masked)
+    elif config.method == "soft":
+        loss = losses.expectation_error(logits, pos, target, norm=config.norm, **points)
+    elif config.method == "discrete":
+        loss = losses.discrete_expected_error(logits, pos, target, norm=config.norm, **points)
+    elif config.method == "mixture":
+        assert bandwidth is not None
+        assert config.norm != "l2"
+        loss = losses.mixture_expected_error(logits, pos, bandwidth, target, norm=config.norm, **points)
+    elif config.method == "nll":
+        assert bandwidth is not None
+        loss = losses.mixture_nll(logits, pos, bandwidth, target, **points)
+    else:
+        loss = losses.nearest_point_cross_entropy(logits, pos, target, **points)
+    parts = {"localization": loss.detach()}
+    if config.regularization != "none":
+        if config.regularization == "variance":
+            extra = losses.variance_regularization(logits, pos, target_variance=regularization_sigma**2, **points)
+        else:
+            extra = losses.js_regularization(logits, pos, regularization_sigma, **points)
+        parts[config.regularization] = extra.detach()
+        loss = loss + config.regularization_weight * extra
+    return loss, parts
+
+
 def objective(
     config: ObjectiveConfig,
     predicted: dict[str, Tensor],
@@ -313,42 +375,18 @@ def objective(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of one batch, and its parts for the log."""
     logits, pos, target, visible = predicted["logits"], batch.pos, batch.keypoints, batch.visible
-    # Values are checked where data is read; a check here would wait for the device in every step.
-    common: dict[str, Any] = {"ptr": batch.ptr, "validate": False}
-    masked: dict[str, Any] = {**common, "visible": visible}
     bandwidth: float | Tensor | None = config.bandwidth
     if bandwidth is None and config.method in ("sampling", "mixture", "nll"):
         if "bandwidth" in batch:  # found before, see DataConfig.precompute
             bandwidth = config.bandwidth_scale * batch.bandwidth
         else:
-            bandwidth = pcsa.knn_bandwidth(pos, scale=config.bandwidth_scale, **common)
+            bandwidth = pcsa.knn_bandwidth(pos, ptr=batch.ptr, scale=config.bandwidth_scale, validate=False)
+    samples = None
     if config.method == "sampling":
         assert bandwidth is not None
         samples = draw_samples(config, logits, pos, bandwidth, batch.ptr, temperature, generator)
-        loss = losses.sample_error(samples, target, norm=config.norm, visible=visible, validate=False)
-    elif config.method == "soft":
-        loss = losses.expectation_error(logits, pos, target, norm=config.norm, **masked)
-    elif config.method == "discrete":
-        loss = losses.discrete_expected_error(logits, pos, target, norm=config.norm, **masked)
-    elif config.method == "mixture":
-        assert bandwidth is not None
-        assert config.norm != "l2"
-        loss = losses.mixture_expected_error(logits, pos, bandwidth, target, norm=config.norm, **masked)
-    elif config.method == "nll":
-        assert bandwidth is not None
-        loss = losses.mixture_nll(logits, pos, bandwidth, target, **masked)
-    else:
-        loss = losses.nearest_point_cross_entropy(logits, pos, target, **masked)
-    parts = {"localization": loss.detach()}
-    if config.regularization != "none":
-        if config.regularization == "variance":
-            extra = losses.variance_regularization(
-                logits, pos, target_variance=config.regularization_sigma**2, **masked
-            )
-        else:
-            extra = losses.js_regularization(logits, pos, config.regularization_sigma, **masked)
-        parts[config.regularization] = extra.detach()
-        loss = loss + config.regularization_weight * extra
+    sigma = config.regularization_sigma
+    loss, parts = localization_loss(config, samples, logits, pos, bandwidth, sigma, target, visible, ptr=batch.ptr)
     # Also at weight 0: several processes wait for the gradient of every parameter.
     presence = losses.presence_loss(predicted["presence"], visible)
     parts["presence"] = presence.detach()
@@ -466,48 +504,70 @@ class DetectionData(L.LightningDataModule):
         return self._loader(items, self.config.optimizer.batch_size)
 
 
-class Detection(L.LightningModule):
-    """Trains a :class:`pcsa.models.KeypointDetector`; validates in the dataset's own units."""
+class StepTraining(L.LightningModule):
+    """What all trainings share: ``steps`` optimizer steps, each with its temperature and its own noise."""
 
-    def __init__(self, config: SupervisedConfig, dataset: KeypointNet) -> None:
+    def __init__(
+        self, config: Any, kind: str, steps: int, *, temperature_steps: int | None = None, **about: Any
+    ) -> None:
         super().__init__()
-        self.config = config
-        self.detector = build_detector(config.model, dataset.num_keypoints)
-        self.about = {
-            "kind": CHECKPOINT_KIND,
-            "version": pcsa.__version__,
-            "config": to_plain(config),
-            "category": dataset.category,
-            "semantic_ids": list(dataset.semantic_ids),
-            "names": list(dataset.names),
-        }
-        o = config.objective
+        self.config, self.steps = config, steps
+        self.about = {"kind": kind, "version": pcsa.__version__, "config": to_plain(config), **about}
+        j = config.objective
         self.temperature = pcsa.TemperatureSchedule(
-            o.temperature,
-            start=o.temperature_start,
-            end=o.temperature_start if o.temperature == "constant" else o.temperature_end,
-            num_steps=config.optimizer.steps,
+            j.temperature,
+            start=j.temperature_start,
+            end=j.temperature_start if j.temperature == "constant" else j.temperature_end,
+            num_steps=steps if temperature_steps is None else temperature_steps,
         )
-        self.pck, self.error = PCK(), MeanKeypointError()
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One optimizer step; its noise is a function of (seed, step, process)."""
+    def begin_step(self) -> tuple[float, torch.Generator]:
+        """Temperature and noise of this step: functions of the seed, the step and the process."""
         # The optimizer's step is what a checkpoint stores: a resumed run sees the same temperature and noise.
         self.temperature.go_to(self.global_step)
         state = np.random.SeedSequence([self.config.seed, self.global_step, self.global_rank])
         generator = torch.Generator().manual_seed(int(state.generate_state(1, np.uint64)[0]))
-        predicted = self.detector(None, batch.pos, ptr=batch.ptr, geometry=geometry_of(batch))
-        loss, parts = objective(self.config.objective, predicted, batch, self.temperature.value, generator)
-        self.log("loss", loss.detach(), prog_bar=True, batch_size=batch.num_graphs)
-        for name, value in parts.items():
-            self.log(f"loss_{name}", value, batch_size=batch.num_graphs)
-        self.log("temperature", self.temperature.value, batch_size=batch.num_graphs)
-        return loss
+        return self.temperature.value, generator
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def log_step(self, loss: Tensor, parts: dict[str, Tensor], batch_size: int) -> None:
+        """Log the loss, its parts and the temperature."""
+        self.log("loss", loss.detach(), prog_bar=True, batch_size=batch_size)
+        for name, value in parts.items():
+            self.log(name, value, batch_size=batch_size)
+        self.log("temperature", self.temperature.value, batch_size=batch_size)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stop in the middle of the last epoch if the steps are up."""
-        if self.global_step >= self.config.optimizer.steps:
+        if self.global_step >= self.steps:
             self.trainer.should_stop = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say what the checkpoint is, and of which configuration."""
+        checkpoint["pcsa"] = self.about
+
+
+class Detection(StepTraining):
+    """Trains a :class:`pcsa.models.KeypointDetector`; validates in the dataset's own units."""
+
+    def __init__(self, config: SupervisedConfig, dataset: KeypointNet) -> None:
+        super().__init__(
+            config,
+            CHECKPOINT_KIND,
+            config.optimizer.steps,
+            category=dataset.category,
+            semantic_ids=list(dataset.semantic_ids),
+            names=list(dataset.names),
+        )
+        self.detector = build_detector(config.model, dataset.num_keypoints)
+        self.pck, self.error = PCK(), MeanKeypointError()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One optimizer step."""
+        temperature, generator = self.begin_step()
+        predicted = self.detector(None, batch.pos, ptr=batch.ptr, geometry=geometry_of(batch))
+        loss, parts = objective(self.config.objective, predicted, batch, temperature, generator)
+        self.log_step(loss, {f"loss_{name}": value for name, value in parts.items()}, batch.num_graphs)
+        return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """PCK and mean error of the expectation, Euclidean, raw units, without symmetry."""
@@ -535,10 +595,6 @@ class Detection(L.LightningModule):
         optimizer = torch.optim.Adam(self.parameters(), lr=o.lr, weight_decay=o.weight_decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=o.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say what the checkpoint is, and of which configuration."""
-        checkpoint["pcsa"] = self.about
 
 
 def train_supervised(config: SupervisedConfig) -> Path:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
@@ -27,16 +26,17 @@ from pcsa.models.skeleton_merger import SkeletonMerger, box_coordinates
 from pcsa.neighbors import farthest_points
 from pcsa.skeleton import composite_chamfer, keypoint_separation, mirror_error, skeleton_points
 from pcsa.training import (
+    BandwidthConfig,
     EpochSampler,
     OptimizerConfig,
     SamplerConfig,
+    StepTraining,
     TrainerConfig,
     Training,
     check_settings,
     draw_samples,
     fit,
     restore,
-    to_plain,
     whole_batches,
 )
 
@@ -97,9 +97,11 @@ class SkeletonConfig:
 
 
 @dataclass(frozen=True)
-class ReconstructionConfig(SamplerConfig):
+class ReconstructionConfig(SamplerConfig, BandwidthConfig):
     """What is minimized. Lengths are in units of the normalized cloud ([-1, 1])."""
 
+    num_samples: int = 1
+    """Samples S of every keypoint."""
     read_out: Literal["sampling", "soft"] = "sampling"
     """Every sample of the keypoints rebuilds the cloud and the error is averaged (Eq. 14), or their expectation does
     (soft-argmax)."""
@@ -162,12 +164,13 @@ class UnsupervisedConfig:
                 "model.num-keypoints": (m.num_keypoints, 2),
                 "model.out-channels": (m.out_channels, 1),
                 "optimizer.epochs": (self.optimizer.epochs, 1),
-                "objective.num-samples": (j.num_samples, 1),
                 "objective.min-points": (j.min_points, 2),
                 "objective.max-points": (j.max_points, j.min_points),
                 "objective.num-loss-points": (j.num_loss_points, 1),
             },
             positive={
+                "objective.bandwidth": j.bandwidth,
+                "objective.bandwidth-scale": j.bandwidth_scale,
                 "objective.spacing": j.spacing,
                 "objective.separation-distance": j.separation_distance,
                 "model.anchor-width": m.anchor_width,
@@ -433,44 +436,25 @@ class ShapesData(L.LightningDataModule):
         return self._loader(self.val_items, self.config.optimizer.batch_size)
 
 
-class SkeletonTraining(L.LightningModule):
+class SkeletonTraining(StepTraining):
     """Trains a :class:`pcsa.models.SkeletonMerger`."""
 
     def __init__(self, config: UnsupervisedConfig, steps: int, anchors: Tensor | None = None) -> None:
-        super().__init__()
-        self.config, self.steps = config, steps
-        self.merger = build_merger(config.model, anchors)
-        self.about = {
-            "kind": SKELETON_KIND,
-            "version": pcsa.__version__,
-            "config": to_plain(config),
-            "category": config.data.category,
-            "names": [str(k) for k in range(config.model.num_keypoints)],
-        }
-        j = config.objective
-        self.temperature = pcsa.TemperatureSchedule(
-            j.temperature,
-            start=j.temperature_start,
-            end=j.temperature_start if j.temperature == "constant" else j.temperature_end,
-            num_steps=steps,
+        super().__init__(
+            config,
+            SKELETON_KIND,
+            steps,
+            category=config.data.category,
+            names=[str(k) for k in range(config.model.num_keypoints)],
         )
+        self.merger = build_merger(config.model, anchors)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One optimizer step; its noise is a function of (seed, step, process)."""
-        self.temperature.go_to(self.global_step)
-        state = np.random.SeedSequence([self.config.seed, self.global_step, self.global_rank])
-        generator = torch.Generator().manual_seed(int(state.generate_state(1, np.uint64)[0]))
-        loss, parts = reconstruction(self.config.objective, self.merger, batch, self.temperature.value, generator)
-        self.log("loss", loss.detach(), prog_bar=True, batch_size=batch.num_graphs)
-        for name, value in parts.items():
-            self.log(name, value, batch_size=batch.num_graphs)
-        self.log("temperature", self.temperature.value, batch_size=batch.num_graphs)
+        """One optimizer step."""
+        temperature, generator = self.begin_step()
+        loss, parts = reconstruction(self.config.objective, self.merger, batch, temperature, generator)
+        self.log_step(loss, parts, batch.num_graphs)
         return loss
-
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Stop in the middle of the last epoch if the steps are up."""
-        if self.global_step >= self.steps:
-            self.trainer.should_stop = True
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The same loss of the expectation."""
@@ -493,10 +477,6 @@ class SkeletonTraining(L.LightningModule):
         else:
             schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Say what the checkpoint is, and of which configuration."""
-        checkpoint["pcsa"] = self.about
 
 
 def train_unsupervised(config: UnsupervisedConfig) -> Path:
