@@ -447,27 +447,15 @@ class EpochSampler(Sampler[tuple[int, int]]):
             yield epoch, index
 
 
-class DetectionData(L.LightningDataModule):
-    """Loaders of one category."""
+class StepData(L.LightningDataModule):
+    """Loaders of items that take ``(epoch, index)`` while training and ``index`` else."""
 
-    def __init__(self, config: SupervisedConfig) -> None:
+    def __init__(self, config: Any, train_items: Any, val_items: Any) -> None:
         super().__init__()
-        self.config = config
-        self.train_set = open_dataset(config.data, "train")
-        ids = self.train_set.semantic_ids
-        self.val_set = open_dataset(config.data, "val", ids)
-        for split, clouds in (("train", self.train_set), ("val", self.val_set)):
-            if not clouds.visible.any():
-                raise ValueError(
-                    f"`data.root` (={str(clouds.root)!r}) must have a keypoint to learn: none of the {len(clouds)} "
-                    f"clouds of {clouds.category!r} in split {split!r} has any"
-                )
-        self.hierarchies = (
-            open_hierarchies(self.train_set, _NORMALIZE, levels_of(config.model)) if config.data.precompute else None
-        )
-        self.steps_per_epoch = whole_batches(len(self.train_set), config.optimizer.batch_size)
+        self.config, self.train_items, self.val_items = config, train_items, val_items
+        self.steps_per_epoch = whole_batches(len(train_items), config.optimizer.batch_size)
 
-    def _loader(self, items: _Items, batch_size: int, sampler: Sampler[Any] | None = None) -> DataLoader:
+    def _loader(self, items: Any, batch_size: int, sampler: Sampler[Any] | None = None) -> DataLoader:
         workers = self.config.trainer.num_workers
         return DataLoader(
             items,
@@ -479,29 +467,48 @@ class DetectionData(L.LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader:
-        """Augmented clouds."""
+        """Varied anew in every epoch."""
         assert self.trainer is not None
-        trainer, config = self.trainer, self.config
-        replicas = trainer.world_size
+        trainer, batch_size = self.trainer, self.config.optimizer.batch_size
         sampler = EpochSampler(
-            len(self.train_set),
-            config.seed,
+            len(self.train_items),
+            self.config.seed,
             lambda: trainer.global_step // self.steps_per_epoch,
             trainer.global_rank,
-            replicas,
-            config.optimizer.batch_size,
+            trainer.world_size,
+            batch_size,
         )
-        items = _Items(self.train_set, config.data.augment, config.seed, self.hierarchies)
-        return self._loader(items, config.optimizer.batch_size // replicas, sampler)
+        return self._loader(self.train_items, batch_size // trainer.world_size, sampler)
 
     def val_dataloader(self) -> DataLoader:
-        """Clouds as they are, all of them in each process.
+        """As they are, all of them in each process.
 
         Parts of different lengths would leave processes waiting for each other: they exchange buffers in every
         batch. The metrics are means, which the repetition leaves as they are.
         """
-        items = _Items(self.val_set, Augment(), self.config.seed)
-        return self._loader(items, self.config.optimizer.batch_size)
+        return self._loader(self.val_items, self.config.optimizer.batch_size)
+
+
+class DetectionData(StepData):
+    """Loaders of one category."""
+
+    def __init__(self, config: SupervisedConfig) -> None:
+        self.train_set = open_dataset(config.data, "train")
+        val_set = open_dataset(config.data, "val", self.train_set.semantic_ids)
+        for split, clouds in (("train", self.train_set), ("val", val_set)):
+            if not clouds.visible.any():
+                raise ValueError(
+                    f"`data.root` (={str(clouds.root)!r}) must have a keypoint to learn: none of the {len(clouds)} "
+                    f"clouds of {clouds.category!r} in split {split!r} has any"
+                )
+        hierarchies = (
+            open_hierarchies(self.train_set, _NORMALIZE, levels_of(config.model)) if config.data.precompute else None
+        )
+        super().__init__(
+            config,
+            _Items(self.train_set, config.data.augment, config.seed, hierarchies),
+            _Items(val_set, Augment(), config.seed),
+        )
 
 
 class StepTraining(L.LightningModule):

@@ -11,9 +11,8 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 from torch_geometric.data import Batch, Data
-from torch_geometric.loader import DataLoader
 
 import pcsa
 from pcsa.datasets.clouds import UnlabelledClouds
@@ -27,9 +26,9 @@ from pcsa.neighbors import farthest_points
 from pcsa.skeleton import composite_chamfer, keypoint_separation, mirror_error, skeleton_points
 from pcsa.training import (
     BandwidthConfig,
-    EpochSampler,
     OptimizerConfig,
     SamplerConfig,
+    StepData,
     StepTraining,
     TrainerConfig,
     Training,
@@ -37,7 +36,6 @@ from pcsa.training import (
     draw_samples,
     fit,
     restore,
-    whole_batches,
 )
 
 SKELETON_KIND = "pcsa skeleton merger"
@@ -371,19 +369,17 @@ class _Items(Dataset[Data]):
         return self.normalize(changed)
 
 
-class ShapesData(L.LightningDataModule):
+class ShapesData(StepData):
     """Loaders of one category; without a split ``val`` there is nothing to validate on."""
 
     def __init__(self, config: UnsupervisedConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.train_items = _Items(open_clouds(config.data, config.data.split), config.data.augment, config.seed)
+        train_items = _Items(open_clouds(config.data, config.data.split), config.data.augment, config.seed)
         try:
-            self.val_items: _Items | None = _Items(open_clouds(config.data, "val"), Augment(), config.seed)
+            val_items: _Items | None = _Items(open_clouds(config.data, "val"), Augment(), config.seed)
         except FileNotFoundError:
-            self.val_items = None
+            val_items = None
         K = config.model.num_keypoints
-        for items in (self.train_items, self.val_items):
+        for items in (train_items, val_items):
             sizes = [len(items.dataset[i].pos) for i in range(len(items))] if items is not None else []
             if sizes and min(sizes) < K:
                 smallest = items.dataset[sizes.index(min(sizes))].model_id  # type: ignore[union-attr]
@@ -391,7 +387,7 @@ class ShapesData(L.LightningDataModule):
                     f"`model.num-keypoints` (={K}) must be at most the points of the smallest cloud: "
                     f"{smallest} has {min(sizes)}"
                 )
-        self.steps_per_epoch = whole_batches(len(self.train_items), config.optimizer.batch_size)
+        super().__init__(config, train_items, val_items)
         o = config.optimizer
         self.steps = o.steps if o.epochs is None else o.epochs * self.steps_per_epoch
 
@@ -404,36 +400,6 @@ class ShapesData(L.LightningDataModule):
         clouds = [self.train_items[i].pos for i in range(0, len(self.train_items), step)]
         clouds = [box_coordinates(pos, torch.zeros(len(pos), dtype=torch.long), 1) for pos in clouds]
         return find_anchors(clouds, self.config.model.num_keypoints, kind)
-
-    def _loader(self, items: _Items, batch_size: int, sampler: Sampler[Any] | None = None) -> DataLoader:
-        workers = self.config.trainer.num_workers
-        return DataLoader(
-            items,
-            batch_size=batch_size,
-            sampler=sampler,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
-
-    def train_dataloader(self) -> DataLoader:
-        """Augmented clouds."""
-        assert self.trainer is not None
-        trainer, config = self.trainer, self.config
-        sampler = EpochSampler(
-            len(self.train_items),
-            config.seed,
-            lambda: trainer.global_step // self.steps_per_epoch,
-            trainer.global_rank,
-            trainer.world_size,
-            config.optimizer.batch_size,
-        )
-        return self._loader(self.train_items, config.optimizer.batch_size // trainer.world_size, sampler)
-
-    def val_dataloader(self) -> DataLoader:
-        """Clouds as they are, all of them in each process."""
-        assert self.val_items is not None
-        return self._loader(self.val_items, self.config.optimizer.batch_size)
 
 
 class SkeletonTraining(StepTraining):
