@@ -26,3 +26,9 @@ from pcsa.models.simple_pose import (
     load_imagenet_weights as load_imagenet_weights,
 )
 from pcsa.models.skeleton_merger import SkeletonMerger as SkeletonMerger
+from pcsa.models.surface_unet import (
+    SurfaceUNet as SurfaceUNet,
+)
+from pcsa.models.surface_unet import (
+    order_surfaces as order_surfaces,
+)
