@@ -1,6 +1,7 @@
 """Networks of per-point features, the keypoint detectors on any of them, and networks of heatmaps."""
 
 from pcsa.models.detector import KeypointDetector as KeypointDetector
+from pcsa.models.landmark_net import LandmarkNet as LandmarkNet
 from pcsa.models.pointnet2 import (
     MULTI_SCALE as MULTI_SCALE,
 )
