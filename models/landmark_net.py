@@ -1,0 +1,56 @@
+"""Landmarks in small images: an encoder and a decoder of a few layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pcsa._points import check_count
+from pcsa.models._image import Normalize, Score, UNet, check_image, check_widths
+
+
+class LandmarkNet(nn.Module):
+    """Heatmaps of K landmarks at half the resolution of the image: one cell per 2x2 pixels.
+
+    A 3x3 convolution with stride 2, then MONAI's U-Net with residual units from 1/2 down to 1 / 2^levels and back. Made
+    for images of 64x64 to 256x256 that show one object, such as a face. A cell sees about 50 pixels to either side with
+    three levels, 100 with four, 200 with five: enough to hold the object, else a left eye looks like a right one.
+
+    Args:
+        num_keypoints: K, at least 1.
+        in_channels: Of the image. Values are 0 to 1; three channels are normalized by ImageNet's statistics, else
+            (x - 1/2) 4.
+        channels: Width at 1/2 of the resolution, at 1/4, and so on; at least two.
+
+    Returns (of ``forward``):
+        - **logits** ``[B, K, H / 2, W / 2]``, float32 also under autocast; H and W must be even. Input pixels are
+          :func:`pcsa.grid.soft_argmax` with ``frame="pixels", spacing=net.stride``.
+
+    Example:
+        >>> import torch
+        >>> net = LandmarkNet(5, channels=(8, 16))
+        >>> net(torch.rand(2, 3, 64, 64))["logits"].shape, net.stride
+        (torch.Size([2, 5, 32, 32]), 2)
+    """
+
+    def __init__(self, num_keypoints: int, *, in_channels: int = 3, channels: Sequence[int] = (32, 64, 128)) -> None:
+        super().__init__()
+        check_count("num_keypoints", num_keypoints)
+        check_count("in_channels", in_channels)
+        channels = check_widths("channels", channels, 2)
+        self.num_keypoints, self.in_channels, self.stride = num_keypoints, in_channels, 2
+        self.normalize = Normalize(in_channels, 2)
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, channels[0], 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(channels[0]),
+            nn.ReLU(inplace=True),
+        )
+        self.unet = UNet(channels[0], channels)
+        self.score = Score(channels[0], num_keypoints, 2)
+
+    def forward(self, image: Float[Tensor, "B C H W"]) -> dict[str, Tensor]:
+        """See the class."""
+        check_image(image, self.in_channels, 2, self.stride)
+        return {"logits": self.score(self.unet(self.stem(self.normalize(image))))}
