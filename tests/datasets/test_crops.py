@@ -206,8 +206,8 @@ def test_box_partly_outside_is_padded_by_zeros() -> None:
     source["image"] = torch.ones(3, 120, 90)
     source["box"] = torch.tensor([-30.0, -40.0, 60.0, 80.0])
     sample = crop(source, (80, 60), padding=1.0)
-    assert sample["image"][:, :40].max() < 1e-5
-    assert sample["image"][:, :, :30].max() < 1e-5
+    assert sample["image"][:, :40].max() < 1e-4
+    assert sample["image"][:, :, :30].max() < 1e-4
     torch.testing.assert_close(sample["image"][:, 40:, 30:], torch.ones(3, 40, 30))
 
 
