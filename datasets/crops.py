@@ -64,7 +64,7 @@ def crop(
 
     The box grows to the aspect ratio of ``size`` around its center, then by ``padding``; outside of the picture is
     zero. kornia's ``warp_affine`` samples the picture (bilinear, ``align_corners=True``: pixel centers are integers),
-    and the same matrix moves the keypoints. Where the crop shrinks the picture, the picture is first made that much
+    and the same matrix moves the keypoints. Values stay within 0 and 1. Where the crop shrinks the picture, the picture is first made that much
     smaller (``interpolate`` with ``antialias``, edges to edges), so that nothing aliases and the places stay.
 
     Random numbers come from ``generator`` alone, and equally many at every call. The flip is a flip of the finished
@@ -134,7 +134,7 @@ def crop(
         moved, visible = moved[order], visible[order]
     back = torch.linalg.inv(to_crop)[:2].float()
     rest = {name: value for name, value in source.items() if name != "box"}
-    return rest | {"image": warped[0], "keypoints": moved, "visible": visible, "to_source": back}
+    return rest | {"image": warped[0].clamp(0, 1), "keypoints": moved, "visible": visible, "to_source": back}
 
 
 def flip_back(logits: Float[Tensor, "B K *spatial"], pairs: Sequence[tuple[int, int]]) -> Float[Tensor, "B K *spatial"]:
