@@ -64,8 +64,9 @@ def crop(
 
     The box grows to the aspect ratio of ``size`` around its center, then by ``padding``; outside of the picture is
     zero. kornia's ``warp_affine`` samples the picture (bilinear, ``align_corners=True``: pixel centers are integers),
-    and the same matrix moves the keypoints. Values stay within 0 and 1. Where the crop shrinks the picture, the picture is first made that much
-    smaller (``interpolate`` with ``antialias``, edges to edges), so that nothing aliases and the places stay.
+    and the same matrix moves the keypoints. Where the crop shrinks the picture, the picture is first made that much
+    smaller (``interpolate`` with ``antialias``, edges to edges), so that nothing aliases and the places stay. Values
+    stay within 0 and 1.
 
     Random numbers come from ``generator`` alone, and equally many at every call. The flip is a flip of the finished
     crop: column x becomes column width - 1 - x, and ``pairs`` change places.

@@ -33,9 +33,9 @@ class Lsp(KeypointImages):
 
     * ``joints.npz``: ``joints`` `[N, 14, 3]` of x, y, visible. What is not visible has no meaningful position.
     * ``joints.mat`` of ``lsp_dataset``: ``joints`` `[3, 14, N]`. The third row is **1 for occluded** joints: the
-      release calls it "a binary value specifying joint visibility" without saying which way; users of the data read it as
-      occlusion (they take one minus the row). All joints have positions there, occluded or not, and PCK on this dataset
-      is over all of them, so all are visible here, whichever way the row goes; ``occluded`` keeps it.
+      release calls it "a binary value specifying joint visibility" without saying which way; users of the data read it
+      as occlusion (they take one minus the row). All joints have positions there, occluded or not, and PCK on this
+      dataset is over all of them, so all are visible here, whichever way the row goes; ``occluded`` keeps it.
     * ``joints.mat`` of ``lspet_dataset`` (extended): ``joints`` `[14, 3, N]`, the third column 1 for **visible**; the
       others were not labeled.
 
