@@ -1,0 +1,295 @@
+"""COCO persons with keypoints, by ground-truth boxes or by the boxes of a detector, and results for pycocotools.
+
+**Pixels.** COCO's keypoints are whole numbers: the column and row, from 0, of the pixel that the annotator marked
+("0-indexed location"). That is the pixel frame of this package, where pixel centers are integers, so nothing is added
+in either direction. (Libraries in which pixel (0, 0) covers 0 to 1, such as Detectron2, add 1/2 to the keypoints.)
+COCO's boxes are outlines, where the picture spans 0 to its width; :func:`pcsa.datasets.crops.crop` takes them as such.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pcsa.datasets.crops import CropAugment
+from pcsa.datasets.images import KeypointImages, clipped_box, existing, masked, read_image
+
+__all__ = ["NAMES", "SIGMAS", "CocoKeypoints", "official", "oks_nms"]
+
+NAMES = (
+    *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow"),
+    *("right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle"),
+    "right_ankle",
+)
+# How much annotators differ, as a share of the square root of a person's area: cocodataset.org/#keypoints-eval.
+SIGMAS = (
+    *(0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072),
+    *(0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089),
+)
+_PERSON = 1
+
+
+def official(root: str | os.PathLike[str], split: Literal["train", "val"]) -> tuple[Path, Path]:
+    """Return the annotation file and the folder of pictures of COCO 2017 in its official layout.
+
+    Example:
+        >>> [str(path) for path in official("coco", "val")]
+        ['coco/annotations/person_keypoints_val2017.json', 'coco/val2017']
+
+    """
+    if split not in ("train", "val"):
+        raise ValueError(f"`split` (={split!r}) must be train or val: the others have no public annotations")
+    root = Path(root)
+    return root / "annotations" / f"person_keypoints_{split}2017.json", root / f"{split}2017"
+
+
+class CocoKeypoints(KeypointImages):
+    """Persons of COCO, one item each, `"Microsoft COCO" <https://arxiv.org/abs/1405.0312>`_.
+
+    ========================  ===============================================================================
+    2017                      persons with labeled joints (of all persons)
+    ========================  ===============================================================================
+    train                     149,813 (262,465), on 56,599 pictures
+    val                       6,352 (11,004), on 2,346 pictures
+    ========================  ===============================================================================
+
+    Without ``detections``: the annotated persons that have a labeled joint. A joint is visible here if it is labeled,
+    whether or not it is covered (v = 1 and 2). With ``detections``: one item per box of a detector, for evaluation as
+    the benchmark does it; such items have no truth, so that all keypoints are not visible, and they are kept.
+
+    ``source(i)`` has besides: ``image_id``, ``annotation_id`` (-1 for a detection), ``score`` of the box (1 for an
+    annotation) and ``area`` in square pixels (an annotation's own, or the box's).
+
+    What was left out is counted in ``skipped``, and ``coco`` is the annotation file in pycocotools' form.
+
+    Args:
+        annotations: ``person_keypoints_*.json``.
+        images: The folder of its pictures.
+        input_size: (height, width) of the crops.
+        detections: A JSON list of ``bbox``, ``category_id``, ``image_id`` and ``score``, such as
+            ``COCO_val2017_detections_AP_H_56_person.json``.
+        augment: What ``augmented`` varies. Default: as :class:`~pcsa.datasets.crops.CropAugment` does.
+        score_threshold: Detections of a lower score are left out.
+
+    Raises:
+        FileNotFoundError: Naming the file or folder.
+        ValueError: Naming the file or argument, and the rule.
+
+    """
+
+    names = NAMES
+    pairs = tuple((k, k + 1) for k in range(1, 17, 2))
+    bones = (
+        *((15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8)),
+        *((7, 9), (8, 10), (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6)),
+    )
+
+    def __init__(
+        self,
+        annotations: str | os.PathLike[str],
+        images: str | os.PathLike[str],
+        *,
+        input_size: tuple[int, int] = (256, 192),
+        detections: str | os.PathLike[str] | None = None,
+        augment: CropAugment | None = None,
+        score_threshold: float = 0.0,
+    ) -> None:
+        super().__init__(input_size, augment)
+        self.images = existing(images)
+        self.coco = _read(existing(annotations))
+        self._items = self._annotated() if detections is None else self._detected(existing(detections), score_threshold)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def source(self, index: int) -> dict[str, Any]:
+        """Return the picture, keypoints and box of a person; see the class."""
+        item = self._items[self._row(index)]
+        image = read_image(self.images / self.coco.imgs[item["image_id"]]["file_name"])
+        extras = {name: item[name] for name in ("image_id", "annotation_id", "score", "area")}
+        keypoints = np.asarray(item["keypoints"], dtype=np.float32).reshape(-1, 3)
+        box = torch.tensor(item["box"], dtype=torch.float32)
+        return {"image": image, **masked(keypoints[:, :2], keypoints[:, 2] > 0), "box": box, **extras}
+
+    def results(
+        self,
+        keypoints: Float[Tensor, "N K 2"],
+        confidence: Float[Tensor, "N K"],
+        *,
+        indices: Sequence[int] | None = None,
+        nms: float | None = 0.9,
+    ) -> list[dict[str, Any]]:
+        """Predictions in the form that pycocotools' ``loadRes`` takes.
+
+        As `SimplePose <https://arxiv.org/abs/1804.06208>`_ does it: a person's score is the score of the box times the
+        mean confidence of the keypoints whose confidence is above 0.2 (0 if none is), and of persons that are nearly
+        the same, in the same picture, the best one stays: :func:`oks_nms`. The area for that is the box's.
+
+        Args:
+            keypoints: x and y in pixels of the source.
+            confidence: From 0 to 1, for instance the largest probability of the map, or its height.
+            indices: The item of each row. Default: row i is item i, all of them.
+            nms: The similarity from which on two persons are the same; None keeps all.
+
+        Returns:
+            Dicts of ``image_id``, ``category_id``, ``keypoints`` (x, y, confidence of each) and ``score``.
+
+        """
+        indices = list(range(len(self))) if indices is None else [self._row(int(index)) for index in indices]
+        expected = (len(indices), self.num_keypoints)
+        if keypoints.shape != (*expected, 2):
+            raise ValueError(f"`keypoints` (of shape {list(keypoints.shape)}) must be {[*expected, 2]}")
+        if confidence.shape != expected:
+            raise ValueError(f"`confidence` (of shape {list(confidence.shape)}) must be {list(expected)}")
+        keypoints, confidence = keypoints.detach().cpu().double(), confidence.detach().cpu().double()
+        if not (keypoints.isfinite().all() and confidence.isfinite().all()):
+            raise ValueError("`keypoints` and `confidence` must be finite")
+        items = [self._items[index] for index in indices]
+        sure = confidence > 0.2
+        mean = torch.where(sure, confidence, 0.0).sum(1) / sure.sum(1).clamp(min=1)
+        scores = mean * torch.tensor([item["score"] for item in items], dtype=torch.float64)
+        areas = torch.tensor([item["box"][2] * item["box"][3] for item in items], dtype=torch.float64)
+        rows: dict[int, list[int]] = {}
+        for row, item in enumerate(items):
+            rows.setdefault(item["image_id"], []).append(row)
+        found = []
+        for image_id, own in rows.items():
+            kept = own
+            if nms is not None:
+                kept = [own[i] for i in oks_nms(keypoints[own], scores[own], areas[own], threshold=nms).tolist()]
+            for row in kept:
+                triples = torch.cat([keypoints[row], confidence[row, :, None]], 1).flatten().tolist()
+                entry = {"image_id": image_id, "category_id": _PERSON, "keypoints": triples}
+                found.append(entry | {"score": float(scores[row])})
+        return found
+
+    def _annotated(self) -> list[dict[str, Any]]:
+        items = []
+        for annotation in self.coco.dataset["annotations"]:
+            image = self.coco.imgs.get(annotation["image_id"])
+            if annotation.get("category_id", _PERSON) != _PERSON:
+                self._skip("of another category")
+            elif image is None:
+                self._skip("picture not in the annotation file")
+            elif annotation.get("iscrowd", 0):
+                self._skip("crowd")
+            elif not any(v > 0 for v in annotation.get("keypoints", [])[2::3]):
+                self._skip("no labeled joint")
+            elif (box := clipped_box(annotation["bbox"], image["width"], image["height"])) is None:
+                self._skip("box without area in the picture")
+            else:
+                _check_length(annotation)
+                item = {"image_id": annotation["image_id"], "annotation_id": annotation["id"], "score": 1.0}
+                area = float(annotation.get("area", box[2] * box[3]))
+                items.append(item | {"area": area, "box": box, "keypoints": annotation["keypoints"]})
+        return items
+
+    def _detected(self, path: Path, score_threshold: float) -> list[dict[str, Any]]:
+        try:
+            found = json.loads(path.read_text())
+        except ValueError as error:
+            raise ValueError(f"`{path}` is no JSON ({error})") from error
+        fields = {"bbox", "category_id", "image_id", "score"}
+        if not isinstance(found, list) or not all(isinstance(d, dict) and fields <= d.keys() for d in found):
+            raise ValueError(f"`{path}` must be a list of detections with {', '.join(sorted(fields))}")
+        items = []
+        for detection in found:
+            image = self.coco.imgs.get(detection["image_id"])
+            if detection["category_id"] != _PERSON:
+                self._skip("of another category")
+            elif detection["score"] < score_threshold:
+                self._skip("score below the threshold")
+            elif image is None:
+                self._skip("picture not in the annotation file")
+            elif (box := clipped_box(detection["bbox"], image["width"], image["height"])) is None:
+                self._skip("box without area in the picture")
+            else:
+                item = {"image_id": detection["image_id"], "annotation_id": -1, "score": float(detection["score"])}
+                keypoints = [0] * (3 * len(NAMES))
+                items.append(item | {"area": box[2] * box[3], "box": box, "keypoints": keypoints})
+        return items
+
+
+def oks_nms(
+    keypoints: Float[Tensor, "N K 2"],
+    scores: Float[Tensor, " N"],
+    areas: Float[Tensor, " N"],
+    *,
+    sigmas: Sequence[float] = SIGMAS,
+    threshold: float = 0.9,
+) -> Int[Tensor, " M"]:
+    r"""Of persons that are nearly the same, keep the one with the highest score.
+
+    The similarity of two persons is COCO's, with the mean of their areas for the area:
+    :math:`\frac1K \sum_k \exp(-d_k^2 / (2 (2\sigma_k)^2 s^2))`, :math:`s^2` the area.
+
+    Args:
+        keypoints: x and y in pixels, of the persons in one picture.
+        scores: The best one is taken first.
+        areas: In square pixels.
+        sigmas: One per keypoint.
+        threshold: Persons of a larger similarity to a kept one go.
+
+    Returns:
+        The rows that stay, by falling score.
+
+    Example:
+        >>> person = torch.arange(34.0).reshape(1, 17, 2)
+        >>> persons = torch.cat([person, person + 0.1, person + 100])
+        >>> oks_nms(persons, torch.tensor([0.5, 0.8, 0.2]), torch.full((3,), 1000.0))
+        tensor([1, 2])
+
+    """
+    if keypoints.dim() != 3 or keypoints.shape[1:] != (len(sigmas), 2):
+        raise ValueError(f"`keypoints` (of shape {list(keypoints.shape)}) must be [N, {len(sigmas)}, 2]")
+    if scores.shape != (len(keypoints),) or areas.shape != (len(keypoints),):
+        raise ValueError(
+            f"`scores` and `areas` (of shapes {list(scores.shape)} and {list(areas.shape)}) must be [{len(keypoints)}]"
+        )
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"`threshold` (={threshold}) must be from 0 to 1")
+    variances = 8 * torch.tensor(sigmas, dtype=keypoints.dtype) ** 2
+    distances = (keypoints[:, None] - keypoints[None]).square().sum(3)
+    area = ((areas[:, None] + areas[None]) / 2).clamp(min=1e-12)
+    similarity = torch.exp(-distances / variances / area[:, :, None]).mean(2)
+    kept: list[int] = []
+    for row in scores.argsort(descending=True, stable=True).tolist():
+        if not kept or bool((similarity[row, kept] <= threshold).all()):
+            kept.append(row)
+    return torch.tensor(kept, dtype=torch.long)
+
+
+def _read(path: Path) -> Any:
+    from pycocotools.coco import COCO
+
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco = COCO(str(path))
+    except ValueError as error:
+        raise ValueError(f"`{path}` is no JSON ({error})") from error
+    except (KeyError, AssertionError, TypeError) as error:
+        raise ValueError(f"`{path}` is no COCO annotation file ({error!r})") from error
+    if not {"images", "annotations", "categories"} <= coco.dataset.keys():
+        raise ValueError(f"`{path}` must have images, annotations and categories")
+    person: dict[str, Any] = next((c for c in coco.dataset["categories"] if c.get("id") == _PERSON), {})
+    if tuple(person.get("keypoints", ())) != NAMES:
+        raise ValueError(f"`{path}` must have the category {_PERSON} with COCO's 17 keypoints in their order")
+    return coco
+
+
+def _check_length(annotation: dict[str, Any]) -> None:
+    if len(annotation["keypoints"]) != 3 * len(NAMES):
+        raise ValueError(
+            f"`annotations` (id {annotation['id']}) has {len(annotation['keypoints'])} numbers for its keypoints, "
+            f"not {3 * len(NAMES)}"
+        )

@@ -1,0 +1,267 @@
+"""From a picture with keypoints and a box to what a network takes, and back: crops, flips, rotations, scales.
+
+Pixel frame: pixel centers are integers, pixel (0, 0) covers -1/2 to 1/2. Boxes are (x, y, width, height) with the outer
+edge of the top left pixel, where the picture spans 0 to its width: in the pixel frame a box spans x - 1/2 to
+x + width - 1/2. The edges of the box go to the edges of the crop, so that the scale is a ratio of widths, never of
+widths less one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["CropAugment", "check_pairs", "check_size", "crop", "flip_back", "to_source"]
+
+
+@dataclass(frozen=True)
+class CropAugment:
+    """How much :func:`crop` varies. Zeros everywhere: not at all.
+
+    Args:
+        flip: Probability of a horizontal flip, from 0 to 1.
+        scale: The box is 1 - scale to 1 + scale times as large, uniformly; at least 0 and below 1.
+        rotation: Degrees: turned by -rotation to rotation, uniformly; from 0 to 180.
+        shift: The center moves by up to this share of the box's width and height, uniformly; at least 0.
+
+    Raises:
+        ValueError: Naming the argument, its value and the rule.
+
+    """
+
+    flip: float = 0.5
+    scale: float = 0.3
+    rotation: float = 40.0
+    shift: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.flip <= 1:
+            raise ValueError(f"`flip` (={self.flip}) must be a probability, from 0 to 1")
+        if not 0 <= self.scale < 1:
+            raise ValueError(f"`scale` (={self.scale}) must be at least 0 and below 1")
+        if not 0 <= self.rotation <= 180:
+            raise ValueError(f"`rotation` (={self.rotation}) must be from 0 to 180 degrees")
+        if not (self.shift >= 0 and math.isfinite(self.shift)):
+            raise ValueError(f"`shift` (={self.shift}) must be a share of the box of at least 0")
+
+
+def crop(
+    source: Mapping[str, Any],
+    size: tuple[int, int],
+    *,
+    padding: float = 1.25,
+    pairs: Sequence[tuple[int, int]] = (),
+    augment: CropAugment | None = None,
+    generator: torch.Generator | None = None,
+) -> dict[str, Any]:
+    r"""Cut a box out of a picture, with its keypoints, at the size that a network takes.
+
+    The box grows to the aspect ratio of ``size`` around its center, then by ``padding``; outside of the picture is
+    zero. kornia's ``warp_affine`` samples the picture (bilinear, ``align_corners=True``: pixel centers are integers),
+    and the same matrix moves the keypoints. Where the crop shrinks the picture, the picture is first made that much
+    smaller (``interpolate`` with ``antialias``, edges to edges), so that nothing aliases and the places stay. Values
+    stay within 0 and 1.
+
+    Random numbers come from ``generator`` alone, and equally many at every call. The flip is a flip of the finished
+    crop: column x becomes column width - 1 - x, and ``pairs`` change places.
+
+    Args:
+        source: ``image`` `[C, H, W]`, ``keypoints`` `[K, D]` in source pixels (x, y first; the rest, such as a depth,
+            is untouched), ``visible`` `[K]`, ``box`` `[4]`. Anything else is handed on as it is.
+        size: (height, width) of the crop.
+        padding: How much larger than the box the crop is. Default 1.25, as in SimplePose.
+        pairs: Left and right keypoints, which a flip exchanges.
+        augment: How to vary at random. Default: not at all.
+        generator: The source of randomness, on the CPU; needed with ``augment``.
+
+    Returns:
+        ``image`` `[C, *size]`, ``keypoints`` `[K, D]` in pixels of the crop, ``visible`` `[K]` (False too for those
+        that are outside of the crop; their rows are 0), ``to_source`` `[2, 3]`: from pixels of the crop to pixels of
+        the source; and the rest of ``source`` but for ``box``.
+
+    Raises:
+        ValueError: Naming the argument, its value and the rule; if the box is wholly outside of the picture or has no
+            area; if there is ``augment`` without ``generator``.
+
+    Example:
+        >>> image = torch.zeros(3, 40, 40)
+        >>> source = {"image": image, "box": torch.tensor([10.0, 10.0, 20.0, 20.0])}
+        >>> source |= {"keypoints": torch.tensor([[9.5, 9.5], [29.5, 19.5]]), "visible": torch.ones(2, dtype=bool)}
+        >>> crop(source, (10, 10), padding=1.0)["keypoints"]  # the box's corner, and the middle of its right edge
+        tensor([[-0.5000, -0.5000],
+                [ 9.5000,  4.5000]])
+
+    """
+    from kornia.geometry.transform import warp_affine
+
+    height, width = check_size(size)
+    image, keypoints, visible = _check_source(source)
+    check_pairs(pairs, len(keypoints))
+    if not (padding > 0 and math.isfinite(padding)):
+        raise ValueError(f"`padding` (={padding}) must be above 0")
+    center, extent = _check_box(source["box"], image)
+
+    flipped, turn, factor = False, 0.0, 1.0
+    if augment is not None:
+        if generator is None:
+            raise ValueError("`generator` (=None) must be given with `augment`: all randomness comes from it")
+        draws = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
+        signed = [2 * draw - 1 for draw in draws]
+        flipped = draws[0] < augment.flip
+        factor = 1 + augment.scale * signed[1]
+        turn = math.radians(augment.rotation * signed[2])
+        center = [c + augment.shift * s * e for c, s, e in zip(center, signed[3:], extent, strict=True)]
+
+    shrink = max(extent[0] / width, extent[1] / height) * padding * factor
+    to_crop = _matrix(center, shrink, turn, (height, width), flipped)
+    pixels, to_pixels = _shrunk(image, shrink)
+    matrix = (to_crop @ torch.linalg.inv(to_pixels))[None, :2].to(image.dtype)
+    warped = warp_affine(pixels[None], matrix, (height, width), padding_mode="zeros", align_corners=True)
+
+    moved = keypoints.double()
+    moved = torch.cat([moved[:, :2] @ to_crop[:2, :2].T + to_crop[:2, 2], moved[:, 2:]], 1)
+    upper = torch.tensor([width - 0.5, height - 0.5], dtype=torch.float64)
+    # Half a thousandth of a pixel for float32: a keypoint on the edge of the box is on the edge of the crop.
+    visible = visible & (moved[:, :2] >= -0.5005).all(1) & (moved[:, :2] <= upper + 0.0005).all(1)
+    moved = torch.where(visible[:, None], moved, 0.0).to(keypoints.dtype)
+    if flipped:
+        order = _swapped(pairs, len(keypoints))
+        moved, visible = moved[order], visible[order]
+    back = torch.linalg.inv(to_crop)[:2].float()
+    rest = {name: value for name, value in source.items() if name != "box"}
+    return rest | {"image": warped[0].clamp(0, 1), "keypoints": moved, "visible": visible, "to_source": back}
+
+
+def flip_back(logits: Float[Tensor, "B K *spatial"], pairs: Sequence[tuple[int, int]]) -> Float[Tensor, "B K *spatial"]:
+    """Undo a horizontal flip of a network's input in its output: mirror the last axis and exchange the pairs.
+
+    For the flip test: the mean of the network's output and of ``flip_back`` of its output on the flipped input.
+    Differentiable.
+
+    Args:
+        logits: The output on the flipped input, x last.
+        pairs: Left and right keypoints.
+
+    Raises:
+        ValueError: Naming the argument, its value and the rule.
+
+    Example:
+        >>> flip_back(torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), [(0, 1)])
+        tensor([[[4., 3.],
+                 [2., 1.]]])
+
+    """
+    if logits.dim() < 3:
+        raise ValueError(f"`logits` (of shape {list(logits.shape)}) must be [B, K, *spatial]")
+    check_pairs(pairs, logits.shape[1])
+    return logits.flip(-1)[:, _swapped(pairs, logits.shape[1])]
+
+
+def to_source(points: Float[Tensor, "B K D"], matrix: Float[Tensor, "B 2 3"]) -> Float[Tensor, "B K D"]:
+    """Pixels of the crop to pixels of the source.
+
+    Differentiable in ``points``.
+
+    Args:
+        points: x and y in pixels of the crop; further coordinates, such as a depth, stay.
+        matrix: ``to_source`` of the samples.
+
+    Raises:
+        ValueError: Naming the argument, its value and the rule.
+
+    """
+    if points.dim() != 3 or points.shape[2] < 2:
+        raise ValueError(f"`points` (of shape {list(points.shape)}) must be [B, K, D] with D of at least 2")
+    if matrix.shape != (len(points), 2, 3):
+        raise ValueError(f"`matrix` (of shape {list(matrix.shape)}) must be [{len(points)}, 2, 3]")
+    matrix = matrix.to(points)
+    xy = points[..., :2] @ matrix[:, :, :2].transpose(1, 2) + matrix[:, None, :, 2]
+    return torch.cat([xy, points[..., 2:]], 2)
+
+
+def check_size(size: Sequence[int], name: str = "size", length: int = 2) -> tuple[int, ...]:
+    """Return a size as a tuple of positive whole numbers, or say what is wrong with it."""
+    rule = {2: "(height, width)", 3: "(depth, height, width)"}[length]
+    if not isinstance(size, Sequence) or len(size) != length or not all(type(n) is int and n > 0 for n in size):
+        raise ValueError(f"`{name}` (={size!r}) must be {rule}: whole numbers above 0")
+    return tuple(size)
+
+
+def check_pairs(pairs: Sequence[tuple[int, int]], num_keypoints: int) -> None:
+    """Raise if the pairs are no pairs of different keypoints, each in one pair at most."""
+    flat = [index for pair in pairs for index in pair]
+    if any(len(pair) != 2 for pair in pairs) or len(set(flat)) < len(flat):
+        raise ValueError(f"`pairs` (={tuple(pairs)}) must be pairs of different keypoints, each in one pair at most")
+    if any(not 0 <= index < num_keypoints for index in flat):
+        raise ValueError(f"`pairs` (={tuple(pairs)}) must be from 0 to {num_keypoints - 1}: {num_keypoints} keypoints")
+
+
+def _swapped(pairs: Sequence[tuple[int, int]], num_keypoints: int) -> list[int]:
+    order = list(range(num_keypoints))
+    for left, right in pairs:
+        order[left], order[right] = right, left
+    return order
+
+
+def _check_source(source: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    missing = [name for name in ("image", "keypoints", "visible", "box") if name not in source]
+    if missing:
+        raise ValueError(f"`source` (with {', '.join(source)}) must have {', '.join(missing)} too")
+    image, keypoints, visible = source["image"], source["keypoints"], source["visible"]
+    if image.dim() != 3 or 0 in image.shape or not image.is_floating_point():
+        raise ValueError(f"`image` ({image.dtype}, of shape {list(image.shape)}) must be [C, H, W] in floating point")
+    if keypoints.dim() != 2 or keypoints.shape[1] < 2:
+        raise ValueError(f"`keypoints` (of shape {list(keypoints.shape)}) must be [K, D] with D of at least 2")
+    if visible.shape != keypoints.shape[:1] or visible.dtype != torch.bool:
+        raise ValueError(f"`visible` ({visible.dtype}, of shape {list(visible.shape)}) must be bool [{len(keypoints)}]")
+    return image, keypoints, visible
+
+
+def _check_box(box: Tensor, image: Tensor) -> tuple[list[float], list[float]]:
+    """Return center (in the pixel frame) and extent of a box that touches the picture."""
+    if box.shape != (4,):
+        raise ValueError(f"`box` (of shape {list(box.shape)}) must be [4]: x, y, width, height")
+    x, y, width, height = box.double().tolist()
+    if not all(map(math.isfinite, (x, y, width, height))) or width <= 0 or height <= 0:
+        raise ValueError(f"`box` (={[x, y, width, height]}) must have a width and a height above 0, all finite")
+    image_height, image_width = image.shape[1:]
+    if x >= image_width or y >= image_height or x + width <= 0 or y + height <= 0:
+        raise ValueError(
+            f"`box` (={[x, y, width, height]}) must touch the picture of {image_width} x {image_height} pixels"
+        )
+    return [x + width / 2 - 0.5, y + height / 2 - 0.5], [width, height]
+
+
+def _shrunk(image: Tensor, shrink: float) -> tuple[Tensor, Tensor]:
+    """Return the picture, smaller if ``shrink`` is above 1, and the matrix `[3, 3]` from its pixels to the new ones."""
+    old = torch.tensor(image.shape[1:])
+    new = (old / max(shrink, 1.0)).round().long().clamp(min=1)
+    if not torch.equal(old, new):
+        image = torch.nn.functional.interpolate(image[None], new.tolist(), mode="bilinear", antialias=True)[0]
+    ratio_y, ratio_x = (new.double() / old).tolist()
+    matrix = torch.tensor(
+        [[ratio_x, 0, (ratio_x - 1) / 2], [0, ratio_y, (ratio_y - 1) / 2], [0, 0, 1]], dtype=torch.float64
+    )
+    # kornia divides by the width less one: a row or column of zeros beside a single one changes nothing.
+    return torch.nn.functional.pad(image, (0, int(new[1] == 1), 0, int(new[0] == 1))), matrix
+
+
+def _matrix(center: list[float], shrink: float, turn: float, size: tuple[int, int], flipped: bool) -> Tensor:
+    """Source pixels to pixels of the crop, [3, 3]; a positive turn is clockwise to the eye, as y points down."""
+    cos, sin = math.cos(turn) / shrink, math.sin(turn) / shrink
+    linear = torch.tensor([[cos, -sin], [sin, cos]], dtype=torch.float64)
+    height, width = size
+    middle = torch.tensor([(width - 1) / 2, (height - 1) / 2], dtype=torch.float64)
+    matrix = torch.eye(3, dtype=torch.float64)
+    matrix[:2, :2] = linear
+    matrix[:2, 2] = middle - linear @ torch.tensor(center, dtype=torch.float64)
+    if flipped:
+        matrix[0] = -matrix[0]
+        matrix[0, 2] += width - 1
+    return matrix

@@ -1,0 +1,114 @@
+"""Multi-Task Facial Landmarks: faces with five landmarks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pcsa.datasets.crops import CropAugment
+from pcsa.datasets.images import KeypointImages, Split, check_split, existing, masked, read_image, split_rows
+
+__all__ = ["Mtfl"]
+
+
+class Mtfl(KeypointImages):
+    """MTFL, `"Facial Landmark Detection by Deep Multi-task Learning" <https://doi.org/10.1007/978-3-319-10599-4_7>`_.
+
+    =================================  =================================  ==================================
+    files                              train                              test
+    =================================  =================================  ==================================
+    ``training.txt``, ``testing.txt``  all of ``training.txt`` (10,000)   all of ``testing.txt`` (2,995)
+    ``training.txt`` alone             all but the last ``num_test``      the last ``num_test``
+    =================================  =================================  ==================================
+
+    A line is ``path x1 … x5 y1 … y5 gender smile glasses pose``: left eye, right eye, nose, left and right corner of
+    the mouth, left and right in the picture. Paths may be written with backslashes.
+
+    **Counted from 1.** Positions are taken for those of MATLAB, where the first pixel's center is 1, and 1 is
+    subtracted. Measured on 700 pictures: the dark center of the pupil is, counted from 0, 0.9 (LFW) and 0.8 (net)
+    pixels to the left of the label on average over both eyes (standard error 0.1), that is 0.1 to 0.2 to the right of
+    it if the label counts from 1. The release does not say; pass ``one_based=False`` to leave them as they are.
+
+    **The box** is the middle square of the picture, ``share`` of its shorter side: the release has no boxes, its
+    pictures are centered on the face, and a box around the landmarks would tell where they are.
+
+    Args:
+        root: The folder of ``training.txt`` and the pictures.
+        split: Which part.
+        input_size: (height, width) of the crops.
+        num_val: So many pictures at the end of the training part are for validation and not trained on. Default: the
+            last tenth of the training part is ``"val"``, and trained on as well: for watching, not for choosing.
+        num_test: See above; not used where there is ``testing.txt``.
+        augment: What ``augmented`` varies. Default: flips, and up to a tenth of scale, 15 degrees and a twentieth of
+            shift.
+        share: See above. The crop is 1.25 times that.
+        one_based: See above.
+
+    Raises:
+        FileNotFoundError: Naming the file.
+        ValueError: Naming the file and line, or the argument.
+
+    """
+
+    names = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
+    pairs = ((0, 1), (3, 4))
+    bones = ((0, 2), (1, 2), (2, 3), (2, 4), (3, 4))
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: Split,
+        *,
+        input_size: tuple[int, int] = (64, 64),
+        num_val: int | None = None,
+        num_test: int = 100,
+        augment: CropAugment | None = None,
+        share: float = 0.6,
+        one_based: bool = True,
+    ) -> None:
+        super().__init__(input_size, augment or CropAugment(flip=0.5, scale=0.1, rotation=15.0, shift=0.05))
+        check_split(split)
+        if not 0 < share <= 1:
+            raise ValueError(f"`share` (={share}) must be above 0 and at most 1")
+        self.root, self._share, self._one_based = existing(root), share, one_based
+        items = _read(existing(self.root / "training.txt"))
+        num_train = len(items)
+        if (self.root / "testing.txt").exists():
+            items += _read(self.root / "testing.txt")
+        else:
+            if type(num_test) is not int or not 0 < num_test < len(items):
+                raise ValueError(f"`num_test` (={num_test!r}) must be from 1 to {len(items) - 1}: {len(items)} faces")
+            num_train -= num_test
+        self._items = [items[i] for i in split_rows(num_train, len(items) - num_train, split, num_val)]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def source(self, index: int) -> dict[str, Any]:
+        """Return the picture, landmarks and box of a face; see the class."""
+        name, landmarks = self._items[self._row(index)]
+        image = read_image(self.root / name)
+        height, width = image.shape[1:]
+        side = self._share * min(height, width)
+        box = torch.tensor([(width - side) / 2, (height - side) / 2, side, side])
+        return {"image": image, **masked(landmarks - self._one_based, np.ones(5, dtype=bool)), "box": box}
+
+
+def _read(path: Path) -> list[tuple[str, np.ndarray]]:
+    items = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        fields = line.split()
+        if not fields:
+            continue
+        try:
+            values = np.array([float(field) for field in fields[1:11]])
+        except ValueError as error:
+            raise ValueError(f"`{path}`, line {number}: {error}") from error
+        if len(values) != 10 or not np.isfinite(values).all():
+            raise ValueError(f"`{path}`, line {number}: must be a path and ten finite numbers, x1 … x5 y1 … y5")
+        items.append((fields[0].replace("\\", "/"), values.reshape(2, 5).T))
+    return items
