@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LANDMARKS", "Faces"]
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 
 # In MTFL's order. Left is left in the picture of a face that looks at the camera: the person's right.
 LANDMARKS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
@@ -149,7 +149,7 @@ class _Ellipsoid(NamedTuple):
         """Coordinates in the head's frame, from the ellipsoid's center, of places in the camera's."""
         u, v, w = x - self.center[0], y - self.center[1], z - self.center[2]
         r = self.rotation
-        return tuple(r[0, i] * u + r[1, i] * v + r[2, i] * w for i in range(3))  # type: ignore[return-value]
+        return tuple(r[0, i] * u + r[1, i] * v + r[2, i] * w for i in range(3))
 
     def normal(self, x: Array, y: Array, z: Array) -> Array:
         """Unit normals ``[3, ...]`` in the camera's frame."""
@@ -336,7 +336,9 @@ def _paint(rng: np.random.Generator, head: _Head, skin: Array, hair: Array, x: A
     facing = (z > 0).astype(np.float32)
     beard = rng.random() < 0.15
     if beard:
-        jaw = np.clip((y - (0.28 - 0.25 * (x / a) ** 2) * b) / 2, 0, 1) * (1 - _spot(x, y - 0.5 * b, 0.35 * a, 0.12 * b))
+        jaw = np.clip((y - (0.28 - 0.25 * (x / a) ** 2) * b) / 2, 0, 1) * (
+            1 - _spot(x, y - 0.5 * b, 0.35 * a, 0.12 * b)
+        )
         _blend(color, hair, rng.uniform(0.3, 0.9) * jaw * facing)
     else:
         blush = rng.uniform(0, 0.3)
@@ -418,8 +420,8 @@ def _paint_glasses(rng: np.random.Generator, color: Array, head: _Head, x: Array
 
 
 def _background(rng: np.random.Generator, x: Array, y: Array) -> Array:
-    base, across, down = rng.uniform(0.1, 0.9, 3), rng.normal(0, 0.002, 3), rng.normal(0, 0.002, 3)
-    base, across, down = (value.astype(np.float32)[:, None, None] for value in (base, across, down))
+    drawn = np.stack([rng.uniform(0.1, 0.9, 3), rng.normal(0, 0.002, 3), rng.normal(0, 0.002, 3)])
+    base, across, down = drawn.astype(np.float32)[..., None, None]
     image = base + across * (x - 50) + down * (y - 50)
     for _ in range(rng.integers(2, 11)):
         angle = rng.uniform(0, math.pi)
@@ -439,7 +441,9 @@ def _occlude(rng: np.random.Generator, image: Array, x: Array, y: Array, skull: 
     size = rng.uniform(0.2, 0.4, 2) * skull.axes[0] * (1.0, 1.5)
     shape = _ellipse if rng.random() < 0.5 else _box
     stripes = 1 + 0.2 * np.sin(rng.uniform(0.3, 1.5) * (x * toward[1] - y * toward[0]))
-    _blend(image, rng.uniform(0.05, 0.9, 3)[:, None, None] * stripes, shape(x, y, middle, size, toward))
+    # Red the least: cloth and things, not skin.
+    color = np.sort(rng.uniform(0.05, 0.9, 3))[[0, *rng.permutation([1, 2])]]
+    _blend(image, color[:, None, None] * stripes, shape(x, y, middle, size, toward))
 
 
 def _skin(rng: np.random.Generator) -> Array:

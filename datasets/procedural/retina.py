@@ -112,7 +112,7 @@ class Retinas:
         }
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """The central window: ``image [1, *input_size]``, ``boundaries [9, width]``, ``visible``, ``spacing``, ``index``."""
+        """The central window: `source` cut to `input_size` (``boundaries [9, width]``), and ``index``."""
         return {**window(self.source(index), self.input_size), "index": index}
 
     def augmented(self, index: int, generator: torch.Generator) -> dict[str, Any]:
