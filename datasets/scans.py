@@ -1,0 +1,149 @@
+"""Windows of retinal scans: what the datasets of scans, real and procedural, have in common.
+
+A scan is a dict with ``image [1, H, W]`` (0..1), ``boundaries [K, W]`` (the row of every surface in every column, in
+pixels whose centers are integers) and ``visible [K, W]``; boundaries that are not visible are 0.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ScanAugment:
+    """How :func:`window` varies a scan, beside the columns that it draws.
+
+    Args:
+        flip: Probability of a left-right flip.
+        shift: Largest vertical shift in pixels. Drawn in whole pixels, since anything between them would blur the
+            speckle.
+        brightness: Largest relative change of the image's values.
+        noise: Standard deviation of the noise added to the image's values.
+
+    """
+
+    flip: float = 0.5
+    shift: float = 4.0
+    brightness: float = 0.1
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, high in (("flip", 1.0), ("shift", math.inf), ("brightness", 1.0), ("noise", math.inf)):
+            value = getattr(self, name)
+            if not (0 <= value <= high and math.isfinite(value)):
+                rule = "finite and at least 0" if high == math.inf else f"from 0 to {high:g}"
+                raise ValueError(f"`{name}` (={value}) must be {rule}")
+
+
+def window(
+    source: dict[str, Any],
+    size: tuple[int, int],
+    *,
+    start: int | None = None,
+    augment: ScanAugment | None = None,
+    generator: torch.Generator | None = None,
+) -> dict[str, Tensor]:
+    """Cut a window out of a scan, with its boundaries.
+
+    The columns are the central ones or, with `augment`, drawn. Of a scan that is higher than the window, the rows that
+    hold the most light are taken, which needs no label. A scan that is less high or wide is centered and continued by
+    its outermost pixels; columns that are not the scan's own are not visible, and neither are boundaries above or
+    below the window.
+
+    Args:
+        source: ``image [1, H, W]``, ``boundaries [K, W]``, ``visible [K, W]`` and, handed on as it is, ``spacing``.
+            Left as it is.
+        size: (height, width) of the window in pixels.
+        start: First column, from 0 to W - width. Default: see above.
+        augment: Random changes.
+        generator: Where all their randomness comes from, needed with `augment`. On the CPU.
+
+    Returns:
+        ``image [1, height, width]``, ``boundaries [K, width]`` (rows of the window), ``visible [K, width]`` and
+        ``spacing``.
+
+    Raises:
+        ValueError: If an argument is out of its range or the arrays do not fit each other.
+
+    Example:
+        >>> scan = {"image": torch.zeros(1, 8, 6), "boundaries": torch.arange(6.0)[None],
+        ...         "visible": torch.ones(1, 6, dtype=torch.bool)}
+        >>> window(scan, (8, 4))["boundaries"]
+        tensor([[1., 2., 3., 4.]])
+
+    """
+    image, boundaries, visible = _check_source(source)
+    _check_size(size)
+    height, width = image.shape[1:]
+    if augment is not None and generator is None:
+        raise ValueError("`generator` (=None) must be given with `augment`")
+    room = width - size[1]
+    if start is not None:
+        if not 0 <= start <= max(room, 0):
+            raise ValueError(f"`start` (={start}) must be from 0 to {max(room, 0)} for {width} columns")
+        first = start if room >= 0 else room // 2
+    elif augment is not None and room > 0:
+        first = int(torch.randint(room + 1, (), generator=generator))
+    else:
+        first = room // 2
+    top = _first_row(image, size[0])
+    flip = False
+    if augment is not None:
+        flip = bool(torch.rand((), generator=generator) < augment.flip)
+        steps = int(augment.shift)
+        top += int(torch.randint(-steps, steps + 1, (), generator=generator))
+
+    columns = torch.arange(first, first + size[1])
+    if flip:
+        columns = columns.flip(0)
+    own = (columns >= 0) & (columns < width)
+    columns = columns.clamp(0, width - 1)
+    rows = torch.arange(top, top + size[0]).clamp(0, height - 1)
+    image = image[:, rows][:, :, columns]
+    boundaries = boundaries[:, columns] - top
+    inside = (boundaries >= -0.5) & (boundaries <= size[0] - 0.5)
+    visible = visible[:, columns] & own & inside
+    if augment is not None:
+        factor = 1 + augment.brightness * (2 * torch.rand((), generator=generator) - 1)
+        image = image * factor
+        if augment.noise > 0:
+            image = image + augment.noise * torch.randn(image.shape, generator=generator)
+        image = image.clamp(0, 1)
+    sample = {"image": image, "boundaries": torch.where(visible, boundaries, 0.0), "visible": visible}
+    if "spacing" in source:
+        sample["spacing"] = source["spacing"]
+    return sample
+
+
+def _first_row(image: Tensor, height: int) -> int:
+    room = image.shape[1] - height
+    if room <= 0:
+        return room // 2
+    light = torch.cat([torch.zeros(1, dtype=torch.float64), image.double().mean((0, 2)).cumsum(0)])
+    return int((light[height:] - light[:-height]).argmax())
+
+
+def _check_source(source: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+    for name in ("image", "boundaries", "visible"):
+        if name not in source:
+            raise ValueError(f"`source` (with {sorted(source)}) must have `{name}`")
+    image, boundaries, visible = source["image"], source["boundaries"], source["visible"]
+    if image.dim() != 3 or len(image) != 1 or 0 in image.shape:
+        raise ValueError(f"`image` (shape {list(image.shape)}) must be [1, H, W]")
+    if boundaries.dim() != 2 or boundaries.shape[1] != image.shape[2]:
+        raise ValueError(f"`boundaries` (shape {list(boundaries.shape)}) must be [K, {image.shape[2]}]")
+    if visible.shape != boundaries.shape or visible.dtype != torch.bool:
+        raise ValueError(
+            f"`visible` ({visible.dtype}, shape {list(visible.shape)}) must be bool, {list(boundaries.shape)}"
+        )
+    return image, boundaries, visible
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    if len(size) != 2 or not all(isinstance(n, int) and n > 0 for n in size):
+        raise ValueError(f"`size` (={size}) must be (height, width), both at least 1")
