@@ -16,6 +16,24 @@ from torchmetrics.functional.classification import binary_average_precision
 from torchmetrics.functional.regression import pearson_corrcoef
 from torchmetrics.utilities import dim_zero_cat
 
+from pcsa._grid_metrics import COCO_SIGMAS as COCO_SIGMAS
+from pcsa._grid_metrics import CountedError as CountedError
+from pcsa._grid_metrics import SegmentLength as SegmentLength
+from pcsa._grid_metrics import SurfaceError as SurfaceError
+from pcsa._grid_metrics import coco_average_precision as coco_average_precision
+from pcsa._grid_metrics import failure_rate as failure_rate
+from pcsa._grid_metrics import mpjpe as mpjpe
+from pcsa._grid_metrics import normalized_error as normalized_error
+from pcsa._grid_metrics import object_keypoint_similarity as object_keypoint_similarity
+from pcsa._grid_metrics import pa_mpjpe as pa_mpjpe
+from pcsa._grid_metrics import procrustes_align as procrustes_align
+from pcsa._grid_metrics import segment_length as segment_length
+from pcsa._grid_metrics import surface_error as surface_error
+from pcsa._keypoint_error import check_floating as _check_floating
+from pcsa._keypoint_error import check_mask as _check_mask
+from pcsa._keypoint_error import checks as _checks
+from pcsa._keypoint_error import distances as _keypoint_error
+from pcsa._keypoint_error import keypoint_error as keypoint_error
 from pcsa._unsupervised_metrics import THRESHOLDS as THRESHOLDS
 from pcsa._unsupervised_metrics import DualAlignment as DualAlignment
 from pcsa._unsupervised_metrics import Separation as Separation
@@ -53,40 +71,6 @@ class ReliabilityCurve(NamedTuple):
     """Fraction that is correct; NaN in an empty bin."""
     counts: Int[Tensor, " bins"]
     """Predictions in the bin."""
-
-
-def keypoint_error(
-    predicted: Float[Tensor, "B K D"],
-    target: Float[Tensor, "B K D"],
-    visible: Bool[Tensor, "B K"],
-    *,
-    validate: bool = True,
-) -> Float[Tensor, "B K"]:
-    r"""Euclidean distance between predicted and annotated keypoints.
-
-    Args:
-        predicted: Predicted positions, in the dataset's own units.
-        target: Annotated positions, in the same units; may hold anything where not visible.
-        visible: Which keypoints each shape has.
-        validate: Check that positions are finite where visible (synchronizes with the device).
-
-    Returns:
-        Distances, at least float32; 0 where not visible. Differentiable with respect to ``predicted`` and
-        ``target``; the gradient is 0 where not visible and where both coincide.
-
-    Shapes:
-        - **predicted**, **target:** :math:`(B, K, D)`
-        - **visible**, **output:** :math:`(B, K)`
-
-    Raises:
-        ValueError: If shapes or dtypes do not fit, or a position is not finite where visible.
-
-    Example:
-        >>> predicted = torch.tensor([[[0.0, 0.0], [3.0, 4.0]]])
-        >>> keypoint_error(predicted, torch.zeros(1, 2, 2), torch.tensor([[True, True]]))
-        tensor([[0., 5.]])
-    """
-    return _keypoint_error(predicted, target, visible, validate)
 
 
 def pck(
@@ -795,25 +779,6 @@ class KeypointMetrics(Metric):
         return table
 
 
-def _keypoint_error(predicted: Tensor, target: Tensor, visible: Tensor, validate: bool, name: str = "target") -> Tensor:
-    if predicted.ndim != 3 or predicted.shape != target.shape:
-        raise ValueError(
-            f"`predicted` {list(predicted.shape)} and `{name}` {list(target.shape)} must both be [B, K, D]"
-        )
-    _check_floating("predicted", predicted)
-    _check_floating(name, target)
-    _check_mask("visible", visible, predicted.shape[:2])
-    dtype = torch.promote_types(torch.promote_types(predicted.dtype, target.dtype), torch.float32)
-    # Masked before the norm: what an annotation holds where it is missing must reach neither value nor
-    # gradient.
-    missing = ~visible[..., None]
-    predicted, target = (x.to(dtype).masked_fill(missing, 0) for x in (predicted, target))
-    if _checks(validate) and not torch.stack((predicted, target)).isfinite().all():
-        culprit = name if predicted.isfinite().all() else "predicted"
-        raise ValueError(f"`{culprit}` must be finite where `visible`")
-    return torch.linalg.vector_norm(predicted - target, dim=-1)
-
-
 def _sum_over_shapes(value: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
     """Per-shape means of ``value`` (0 where not visible) summed over shapes, and the number of shapes."""
     weight = visible / visible.sum(dim=1, keepdim=True).clamp(min=1).double()
@@ -846,20 +811,6 @@ def _plain(value: Tensor) -> Any:
 
     listed = value.tolist()
     return [number(x) for x in listed] if isinstance(listed, list) else number(listed)
-
-
-def _checks(validate: bool) -> bool:
-    return validate and not torch.compiler.is_compiling()
-
-
-def _check_floating(name: str, value: Tensor) -> None:
-    if not value.is_floating_point():
-        raise ValueError(f"`{name}` ({value.dtype}) must be floating point")
-
-
-def _check_mask(name: str, mask: Tensor, shape: Sequence[int]) -> None:
-    if mask.dtype != torch.bool or mask.shape != tuple(shape):
-        raise ValueError(f"`{name}` ({mask.dtype} {list(mask.shape)}) must be bool {list(shape)}")
 
 
 def _check_distance(distance: Tensor, visible: Tensor, validate: bool, name: str = "distance") -> None:
