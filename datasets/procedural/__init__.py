@@ -8,6 +8,8 @@ except along the axis of the mirror symmetry, where the symmetry plane stays at 
 sailed, sat on or worn on the head faces -z; a guitar stands on its body, strings to -z. Each category's module says
 where its front is and which of its semantic ids mean what they mean in KeypointNet; the other ids are this
 twin's own.
+
+Beside the clouds, pictures and volumes of people: :mod:`~pcsa.datasets.procedural.figures`.
 """
 
 from pcsa.datasets.procedural._categories import CATEGORIES as CATEGORIES
@@ -19,3 +21,6 @@ from pcsa.datasets.procedural._shape import Cloud as Cloud
 from pcsa.datasets.procedural._shape import Shape as Shape
 from pcsa.datasets.procedural._shape import make_shape as make_shape
 from pcsa.datasets.procedural._shape import sample_shape as sample_shape
+from pcsa.datasets.procedural.figures import FigureImages3D as FigureImages3D
+from pcsa.datasets.procedural.figures import Figures2D as Figures2D
+from pcsa.datasets.procedural.figures import Figures3D as Figures3D
