@@ -9,7 +9,8 @@ sailed, sat on or worn on the head faces -z; a guitar stands on its body, string
 where its front is and which of its semantic ids mean what they mean in KeypointNet; the other ids are this
 twin's own.
 
-Apart from these, pictures with exact truth for networks on grids: :class:`Retinas` (layered scans), :class:`Faces`.
+Apart from these, pictures with exact truth for networks on grids: people in pictures and volumes
+(:class:`Figures2D`, :class:`Figures3D`, :class:`FigureImages3D`), layered scans (:class:`Retinas`), :class:`Faces`.
 """
 
 from pcsa.datasets.procedural._categories import CATEGORIES as CATEGORIES
@@ -23,3 +24,6 @@ from pcsa.datasets.procedural._shape import make_shape as make_shape
 from pcsa.datasets.procedural._shape import sample_shape as sample_shape
 from pcsa.datasets.procedural.faces import Faces as Faces
 from pcsa.datasets.procedural.retina import Retinas as Retinas
+from pcsa.datasets.procedural.figures import FigureImages3D as FigureImages3D
+from pcsa.datasets.procedural.figures import Figures2D as Figures2D
+from pcsa.datasets.procedural.figures import Figures3D as Figures3D

@@ -1,0 +1,637 @@
+"""Articulated figures with exact truth: pictures and volumes of people of capsules and ellipsoids, for pose estimation.
+
+One body model (bone lengths of a person, joint angles of a pose, a direction to see it from) is drawn as
+
+- :class:`Figures2D`: pictures with COCO's 17 keypoints,
+- :class:`FigureImages3D`: the same pictures with Human3.6M's 17 joints and their depth,
+- :class:`Figures3D`: volumes with Human3.6M's 17 joints.
+
+Item i depends on the class, ``seed``, ``split`` and i alone: the splits share no item, and more items leave the first
+ones as they are. Items are drawn when first asked for, in 2 to 5 ms, and kept.
+
+**Left and right** are those of the person. In pictures, the face, the light panel on the chest, the toes, and how knees
+and elbows bend tell the front from the back, and so the sides. One side is lighter than the other, but which one is
+drawn by lot: a mirrored picture with exchanged sides is as likely as the picture, and flips in training and testing
+are exact. In volumes the left limbs are always denser and thicker, see :class:`Figures3D`.
+
+**Frames.** Pixel (voxel) centers are integers; positions are (x, y) or (x, y, z), arrays (z,) y, x; y points down. A
+box is (x, y, width, height) with the outer edge of its top left pixel, where the picture spans 0 to its width.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pcsa.datasets.procedural._body import Array, Body, draw_person, draw_view, pose, turn
+from pcsa.datasets.procedural._render import Canvas, add_capsule, add_ellipsoid, background
+
+if TYPE_CHECKING:
+    from pcsa.datasets.crops import CropAugment
+
+__all__ = ["FigureImages3D", "Figures2D", "Figures3D"]
+
+Split = Literal["train", "val", "test"]
+
+# Height and width of a whole picture.
+_CANVAS = 160
+_HUMAN36M = (
+    ("root (pelvis)", "pelvis"),
+    ("left_hip", "left_hip"),
+    ("left_knee", "left_knee"),
+    ("left_foot", "left_ankle"),
+    ("right_hip", "right_hip"),
+    ("right_knee", "right_knee"),
+    ("right_foot", "right_ankle"),
+    ("spine", "spine"),
+    ("thorax", "thorax"),
+    ("neck_base", "neck_base"),
+    ("head", "head"),
+    ("left_shoulder", "left_shoulder"),
+    ("left_elbow", "left_elbow"),
+    ("left_wrist", "left_wrist"),
+    ("right_shoulder", "right_shoulder"),
+    ("right_elbow", "right_elbow"),
+    ("right_wrist", "right_wrist"),
+)
+_HUMAN36M_PAIRS = ((1, 4), (2, 5), (3, 6), (11, 14), (12, 15), (13, 16))
+_HUMAN36M_BONES = (
+    (0, 1),
+    (1, 2),
+    (2, 3),
+    (0, 4),
+    (4, 5),
+    (5, 6),
+    (0, 7),
+    (7, 8),
+    (8, 9),
+    (9, 10),
+    (8, 11),
+    (11, 12),
+    (12, 13),
+    (8, 14),
+    (14, 15),
+    (15, 16),
+)
+
+
+class _Picture(NamedTuple):
+    image: NDArray[np.uint8]  # [H, W, 3]
+    points: Array  # [J, 3]: x, y in pixels, depth behind the pelvis in millimeters
+    inside: NDArray[np.bool_]  # [J]: in the picture
+    averted: NDArray[np.bool_]  # [J]: of the face, on the far side of the head
+    hidden: NDArray[np.bool_]  # [J]: behind something
+    box: Array
+    area: float
+    mm_per_pixel: float
+
+
+class _Volume(NamedTuple):
+    image: NDArray[np.uint8]  # [D, H, W]
+    points: Array  # [J, 3] in voxels
+    voxel_size: float
+
+
+class Figures2D:
+    """Pictures of people with COCO's 17 keypoints.
+
+    A person of thick limbs stands, walks, sits or reaches before a cluttered background whose rods are shaded as limbs
+    are; nearer parts hide farther ones. In one picture of four something opaque covers part of the person, and in one
+    of four the picture's border cuts the person off.
+
+    `visible` is what COCO would label: all that is in the picture, also behind a limb or a cover, but for the points of
+    the face on the far side of the head. The box and `area` are those of the person's silhouette in the picture, as if
+    nothing covered it.
+
+    Args:
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        num_images: Length of the split, at least 1.
+        input_size: (height, width) of the network's input. Default (96, 72).
+        augment: How :meth:`augmented` varies. Default: :class:`~pcsa.datasets.crops.CropAugment` as it is.
+        seed: Not negative.
+
+    Raises:
+        ValueError: Naming the argument, its value and the rule.
+
+    Example:
+        >>> figures = Figures2D("val", num_images=10)
+        >>> source = figures.source(3)
+        >>> source["image"].shape, source["keypoints"].shape, figures.names[5]
+        (torch.Size([3, 160, 160]), torch.Size([17, 2]), 'left_shoulder')
+
+    """
+
+    names: tuple[str, ...] = (
+        "nose",
+        "left_eye",
+        "right_eye",
+        "left_ear",
+        "right_ear",
+        "left_shoulder",
+        "right_shoulder",
+        "left_elbow",
+        "right_elbow",
+        "left_wrist",
+        "right_wrist",
+        "left_hip",
+        "right_hip",
+        "left_knee",
+        "right_knee",
+        "left_ankle",
+        "right_ankle",
+    )
+    pairs: tuple[tuple[int, int], ...] = ((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16))
+    bones: tuple[tuple[int, int], ...] = (
+        (15, 13),
+        (13, 11),
+        (16, 14),
+        (14, 12),
+        (11, 12),
+        (5, 11),
+        (6, 12),
+        (5, 6),
+        (5, 7),
+        (6, 8),
+        (7, 9),
+        (8, 10),
+        (1, 2),
+        (0, 1),
+        (0, 2),
+        (1, 3),
+        (2, 4),
+        (3, 5),
+        (4, 6),
+    )
+    num_keypoints = 17
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        num_images: int,
+        input_size: tuple[int, int] = (96, 72),
+        augment: "CropAugment | None" = None,
+        seed: int = 0,
+    ) -> None:
+        self.input_size = _check_size(input_size, 2)
+        self.augment = augment
+        self._pictures = _Items(type(self).__name__, split, "num_images", num_images, seed)
+        self.skipped: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def source(self, index: int) -> dict[str, Any]:
+        """Return the whole picture `[3, 160, 160]`, in its own pixels, and the box of the person.
+
+        Extras: `area`, the silhouette's pixels, and `hidden` `[17]`, which of the visible keypoints are behind a limb
+        or a cover (COCO's flag 1; the others have flag 2).
+        """
+        picture = self._picture(index)
+        visible = picture.inside & ~picture.averted
+        return {
+            "image": _to_tensor(picture.image),
+            "keypoints": torch.from_numpy(np.where(visible[:, None], picture.points[:, :2], 0)).float(),
+            "visible": torch.from_numpy(visible),
+            "box": torch.from_numpy(picture.box).float(),
+            "area": torch.tensor(picture.area),
+            "hidden": torch.from_numpy(picture.hidden & visible),
+        }
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._crop(index)
+
+    def augmented(self, index: int, generator: torch.Generator) -> dict[str, Any]:
+        """Return a sample as ``self[index]`` does, randomly flipped, scaled and turned."""
+        return self._crop(index, generator)
+
+    def coco_annotations(self) -> dict[str, Any]:
+        """Return the split as COCO's ground truth for keypoints, for ``pycocotools``.
+
+        Image i has id i and is ``source(i)``; its one annotation has id i + 1. Keypoints are in pixels of the source
+        whose centers are integers, `bbox` is its `box`: the frames that predictions are to be in.
+
+        Example:
+            >>> truth = Figures2D("val", num_images=2).coco_annotations()
+            >>> [annotation["image_id"] for annotation in truth["annotations"]]
+            [0, 1]
+
+        """
+        annotations = []
+        for i in range(len(self)):
+            source = self.source(i)
+            flags = source["visible"].long() * 2 - source["hidden"].long()
+            annotations.append(
+                {
+                    "id": i + 1,
+                    "image_id": i,
+                    "category_id": 1,
+                    "iscrowd": 0,
+                    "keypoints": torch.cat([source["keypoints"], flags[:, None]], 1).flatten().tolist(),
+                    "num_keypoints": int(source["visible"].sum()),
+                    "area": float(source["area"]),
+                    "bbox": source["box"].tolist(),
+                }
+            )
+        person = {
+            "supercategory": "person",
+            "id": 1,
+            "name": "person",
+            "keypoints": list(self.names),
+            "skeleton": [[a + 1, b + 1] for a, b in self.bones],
+        }
+        images = [{"id": i, "file_name": f"{i:06d}.png", "height": _CANVAS, "width": _CANVAS} for i in range(len(self))]
+        return {"info": {}, "images": images, "annotations": annotations, "categories": [person]}
+
+    def _picture(self, index: int) -> _Picture:
+        return self._pictures.get(index, lambda rng: _draw_picture(rng, self.names, cut_off=True))
+
+    def _crop(self, index: int, generator: torch.Generator | None = None) -> dict[str, Any]:
+        source = {name: self.source(index)[name] for name in ("image", "keypoints", "visible", "box")}
+        height, width = self.input_size
+        sample = _crop(source, (height, width), self.pairs, self.augment, generator)
+        return sample | {"index": self._pictures.place(index)}
+
+
+class FigureImages3D:
+    r"""Pictures of people with Human3.6M's 17 joints and their depth, for the integral volumetric head.
+
+    Pictures as those of :class:`Figures2D`, but nobody is cut off. They are orthographic, so that millimeters are
+    exact, and what is nearer is lighter. The head's joint is the middle of the head; a foot's is the ankle.
+
+    A keypoint is (x, y, z): x and y in pixels, z in "depth pixels", with the root in the middle of the D of them,
+    :math:`z = (Z - Z_{root}) D / r + (D - 1) / 2` for depths Z in millimeters away from the viewer and r
+    ``depth_range``. Crops leave z as it is. Back to millimeters relative to the root, x to the right, y down, z away:
+    ``(x - x_root) * mm_per_pixel``, ``(y - y_root) * mm_per_pixel``, ``(z - z_root) * depth_range / D``, which is
+    :meth:`to_mm`; every sample has its own ``mm_per_pixel``, that of the source over the scale of its crop. A crop
+    that is turned shows a body that is turned.
+
+    `visible` are all joints in the depth range (all but the farthest reaches) and in the crop, also hidden ones.
+
+    Args:
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        num_images: Length of the split, at least 1.
+        input_size: (depth, height, width): D and the size of the network's input. Default (64, 96, 72).
+        augment: How :meth:`augmented` varies. Default: :class:`~pcsa.datasets.crops.CropAugment` as it is.
+        seed: Not negative.
+
+    Raises:
+        ValueError: Naming the argument, its value and the rule.
+
+    Example:
+        >>> figures = FigureImages3D("val", num_images=10)
+        >>> source = figures.source(3)
+        >>> source["keypoints"][0, 2]  # the root, in the middle of 64
+        tensor(31.5000)
+
+    """
+
+    names: tuple[str, ...] = tuple(name for name, _ in _HUMAN36M)
+    pairs: tuple[tuple[int, int], ...] = _HUMAN36M_PAIRS
+    bones: tuple[tuple[int, int], ...] = _HUMAN36M_BONES
+    num_keypoints = 17
+    depth_range = 2000.0
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        num_images: int,
+        input_size: tuple[int, int, int] = (64, 96, 72),
+        augment: "CropAugment | None" = None,
+        seed: int = 0,
+    ) -> None:
+        self.input_size = _check_size(input_size, 3)
+        self.augment = augment
+        self._pictures = _Items(type(self).__name__, split, "num_images", num_images, seed)
+        self.skipped: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def source(self, index: int) -> dict[str, Any]:
+        """Return the whole picture `[3, 160, 160]` and the box of the person.
+
+        Extras: `area`, the silhouette's pixels; `mm_per_pixel`; and `joints` `[17, 3]`, all of them, in millimeters
+        relative to the root.
+        """
+        joint_names = [joint for _, joint in _HUMAN36M]
+        picture = self._pictures.get(index, lambda rng: _draw_picture(rng, joint_names, cut_off=False))
+        depth = self.input_size[0]
+        points = picture.points * (1, 1, depth / self.depth_range) + (0, 0, (depth - 1) / 2)
+        visible = picture.inside & (points[:, 2] >= -0.5) & (points[:, 2] <= depth - 0.5)
+        scale = picture.mm_per_pixel
+        joints = (picture.points - picture.points[0] * (1, 1, 0)) * (scale, scale, 1)
+        return {
+            "image": _to_tensor(picture.image),
+            "keypoints": torch.from_numpy(np.where(visible[:, None], points, 0)).float(),
+            "visible": torch.from_numpy(visible),
+            "box": torch.from_numpy(picture.box).float(),
+            "area": torch.tensor(picture.area),
+            "mm_per_pixel": torch.tensor(scale),
+            "joints": torch.from_numpy(joints).float(),
+        }
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._crop(index)
+
+    def augmented(self, index: int, generator: torch.Generator) -> dict[str, Any]:
+        """Return a sample as ``self[index]`` does, randomly flipped, scaled and turned."""
+        return self._crop(index, generator)
+
+    def to_mm(self, keypoints: Float[Tensor, "B K 3"], mm_per_pixel: Float[Tensor, " B"]) -> Float[Tensor, "B K 3"]:
+        """Keypoints as the samples have them, in millimeters relative to the root, which is the first of them.
+
+        Differentiable in ``keypoints``.
+        """
+        scale = mm_per_pixel.to(keypoints)[:, None].expand(-1, 3).clone()
+        scale[:, 2] = self.depth_range / self.input_size[0]
+        return (keypoints - keypoints[:, :1]) * scale[:, None]
+
+    def _crop(self, index: int, generator: torch.Generator | None = None) -> dict[str, Any]:
+        source = self.source(index)
+        scale = source["mm_per_pixel"]
+        source = {name: source[name] for name in ("image", "keypoints", "visible", "box")}
+        _, height, width = self.input_size
+        sample = _crop(source, (height, width), self.pairs, self.augment, generator)
+        # Source pixels per pixel of the crop, whichever way it is turned or flipped.
+        a, b = sample["to_source"][0, :2]
+        return sample | {"mm_per_pixel": scale * torch.hypot(a, b), "index": self._pictures.place(index)}
+
+
+class Figures3D:
+    """Volumes of bodies with Human3.6M's 17 joints.
+
+    Bodies are upright and turned about the vertical axis, all directions alike. They are capsules and ellipsoids whose
+    density falls off over one voxel, under noise, among balls and rods that mean nothing. A voxel is about as large as
+    makes the volume 2 meters wide, or larger if a pose needs it: the whole body is inside.
+
+    The limbs on the body's left are denser (0.95 against 0.65) and a tenth thicker. A mirrored volume would have them
+    on the wrong side, so that :meth:`augmented` draws a body anew, with the *right* side denser, and mirrors that; and
+    averaging over a mirrored input when testing is wrong here.
+
+    Args:
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        num_volumes: Length of the split, at least 1.
+        input_size: (depth, height, width) of the volumes, each at least 16. Default (32, 32, 32).
+        seed: Not negative.
+
+    Raises:
+        ValueError: Naming the argument, its value and the rule.
+
+    Example:
+        >>> sample = Figures3D("val", num_volumes=10)[3]
+        >>> sample["image"].shape, sample["keypoints"].shape
+        (torch.Size([1, 32, 32, 32]), torch.Size([17, 3]))
+
+    """
+
+    names: tuple[str, ...] = FigureImages3D.names
+    pairs: tuple[tuple[int, int], ...] = _HUMAN36M_PAIRS
+    bones: tuple[tuple[int, int], ...] = _HUMAN36M_BONES
+    num_keypoints = 17
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        num_volumes: int,
+        input_size: tuple[int, int, int] = (32, 32, 32),
+        seed: int = 0,
+    ) -> None:
+        self.input_size = _check_size(input_size, 3)
+        if min(self.input_size) < 16:
+            raise ValueError(
+                f"`input_size` (={input_size}) must be at least 16 each: limbs would be thinner than a voxel"
+            )
+        self._volumes = _Items(type(self).__name__, split, "num_volumes", num_volumes, seed)
+        self._mirrored = _Items(type(self).__name__, split, "num_volumes", num_volumes, seed)
+        self.skipped: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._volumes)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._sample(index)
+
+    def augmented(self, index: int, generator: torch.Generator) -> dict[str, Any]:
+        """Return ``self[index]`` or, half of the time, its mirror image along x, whose left limbs are denser too."""
+        return self._sample(index, mirror=bool(torch.rand((), generator=generator) < 0.5))
+
+    def _sample(self, index: int, mirror: bool = False) -> dict[str, Any]:
+        items, dense = (self._mirrored, -1.0) if mirror else (self._volumes, 1.0)
+        volume = items.get(index, lambda rng: _draw_volume(rng, self.input_size, dense))
+        image = torch.from_numpy(volume.image)[None].float() / 255
+        keypoints = torch.from_numpy(volume.points).float()
+        if mirror:
+            image, keypoints = image.flip(-1), keypoints.clone()
+            keypoints[:, 0] = self.input_size[2] - 1 - keypoints[:, 0]
+            order = list(range(self.num_keypoints))
+            for left, right in self.pairs:
+                order[left], order[right] = right, left
+            keypoints = keypoints[order]
+        return {
+            "image": image,
+            "keypoints": keypoints,
+            "visible": torch.ones(self.num_keypoints, dtype=torch.bool),
+            "voxel_size": torch.tensor(volume.voxel_size),
+            "index": items.place(index),
+        }
+
+
+class _Items:
+    """The items of a split: drawn when first asked for, each from its own generator, and kept."""
+
+    def __init__(self, name: str, split: str, argument: str, count: int, seed: int) -> None:
+        splits = get_args(Split)
+        if split not in splits:
+            raise ValueError(f"`split` (={split!r}) must be one of {', '.join(splits)}")
+        if type(count) is not int or count < 1:
+            raise ValueError(f"`{argument}` (={count!r}) must be a whole number of at least 1")
+        if type(seed) is not int or seed < 0:
+            raise ValueError(f"`seed` (={seed!r}) must be a whole number that is not negative")
+        self._key = [seed, zlib.crc32(name.encode()), splits.index(split)]
+        self._kept: list[Any] = [None] * count
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def place(self, index: int) -> int:
+        """The index from 0, as negative ones count from the end."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"`index` (={index}) must be below {len(self)}")
+        return index % len(self)
+
+    def get(self, index: int, draw: Callable[[np.random.Generator], Any]) -> Any:
+        place = self.place(index)
+        if self._kept[place] is None:
+            self._kept[place] = draw(np.random.default_rng([*self._key, place]))
+        return self._kept[place]
+
+
+def _check_size(size: Sequence[int], length: int) -> Any:
+    rule = {2: "(height, width)", 3: "(depth, height, width)"}[length]
+    if not isinstance(size, Sequence) or len(size) != length or not all(type(n) is int and n > 0 for n in size):
+        raise ValueError(f"`input_size` (={size!r}) must be {rule}: whole numbers above 0")
+    return tuple(size)
+
+
+def _to_tensor(image: NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous().float() / 255
+
+
+def _crop(
+    source: dict[str, Any],
+    size: tuple[int, int],
+    pairs: tuple[tuple[int, int], ...],
+    augment: "CropAugment | None",
+    generator: torch.Generator | None,
+) -> dict[str, Any]:
+    from pcsa.datasets.crops import CropAugment, crop
+
+    if generator is None:
+        return crop(source, size, pairs=pairs)
+    return crop(source, size, pairs=pairs, augment=augment or CropAugment(), generator=generator)
+
+
+def _draw_picture(rng: np.random.Generator, names: Sequence[str], *, cut_off: bool) -> _Picture:
+    n = _CANVAS
+    person = draw_person(rng)
+    body = pose(person, rng, draw_view(rng))
+    joints = np.stack(list(body.joints.values()))[:, :2]
+    low, high = joints.min(0), joints.max(0)
+    margin = 0.06 * person.stature
+    extent = float((high - low).max() + 2 * margin)
+    scale = rng.uniform(0.62, 0.95) * n / extent
+    # Anywhere inside; or pushed out, by four tenths of itself at most.
+    room = (n - 1) / 2 - scale * ((high - low) / 2 + margin)
+    shift = rng.uniform(-1, 1, 2) * room
+    if cut_off and rng.random() < 0.25:
+        axis = rng.integers(2)
+        out = room + rng.uniform(0.1, 0.4) * scale * (high - low)
+        shift[axis] = rng.choice([-1, 1]) * out[axis]
+    offset = np.append((n - 1) / 2 + shift - scale * (low + high) / 2, 0.0)
+
+    lamp = turn(1, rng.uniform(-45, 45)) @ turn(0, rng.uniform(-10, 45)) @ np.array([0.0, 0.0, -1.0])
+    canvas = Canvas(background(rng, n, n, lamp), lamp, fade=0.5 / (1000 * scale))
+    _paint_body(canvas, body, offset, scale, rng)
+    mask = canvas.mask
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    box = np.array([columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]], dtype=np.float64)
+    if rng.random() < 0.25:
+        _cover(canvas, box, rng)
+    # Uniform: drawn in a fifth of the time of normal noise.
+    noise = (rng.random((n, n, 3), dtype=np.float32) - np.float32(0.5)) * np.float32(rng.uniform(0.03, 0.17))
+    image = (np.clip(canvas.color + noise, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+    places = np.stack([body.joints[name] for name in names])
+    points = places * (scale, scale, 1) + offset
+    inside = ((points[:, :2] >= -0.5) & (points[:, :2] <= n - 0.5)).all(1)
+    averted = np.array([name in body.normals and body.normals[name][2] > 0.25 for name in names])
+    pixels = np.clip(np.rint(points[:, :2]), 0, n - 1).astype(int)
+    slack = np.array([body.thickness[name] for name in names])
+    hidden = canvas.depth[pixels[:, 1], pixels[:, 0]] < scale * (points[:, 2] - slack)
+    return _Picture(image, points, inside, averted, hidden, box, float(mask.sum()), 1 / scale)
+
+
+def _paint_body(canvas: Canvas, body: Body, offset: Array, scale: float, rng: np.random.Generator) -> None:
+    skin = np.array([0.95, 0.76, 0.62]) * rng.uniform(0.4, 1) + rng.uniform(-0.03, 0.03, 3)
+    hair = np.array([0.5, 0.38, 0.25]) * rng.uniform(0.1, 1.1)
+    shirt, trousers, shoe = rng.uniform(0.08, 0.85, (3, 3))
+    panel = 0.25 * shirt + 0.75 * rng.uniform(0.85, 1.0)
+    sleeve = skin if rng.random() < 0.3 else shirt
+    leg = skin if rng.random() < 0.2 else trousers
+    colors = {"skin": skin, "nose": np.minimum(1.15 * skin, 1), "shirt": shirt}
+    colors |= {"sleeve": sleeve, "leg": leg, "shoe": shoe}
+    contrast = rng.choice([-1, 1]) * rng.uniform(0.12, 0.3)
+
+    def torso(q: Array) -> Array:
+        front = (q[..., 2] < -0.15) & (np.abs(q[..., 0]) < 0.5)
+        return np.where(front[..., None], panel, np.where(q[..., 2:] < 0, shirt, 0.7 * shirt))
+
+    eyes = ((0.42, -0.15), (-0.42, -0.15))
+
+    def head(q: Array) -> Array:
+        face = (q[..., 2] < 0.1) & (q[..., 1] > -0.5 - 0.2 * q[..., 2])
+        color = np.where(face[..., None], skin, hair)
+        for x, y in eyes:
+            far = np.hypot(q[..., 0] - x, (q[..., 1] - y) * 1.4) + 9 * (q[..., 2] > 0)
+            color = color * np.clip((far - 0.12) * 5, 0.05, 1)[..., None]
+        mouth = np.hypot(q[..., 0] * 0.4, q[..., 1] - 0.52) + 9 * (q[..., 2] > 0)
+        return color * np.clip((mouth - 0.05) * 8, 0.35, 1)[..., None]
+
+    def plain(color: Array, q: Array) -> Array:
+        return color + 0 * q
+
+    cloths: dict[str, Callable[[Array], Array]] = {"head": head, "shirt": torso, "pants": partial(plain, trousers)}
+    paints: list[tuple[float, Callable[[], None]]] = []
+    for solid in body.solids:
+        center = solid.center * scale + offset
+        paint = partial(canvas.ellipsoid, center, solid.frame, solid.radii * scale, cloths[solid.cloth])
+        paints.append((center[2], paint))
+    for limb in body.limbs:
+        start, end = limb.start * scale + offset, limb.end * scale + offset
+        color = np.clip(colors[limb.cloth] * (1 + limb.side * contrast), 0, 1)
+        radii = (limb.radii[0] * scale, limb.radii[1] * scale)
+        paints.append(((start[2] + end[2]) / 2, partial(canvas.capsule, start, end, radii, color)))
+    # From far to near, so that soft edges blend with what is behind them.
+    for _, run in sorted(paints, key=lambda entry: -entry[0]):
+        run()
+
+
+def _cover(canvas: Canvas, box: Array, rng: np.random.Generator) -> None:
+    """Put something opaque in front of part of a box."""
+    x, y, width, height = box
+    across, down = rng.uniform(0.25, 0.6) * width, rng.uniform(0.15, 0.35) * height
+    left, top = x + rng.uniform(-0.1, 1.1) * width - across / 2, y + rng.uniform(0, 1) * height - down / 2
+    rows, columns = (
+        slice(max(0, int(top)), max(0, int(top + down))),
+        slice(max(0, int(left)), max(0, int(left + across))),
+    )
+    part = canvas.color[rows, columns]
+    ramp = np.linspace(0.8, 1.2, part.shape[1], dtype=np.float32)[None, :, None]
+    part[:] = np.clip(ramp * rng.uniform(0.05, 0.9, 3).astype(np.float32), 0, 1)
+    canvas.depth[rows, columns] = -np.inf
+
+
+def _draw_volume(rng: np.random.Generator, size: tuple[int, int, int], dense: float) -> _Volume:
+    """Draw a body whose limbs of the side `dense` (1: left) are denser; all else is the same for both sides."""
+    person = draw_person(rng)
+    body = pose(person, rng, draw_view(rng, upright=True))
+    extents = np.array(size[::-1], dtype=np.float64)
+    ends = np.stack(list(body.joints.values()))
+    margin = 0.05 * person.stature
+    low, high = ends.min(0) - margin, ends.max(0) + margin
+    # 31 of 32 voxels: positions are of centers.
+    voxel_size = max(2000 / min(size), float(((high - low) / (extents - 1)).max())) * rng.uniform(1.0, 1.08)
+    room = (extents - 1) - (high - low) / voxel_size
+    offset = rng.uniform(0, 1, 3) * room - low / voxel_size
+
+    volume = np.zeros(size, dtype=np.float32)
+    for _ in range(rng.integers(2, 5)):
+        center, radii = rng.uniform(0, 1, 3) * (extents - 1), rng.uniform(0.025, 0.07, 3) * min(size)
+        add_ellipsoid(volume, center, np.eye(3), radii, rng.uniform(0.3, 0.8))
+    for _ in range(rng.integers(2, 5)):
+        start, way = rng.uniform(0, 1, 3) * (extents - 1), rng.normal(size=3)
+        end = start + way / np.linalg.norm(way) * rng.uniform(0.1, 0.35) * min(size)
+        radius = rng.uniform(0.4, 1.2)
+        add_capsule(volume, start, end, (radius, radius), rng.uniform(0.3, 0.9))
+    for solid in body.solids:
+        add_ellipsoid(volume, solid.center / voxel_size + offset, solid.frame, solid.radii / voxel_size, 0.8)
+    for limb in body.limbs:
+        if limb.start is limb.end:
+            continue  # nose and ears are too small for voxels
+        side = dense * limb.side
+        # Thinner than a voxel, a limb would fade between voxels.
+        first, last = ((1 + 0.05 * side) * max(1.0, radius / voxel_size) for radius in limb.radii)
+        start, end = limb.start / voxel_size + offset, limb.end / voxel_size + offset
+        add_capsule(volume, start, end, (first, last), 0.8 + 0.15 * side)
+    volume += rng.normal(0.05, rng.uniform(0.03, 0.08), size).astype(np.float32)
+    points = np.stack([body.joints[joint] for _, joint in _HUMAN36M]) / voxel_size + offset
+    return _Volume((np.clip(volume, 0, 1) * 255 + 0.5).astype(np.uint8), points, voxel_size)
