@@ -128,11 +128,12 @@ class CocoKeypoints(KeypointImages):
         *,
         indices: Sequence[int] | None = None,
         nms: float | None = 0.9,
+        least_confidence: float = 0.2,
     ) -> list[dict[str, Any]]:
         """Predictions in the form that pycocotools' ``loadRes`` takes.
 
         As `SimplePose <https://arxiv.org/abs/1804.06208>`_ does it: a person's score is the score of the box times the
-        mean confidence of the keypoints whose confidence is above 0.2 (0 if none is), and of persons that are nearly
+        mean confidence of the keypoints whose confidence is above ``least_confidence`` (0 if none is), and of persons that are nearly
         the same, in the same picture, the best one stays: :func:`oks_nms`. The area for that is the box's.
 
         Args:
@@ -140,6 +141,8 @@ class CocoKeypoints(KeypointImages):
             confidence: From 0 to 1, for instance the largest probability of the map, or its height.
             indices: The item of each row. Default: row i is item i, all of them.
             nms: The similarity from which on two persons are the same; None keeps all.
+            least_confidence: SimplePose's 0.2 is for the heights of its heatmaps; for peaks of probability maps, whose
+                size depends on the resolution too, 0 is right.
 
         Returns:
             Dicts of ``image_id``, ``category_id``, ``keypoints`` (x, y, confidence of each) and ``score``.
@@ -155,7 +158,7 @@ class CocoKeypoints(KeypointImages):
         if not (keypoints.isfinite().all() and confidence.isfinite().all()):
             raise ValueError("`keypoints` and `confidence` must be finite")
         items = [self._items[index] for index in indices]
-        sure = confidence > 0.2
+        sure = confidence > least_confidence
         mean = torch.where(sure, confidence, 0.0).sum(1) / sure.sum(1).clamp(min=1)
         scores = mean * torch.tensor([item["score"] for item in items], dtype=torch.float64)
         areas = torch.tensor([item["box"][2] * item["box"][3] for item in items], dtype=torch.float64)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_type_hints
 
 import lightning as L
 import numpy as np
@@ -803,6 +803,17 @@ def to_plain(config: Any) -> Any:
         return [to_plain(x) for x in config]
     # Where a relative path led when the run began, not where it leads from the next folder.
     return os.fspath(config.resolve()) if isinstance(config, Path) else config
+
+
+def from_plain(kind: Any, plain: Any) -> Any:
+    """What :func:`to_plain` took apart: ``kind`` is a dataclass, or the type of one of its fields."""
+    if dataclasses.is_dataclass(kind):
+        assert isinstance(kind, type)
+        hints = get_type_hints(kind)
+        return kind(**{name: from_plain(hints[name], value) for name, value in plain.items()})
+    if isinstance(plain, list):
+        return tuple(plain)
+    return Path(plain) if isinstance(plain, str) and Path in (kind, *get_args(kind)) else plain
 
 
 def write_json(path: Path, value: Any) -> None:
