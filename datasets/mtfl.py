@@ -30,8 +30,9 @@ class Mtfl(KeypointImages):
 
     **Counted from 1.** Positions are taken for those of MATLAB, where the first pixel's center is 1, and 1 is
     subtracted. Measured on 700 pictures: the dark center of the pupil is, counted from 0, 0.9 (LFW) and 0.8 (net)
-    pixels to the left of the label on average over both eyes (standard error 0.1), that is 0.1 to 0.2 to the right of
-    it if the label counts from 1. The release does not say; pass ``one_based=False`` to leave them as they are.
+    pixels to the left of the label in the median, mean of both eyes (standard error 0.1), that is 0.1 to 0.2 to the
+    right of it if the label counts from 1. A cruder estimate, which leans towards the label, says 0.5 to the left. The
+    release says nothing; ``one_based=False`` leaves the positions as they are.
 
     **The box** is the middle square of the picture, ``share`` of its shorter side: the release has no boxes, its
     pictures are centered on the face, and a box around the landmarks would tell where they are.
