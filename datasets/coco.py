@@ -133,8 +133,9 @@ class CocoKeypoints(KeypointImages):
         """Predictions in the form that pycocotools' ``loadRes`` takes.
 
         As `SimplePose <https://arxiv.org/abs/1804.06208>`_ does it: a person's score is the score of the box times the
-        mean confidence of the keypoints whose confidence is above ``least_confidence`` (0 if none is), and of persons that are nearly
-        the same, in the same picture, the best one stays: :func:`oks_nms`. The area for that is the box's.
+        mean confidence of the keypoints whose confidence is above ``least_confidence`` (0 if none is), and of persons
+        that are nearly the same, in the same picture, the best one stays: :func:`oks_nms`. The area for that is the
+        box's.
 
         Args:
             keypoints: x and y in pixels of the source.
@@ -149,32 +150,20 @@ class CocoKeypoints(KeypointImages):
 
         """
         indices = list(range(len(self))) if indices is None else [self._row(int(index)) for index in indices]
-        expected = (len(indices), self.num_keypoints)
-        if keypoints.shape != (*expected, 2):
-            raise ValueError(f"`keypoints` (of shape {list(keypoints.shape)}) must be {[*expected, 2]}")
-        if confidence.shape != expected:
-            raise ValueError(f"`confidence` (of shape {list(confidence.shape)}) must be {list(expected)}")
-        keypoints, confidence = keypoints.detach().cpu().double(), confidence.detach().cpu().double()
-        if not (keypoints.isfinite().all() and confidence.isfinite().all()):
-            raise ValueError("`keypoints` and `confidence` must be finite")
         items = [self._items[index] for index in indices]
-        sure = confidence > least_confidence
-        mean = torch.where(sure, confidence, 0.0).sum(1) / sure.sum(1).clamp(min=1)
-        scores = mean * torch.tensor([item["score"] for item in items], dtype=torch.float64)
-        areas = torch.tensor([item["box"][2] * item["box"][3] for item in items], dtype=torch.float64)
-        rows: dict[int, list[int]] = {}
-        for row, item in enumerate(items):
-            rows.setdefault(item["image_id"], []).append(row)
-        found = []
-        for image_id, own in rows.items():
-            kept = own
-            if nms is not None:
-                kept = [own[i] for i in oks_nms(keypoints[own], scores[own], areas[own], threshold=nms).tolist()]
-            for row in kept:
-                triples = torch.cat([keypoints[row], confidence[row, :, None]], 1).flatten().tolist()
-                entry = {"image_id": image_id, "category_id": _PERSON, "keypoints": triples}
-                found.append(entry | {"score": float(scores[row])})
-        return found
+        return person_results(
+            keypoints,
+            confidence,
+            image_ids=[item["image_id"] for item in items],
+            scores=[item["score"] for item in items],
+            areas=[item["box"][2] * item["box"][3] for item in items],
+            nms=nms,
+            least_confidence=least_confidence,
+        )
+
+    def coco_annotations(self) -> dict[str, Any]:
+        """All that the annotation file holds."""
+        return dict(self.coco.dataset)
 
     def _annotated(self) -> list[dict[str, Any]]:
         items = []
@@ -221,6 +210,55 @@ class CocoKeypoints(KeypointImages):
                 keypoints = [0] * (3 * len(NAMES))
                 items.append(item | {"area": box[2] * box[3], "box": box, "keypoints": keypoints})
         return items
+
+
+def person_results(
+    keypoints: Float[Tensor, "N K 2"],
+    confidence: Float[Tensor, "N K"],
+    *,
+    image_ids: Sequence[int],
+    scores: Sequence[float],
+    areas: Sequence[float],
+    nms: float | None = 0.9,
+    least_confidence: float = 0.2,
+) -> list[dict[str, Any]]:
+    """Predicted persons in the form that pycocotools' ``loadRes`` takes; see :meth:`CocoKeypoints.results`.
+
+    Args:
+        keypoints: x and y in pixels of the source.
+        confidence: From 0 to 1.
+        image_ids: The picture of each person.
+        scores: Of each person's box.
+        areas: Of each person's box, in square pixels.
+        nms: The similarity from which on two persons are the same; None keeps all.
+        least_confidence: Of the keypoints that count for a person's score.
+
+    """
+    expected = (len(image_ids), len(NAMES))
+    if keypoints.shape != (*expected, 2):
+        raise ValueError(f"`keypoints` (of shape {list(keypoints.shape)}) must be {[*expected, 2]}")
+    if confidence.shape != expected:
+        raise ValueError(f"`confidence` (of shape {list(confidence.shape)}) must be {list(expected)}")
+    keypoints, confidence = keypoints.detach().cpu().double(), confidence.detach().cpu().double()
+    if not (keypoints.isfinite().all() and confidence.isfinite().all()):
+        raise ValueError("`keypoints` and `confidence` must be finite")
+    sure = confidence > least_confidence
+    mean = torch.where(sure, confidence, 0.0).sum(1) / sure.sum(1).clamp(min=1)
+    score = mean * torch.tensor(scores, dtype=torch.float64)
+    area = torch.tensor(areas, dtype=torch.float64)
+    rows: dict[int, list[int]] = {}
+    for row, image_id in enumerate(image_ids):
+        rows.setdefault(image_id, []).append(row)
+    found = []
+    for image_id, own in rows.items():
+        kept = own
+        if nms is not None:
+            kept = [own[i] for i in oks_nms(keypoints[own], score[own], area[own], threshold=nms).tolist()]
+        for row in kept:
+            triples = torch.cat([keypoints[row], confidence[row, :, None]], 1).flatten().tolist()
+            entry = {"image_id": image_id, "category_id": _PERSON, "keypoints": triples}
+            found.append(entry | {"score": float(score[row])})
+    return found
 
 
 def oks_nms(

@@ -26,7 +26,7 @@ from pcsa.datasets.crops import CropAugment, flip_back
 from pcsa.datasets.human36m import Human36M
 from pcsa.datasets.lsp import Lsp
 from pcsa.datasets.mtfl import Mtfl
-from pcsa.datasets.oct import OctScans
+from pcsa.datasets.oct import Mshc, OctScans
 from pcsa.datasets.procedural import Faces, FigureImages3D, Figures2D, Figures3D, Retinas
 from pcsa.datasets.scans import ScanAugment
 from pcsa.datasets.transforms import item_generator
@@ -49,6 +49,7 @@ from pcsa.training import (
     load_about,
     localization_loss,
     restore,
+    task_of,
 )
 
 log = logging.getLogger(__name__)
@@ -105,8 +106,10 @@ class OctData:
 
     root: Path | None = None
     """Folder of scans; without it, procedural retinas."""
+    layout: Literal["scans", "mshc"] = "scans"
+    """Of `root`: arrays with boundaries, or the Johns Hopkins volumes of healthy controls and multiple sclerosis."""
     train_columns: tuple[int, int] | None = None
-    """Columns of every scan to train on, from and up to; default by the scans, see pcsa.datasets.oct."""
+    """Columns of every scan to train on, first and one after the last; default see pcsa.datasets.oct.OctScans."""
     test_columns: tuple[int, int] | None = None
     """Columns of every scan to validate and to be scored on."""
     input_size: tuple[int, int] = (128, 64)
@@ -264,18 +267,12 @@ class LandmarksConfig(GridConfig):
     out: Path = Path("runs/landmarks")
 
 
-GRID_TASKS: dict[str, type[GridConfig]] = {
+CONFIGS: dict[str, type[GridConfig]] = {
     "pose2d": Pose2dConfig,
     "pose3d": Pose3dConfig,
     "oct": OctConfig,
     "landmarks": LandmarksConfig,
 }
-
-
-def task_of(kind: str) -> str | None:
-    """The task of a checkpoint's kind, if it is one of the four."""
-    task = kind.removeprefix("pcsa ")
-    return task if task in GRID_TASKS else None
 
 
 def open_items(data: Any, split: Split, *, detections: Path | None = None) -> Any:
@@ -294,6 +291,8 @@ def open_items(data: Any, split: Split, *, detections: Path | None = None) -> An
     if isinstance(data, OctData):
         if root is None:
             return Retinas(split, num_scans=_share(data.num_scans, split), input_size=size, augment=data.augment)
+        if data.layout == "mshc":
+            return Mshc(root, split, input_size=size, augment=data.augment)
         columns = data.train_columns if split == "train" else data.test_columns
         return OctScans(root, split, input_size=size, columns=columns, augment=data.augment)
     if isinstance(data, LandmarksData):
@@ -534,7 +533,7 @@ def train_grid(config: GridConfig) -> Path:
     The resolved configuration lies beside it from the start (``config.json``), the log in ``log/``. With ``resume``
     the run continues from its last checkpoint to the numbers it would have reached uninterrupted.
     """
-    task = next(name for name, kind in GRID_TASKS.items() if isinstance(config, kind))
+    task = next(name for name, kind in CONFIGS.items() if isinstance(config, kind))
 
     def build() -> Training:
         train, val = open_items(config.data, "train"), open_items(config.data, "val")
@@ -562,10 +561,10 @@ def load_grid_network(
     """
     task = task_of(load_about(path)["kind"])
     if task is None:
-        raise ValueError(f"`{path}` must be a checkpoint of {', '.join(GRID_TASKS)}")
+        raise ValueError(f"`{path}` must be a checkpoint of {', '.join(CONFIGS)}")
 
     def config_of(about: dict[str, Any]) -> GridConfig:
-        made: GridConfig = from_plain(GRID_TASKS[task], about["config"])
+        made: GridConfig = from_plain(CONFIGS[task], about["config"])
         return made
 
     network, about = restore(

@@ -37,6 +37,7 @@ from pcsa.models.pointnet2 import MULTI_SCALE, SINGLE_SCALE, Level, PointNet2
 _Model = TypeVar("_Model", bound=torch.nn.Module)
 
 CHECKPOINT_KIND = "pcsa keypoint detector"
+GRID_TASKS = ("pose2d", "pose3d", "oct", "landmarks")
 _NORMALIZE = Normalize("unit_sphere")
 # No training step reads them, and every tensor of a batch that a worker hands over costs time.
 _UNUSED = ("color", "keypoint_index", "reflection", "rotation", "is_circle", "offset", "scale", "model_id")
@@ -729,6 +730,12 @@ def check_resumable(config: object, path: Path, kind: str) -> None:
             raise ValueError(
                 f"`{section}` (={now[section]}) must be what `{path}` was trained with, to resume it: {before[section]}"
             )
+
+
+def task_of(kind: str) -> str | None:
+    """The grid task that a checkpoint of this kind is of, if any."""
+    task = kind.removeprefix("pcsa ")
+    return task if task in GRID_TASKS else None
 
 
 def load_about(path: Path, kind: str | None = None) -> dict[str, Any]:

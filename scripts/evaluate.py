@@ -21,7 +21,7 @@ from pcsa.metrics import THRESHOLDS, KeypointMetrics, symmetric_error
 from pcsa.models.detector import KeypointDetector
 from pcsa.scripts.evaluate_unsupervised import evaluate_category, format_unsupervised_table
 from pcsa.skeleton import segment_pairs
-from pcsa.training import DataConfig, load_about, load_detector, open_dataset, write_json
+from pcsa.training import DataConfig, load_about, load_detector, open_dataset, task_of, write_json
 from pcsa.unsupervised import SKELETON_KIND, load_skeleton_merger
 from pcsa.viz import Scene, keypoint_scene, save_html, save_panels
 
@@ -60,11 +60,22 @@ class EvaluateConfig:
 
 def main(argv: list[str]) -> int:
     """Parse options, evaluate, print the table."""
+    if names_grid_checkpoint(argv):
+        # Imported here: it needs libraries of its own, and pick_device of this module.
+        from pcsa.scripts.evaluate_grid import main as evaluate_grid
+
+        return evaluate_grid(argv)
     config = tyro.cli(EvaluateConfig, args=argv, prog="pcsa evaluate")
     result = evaluate(config)
     print(format_unsupervised_table(result) if "held_out" in result else format_table(result))
     print("\nwritten: " + ", ".join(result[key] for key in ("file", "picture", "page") if key in result))
     return 0
+
+
+def names_grid_checkpoint(argv: list[str]) -> bool:
+    """Whether the command is for a checkpoint of a grid task, which has options of its own."""
+    files = [Path(arg) for arg in argv if arg.endswith(".ckpt") and Path(arg).is_file()]
+    return any(task_of(load_about(file)["kind"]) is not None for file in files[:1])
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:

@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pcsa import metrics
-from pcsa.datasets.coco import CocoKeypoints
+from pcsa.datasets.coco import CocoKeypoints, person_results
 from pcsa.datasets.crops import to_source
 from pcsa.datasets.human36m import Human36M, to_camera
-from pcsa.datasets.procedural import Figures2D
-from pcsa.grid_training import GridConfig, Located, depth_of, load_grid_network, locate, open_items
+from pcsa.datasets.procedural import Figures2D, Figures3D
+from pcsa.grid_training import GridConfig, Located, OctData, depth_of, load_grid_network, locate, open_items
 from pcsa.localization import ReadOut
 from pcsa.scripts.evaluate import pick_device
 from pcsa.training import write_json
@@ -58,6 +58,14 @@ class EvaluateGridConfig:
     """Metrics file; default metrics-<split>.json beside the checkpoint."""
 
 
+def main(argv: list[str]) -> int:
+    """Parse options, evaluate, print the table."""
+    result = evaluate_grid(tyro.cli(EvaluateGridConfig, args=argv, prog="pcsa evaluate"))
+    print(format_grid_table(result))
+    print("\nwritten: " + ", ".join(result[key] for key in ("file", "picture") if key in result))
+    return 0
+
+
 @dataclass
 class _Collected:
     """What the network found on all items, and what is true of them."""
@@ -90,13 +98,13 @@ def evaluate_grid(config: EvaluateGridConfig) -> dict[str, Any]:
     task = about["kind"].removeprefix("pcsa ")
     items = _open(config, trained)
     collected = _Collected(items)
-    pairs = items.pairs if config.flip_test and task != "oct" else None
+    # A mirrored volume of a figure would have the denser limbs on the wrong side; surfaces have no sides.
+    mirrors = task != "oct" and not isinstance(items, Figures3D)
+    pairs = items.pairs if config.flip_test and mirrors else None
     loader = DataLoader(_WithSource(items), batch_size=config.batch_size)
     for batch in loader:
         image = batch["image"].to(device)
-        found = locate(
-            network, image, depth=depth_of(trained.data), read_out=config.read_out, flip_pairs=pairs
-        )
+        found = locate(network, image, depth=depth_of(trained.data), read_out=config.read_out, flip_pairs=pairs)
         collected.batches.append(batch)
         # The maps of a whole dataset need not lie in memory.
         collected.found.append(Located(found.position.cpu(), found.peak.cpu(), found.maps[:0]))
@@ -130,12 +138,14 @@ def _open(config: EvaluateGridConfig, trained: GridConfig) -> Any:
     given = {name: value for name, value in given.items() if value is not None}
     for name in given:
         if not hasattr(data, name):
-            raise ValueError(f"`{name.removeprefix('val_')}` (={str(given[name])!r}) is for pose2d in COCO's layout only")
+            raise ValueError(
+                f"`{name.removeprefix('val_')}` (={str(given[name])!r}) is for pose2d in COCO's layout only"
+            )
     data = dataclasses.replace(data, **given)
     if config.split == "test" and data.root is not None and getattr(data, "layout", "") == "coco":
         raise ValueError("`split` (='test') must be 'val' for COCO: its test images have no public labels")
     items = open_items(data, config.split, detections=config.detections)
-    if hasattr(items, "spacing") or "boundaries" in items[0]:
+    if isinstance(data, OctData):
         # Whole scans: one window as large as the largest.
         sizes = [items.source(i)["image"].shape[1:] for i in range(len(items))]
         size = (max(s[0] for s in sizes), max(s[1] for s in sizes))
@@ -153,9 +163,11 @@ class _WithSource(Dataset[dict[str, Any]]):
         return len(self.items)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        if not hasattr(self.items, "source"):  # volumes are taken whole
+            return dict(self.items[index])
         source = self.items.source(index)
         labels = {
-            f"source_{name}": source[name] for name in ("keypoints", "visible", "spacing") if name in source
+            f"source_{name}": source[name] for name in ("keypoints", "visible", "spacing", "area") if name in source
         }
         return {**self.items[index], **labels}
 
@@ -168,15 +180,19 @@ def _pose2d(config: EvaluateGridConfig, collected: _Collected) -> dict[str, Any]
     scores: dict[str, Any] = {}
     if isinstance(items, (CocoKeypoints, Figures2D)):
         # No threshold: peaks of a probability map are not heights of a heatmap, whose 0.2 is SimplePose's.
-        results = items.results(source, confidence, least_confidence=0.0)
+        if isinstance(items, CocoKeypoints):
+            results = items.results(source, confidence, least_confidence=0.0)
+        else:
+            areas, ids, ones = collected.all("source_area").tolist(), list(range(len(items))), [1.0] * len(items)
+            results = person_results(source, confidence, image_ids=ids, scores=ones, areas=areas, least_confidence=0.0)
         scores["average_precision"] = metrics.coco_average_precision(items.coco_annotations(), results)
     if visible.any():
         names = items.names
-        lengths = {"torso": (names.index("left_shoulder"), names.index("right_hip"), (0.1, 0.2))}
+        lengths: list[tuple[str, str, str, list[float]]] = [("torso", "left_shoulder", "right_hip", [0.1, 0.2])]
         if "neck" in names and "head_top" in names:
-            lengths["head"] = (names.index("neck"), names.index("head_top"), (0.5,))
-        for of, (start, end, thresholds) in lengths.items():
-            reference = metrics.segment_length(target, visible, (start, end))
+            lengths.append(("head", "neck", "head_top", [0.5]))
+        for of, start, end, thresholds in lengths:
+            reference = metrics.segment_length(target, visible, (names.index(start), names.index(end)))
             error = metrics.normalized_error(source, target, visible, *reference)
             if error.counted.any():
                 values = metrics.pck(*error, thresholds).tolist()
@@ -192,13 +208,16 @@ def _pose3d(config: EvaluateGridConfig, collected: _Collected) -> dict[str, Any]
     """MPJPE from the root and after Procrustes alignment, in millimeters."""
     items, position = collected.items, collected.position
     if isinstance(items, Human36M):
-        depth = items.input_size[0]
-        camera = (collected.all("root_depth"), collected.all("camera"))
-        predicted = to_camera(position, collected.all("to_source"), *camera, depth)
+        matrix, root, camera, lens = map(collected.all, ("to_source", "root_depth", "camera", "distortion"))
+        predicted = to_camera(position, matrix, root, camera, items.input_size[0], lens)
         target, visible = collected.all("positions"), collected.all("source_visible")
+    elif isinstance(items, Figures3D):
+        size = collected.all("voxel_size")[:, None, None]
+        predicted, target, visible = position * size, collected.all("keypoints") * size, collected.all("visible")
     else:
-        predicted, target = (items.millimeters(x, collected) for x in (position, collected.all("keypoints")))
-        visible = collected.all("visible")
+        scale = collected.all("mm_per_pixel")
+        predicted = items.to_mm(position, scale)
+        target, visible = collected.all("joints"), torch.ones_like(collected.all("visible"))
     error = metrics.mpjpe(predicted, target, visible, root=0)
     aligned = metrics.pa_mpjpe(predicted, target, visible)
     return {
@@ -215,7 +234,7 @@ def _oct(config: EvaluateGridConfig, collected: _Collected) -> dict[str, Any]:
     predicted, target, visible = collected.position, collected.all("boundaries"), collected.all("visible")
     spacing = collected.all("source_spacing")
     rows = metrics.surface_error(predicted, target, visible)
-    scores: dict[str, Any] = {"mean_px": rows.mean_all, "std_px": rows.std_all}
+    scores: dict[str, Any] = {"mean_px": float(rows.overall_mean), "std_px": float(rows.overall_std)}
     if bool((spacing[:, 0] == spacing[0, 0]).all()):
         # Unknown spacings are 1 mm per pixel.
         micrometers = 1000 * float(spacing[0, 0])
@@ -224,7 +243,7 @@ def _oct(config: EvaluateGridConfig, collected: _Collected) -> dict[str, Any]:
     scores["surfaces"] = {
         name: {"mean_px": mean, "std_px": std, "num_columns": count}
         for name, mean, std, count in zip(
-            collected.items.names, rows.mean.tolist(), rows.std.tolist(), rows.count.tolist(), strict=True
+            collected.items.names, rows.mean.tolist(), rows.std.tolist(), rows.num_columns.tolist(), strict=True
         )
     }
     calibration = _calibration(config.correct_threshold or 1.0, "pixels", distance, visible, collected.peak)
@@ -256,9 +275,7 @@ def _per_keypoint(distance: Tensor, counted: Tensor) -> dict[str, Any]:
     return {"error_per_keypoint": [value if n else None for value, n in values]}
 
 
-def _calibration(
-    threshold: float, unit: str, distance: Tensor, counted: Tensor, confidence: Tensor
-) -> dict[str, Any]:
+def _calibration(threshold: float, unit: str, distance: Tensor, counted: Tensor, confidence: Tensor) -> dict[str, Any]:
     """Peak probability against an error below the threshold, as in the paper's Table 3."""
     right, sure = distance[counted] < threshold, confidence[counted]
     if not len(right):
@@ -290,9 +307,7 @@ def _overlays(collected: _Collected, count: int) -> Iterator[Overlay]:
             if "boundaries" in batch:
                 yield Overlay(surfaces=found.position[i], annotated_surfaces=batch["boundaries"][i], **common)
             else:
-                yield Overlay(
-                    predicted=found.position[i], annotated=batch["keypoints"][i], bones=items.bones, **common
-                )
+                yield Overlay(predicted=found.position[i], annotated=batch["keypoints"][i], bones=items.bones, **common)
             row += 1
 
 
@@ -320,7 +335,10 @@ def format_grid_table(result: dict[str, Any]) -> str:
             lines.append(f"{'all, micrometers':24}{_number(result['mean_um'], 2):>8}{_number(result['std_um'], 2):>8}")
     if "calibration" in result:
         c = result["calibration"]
-        lines += ["", f"Pearson r of peak probability with error < {c['threshold']:g} {c['unit']}: {_number(c['pearson'], 3)}"]
+        lines += [
+            "",
+            f"Pearson r of peak probability with error < {c['threshold']:g} {c['unit']}: {_number(c['pearson'], 3)}",
+        ]
     return "\n".join(lines)
 
 

@@ -23,7 +23,7 @@ from pcsa.datasets.procedural._shape import Shape as Shape
 from pcsa.datasets.procedural._shape import make_shape as make_shape
 from pcsa.datasets.procedural._shape import sample_shape as sample_shape
 from pcsa.datasets.procedural.faces import Faces as Faces
-from pcsa.datasets.procedural.retina import Retinas as Retinas
 from pcsa.datasets.procedural.figures import FigureImages3D as FigureImages3D
 from pcsa.datasets.procedural.figures import Figures2D as Figures2D
 from pcsa.datasets.procedural.figures import Figures3D as Figures3D
+from pcsa.datasets.procedural.retina import Retinas as Retinas
