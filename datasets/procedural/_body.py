@@ -202,7 +202,9 @@ def _overlap(person: Person, joints: dict[str, Array], frames: dict[str, Array])
     ends = {}
     for name, _ in _SIDES:
         elbow, wrist, knee, ankle = (joints[f"{name}_{part}"] for part in ("elbow", "wrist", "knee", "ankle"))
-        ends[name] = np.stack([elbow, (elbow + wrist) / 2, wrist, joints[f"{name}_hand"], knee, ankle])
+        hand, toe = joints[f"{name}_hand"], joints[f"{name}_toe"]
+        arm, shin = (elbow + wrist) / 2, (knee + ankle) / 2
+        ends[name] = np.stack([elbow, arm, wrist, hand, knee, shin, (knee + shin) / 2, ankle, toe])
     points = np.concatenate([ends["left"], ends["right"]])
     total = np.zeros(_CANDIDATES)
     for center, frame, radii, _ in _solids(person, joints, frames):

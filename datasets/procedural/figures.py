@@ -552,7 +552,7 @@ def _paint_body(canvas: Canvas, body: Body, offset: Array, scale: float, rng: np
     contrast = rng.choice([-1, 1]) * rng.uniform(0.12, 0.3)
 
     def torso(q: Array) -> Array:
-        front = (q[..., 2] < -0.15) & (np.abs(q[..., 0]) < 0.5)
+        front = (q[..., 2] < -0.15) & (np.abs(q[..., 0]) < 0.5) & (q[..., 1] > -0.85)
         return np.where(front[..., None], panel, np.where(q[..., 2:] < 0, shirt, 0.7 * shirt))
 
     eyes = ((0.42, -0.15), (-0.42, -0.15))
