@@ -24,7 +24,7 @@ from pcsa.datasets.crops import check_size
 from pcsa.datasets.images import Split, check_split, existing
 from pcsa.datasets.scans import ScanAugment, window
 
-__all__ = ["SURFACES", "Mshc", "OctScans", "read_vol"]
+__all__ = ["SURFACES", "Mshc", "OctScans", "read_scan", "read_vol"]
 
 # Nine surfaces, in both datasets. Going down, the light falls at RNFL-GCL, IPL-INL, OPL-ONL and BM and rises at ILM,
 # INL-OPL, ELM and OS-RPE: so it does in the scan that the labels of OctScans were measured on.
@@ -202,7 +202,7 @@ class OctScans(_Scans):
         self.names = names or ()
 
     def _image(self, scan: _Scan) -> npt.NDArray[np.float32]:
-        return _picture(scan.path)
+        return read_scan(scan.path)
 
 
 class Mshc(_Scans):
@@ -372,11 +372,14 @@ def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise ValueError(f"`{path}` cannot be read ({error})") from error
 
 
-def _picture(path: Path) -> npt.NDArray[np.float32]:
+def read_scan(path: Path) -> npt.NDArray[np.float32]:
+    """The picture of a scan in a file of :class:`OctScans`, `[H, W]` as it is shown."""
     data = _load(path)
     if "bscan" in data:
         shown: npt.NDArray[np.float32] = np.clip(np.nan_to_num(data["bscan"]), 0, 1).astype(np.float32) ** 0.25
         return shown
+    if "image" not in data:
+        raise ValueError(f"`{path}` must hold bscan or image, has {', '.join(data)}")
     return np.nan_to_num(data["image"]).astype(np.float32)
 
 

@@ -16,8 +16,12 @@ usage: pcsa COMMAND [options]      (pcsa COMMAND --help lists a command's option
   train supervised [PRESET]  train a keypoint detector on labelled clouds
   train unsupervised [PRESET]
                              train Skeleton Merger on aligned clouds without labels
-  evaluate CHECKPOINT        score a detector on clouds it was not trained on
-  predict CHECKPOINT INPUT…  keypoints of your own clouds and meshes
+  train pose2d|pose3d|oct|landmarks [PRESET]
+                             train on images, volumes or scans: joints, retinal surfaces, faces
+  compare pose2d|pose3d|oct|landmarks [options] [-- training options]
+                             soft-argmax and sampling-argmax on one of these, with several seeds
+  evaluate CHECKPOINT        score a network on what it was not trained on
+  predict CHECKPOINT INPUT…  keypoints of your own clouds, meshes, images, volumes or scans
   view CHECKPOINT DATA…      leaf through clouds and their keypoints in a window
   animate CHECKPOINT…        how samples tighten as the temperature falls and training proceeds
   report RUN…                one page that compares runs
@@ -28,6 +32,7 @@ usage: pcsa COMMAND [options]      (pcsa COMMAND --help lists a command's option
 
 MODULES = {
     "train": "train",
+    "compare": "compare",
     "evaluate": "evaluate",
     "predict": "predict",
     "view": "view",

@@ -20,7 +20,7 @@ from pcsa.datasets.transforms import Normalize, denormalize
 from pcsa.localization import ReadOut
 from pcsa.models.detector import KeypointDetector
 from pcsa.models.skeleton_merger import SkeletonMerger
-from pcsa.scripts.evaluate import COMPARED, pick_device
+from pcsa.scripts.evaluate import COMPARED, names_grid_checkpoint, pick_device
 from pcsa.skeleton import segment_pairs
 from pcsa.training import load_about, load_detector, write_json
 from pcsa.unsupervised import SKELETON_KIND, load_skeleton_merger
@@ -56,6 +56,11 @@ class PredictConfig:
 
 def main(argv: list[str]) -> int:
     """Parse options, predict, write."""
+    if names_grid_checkpoint(argv):
+        # Imported here: it needs libraries of its own, and functions of this module.
+        from pcsa.scripts.predict_grid import main as predict_grid
+
+        return predict_grid(argv)
     config = tyro.cli(PredictConfig, args=argv, prog="pcsa predict")
     result = predict(config)
     print(f"{len(result['clouds'])} clouds, {len(result['names'])} keypoints each: {config.out}")
@@ -80,7 +85,7 @@ def predict(config: PredictConfig) -> dict[str, Any]:
     kept: list[Scene] = []
 
     def pictures() -> Iterator[tuple[Path, Scene]]:
-        names = _picture_names(files)
+        names = picture_names(files)
         for file, name in zip(files, names, strict=True):
             pos = read_points(file, config.num_points, config.seed)
             found, logits = locate(model, pos, config.read_out, device)
@@ -175,8 +180,12 @@ def _npz_points(file: Path) -> Any:
 
 
 def input_files(inputs: Sequence[Path]) -> list[Path]:
-    """The files that are named, and those in the folders that are named."""
-    known = (*CLOUDS, *MESHES)
+    """The clouds and meshes that are named, and those in the folders that are named."""
+    return files_of(inputs, (*CLOUDS, *MESHES))
+
+
+def files_of(inputs: Sequence[Path], known: Sequence[str]) -> list[Path]:
+    """The files of known suffixes that are named, and those in the folders that are named."""
     files: list[Path] = []
     for path in inputs:
         if path.is_dir():
@@ -195,7 +204,7 @@ def input_files(inputs: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _picture_names(files: Sequence[Path]) -> list[str]:
+def picture_names(files: Sequence[Path]) -> list[str]:
     """One for each file, also where two folders have files of one name."""
     seen: Counter[str] = Counter()
     names = []

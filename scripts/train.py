@@ -123,7 +123,7 @@ def main(argv: list[str]) -> int:
     elif what == "unsupervised":
         checkpoint = train_unsupervised(_parse("a keypoint detector on unlabelled clouds", UNSUPERVISED_PRESETS, argv))
     elif what in GRID_PRESETS:
-        checkpoint = train_grid(_parse(_GRID_DESCRIPTIONS[what], GRID_PRESETS[what], argv))
+        checkpoint = train_grid(parse_grid(what, argv[1:]))
     else:
         tasks = ", ".join(map(repr, ("supervised", "unsupervised", *GRID_PRESETS)))
         raise ValueError(f"`train` (={what!r}) must be followed by one of {tasks}")
@@ -138,6 +138,12 @@ _GRID_DESCRIPTIONS = {
     "oct": "a network of retinal surfaces in B-scans (your own, MSHC, procedural retinas)",
     "landmarks": "a network of landmarks of faces (MTFL, procedural faces)",
 }
+
+
+def parse_grid(task: str, args: list[str]) -> GridConfig:
+    """A preset of a grid task, with options over it."""
+    config: GridConfig = _parse(_GRID_DESCRIPTIONS[task], GRID_PRESETS[task], [task, *args])
+    return config
 
 
 def _parse(what: str, presets: dict[str, Any], argv: list[str]) -> Any:
