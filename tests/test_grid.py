@@ -772,8 +772,8 @@ def test_modules_are_thin(options):
 
 
 def test_modules_say_what_they_are():
-    assert repr(grid.SoftArgmax(0.5, frame="pixels", spacing=4)) == (
-        "SoftArgmax(temperature=0.5, frame='pixels', spacing=4)"
+    assert repr(grid.SoftArgmax(0.5, frame="pixels", spacing=4.0)) == (
+        "SoftArgmax(temperature=0.5, frame='pixels', spacing=4.0)"
     )
     assert repr(grid.SamplingArgmax(num_samples=3, periodic="x")) == (
         "SamplingArgmax(basis='triangular', num_samples=3, temperature=1, basis_noise='relaxed', form='paper', "

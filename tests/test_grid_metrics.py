@@ -68,7 +68,11 @@ def test_four_of_five_joints_at_their_places_give_0_8():
 
 def test_nobody_to_be_seen_has_no_similarity():
     similarity = object_keypoint_similarity(
-        torch.zeros(2, 1, 2), torch.tensor([[[0.0, 0.0]], [[NAN, NAN]]]), bools("1", "0"), torch.tensor([1.0, NAN]), [1]
+        torch.zeros(2, 1, 2),
+        torch.tensor([[[0.0, 0.0]], [[NAN, NAN]]]),
+        bools("1", "0"),
+        torch.tensor([1.0, NAN]),
+        [1.0],
     )
     assert similarity[0] == 1
     assert similarity[1].isnan()

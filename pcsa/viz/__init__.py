@@ -1,5 +1,7 @@
 """Pictures: one description of what is drawn (:class:`Scene`), and windows, PNGs, pages and animations of it.
 
+Of images, scans and volumes: :class:`Overlay`, and PNGs.
+
 Importing this needs torch and numpy; Open3D, matplotlib, Pillow and plotly are imported by what uses them
 (``pip install 'pcsa[viz]'``).
 """
@@ -8,6 +10,9 @@ from pcsa.viz.animation import Stage as Stage
 from pcsa.viz.animation import sampling_frames as sampling_frames
 from pcsa.viz.animation import save_animation as save_animation
 from pcsa.viz.html import save_html as save_html
+from pcsa.viz.overlay import Overlay as Overlay
+from pcsa.viz.overlay import save_overlay as save_overlay
+from pcsa.viz.overlay import save_overlays as save_overlays
 from pcsa.viz.png import fit as fit
 from pcsa.viz.png import render as render
 from pcsa.viz.png import save_panels as save_panels

@@ -86,7 +86,7 @@ def save_animation(
     frame = fit(frames, size=size, layers=layers, **view)
     legend = entries(frames, layers, options.get("keypoint"))
     pictures = [
-        beside(titled(pixels, scene, always=True), legend)
+        beside(titled(pixels, scene.title, scene.note, always=True), legend)
         for pixels, scene in zip(render(frames, size=size, layers=layers, frame=frame, **options), frames, strict=True)
     ]
     from PIL import Image

@@ -269,8 +269,8 @@ def save_pngs(
     first, second = tee((path, thin(scene, MAX_POINTS)) for path, scene in pictures)
     drawn = render((scene for _, scene in first), size=size, layers=layers, keypoint=keypoint, **options)
     for (path, scene), pixels in zip(second, drawn, strict=True):
-        picture = titled(pixels, scene)
-        _write(path, beside(picture, entries([scene], layers, keypoint)) if legend else picture)
+        picture = titled(pixels, scene.title, scene.note)
+        write_png(path, beside(picture, entries([scene], layers, keypoint)) if legend else picture)
 
 
 def save_panels(
@@ -300,8 +300,8 @@ def save_panels(
         raise ValueError(f"`columns` (={columns}) must be at least 1")
     scenes = [thin(scene, MAX_POINTS) for scene in scenes]
     drawn = render(scenes, size=size, layers=layers, keypoint=keypoint, **options)
-    panels = [titled(pixels, scene, always=True) for pixels, scene in zip(drawn, scenes, strict=True)]
-    _write(path, beside(in_rows(panels, columns), entries(scenes, layers, keypoint)))
+    panels = [titled(p, scene.title, scene.note, always=True) for p, scene in zip(drawn, scenes, strict=True)]
+    write_png(path, beside(in_rows(panels, columns), entries(scenes, layers, keypoint)))
 
 
 def in_rows(panels: Sequence[Image], columns: int) -> Image:
@@ -316,7 +316,8 @@ def in_rows(panels: Sequence[Image], columns: int) -> Image:
     return sheet
 
 
-def _write(path: Path | str, picture: Image) -> None:
+def write_png(path: Path | str, picture: Image) -> None:
+    """The picture as a file; folders are made if need be."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Level 6, the default, takes four times as long for a tenth less.
@@ -342,20 +343,20 @@ def _shortened(text: str, width: float, size: int) -> str:
     return text + "…"
 
 
-def titled(pixels: Pixels, scene: Scene, always: bool = False) -> Image:
-    """The drawing below its title and above its note."""
+def titled(pixels: Pixels, title: str, note: str, always: bool = False) -> Image:
+    """The drawing below its title (or the room for one) and above its note."""
     from PIL import Image, ImageDraw
 
     height, width = pixels.shape[:2]
     big, small = max(12, height // 32), max(10, height // 44)
-    top = 2 * big if scene.title or always else 0
-    bottom = 2 * small if scene.note else 0
+    top = 2 * big if title or always else 0
+    bottom = 2 * small if note else 0
     picture = Image.new("RGB", (width, top + height + bottom), "white")
     picture.paste(Image.fromarray(pixels), (0, top))
     pen = ImageDraw.Draw(picture)
     for text, font, y, color in (
-        (scene.title, big, top * 0.6, "black"),
-        (scene.note, small, top + height + bottom / 2, "#555555"),
+        (title, big, top * 0.6, "black"),
+        (note, small, top + height + bottom / 2, "#555555"),
     ):
         if text:
             short = _shortened(text, width - 16, font)
@@ -455,6 +456,9 @@ def _mark(pen: ImageDraw, entry: Entry, x: float, y: float, size: float) -> None
             pen.ellipse((middle - a * r, y - b * r, middle + a * r, y + b * r), outline=color, width=int(0.2 * r))
     elif entry.mark == "line":
         pen.line((middle - 1.4 * r, y, middle + 1.4 * r, y), fill=color, width=int(0.35 * r))
+    elif entry.mark == "dashes":
+        for start in (-1.5, -0.4, 0.7):
+            pen.line((middle + start * r, y, middle + (start + 0.8) * r, y), fill=color, width=int(0.35 * r))
     elif entry.mark == "dots":
         for dx, dy in ((-1.0, 0.4), (-0.3, -0.5), (0.3, 0.5), (0.9, -0.2), (-0.2, 0.1)):
             px, py, s = middle + dx * r, y + dy * r, 0.2 * r
