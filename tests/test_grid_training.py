@@ -17,6 +17,7 @@ from torch.utils.data import default_collate
 from pcsa import grid
 from pcsa.datasets.crops import CropAugment
 from pcsa.datasets.procedural import Faces
+from pcsa.datasets.transforms import item_generator
 from pcsa.grid_training import (
     CONFIGS,
     GridObjectiveConfig,
@@ -45,7 +46,6 @@ from pcsa.grid_training import (
     strides,
     train_grid,
 )
-from pcsa.datasets.transforms import item_generator
 from pcsa.models.simple_pose import SimplePose
 from pcsa.models.surface_unet import SurfaceUNet
 from pcsa.training import EpochSampler, TrainerConfig, from_plain, to_plain
