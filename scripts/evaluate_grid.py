@@ -250,7 +250,7 @@ def _oct(config: EvaluateGridConfig, collected: _Collected) -> dict[str, Any]:
         scores |= {"mean_um": micrometers * scores["mean_px"], "std_um": micrometers * scores["std_px"]}
     distance = torch.where(visible, (predicted - target).abs(), 0.0)
     scores["surfaces"] = {
-        name: {"mean_px": mean, "std_px": std, "num_columns": count}
+        name: {"mean_px": mean if count else None, "std_px": std if count else None, "num_columns": count}
         for name, mean, std, count in zip(
             collected.items.names, rows.mean.tolist(), rows.std.tolist(), rows.num_columns.tolist(), strict=True
         )
