@@ -445,6 +445,24 @@ def test_help(trained, capsys, command):
     assert all(part in text for part in expected)
 
 
+def test_a_surface_without_labels_has_no_score(trained, tmp_path, capsys):
+    boundaries = np.tile(10.0 * np.arange(1, 10)[:, None], (1, 192))
+    boundaries[1] = np.nan
+    np.savez(tmp_path / "scan.npz", image=np.random.default_rng(0).random((128, 192)), boundaries=boundaries)
+    out = tmp_path / "m.json"
+    assert main(["evaluate", str(trained("oct")), "--root", str(tmp_path), "--out", str(out)]) == 0
+    second = list(json.loads(out.read_text())["surfaces"].items())[1]
+    assert second == ("RNFL-GCL", {"mean_px": None, "std_px": None, "num_columns": 0})
+    assert "undefined" in next(line for line in capsys.readouterr().out.splitlines() if line.startswith("RNFL-GCL"))
+
+
+def test_data_of_other_surfaces_are_refused(trained, tmp_path, capsys):
+    boundaries = np.tile(10.0 * np.arange(1, 4)[:, None], (1, 192))
+    np.savez(tmp_path / "scan.npz", image=np.random.default_rng(0).random((128, 192)), boundaries=boundaries)
+    assert main(["evaluate", str(trained("oct")), "--root", str(tmp_path)]) == 2
+    assert "must have what the network was trained to find, ILM, " in capsys.readouterr().err
+
+
 # --- compare and report
 
 
