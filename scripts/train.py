@@ -7,6 +7,7 @@ from typing import Any
 import tyro
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
+from pcsa.datasets.crops import CropAugment
 from pcsa.grid_training import (
     GridConfig,
     GridObjectiveConfig,
@@ -67,7 +68,7 @@ UNSUPERVISED_PRESETS = {
 
 # The schedule of the paper's code for COCO. Its temperature falls by epochs, from 2 to 0.5 within the first 25.
 _PUBLISHED_OBJECTIVE = GridObjectiveConfig(
-    norm="l1", num_samples=30, temperature_start=2.0, temperature_end=0.5, temperature_epochs=25
+    norm="l1", num_samples=30, temperature="linear", temperature_start=2.0, temperature_end=0.5, temperature_epochs=25
 )
 _PUBLISHED_OPTIMIZER = GridOptimizerConfig(
     batch_size=32, lr=1e-3, schedule="milestones", milestones=(90, 120), epochs=140, clip=0.0
@@ -76,7 +77,7 @@ _PUBLISHED_OPTIMIZER = GridOptimizerConfig(
 GRID_PRESETS: dict[str, dict[str, GridConfig]] = {
     # `small` trains on procedural data within minutes on two cores.
     "pose2d": {
-        "small": Pose2dConfig(),
+        "small": Pose2dConfig(data=Pose2dData(augment=CropAugment(scale=0.2, rotation=15.0))),
         "published": Pose2dConfig(
             data=Pose2dData(input_size=(256, 192)),
             model=PoseModelConfig(layers="50"),
@@ -85,7 +86,9 @@ GRID_PRESETS: dict[str, dict[str, GridConfig]] = {
         ),
     },
     "pose3d": {
-        "small": Pose3dConfig(optimizer=GridOptimizerConfig(batch_size=8)),
+        "small": Pose3dConfig(
+            model=PoseModelConfig(network="unet"), optimizer=GridOptimizerConfig(steps=400, batch_size=8)
+        ),
         "image": Pose3dConfig(data=Pose3dData(procedural="image", input_size=(64, 96, 72))),
         # Human3.6M by the same schedule: the paper names no other.
         "published": Pose3dConfig(
@@ -97,7 +100,7 @@ GRID_PRESETS: dict[str, dict[str, GridConfig]] = {
     },
     "oct": {
         "small": OctConfig(
-            objective=GridObjectiveConfig(num_samples=5), optimizer=GridOptimizerConfig(steps=400, batch_size=4)
+            objective=GridObjectiveConfig(num_samples=5), optimizer=GridOptimizerConfig(steps=500, batch_size=4)
         ),
         "large": OctConfig(
             data=OctData(input_size=(496, 128)),
@@ -106,7 +109,7 @@ GRID_PRESETS: dict[str, dict[str, GridConfig]] = {
         ),
     },
     "landmarks": {
-        "small": LandmarksConfig(),
+        "small": LandmarksConfig(optimizer=GridOptimizerConfig(steps=600)),
         "large": LandmarksConfig(
             model=LandmarkModelConfig(channels=(64, 128, 256, 256)),
             optimizer=GridOptimizerConfig(steps=20_000, batch_size=64, lr=1e-3),
