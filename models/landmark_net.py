@@ -26,8 +26,8 @@ class LandmarkNet(nn.Module):
         channels: Width at 1/2 of the resolution, at 1/4, and so on; at least two.
 
     Returns (of ``forward``):
-        - **logits** ``[B, K, H / 2, W / 2]`` (``[B, K, D / 2, H / 2, W / 2]``), float32 also under autocast; sizes must be even. Input pixels are
-          :func:`pcsa.grid.soft_argmax` with ``frame="pixels", spacing=net.stride``.
+        - **logits** ``[B, K, H / 2, W / 2]`` (``[B, K, D / 2, H / 2, W / 2]``), float32 also under autocast; sizes must
+          be even. Input pixels are :func:`pcsa.grid.soft_argmax` with ``frame="pixels", spacing=net.stride``.
 
     Example:
         >>> import torch

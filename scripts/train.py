@@ -77,7 +77,9 @@ _PUBLISHED_OPTIMIZER = GridOptimizerConfig(
 GRID_PRESETS: dict[str, dict[str, GridConfig]] = {
     # `small` trains on procedural data within minutes on two cores.
     "pose2d": {
-        "small": Pose2dConfig(data=Pose2dData(augment=CropAugment(scale=0.2, rotation=15.0))),
+        "small": Pose2dConfig(
+            data=Pose2dData(augment=CropAugment(scale=0.2, rotation=15.0)), optimizer=GridOptimizerConfig(steps=400)
+        ),
         "published": Pose2dConfig(
             data=Pose2dData(input_size=(256, 192)),
             model=PoseModelConfig(layers="50"),
@@ -100,7 +102,7 @@ GRID_PRESETS: dict[str, dict[str, GridConfig]] = {
     },
     "oct": {
         "small": OctConfig(
-            objective=GridObjectiveConfig(num_samples=5), optimizer=GridOptimizerConfig(steps=500, batch_size=4)
+            objective=GridObjectiveConfig(num_samples=5), optimizer=GridOptimizerConfig(steps=450, batch_size=4)
         ),
         "large": OctConfig(
             data=OctData(input_size=(496, 128)),
@@ -109,7 +111,7 @@ GRID_PRESETS: dict[str, dict[str, GridConfig]] = {
         ),
     },
     "landmarks": {
-        "small": LandmarksConfig(optimizer=GridOptimizerConfig(steps=600)),
+        "small": LandmarksConfig(optimizer=GridOptimizerConfig(steps=450)),
         "large": LandmarksConfig(
             model=LandmarkModelConfig(channels=(64, 128, 256, 256)),
             optimizer=GridOptimizerConfig(steps=20_000, batch_size=64, lr=1e-3),
