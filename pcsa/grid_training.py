@@ -327,7 +327,10 @@ def coco_files(data: Pose2dData, split: Split) -> tuple[Path, Path]:
     assert data.root is not None
     annotations, images = official(data.root, "train" if split == "train" else "val")
     named = (data.annotations, data.images) if split == "train" else (data.val_annotations, data.val_images)
-    return data.root / (named[0] or annotations), data.root / (named[1] or images)
+    return (
+        annotations if named[0] is None else data.root / named[0],
+        images if named[1] is None else data.root / named[1],
+    )
 
 
 def _share(number: int, split: Split) -> int:

@@ -166,10 +166,8 @@ class _WithSource(Dataset[dict[str, Any]]):
         if not hasattr(self.items, "source"):  # volumes are taken whole
             return dict(self.items[index])
         source = self.items.source(index)
-        labels = {
-            f"source_{name}": source[name] for name in ("keypoints", "visible", "spacing", "area") if name in source
-        }
-        return {**self.items[index], **labels}
+        names = ("keypoints", "visible", "spacing", "area", "joints")
+        return {**self.items[index], **{f"source_{name}": source[name] for name in names if name in source}}
 
 
 def _pose2d(config: EvaluateGridConfig, collected: _Collected) -> dict[str, Any]:
@@ -217,7 +215,7 @@ def _pose3d(config: EvaluateGridConfig, collected: _Collected) -> dict[str, Any]
     else:
         scale = collected.all("mm_per_pixel")
         predicted = items.to_mm(position, scale)
-        target, visible = collected.all("joints"), torch.ones_like(collected.all("visible"))
+        target, visible = collected.all("source_joints"), torch.ones_like(collected.all("visible"))
     error = metrics.mpjpe(predicted, target, visible, root=0)
     aligned = metrics.pa_mpjpe(predicted, target, visible)
     return {
