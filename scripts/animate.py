@@ -14,7 +14,7 @@ import pcsa
 from pcsa.datasets.transforms import Normalize
 from pcsa.scripts.evaluate import pick_device
 from pcsa.scripts.predict import locate
-from pcsa.training import DataConfig, load_about, load_detector, load_step, open_dataset
+from pcsa.training import CHECKPOINT_KIND, DataConfig, load_about, load_detector, load_step, open_dataset
 from pcsa.viz import Scene, Stage, sampling_frames, save_animation
 
 
@@ -64,7 +64,7 @@ def frames(config: AnimateConfig) -> list[Scene]:
         if number < 1:
             raise ValueError(f"`{name}` (={number}) must be at least 1")
     device = pick_device(config.device)
-    about = load_about(config.checkpoints[-1])
+    about = load_about(config.checkpoints[-1], CHECKPOINT_KIND)
     data, objective = about["config"]["data"], about["config"]["objective"]
     root = config.root or (Path(data["root"]) if data["root"] else None)
     dataset = open_dataset(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -72,6 +73,8 @@ def predict_grid(config: PredictGridConfig) -> dict[str, Any]:
     boxes = None if config.boxes is None else _read_boxes(config.boxes)
     if boxes is not None and (task == "oct" or volumes):
         raise ValueError(f"`boxes` (={str(config.boxes)!r}) must not be given for {task}: whole inputs are taken")
+    if boxes is not None and not any(boxes.get(file.name) for file in files):
+        raise ValueError(f"`boxes` (={str(config.boxes)!r}) must have a box for one of the inputs, by their file names")
     items: list[dict[str, Any]] = []
     pictures: list[tuple[Path, Overlay]] = []
     for file in files:
@@ -81,7 +84,10 @@ def predict_grid(config: PredictGridConfig) -> dict[str, Any]:
             item: dict[str, Any] = {"input": str(file)}
             shown: dict[str, Any] = {"names": about["names"], "title": file.name}
             if task == "oct" or volumes:
-                found = locate(network, image[None].to(device), read_out=config.read_out)
+                try:
+                    found = locate(network, image[None].to(device), read_out=config.read_out)
+                except ValueError as error:  # a size that the network cannot take
+                    raise ValueError(f"`{file}`: {error}") from None
                 position = found.position[0].cpu()
                 item["rows" if task == "oct" else "position"] = position.tolist()
             else:
@@ -147,17 +153,28 @@ def _scan(file: Path) -> Tensor:
     """A scan [1, H, W] as it is shown."""
     if file.suffix.lower() in IMAGES:
         return read_image(file).mean(0, keepdim=True)
-    image = np.load(file) if file.suffix.lower() == ".npy" else read_scan(file)
+    image = _load(file) if file.suffix.lower() == ".npy" else read_scan(file)
     return _checked(file, image, 2)
+
+
+def _load(file: Path) -> Any:
+    """What numpy finds in a file."""
+    try:
+        loaded = np.load(file)
+        if file.suffix.lower() == ".npz" and isinstance(loaded, np.lib.npyio.NpzFile):
+            return {name: loaded[name] for name in loaded.files}
+        return loaded
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"`{file}` cannot be read as an array: {error}") from None
 
 
 def _volume(file: Path) -> Tensor:
     """A volume [1, D, H, W]."""
-    loaded = np.load(file)
-    if file.suffix.lower() == ".npz":
-        if len(loaded.files) != 1:
-            raise ValueError(f"`{file}` must hold one array, has {loaded.files}")
-        loaded = loaded[loaded.files[0]]
+    loaded = _load(file)
+    if isinstance(loaded, dict):
+        if len(loaded) != 1:
+            raise ValueError(f"`{file}` must hold one array, has {list(loaded)}")
+        (loaded,) = loaded.values()
     return _checked(file, loaded, 3)
 
 
