@@ -236,7 +236,7 @@ def test_crops_lead_back_to_the_source(train):
         ({"split": "all"}, r"`split` \(='all'\) must be one of train, val, test"),
         ({"num_images": 0}, r"`num_images` \(=0\) must be a whole number of at least 1"),
         ({"input_size": (64, 0)}, r"`input_size` \(=\(64, 0\)\) must be"),
-        ({"seed": -1}, r"`seed` \(=-1\) must not be negative"),
+        ({"seed": -1}, r"`seed` \(=-1\) must be a whole number that is not negative"),
     ],
 )
 def test_bad_input(change, message):

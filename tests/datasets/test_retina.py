@@ -135,7 +135,7 @@ def test_other_widths(width):
         ({"num_scans": 0}, r"`num_scans` \(=0\) must be a whole number of at least 1"),
         ({"input_size": (0, 64)}, r"`input_size` \(=\(0, 64\)\) must be"),
         ({"width": 15}, r"`width` \(=15\) must be at least 16"),
-        ({"seed": -1}, r"`seed` \(=-1\) must not be negative"),
+        ({"seed": -1}, r"`seed` \(=-1\) must be a whole number that is not negative"),
     ],
 )
 def test_bad_input(change, message):
