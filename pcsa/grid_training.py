@@ -65,13 +65,13 @@ class Pose2dData:
     """Folder of COCO or LSP; without it, procedural figures."""
     layout: Literal["coco", "lsp"] = "coco"
     """Of `root`. COCO's is the official one, unless the files are named here."""
-    annotations: Path | None = None
+    annotations: str | None = None
     """COCO: annotation file to train on, relative to `root`."""
-    images: Path | None = None
+    images: str | None = None
     """COCO: folder of its images, relative to `root`."""
-    val_annotations: Path | None = None
+    val_annotations: str | None = None
     """COCO: annotation file to validate and to be scored on, relative to `root`."""
-    val_images: Path | None = None
+    val_images: str | None = None
     """COCO: folder of its images, relative to `root`."""
     input_size: tuple[int, int] = (96, 72)
     """Height and width that the network takes."""

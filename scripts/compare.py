@@ -12,9 +12,9 @@ from typing import Any, Literal
 import tyro
 
 from pcsa.grid_training import GridConfig, train_grid
-from pcsa.scripts.evaluate_grid import EvaluateGridConfig, evaluate_grid
+from pcsa.scripts.evaluate_grid import EvaluateGridConfig, check_split, evaluate_grid
 from pcsa.scripts.train import GRID_PRESETS, parse_grid
-from pcsa.training import write_json
+from pcsa.training import check_resumable, write_json
 
 # Name to what it changes in the objective of the preset.
 METHODS: dict[str, dict[str, Any]] = {
@@ -37,6 +37,7 @@ COLUMNS: dict[str, list[tuple[str, str, float]]] = {
     "oct": [("MAD (px)", "mean_px", 1), ("std (px)", "std_px", 1)],
     "landmarks": [("NME (%)", "nme", 100), ("failures (%)", "failure_rate@0.1", 100)],
 }
+_EVERYWHERE = [("Pearson r", "calibration.pearson", 1.0)]
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,14 @@ def compare(config: CompareConfig, task: str, training: GridConfig) -> str:
     for name in config.methods:
         if name not in METHODS:
             raise ValueError(f"`methods` (={name!r}) must be out of {', '.join(map(repr, METHODS))}")
-    columns = [*COLUMNS[task], ("Pearson r", "calibration.pearson", 1)]
-    lines = ["| objective | " + " | ".join(name for name, _, _ in columns) + " | seconds |"]
+    check_split(training.data, config.split)
+    columns = [name for name, _, _ in (*COLUMNS[task], *_EVERYWHERE)]
+    lines = ["| objective | " + " | ".join(columns) + " | seconds |"]
     lines.append("|---" * (len(columns) + 2) + "|")
     for name in config.methods:
         results = [_run(config, task, training, name, seed) for seed in range(config.seeds)]
-        cells = [_spread([_at(result, key) for result in results], factor) for _, key, factor in columns]
+        values = [table_values(result) for result in results]
+        cells = [_spread([row[column] for row in values]) for column in columns]
         seconds = [result["seconds"] for result in results]
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {min(seconds):.0f}-{max(seconds):.0f} |")
     return "\n".join(lines)
@@ -94,6 +97,9 @@ def _run(config: CompareConfig, task: str, training: GridConfig, name: str, seed
     once = dataclasses.replace(training, objective=objective, seed=seed, out=out)
     timing = out / "seconds.json"
     checkpoint = out / "last.ckpt"
+    if checkpoint.exists():
+        # Also a run that is done: its scores are not those of other options.
+        check_resumable(once, checkpoint, f"pcsa {task}")
     if not timing.exists():
         start = time.perf_counter()
         # A run that was cut off goes on; the time is then that of the rest.
@@ -103,6 +109,15 @@ def _run(config: CompareConfig, task: str, training: GridConfig, name: str, seed
     return {**result, "seconds": float(timing.read_text())}
 
 
+def table_values(result: dict[str, Any]) -> dict[str, float | None]:
+    """What a table shows of the scores of a run, by the names of its columns."""
+    found = {}
+    for name, key, factor in (*COLUMNS[result["task"]], *_EVERYWHERE):
+        value = _at(result, key)
+        found[name] = None if value is None else factor * value
+    return found
+
+
 def _at(result: dict[str, Any], key: str) -> float | None:
     value: Any = result
     for part in [key] if "@" in key else key.split("."):  # thresholds have points too
@@ -110,9 +125,9 @@ def _at(result: dict[str, Any], key: str) -> float | None:
     return value
 
 
-def _spread(values: list[float | None], factor: float) -> str:
+def _spread(values: list[float | None]) -> str:
     """Mean, and half of the range."""
-    known = [factor * value for value in values if value is not None]
+    known = [value for value in values if value is not None]
     if len(known) < len(values):
         return "undefined"
     return f"{statistics.fmean(known):.3g} ± {(max(known) - min(known)) / 2:.2g}"

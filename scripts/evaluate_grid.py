@@ -19,7 +19,7 @@ from pcsa.datasets.coco import CocoKeypoints, person_results
 from pcsa.datasets.crops import to_source
 from pcsa.datasets.human36m import Human36M, to_camera
 from pcsa.datasets.procedural import Figures2D, Figures3D
-from pcsa.grid_training import GridConfig, Located, OctData, depth_of, load_grid_network, locate, open_items
+from pcsa.grid_training import GridConfig, Located, OctData, Pose2dData, depth_of, load_grid_network, locate, open_items
 from pcsa.localization import ReadOut
 from pcsa.scripts.evaluate import pick_device
 from pcsa.training import write_json
@@ -97,6 +97,11 @@ def evaluate_grid(config: EvaluateGridConfig) -> dict[str, Any]:
     network, trained, about = load_grid_network(config.checkpoint, device)
     task = about["kind"].removeprefix("pcsa ")
     items = _open(config, trained)
+    if list(items.names) != list(about["names"]):
+        raise ValueError(
+            f"`root` (={str(config.root or trained.data.root)!r}) must have what the network was trained to find, "
+            f"{', '.join(about['names'])}; has {', '.join(items.names)}"
+        )
     collected = _Collected(items)
     # A mirrored volume of a figure would have the denser limbs on the wrong side; surfaces have no sides.
     mirrors = task != "oct" and not isinstance(items, Figures3D)
@@ -136,14 +141,14 @@ def _open(config: EvaluateGridConfig, trained: GridConfig) -> Any:
     data = trained.data
     given = {"root": config.root, "val_annotations": config.annotations, "val_images": config.images}
     given = {name: value for name, value in given.items() if value is not None}
+    coco = isinstance(data, Pose2dData) and data.layout == "coco" and (data.root or config.root) is not None
     for name in given:
-        if not hasattr(data, name):
+        if name != "root" and not coco:
             raise ValueError(
                 f"`{name.removeprefix('val_')}` (={str(given[name])!r}) is for pose2d in COCO's layout only"
             )
     data = dataclasses.replace(data, **given)
-    if config.split == "test" and data.root is not None and getattr(data, "layout", "") == "coco":
-        raise ValueError("`split` (='test') must be 'val' for COCO: its test images have no public labels")
+    check_split(data, config.split)
     items = open_items(data, config.split, detections=config.detections)
     if isinstance(data, OctData):
         # Whole scans: one window as large as the largest.
@@ -151,6 +156,12 @@ def _open(config: EvaluateGridConfig, trained: GridConfig) -> Any:
         size = (max(s[0] for s in sizes), max(s[1] for s in sizes))
         items = open_items(dataclasses.replace(data, input_size=size), config.split)
     return items
+
+
+def check_split(data: Any, split: Literal["val", "test"]) -> None:
+    """Raise if there is nothing to score on in this split of ``data``."""
+    if split == "test" and data.root is not None and getattr(data, "layout", "") == "coco":
+        raise ValueError("`split` (='test') must be 'val' for COCO: its test images have no public labels")
 
 
 class _WithSource(Dataset[dict[str, Any]]):

@@ -160,10 +160,11 @@ def _scan(file: Path) -> Tensor:
 def _load(file: Path) -> Any:
     """What numpy finds in a file."""
     try:
-        loaded = np.load(file)
-        if file.suffix.lower() == ".npz" and isinstance(loaded, np.lib.npyio.NpzFile):
+        with file.open("rb") as stream:
+            loaded = np.load(stream)
+            if isinstance(loaded, np.ndarray):
+                return loaded
             return {name: loaded[name] for name in loaded.files}
-        return loaded
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"`{file}` cannot be read as an array: {error}") from None
 

@@ -198,6 +198,12 @@ def _row(run: Run) -> dict[str, str]:
         row["objective"] = str(objective.get("method") or objective.get("read_out", ""))
     if "num_clouds" in m:
         row["clouds"] = str(m["num_clouds"])
+    if "task" in m:
+        # Imported here: only runs on images, volumes and scans need what it imports.
+        from pcsa.scripts.compare import table_values
+
+        row |= {"task": m["task"], "items": str(m["num_items"])}
+        row |= {name: "–" if value is None else f"{value:.3g}" for name, value in table_values(m).items()}
     overall: Mapping[str, Any] = m.get("overall", {})
     for key, name in (("euclidean", "PCK"), ("geodesic", "geod.")):
         for threshold in (0.01, 0.05, 0.1):

@@ -489,6 +489,10 @@ def test_validation_error_is_in_pixels_of_the_input(trained, name):
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_configurations_survive_json(kind):
     config = CONFIGS[kind](out=Path("/tmp/out"))
+    if kind == "pose2d":
+        # Relative to the root, wherever one stands.
+        named = {"root": Path("/data"), "annotations": "a.json", "images": ".", "val_annotations": "../b.json"}
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, **named))
     assert from_plain(CONFIGS[kind], json.loads(json.dumps(to_plain(config)))) == config
 
 
@@ -753,7 +757,7 @@ def test_coco_files_are_the_official_ones_unless_named(root):
     data = Pose2dData(root=root)
     assert coco_files(data, "train") == (root / "annotations/person_keypoints_train2017.json", root / "train2017")
     assert coco_files(data, "val") == (root / "annotations/person_keypoints_val2017.json", root / "val2017")
-    named = Pose2dData(root=root, annotations=Path("a.json"), images=Path("i"), val_annotations=Path("b.json"))
+    named = Pose2dData(root=root, annotations="a.json", images="i", val_annotations="b.json")
     assert coco_files(named, "train") == (root / "a.json", root / "i")
     assert coco_files(named, "val") == (root / "b.json", root / "val2017")
 
