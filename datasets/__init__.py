@@ -1,1 +1,1 @@
-"""Datasets of labelled clouds, all in KeypointNet's release layout."""
+"""Datasets: labelled clouds in KeypointNet's release layout; images, volumes and scans in their own."""

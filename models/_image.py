@@ -73,20 +73,20 @@ def check_widths(name: str, widths: Sequence[int], least: int) -> tuple[int, ...
 
 
 class UNet(nn.Module):
-    """MONAI's residual U-Net in 2-D, from full resolution down to 1 / 2^(levels - 1) and back, for images of any size.
+    """MONAI's residual U-Net, from full resolution down to 1 / 2^(levels - 1) and back, for any size.
 
-    The image is padded to a multiple of that at its right and its bottom, repeating the last column and row, and the
-    result cropped: pixels stay where they are.
+    The image is padded to a multiple of that at the end of every axis, repeating the last values, and the result
+    cropped: pixels stay where they are.
     """
 
-    def __init__(self, in_channels: int, channels: Sequence[int]) -> None:
+    def __init__(self, in_channels: int, channels: Sequence[int], spatial_dims: int = 2) -> None:
         super().__init__()
         from monai.networks.nets.unet import UNet as MonaiUNet
 
         # MONAI's first level may keep the resolution, its last one does: repeated, every width here is a resolution.
         self.multiple = 2 ** (len(channels) - 1)
         self.net = MonaiUNet(
-            spatial_dims=2,
+            spatial_dims=spatial_dims,
             in_channels=in_channels,
             out_channels=channels[0],
             channels=(*channels, channels[-1]),
@@ -98,7 +98,8 @@ class UNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[2:]
-        padded = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
-        features: Tensor = self.net(padded)
-        return features[..., :height, :width]
+        ends = [end for n in reversed(x.shape[2:]) for end in (0, -n % self.multiple)]
+        features: Tensor = self.net(F.pad(x, ends, mode="replicate"))
+        for axis, n in enumerate(x.shape[2:], 2):
+            features = features.narrow(axis, 0, n)
+        return features

@@ -1,4 +1,4 @@
-"""Landmarks in small images: an encoder and a decoder of a few layers."""
+"""Landmarks in small images and volumes: an encoder and a decoder of a few layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pcsa.models._image import Normalize, Score, UNet, check_image, check_widths
 
 
 class LandmarkNet(nn.Module):
-    """Heatmaps of K landmarks at half the resolution of the image: one cell per 2x2 pixels.
+    """Heatmaps of K landmarks at half the resolution of the image or volume: one cell per two pixels of every axis.
 
     A 3x3 convolution with stride 2, then MONAI's U-Net with residual units from 1/2 down to 1 / 2^levels and back. Made
     for images of 64x64 to 256x256 that show one object, such as a face. A cell sees about 50 pixels to either side with
@@ -20,13 +20,14 @@ class LandmarkNet(nn.Module):
 
     Args:
         num_keypoints: K, at least 1.
+        spatial_dims: 2 for images, 3 for volumes.
         in_channels: Of the image. Values are 0 to 1; three channels are normalized by ImageNet's statistics, else
             (x - 1/2) 4.
         channels: Width at 1/2 of the resolution, at 1/4, and so on; at least two.
 
     Returns (of ``forward``):
-        - **logits** ``[B, K, H / 2, W / 2]``, float32 also under autocast; H and W must be even. Input pixels are
-          :func:`pcsa.grid.soft_argmax` with ``frame="pixels", spacing=net.stride``.
+        - **logits** ``[B, K, H / 2, W / 2]`` (``[B, K, D / 2, H / 2, W / 2]``), float32 also under autocast; sizes must
+          be even. Input pixels are :func:`pcsa.grid.soft_argmax` with ``frame="pixels", spacing=net.stride``.
 
     Example:
         >>> import torch
@@ -35,22 +36,33 @@ class LandmarkNet(nn.Module):
         (torch.Size([2, 5, 32, 32]), 2)
     """
 
-    def __init__(self, num_keypoints: int, *, in_channels: int = 3, channels: Sequence[int] = (32, 64, 128)) -> None:
+    def __init__(
+        self,
+        num_keypoints: int,
+        *,
+        spatial_dims: int = 2,
+        in_channels: int = 3,
+        channels: Sequence[int] = (32, 64, 128),
+    ) -> None:
         super().__init__()
         check_count("num_keypoints", num_keypoints)
         check_count("in_channels", in_channels)
         channels = check_widths("channels", channels, 2)
+        if spatial_dims not in (2, 3):
+            raise ValueError(f"`spatial_dims` (={spatial_dims!r}) must be 2 or 3")
         self.num_keypoints, self.in_channels, self.stride = num_keypoints, in_channels, 2
-        self.normalize = Normalize(in_channels, 2)
+        self.spatial_dims = spatial_dims
+        self.normalize = Normalize(in_channels, spatial_dims)
+        convolution, norm = (nn.Conv2d, nn.BatchNorm2d) if spatial_dims == 2 else (nn.Conv3d, nn.BatchNorm3d)
         self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, channels[0], 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(channels[0]),
+            convolution(in_channels, channels[0], 3, stride=2, padding=1, bias=False),
+            norm(channels[0]),
             nn.ReLU(inplace=True),
         )
-        self.unet = UNet(channels[0], channels)
-        self.score = Score(channels[0], num_keypoints, 2)
+        self.unet = UNet(channels[0], channels, spatial_dims)
+        self.score = Score(channels[0], num_keypoints, spatial_dims)
 
-    def forward(self, image: Float[Tensor, "B C H W"]) -> dict[str, Tensor]:
+    def forward(self, image: Float[Tensor, "B C *spatial"]) -> dict[str, Tensor]:
         """See the class."""
-        check_image(image, self.in_channels, 2, self.stride)
+        check_image(image, self.in_channels, self.spatial_dims, self.stride)
         return {"logits": self.score(self.unet(self.stem(self.normalize(image))))}

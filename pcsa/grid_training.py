@@ -136,10 +136,14 @@ class LandmarksData:
 
 @dataclass(frozen=True)
 class PoseModelConfig:
-    """SimplePose; with the integral volumetric head where an image's joints have a depth."""
+    """SimplePose, with the integral volumetric head where an image's joints have a depth; or a small U-Net."""
 
+    network: Literal["simple_pose", "unet"] = "simple_pose"
+    """The U-Net has a cell per two pixels, in images or volumes."""
+    channels: tuple[int, ...] = (16, 32, 64)
+    """Of the U-Net's levels."""
     layers: Literal["small", "18", "34", "50", "101", "152"] = "small"
-    """ResNet's depth; small has one block per stage and a quarter of the widths."""
+    """SimplePose: ResNet's depth; small has one block per stage and a quarter of the widths."""
     deconv: tuple[int, ...] | None = None
     """Channels of the deconvolutions, each of which doubles the map's resolution. Default: 64, 64 for small and images
     (a cell per 4 pixels), 32, 32, 32 for small and volumes (per 2), else 256, 256, 256 (per 4)."""
@@ -171,6 +175,9 @@ class GridObjectiveConfig(LocalizationConfig):
     """Shape of a cell's density, see pcsa.grid.sampling_argmax."""
     form: Literal["paper", "released"] = "paper"
     """Sample as the paper says, or as all of the authors' code does, see pcsa.grid.sampling_argmax."""
+    temperature: Literal["constant", "linear", "exponential", "cosine"] = "constant"
+    """How the temperature falls from start to end over the training."""
+    temperature_start: float = 1.0
     regularization_sigma: float = 1.0
     """Standard deviation that the regularization wants, in cells."""
     temperature_epochs: float | None = None
@@ -185,10 +192,10 @@ class GridOptimizerConfig(OptimizerConfig):
     """Optimizer steps."""
     batch_size: int = 16
     """Items in a step, over all devices together."""
-    lr: float = 2e-3
+    lr: float = 1e-2
     """Largest learning rate."""
-    schedule: Literal["cosine", "milestones"] = "cosine"
-    """Down to zero as a cosine, or to a tenth at every milestone."""
+    schedule: Literal["one_cycle", "milestones"] = "one_cycle"
+    """Up within the first fifth of the steps and down to zero, or to a tenth at every milestone."""
     milestones: tuple[int, ...] = ()
     """Epochs."""
     epochs: int | None = None
@@ -203,7 +210,7 @@ class GridConfig:
     model: Any = None
     objective: GridObjectiveConfig = field(default_factory=GridObjectiveConfig)
     optimizer: GridOptimizerConfig = field(default_factory=GridOptimizerConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    trainer: TrainerConfig = field(default_factory=lambda: TrainerConfig(validate_every=1))
     seed: int = 0
     """Fixes initialization, shuffling, augmentation and noise."""
     out: Path = Path("runs/grid")
@@ -227,7 +234,7 @@ class GridConfig:
         if (o.schedule == "milestones") != bool(o.milestones) or list(o.milestones) != sorted(set(o.milestones)):
             raise ValueError(
                 f"`optimizer.milestones` (={o.milestones}) must be rising epochs with `optimizer.schedule` "
-                f"'milestones', and none with 'cosine'; `optimizer.schedule` is {o.schedule!r}"
+                f"'milestones', and none with 'one_cycle'; `optimizer.schedule` is {o.schedule!r}"
             )
 
 
@@ -339,6 +346,10 @@ def build_network(config: GridConfig, num_keypoints: int, *, pretrained: bool = 
         return LandmarkNet(num_keypoints, channels=model.channels)
     volume = isinstance(data, Pose3dData) and data.root is None and data.procedural == "volume"
     options: dict[str, Any] = {}
+    if model.network == "unet":
+        if volume:
+            options = {"spatial_dims": 3, "in_channels": 1}
+        return LandmarkNet(num_keypoints, channels=model.channels, **options)
     if volume:
         options = {"spatial_dims": 3, "in_channels": 1}
     elif isinstance(data, Pose3dData):
@@ -516,8 +527,11 @@ class GridTraining(StepTraining):
         o = self.config.optimizer
         optimizer = torch.optim.Adam(self.parameters(), lr=o.lr, weight_decay=o.weight_decay)
         schedule: torch.optim.lr_scheduler.LRScheduler
-        if o.schedule == "cosine":
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=self.steps)
+        if o.schedule == "one_cycle":
+            # One step more than there are: the scheduler may be asked once after the last.
+            schedule = torch.optim.lr_scheduler.OneCycleLR(
+                optimizer, o.lr, total_steps=self.steps + 1, pct_start=0.2, cycle_momentum=False
+            )
         else:
             steps = [epoch * self.steps_per_epoch for epoch in o.milestones]
             schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, steps, gamma=0.1)

@@ -60,10 +60,12 @@ def main(argv: list[str]) -> int:
     task = argv[0] if argv else ""
     if task not in GRID_PRESETS:
         raise ValueError(f"`compare` (={task!r}) must be followed by one of {', '.join(GRID_PRESETS)}")
-    # What follows `--` is the training's: a preset, and options over it.
+    # What follows `--` is the training's: a preset, by default the shortest one, and options over it.
     cut = argv.index("--") if "--" in argv else len(argv)
     config = tyro.cli(CompareConfig, args=argv[1:cut], prog=f"pcsa compare {task}")
-    training = parse_grid(task, argv[cut + 1 :])
+    rest = argv[cut + 1 :]
+    named = bool(rest) and not rest[0].startswith("-")
+    training = parse_grid(task, rest if named else ["quick", *rest])
     print(compare(config, task, training))
     return 0
 

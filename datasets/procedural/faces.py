@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from pcsa.datasets.procedural._items import check_index, check_split, item_rng
+from pcsa.datasets.procedural._items import Items, check_split, stream
 
 if TYPE_CHECKING:
     from pcsa.datasets.crops import CropAugment
@@ -73,42 +72,35 @@ class Faces:
         augment: CropAugment | None = None,
         seed: int = 0,
     ) -> None:
-        check_split(split, ("num_images", num_images), seed)
+        check_split(split, "num_images", num_images, seed)
         if len(input_size) != 2 or min(input_size) < 1:
             raise ValueError(f"`input_size` (={input_size}) must be (height, width), both at least 1")
-        self.split, self.num_images, self.seed = split, num_images, seed
         self.input_size = input_size
         self.augment = augment
         self.skipped: dict[str, int] = {}
-        self._kept: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]] = {}
+        self._items = Items([seed, stream(f"faces/{split}")], num_images)
 
     def __len__(self) -> int:
-        return self.num_images
+        return len(self._items)
 
     def source(self, index: int) -> dict[str, Any]:
         """The whole picture: ``image [3, 100, 100]`` (0..1), ``keypoints [5, 2]``, ``visible [5]``, ``box [4]``.
 
         The box holds the head, without hair, as inexactly as a detector would have it.
         """
-        check_index(index, len(self))
-        if index not in self._kept:
-            image, keypoints, visible, box = make_face(item_rng("faces", self.split, self.seed, index))
-            # A byte per value, as files have it, keeps the whole dataset in little memory.
-            image8 = torch.from_numpy((image * 255 + 0.5).astype(np.uint8))
-            self._kept[index] = image8, torch.from_numpy(keypoints), torch.from_numpy(visible), torch.from_numpy(box)
-        image8, points, seen, frame = self._kept[index]
+        image8, keypoints, visible, box = self._items.get(index, _face_as_bytes)
         return {
-            "image": image8.float() / 255,
-            "keypoints": points.clone(),
-            "visible": seen.clone(),
-            "box": frame.clone(),
+            "image": torch.from_numpy(image8).float() / 255,
+            "keypoints": torch.from_numpy(keypoints.copy()),
+            "visible": torch.from_numpy(visible.copy()),
+            "box": torch.from_numpy(box.copy()),
         }
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """The crop around the box: ``image [3, *input_size]``, ``keypoints``, ``visible``, ``to_source``, ``index``."""
         from pcsa.datasets.crops import crop
 
-        return {**crop(self.source(index), self.input_size, pairs=self.pairs), "index": index}
+        return {**crop(self.source(index), self.input_size, pairs=self.pairs), "index": self._items.place(index)}
 
     def augmented(self, index: int, generator: torch.Generator) -> dict[str, Any]:
         """The same, varied as `augment` says; all randomness is from `generator`."""
@@ -116,7 +108,7 @@ class Faces:
 
         augment = self.augment or CropAugment(flip=0.5, scale=0.2, rotation=20.0, shift=0.05)
         sample = crop(self.source(index), self.input_size, pairs=self.pairs, augment=augment, generator=generator)
-        return {**sample, "index": index}
+        return {**sample, "index": self._items.place(index)}
 
 
 class _Ellipsoid(NamedTuple):
@@ -179,6 +171,12 @@ class _Head(NamedTuple):
     mouth: Array  # [2, 2]: x and y of each corner
     hairline: tuple[float, float, float]  # top of the forehead, how far its temples reach down, where the side begins
     bald: bool
+
+
+def _face_as_bytes(rng: np.random.Generator) -> tuple[Any, ...]:
+    """A byte per value, as files have it, keeps the whole dataset in little memory."""
+    image, *labels = make_face(rng)
+    return (image * 255 + 0.5).astype(np.uint8), *labels
 
 
 def make_face(rng: np.random.Generator) -> tuple[Array, Array, NDArray[np.bool_], Array]:

@@ -18,10 +18,9 @@ are exact. In volumes the left limbs are always denser and thicker, see :class:`
 box is (x, y, width, height) with the outer edge of its top left pixel, where the picture spans 0 to its width.
 """
 
-import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsa.datasets.procedural._body import Array, Body, draw_person, draw_view, pose, turn
+from pcsa.datasets.procedural._items import Items, Split, check_split, stream
 from pcsa.datasets.procedural._render import Canvas, add_capsule, add_ellipsoid, background
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FigureImages3D", "Figures2D", "Figures3D"]
 
-Split = Literal["train", "val", "test"]
 
 # Height and width of a whole picture.
 _CANVAS = 160
@@ -181,7 +180,7 @@ class Figures2D:
     ) -> None:
         self.input_size = _check_size(input_size, 2)
         self.augment = augment
-        self._pictures = _Items(type(self).__name__, split, "num_images", num_images, seed)
+        self._pictures = _items(type(self).__name__, split, "num_images", num_images, seed)
         self.skipped: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -309,7 +308,7 @@ class FigureImages3D:
     ) -> None:
         self.input_size = _check_size(input_size, 3)
         self.augment = augment
-        self._pictures = _Items(type(self).__name__, split, "num_images", num_images, seed)
+        self._pictures = _items(type(self).__name__, split, "num_images", num_images, seed)
         self.skipped: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -410,8 +409,8 @@ class Figures3D:
             raise ValueError(
                 f"`input_size` (={input_size}) must be at least 16 each: limbs would be thinner than a voxel"
             )
-        self._volumes = _Items(type(self).__name__, split, "num_volumes", num_volumes, seed)
-        self._mirrored = _Items(type(self).__name__, split, "num_volumes", num_volumes, seed)
+        self._volumes = _items(type(self).__name__, split, "num_volumes", num_volumes, seed)
+        self._mirrored = _items(type(self).__name__, split, "num_volumes", num_volumes, seed)
         self.skipped: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -445,34 +444,9 @@ class Figures3D:
         }
 
 
-class _Items:
-    """The items of a split: drawn when first asked for, each from its own generator, and kept."""
-
-    def __init__(self, name: str, split: str, argument: str, count: int, seed: int) -> None:
-        splits = get_args(Split)
-        if split not in splits:
-            raise ValueError(f"`split` (={split!r}) must be one of {', '.join(splits)}")
-        if type(count) is not int or count < 1:
-            raise ValueError(f"`{argument}` (={count!r}) must be a whole number of at least 1")
-        if type(seed) is not int or seed < 0:
-            raise ValueError(f"`seed` (={seed!r}) must be a whole number that is not negative")
-        self._key = [seed, zlib.crc32(name.encode()), splits.index(split)]
-        self._kept: list[Any] = [None] * count
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def place(self, index: int) -> int:
-        """The index from 0, as negative ones count from the end."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"`index` (={index}) must be below {len(self)}")
-        return index % len(self)
-
-    def get(self, index: int, draw: Callable[[np.random.Generator], Any]) -> Any:
-        place = self.place(index)
-        if self._kept[place] is None:
-            self._kept[place] = draw(np.random.default_rng([*self._key, place]))
-        return self._kept[place]
+def _items(name: str, split: str, argument: str, count: int, seed: int) -> Items:
+    check_split(split, argument, count, seed)
+    return Items([seed, stream(name), get_args(Split).index(split)], count)
 
 
 def _check_size(size: Sequence[int], length: int) -> Any:

@@ -13,9 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from pcsa.datasets.procedural._items import check_index, check_split, item_rng
+from pcsa.datasets.procedural._items import Items, check_split, stream
 from pcsa.datasets.scans import ScanAugment, window
 
 __all__ = ["SURFACES", "Retinas"]
@@ -79,46 +78,50 @@ class Retinas:
         augment: ScanAugment | None = None,
         seed: int = 0,
     ) -> None:
-        check_split(split, ("num_scans", num_scans), seed)
+        check_split(split, "num_scans", num_scans, seed)
         if len(input_size) != 2 or min(input_size) < 1:
             raise ValueError(f"`input_size` (={input_size}) must be (height, width), both at least 1")
         if width < 16:
             raise ValueError(f"`width` (={width}) must be at least 16")
-        self.split, self.num_scans, self.width, self.seed = split, num_scans, width, seed
+        self.width = width
         self.input_size = input_size
         self.augment = augment or ScanAugment()
         self.skipped: dict[str, int] = {}
-        self._kept: dict[int, tuple[Tensor, Tensor]] = {}
+        self._items = Items([seed, stream(f"retina/{split}")], num_scans)
 
     def __len__(self) -> int:
-        return self.num_scans
+        return len(self._items)
 
     def source(self, index: int) -> dict[str, Any]:
         """The whole scan: ``image [1, 128, width]`` (0..1), ``boundaries [9, width]`` (rows), ``visible``, ``spacing``.
 
         ``spacing`` is (y, x) in millimeters per pixel. ``visible [9, width]`` is True throughout.
         """
-        check_index(index, len(self))
-        if index not in self._kept:
-            image, boundaries = make_retina(item_rng("retina", self.split, self.seed, index), self.width)
-            # A byte per pixel, as files have it, keeps the whole dataset in little memory.
-            self._kept[index] = torch.from_numpy((image * 255 + 0.5).astype(np.uint8)), torch.from_numpy(boundaries)
-        image8, rows = self._kept[index]
+
+        def as_bytes(rng: np.random.Generator) -> tuple[Any, Any]:
+            # As files have it: keeps the whole dataset in little memory.
+            image, boundaries = make_retina(rng, self.width)
+            return (image * 255 + 0.5).astype(np.uint8), boundaries
+
+        image8, rows = self._items.get(index, as_bytes)
         return {
-            "image": image8[None].float() / 255,
-            "boundaries": rows.clone(),
+            "image": torch.from_numpy(image8)[None].float() / 255,
+            "boundaries": torch.from_numpy(rows.copy()),
             "visible": torch.ones(rows.shape, dtype=torch.bool),
             "spacing": torch.tensor(SPACING),
         }
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """The central window: `source` cut to `input_size` (``boundaries [9, width]``), and ``index``."""
-        return {**window(self.source(index), self.input_size), "index": index}
+        return {**window(self.source(index), self.input_size), "index": self._items.place(index)}
 
     def augmented(self, index: int, generator: torch.Generator) -> dict[str, Any]:
         """A window anywhere, varied as `augment` says; all randomness is from `generator`."""
         source = self.source(index)
-        return {**window(source, self.input_size, augment=self.augment, generator=generator), "index": index}
+        return {
+            **window(source, self.input_size, augment=self.augment, generator=generator),
+            "index": self._items.place(index),
+        }
 
 
 def make_retina(rng: np.random.Generator, width: int) -> tuple[Array, Array]:

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import default_collate
 
 from pcsa.datasets.procedural import Faces, faces
-from pcsa.datasets.procedural._items import item_rng
+from pcsa.datasets.procedural._items import Items, stream
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,8 @@ class Pose:
 
 
 def heads(count: int):
-    return [faces._head(item_rng("faces", "train", 0, index)) for index in range(count)]
+    items = Items([0, stream("faces/train")], count)
+    return [items.get(index, faces._head) for index in range(count)]
 
 
 def test_left_is_left_in_the_picture_and_up_is_up():
@@ -233,9 +234,9 @@ def test_crops_lead_back_to_the_source(train):
     ("change", "message"),
     [
         ({"split": "all"}, r"`split` \(='all'\) must be one of train, val, test"),
-        ({"num_images": 0}, r"`num_images` \(=0\) must be at least 1"),
+        ({"num_images": 0}, r"`num_images` \(=0\) must be a whole number of at least 1"),
         ({"input_size": (64, 0)}, r"`input_size` \(=\(64, 0\)\) must be"),
-        ({"seed": -1}, r"`seed` \(=-1\) must not be negative"),
+        ({"seed": -1}, r"`seed` \(=-1\) must be a whole number that is not negative"),
     ],
 )
 def test_bad_input(change, message):
@@ -244,5 +245,5 @@ def test_bad_input(change, message):
 
 
 def test_bad_index(train):
-    with pytest.raises(IndexError, match=r"`index` \(=-1\) must be from 0 to 119"):
-        train.source(-1)
+    with pytest.raises(IndexError, match=r"`index` \(=120\) must be below 120"):
+        train.source(120)

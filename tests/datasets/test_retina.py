@@ -4,7 +4,7 @@ import torch
 from torch.utils.data import default_collate
 
 from pcsa.datasets.procedural import Retinas
-from pcsa.datasets.procedural._items import item_rng
+from pcsa.datasets.procedural._items import Items, stream
 from pcsa.datasets.procedural.retina import HEIGHT, SURFACES, draw_layers, make_retina
 
 
@@ -120,7 +120,7 @@ def test_augmented_is_a_window_of_the_source(scans):
 @pytest.mark.parametrize("width", [16, 500])
 def test_other_widths(width):
     for index in range(5):
-        image, boundaries = make_retina(item_rng("retina", "val", 0, index), width)
+        image, boundaries = Items([0, stream("retina/val")], 40).get(index, lambda rng: make_retina(rng, width))
         assert image.shape == (128, width)
         assert np.isfinite(image).all()
         assert np.diff(boundaries, axis=0).min() >= 1.49
@@ -132,10 +132,10 @@ def test_other_widths(width):
     ("change", "message"),
     [
         ({"split": "all"}, r"`split` \(='all'\) must be one of train, val, test"),
-        ({"num_scans": 0}, r"`num_scans` \(=0\) must be at least 1"),
+        ({"num_scans": 0}, r"`num_scans` \(=0\) must be a whole number of at least 1"),
         ({"input_size": (0, 64)}, r"`input_size` \(=\(0, 64\)\) must be"),
         ({"width": 15}, r"`width` \(=15\) must be at least 16"),
-        ({"seed": -1}, r"`seed` \(=-1\) must not be negative"),
+        ({"seed": -1}, r"`seed` \(=-1\) must be a whole number that is not negative"),
     ],
 )
 def test_bad_input(change, message):
@@ -144,5 +144,5 @@ def test_bad_input(change, message):
 
 
 def test_bad_index(scans):
-    with pytest.raises(IndexError, match=r"`index` \(=40\) must be from 0 to 39"):
+    with pytest.raises(IndexError, match=r"`index` \(=40\) must be below 40"):
         scans[40]

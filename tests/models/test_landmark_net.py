@@ -132,3 +132,15 @@ def test_bad_input_of_the_constructor(options, message):
 def test_bad_input_image(image, message):
     with pytest.raises(ValueError, match=message):
         _net()(image)
+
+
+def test_volumes():
+    net = LandmarkNet(4, spatial_dims=3, in_channels=1, channels=(4, 8)).eval()
+    image = torch.rand(2, 1, 12, 16, 20)
+    logits = net(image)["logits"]
+    assert logits.shape == (2, 4, 6, 8, 10)
+    torch.testing.assert_close(net(image[:1])["logits"], logits[:1])
+    with pytest.raises(ValueError, match=r"`image` \[2, 1, 16, 20\] must be \[B, 1, D, H, W\]"):
+        net(image[:, :, 0])
+    with pytest.raises(ValueError, match=r"`spatial_dims` \(=1\) must be 2 or 3"):
+        LandmarkNet(4, spatial_dims=1)
