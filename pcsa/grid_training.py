@@ -528,9 +528,11 @@ class GridTraining(StepTraining):
         optimizer = torch.optim.Adam(self.parameters(), lr=o.lr, weight_decay=o.weight_decay)
         schedule: torch.optim.lr_scheduler.LRScheduler
         if o.schedule == "one_cycle":
-            # One step more than there are: the scheduler may be asked once after the last.
+            # One step more than there are: the scheduler may be asked once after the last. At least ten: a fifth of
+            # fewer is no step to rise in, on which OneCycleLR divides by zero.
+            total = max(self.steps + 1, 10)
             schedule = torch.optim.lr_scheduler.OneCycleLR(
-                optimizer, o.lr, total_steps=self.steps + 1, pct_start=0.2, cycle_momentum=False
+                optimizer, o.lr, total_steps=total, pct_start=0.2, cycle_momentum=False
             )
         else:
             steps = [epoch * self.steps_per_epoch for epoch in o.milestones]
