@@ -231,6 +231,11 @@ class GridConfig:
         check_localization(j)
         if any(n < 1 for n in data.input_size):
             raise ValueError(f"`data.input-size` (={data.input_size}) must be positive along every axis")
+        if depth_of(data) is not None and self.model.network == "unet":
+            raise ValueError(
+                "`model.network` (='unet') must be 'simple_pose' for images whose joints have a depth, as in "
+                "the presets 'image' and 'published'"
+            )
         if (o.schedule == "milestones") != bool(o.milestones) or list(o.milestones) != sorted(set(o.milestones)):
             raise ValueError(
                 f"`optimizer.milestones` (={o.milestones}) must be rising epochs with `optimizer.schedule` "
