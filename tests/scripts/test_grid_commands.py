@@ -398,7 +398,7 @@ def test_predictions_are_json(trained, bad, tmp_path, capsys):
         ("evaluate POSE2D --detections a.json", "`detections` (='a.json') must come with a `root` in COCO's"),
         ("view CHECKPOINT EMPTY", "must be a 'pcsa keypoint detector' checkpoint, is 'pcsa landmarks'"),
         ("animate CHECKPOINT --out EMPTY/a.gif", "must be a 'pcsa keypoint detector' checkpoint, is 'pcsa landmarks'"),
-        ("train pose2d unknown", "`preset` (='unknown') must be one of small, published"),
+        ("train pose2d unknown", "`preset` (='unknown') must be one of small, "),
         ("train landmarks --data.root EMPTY --out EMPTY/run", "training.txt"),
         ("train pose2d --data.root EMPTY --out EMPTY/run", "train2017` is missing"),
         ("compare", "`compare` (='') must be followed by one of pose2d, pose3d, oct, landmarks"),
@@ -614,7 +614,7 @@ def test_real_coco(tmp_path):
 def test_real_human36m(tmp_path):
     root = _real("h36m")
     flags = f"--data.root {root} --data.input-size 16 64 64 --data.train-subjects S1 S5 --data.test-subjects S7 S8"
-    metrics = _train_and_evaluate("pose3d", flags, tmp_path, "--pictures", 1)
+    metrics = _train_and_evaluate("pose3d image", flags, tmp_path, "--pictures", 1)
     assert metrics["data"] == "Human36M"
     assert metrics["num_items"] == 2
     assert 0 < metrics["pa_mpjpe_mm"] <= metrics["mpjpe_mm"] < 2000
