@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pcsa._grid_metrics import COCO_SIGMAS
 from pcsa.datasets.crops import CropAugment
 from pcsa.datasets.images import KeypointImages, clipped_box, existing, masked, read_image
 
@@ -31,11 +32,7 @@ NAMES = (
     *("right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle"),
     "right_ankle",
 )
-# How much annotators differ, as a share of the square root of a person's area: cocodataset.org/#keypoints-eval.
-SIGMAS = (
-    *(0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072),
-    *(0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089),
-)
+SIGMAS = COCO_SIGMAS
 _PERSON = 1
 
 

@@ -52,8 +52,9 @@ class Human36M(KeypointImages):
 
     ``keypoints`` are `[17, 3]`, with z in depth pixels in the source frame too; a joint deeper than the volume is not
     visible. ``source(i)`` and ``dataset[i]`` have besides: ``root_depth`` (mm), ``camera`` `[4]` (fx, fy, cx, cy in
-    pixels), ``distortion`` `[5]` (k1, k2, k3, p1, p2) and ``positions`` `[17, 3]`, the true millimeters in the camera's
-    frame. After a random rotation or flip, x and y are turned and z is not, as usual; ``positions`` stay the source's.
+    pixels), ``distortion`` `[5]` (k1, k2, k3, p1, p2), ``positions`` `[17, 3]`, the true millimeters in the camera's
+    frame, and ``labeled`` `[17]`: which of them are known, too deep for the volume or not. After a random rotation or
+    flip, x and y are turned and z is not, as usual; ``positions`` stay the source's.
 
     The box has its margin already (1.2 times the joints'): the crop is the box.
 
@@ -138,6 +139,7 @@ class Human36M(KeypointImages):
             "root_depth": root_depth,
             "camera": torch.tensor(camera, dtype=torch.float32),
             "distortion": torch.tensor(distortion, dtype=torch.float32),
+            "labeled": torch.from_numpy(labeled),
             "positions": torch.from_numpy(np.where(labeled[:, None], positions, 0).astype(np.float32)),
         }
 

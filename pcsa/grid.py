@@ -450,10 +450,9 @@ def to_index(
         tensor([-0.5000, 47.5000])
     """
     _check_positions("position", position, shape)
-    affine = _affine(shape, frame, spacing)
-    position = position.to(_working(position))
-    scale, offset, divisor = (position.new_tensor(part) for part in affine)
-    return (position * divisor - offset) / scale
+    axes = zip(position.to(_working(position)).unbind(-1), *_affine(shape, frame, spacing), strict=True)
+    # Axis by axis with Python's numbers: a tensor of them would be copied to the device in every step.
+    return torch.stack([(x * divisor - offset) / scale for x, scale, offset, divisor in axes], -1)
 
 
 class SoftArgmax(nn.Module):
@@ -767,9 +766,8 @@ def _wrapped(difference: Tensor, n: int) -> Tensor:
 def _apply(index: Tensor, affine: _Affine) -> Tensor:
     if affine == _Affine.unit(index.shape[-1]):
         return index
-    index = index.to(_working(index))
-    scale, offset, divisor = (index.new_tensor(part) for part in affine)
-    return (scale * index + offset) / divisor
+    axes = zip(index.to(_working(index)).unbind(-1), *affine, strict=True)
+    return torch.stack([(scale * x + offset) / divisor for x, scale, offset, divisor in axes], -1)
 
 
 def _affine(shape: Sequence[int], frame: Frame | None, spacing: float | Sequence[float] | None) -> _Affine:

@@ -8,6 +8,7 @@ column of the scan, on the column's own one-dimensional grid.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -204,7 +205,7 @@ class GridOptimizerConfig(OptimizerConfig):
 
 @dataclass(frozen=True)
 class GridConfig:
-    """What the four trainings have in common."""
+    """What the four trainings have in common; each has its own data and model."""
 
     data: Any = None
     model: Any = None
@@ -236,11 +237,23 @@ class GridConfig:
                 "`model.network` (='unet') must be 'simple_pose' for images whose joints have a depth, as in "
                 "the presets 'image' and 'published'"
             )
-        if (o.schedule == "milestones") != bool(o.milestones) or list(o.milestones) != sorted(set(o.milestones)):
+        if j.form == "released" and j.basis_noise != "relaxed":
+            raise ValueError("`objective.basis-noise` (='mixture') must be 'relaxed' with `objective.form` 'released'")
+        rising = list(o.milestones) == sorted(set(o.milestones)) and all(epoch >= 1 for epoch in o.milestones)
+        if (o.schedule == "milestones") != bool(o.milestones) or not rising:
             raise ValueError(
                 f"`optimizer.milestones` (={o.milestones}) must be rising epochs with `optimizer.schedule` "
                 f"'milestones', and none with 'one_cycle'; `optimizer.schedule` is {o.schedule!r}"
             )
+
+
+def check_weights(model: PoseModelConfig) -> None:
+    """ImageNet weights are for ResNets as they are trained on ImageNet."""
+    if model.weights is not None and (model.network != "simple_pose" or model.layers == "small"):
+        raise ValueError(
+            f"`model.weights` (={str(model.weights)!r}) must come with `model.network` 'simple_pose' and "
+            f"`model.layers` 18 to 152; they are {model.network!r} and {model.layers!r}"
+        )
 
 
 @dataclass(frozen=True)
@@ -251,6 +264,18 @@ class Pose2dConfig(GridConfig):
     model: PoseModelConfig = field(default_factory=PoseModelConfig)
     out: Path = Path("runs/pose2d")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        data = self.data
+        if data.layout == "lsp" and data.root is None:
+            raise ValueError("`data.layout` (='lsp') must come with `data.root`")
+        for name in ("annotations", "images", "val_annotations", "val_images"):
+            value = getattr(data, name)
+            if value is not None and (data.root is None or data.layout != "coco"):
+                option = name.replace("_", "-")
+                raise ValueError(f"`data.{option}` (={value!r}) must come with a `data.root` in COCO's layout")
+        check_weights(self.model)
+
 
 @dataclass(frozen=True)
 class Pose3dConfig(GridConfig):
@@ -260,6 +285,10 @@ class Pose3dConfig(GridConfig):
     model: PoseModelConfig = field(default_factory=PoseModelConfig)
     out: Path = Path("runs/pose3d")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_weights(self.model)
+
 
 @dataclass(frozen=True)
 class OctConfig(GridConfig):
@@ -268,6 +297,25 @@ class OctConfig(GridConfig):
     data: OctData = field(default_factory=OctData)
     model: SurfaceModelConfig = field(default_factory=SurfaceModelConfig)
     out: Path = Path("runs/oct")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        data = self.data
+        if data.layout == "mshc" and data.root is None:
+            raise ValueError("`data.layout` (='mshc') must come with `data.root`")
+        train, test = data.train_columns, data.test_columns
+        if (train is None) != (test is None) or (train is not None and (data.root is None or data.layout != "scans")):
+            raise ValueError(
+                f"`data.train-columns` (={train}) and `data.test-columns` (={test}) must be given both or neither, "
+                "with a `data.root` of scans as arrays"
+            )
+        if train is not None and test is not None and max(train[0], test[0]) < min(train[1], test[1]):
+            raise ValueError(
+                f"`data.test-columns` (={test}) must have no column of `data.train-columns` (={train}): columns "
+                "trained on give no score"
+            )
+        if self.objective.form == "released":
+            raise ValueError("`objective.form` (='released') must be 'paper' for surfaces: it has none for one axis")
 
 
 @dataclass(frozen=True)
@@ -295,6 +343,24 @@ def open_items(data: Any, split: Split, *, detections: Path | None = None) -> An
         split: Procedural items of different splits have nothing in common.
         detections: COCO's person boxes, to take in place of the annotated ones.
     """
+    items = _open(data, split, detections)
+    if not len(items):
+        left_out = ", ".join(f"{count} {reason}" for reason, count in items.skipped.items())
+        where = data.root if detections is None else detections
+        raise ValueError(f"`{where}` must have something to use in split {split!r}; left out: {left_out or 'nothing'}")
+    return items
+
+
+def trained_on(data: Any, split: Split) -> bool:
+    """Whether a split is one that the training uses too: ``"val"`` of layouts that hold none out."""
+    if data.root is None or split != "val":
+        return False
+    if isinstance(data, OctData):
+        return data.test_columns is None
+    return isinstance(data, LandmarksData) or (isinstance(data, Pose2dData) and data.layout == "lsp")
+
+
+def _open(data: Any, split: Split, detections: Path | None) -> Any:
     if detections is not None and not (
         isinstance(data, Pose2dData) and data.root is not None and data.layout == "coco"
     ):
@@ -361,19 +427,20 @@ def build_network(config: GridConfig, num_keypoints: int, *, pretrained: bool = 
         options = {"depth": max(1, data.input_size[0] // 4)}
     if model.layers == "small":
         options |= {"layers": (1, 1, 1, 1), "widths": (16, 32, 64, 128), "stem": "small"}
-        options |= {"deconv": model.deconv or ((32, 32, 32) if volume else (64, 64))}
+        options |= {"deconv": ((32, 32, 32) if volume else (64, 64)) if model.deconv is None else model.deconv}
     else:
-        options |= {"layers": int(model.layers), "deconv": model.deconv or (256, 256, 256)}
+        options |= {"layers": int(model.layers), "deconv": (256, 256, 256) if model.deconv is None else model.deconv}
     network = SimplePose(num_keypoints, **options)
     if pretrained and model.weights is not None:
         load_imagenet_weights(network, model.weights)
     return network
 
 
-def as_points(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Maps ``[B, K, *spatial]`` as logits ``[B, N, K]`` of a point set, and its positions, in index units."""
+def as_points(maps: Tensor, unit: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Maps ``[B, K, *spatial]`` as logits ``[B, N, K]`` of a point set, and its positions, ``unit`` times the index."""
     pos = grid.cells(maps.shape[2:], dtype=torch.promote_types(maps.dtype, torch.float32), device=maps.device)
-    return grid.flatten(maps), pos.expand(len(maps), -1, -1)
+    # Multiplied before it is as large as the batch.
+    return grid.flatten(maps), (unit * pos).expand(len(maps), -1, -1)
 
 
 def columns_of(values: Tensor) -> Tensor:
@@ -410,9 +477,9 @@ def map_objective(
             generator=generator,
             validate=False,
         )
-    logits, pos = as_points(maps)
+    logits, pos = as_points(maps, unit)
     sigma = unit * config.regularization_sigma
-    return localization_loss(config, samples, logits, unit * pos, unit, sigma, unit * target, visible)
+    return localization_loss(config, samples, logits, pos, unit, sigma, unit * target, visible)
 
 
 class Located(NamedTuple):
@@ -452,7 +519,7 @@ def locate(
     if flip_pairs is not None:
         mirrored = flip_back(network(image.flip(-1))["logits"].float(), flip_pairs)
         both = torch.stack([maps, mirrored]).flatten(3).log_softmax(-1)
-        maps = (both.logsumexp(0) - torch.log(torch.tensor(2.0))).view_as(maps)
+        maps = (both.logsumexp(0) - math.log(2)).view_as(maps)
     if isinstance(network, SurfaceUNet):
         found = pcsa.localize(*as_points(columns_of(maps)), 1.0, read_out=read_out, validate=False)
         rows, peak = (x.unflatten(0, (len(image), -1)).movedim(1, -1) for x in (found.position[..., 0], found.peak))
@@ -494,7 +561,8 @@ class GridTraining(StepTraining):
             bones=[list(bone) for bone in getattr(items, "bones", ())],
         )
         self.steps_per_epoch = steps_per_epoch
-        self.network = build_network(config, items.num_keypoints, pretrained=True)
+        # A resumed run has its weights from its checkpoint; the file may be gone.
+        self.network = build_network(config, items.num_keypoints, pretrained=not config.resume)
         self.error = MeanKeypointError()
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:

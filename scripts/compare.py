@@ -12,18 +12,18 @@ from typing import Any, Literal
 import tyro
 
 from pcsa.grid_training import GridConfig, train_grid
-from pcsa.scripts.evaluate_grid import EvaluateGridConfig, check_split, evaluate_grid
+from pcsa.scripts.evaluate_grid import EvaluateGridConfig, evaluate_grid, split_of
 from pcsa.scripts.train import GRID_PRESETS, parse_grid
 from pcsa.training import check_resumable, write_json
 
 # Name to what it changes in the objective of the preset.
 METHODS: dict[str, dict[str, Any]] = {
-    "soft": {"method": "soft"},
+    "soft": {"method": "soft", "regularization": "none"},
     "soft, variance": {"method": "soft", "regularization": "variance"},
     "soft, Jensen-Shannon": {"method": "soft", "regularization": "js"},
-    "sampling, uniform": {"method": "sampling", "basis": "uniform"},
-    "sampling, triangular": {"method": "sampling", "basis": "triangular"},
-    "sampling, Gaussian": {"method": "sampling", "basis": "gaussian"},
+    "sampling, uniform": {"method": "sampling", "regularization": "none", "basis": "uniform"},
+    "sampling, triangular": {"method": "sampling", "regularization": "none", "basis": "triangular"},
+    "sampling, Gaussian": {"method": "sampling", "regularization": "none", "basis": "gaussian"},
 }
 
 # Of each task: what its table shows, and how.
@@ -49,8 +49,8 @@ class CompareConfig:
     methods: tuple[str, ...] = tuple(METHODS)
     """Out of "soft", "soft, variance", "soft, Jensen-Shannon", "sampling, uniform", "sampling, triangular" and
     "sampling, Gaussian"."""
-    split: Literal["val", "test"] = "test"
-    """Scored on."""
+    split: Literal["val", "test"] | None = None
+    """Scored on; default test, of COCO val."""
     out: Path = Path("runs/compare")
     """Folder of the runs; those that are done are not done again."""
 
@@ -77,7 +77,7 @@ def compare(config: CompareConfig, task: str, training: GridConfig) -> str:
     for name in config.methods:
         if name not in METHODS:
             raise ValueError(f"`methods` (={name!r}) must be out of {', '.join(map(repr, METHODS))}")
-    check_split(training.data, config.split)
+    split_of(training.data, config.split)
     columns = [name for name, _, _ in (*COLUMNS[task], *_EVERYWHERE)]
     lines = ["| objective | " + " | ".join(columns) + " | seconds |"]
     lines.append("|---" * (len(columns) + 2) + "|")

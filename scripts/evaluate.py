@@ -31,7 +31,10 @@ COMPARED = ("mesh", "cloud", "keypoints", "annotated", "errors", "skeleton")
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Score a detector on clouds it was not trained on, in the dataset's own units."""
+    """Score a detector on clouds it was not trained on, in the dataset's own units.
+
+    A checkpoint of pose2d, pose3d, oct or landmarks has other options: pcsa evaluate CHECKPOINT --help.
+    """
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """Written by `pcsa train`."""
@@ -74,8 +77,15 @@ def main(argv: list[str]) -> int:
 
 def names_grid_checkpoint(argv: list[str]) -> bool:
     """Whether the command is for a checkpoint of a grid task, which has options of its own."""
-    files = [Path(arg) for arg in argv if arg.endswith(".ckpt") and Path(arg).is_file()]
-    return any(task_of(load_about(file)["kind"]) is not None for file in files[:1])
+    if argv and not argv[0].startswith("-") and not Path(argv[0]).exists():
+        raise FileNotFoundError(f"`{argv[0]}` is no checkpoint: there is no such file")
+    for arg in argv:
+        if Path(arg).is_file():
+            try:
+                return task_of(load_about(Path(arg))["kind"]) is not None
+            except ValueError:  # not a checkpoint, but what is to be predicted, or an option's
+                continue
+    return False
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:

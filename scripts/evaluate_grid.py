@@ -1,4 +1,4 @@
-"""``pcsa evaluate`` of the grid tasks: each by its field's own metric, on items not trained on."""
+"""``pcsa evaluate`` of the grid tasks: each by its field's own metric."""
 
 from __future__ import annotations
 
@@ -19,7 +19,17 @@ from pcsa.datasets.coco import CocoKeypoints, person_results
 from pcsa.datasets.crops import to_source
 from pcsa.datasets.human36m import Human36M, to_camera
 from pcsa.datasets.procedural import Figures2D, Figures3D
-from pcsa.grid_training import GridConfig, Located, OctData, Pose2dData, depth_of, load_grid_network, locate, open_items
+from pcsa.grid_training import (
+    GridConfig,
+    Located,
+    OctData,
+    Pose2dData,
+    depth_of,
+    load_grid_network,
+    locate,
+    open_items,
+    trained_on,
+)
 from pcsa.localization import ReadOut
 from pcsa.scripts.evaluate import pick_device
 from pcsa.training import write_json
@@ -28,12 +38,12 @@ from pcsa.viz import Overlay, save_overlays
 
 @dataclass(frozen=True)
 class EvaluateGridConfig:
-    """Score a network of poses, surfaces or landmarks on items it was not trained on."""
+    """Score a network of poses, surfaces or landmarks."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """Written by `pcsa train pose2d|pose3d|oct|landmarks`."""
-    split: Literal["val", "test"] = "test"
-    """COCO has labels for val only."""
+    split: Literal["val", "test"] | None = None
+    """Default test; of COCO val, for which alone it has labels."""
     root: Path | None = None
     """Another root of the same layout; default that of the training."""
     annotations: Path | None = None
@@ -96,7 +106,9 @@ def evaluate_grid(config: EvaluateGridConfig) -> dict[str, Any]:
     device = pick_device(config.device)
     network, trained, about = load_grid_network(config.checkpoint, device)
     task = about["kind"].removeprefix("pcsa ")
-    items = _open(config, trained)
+    data = _data(config, trained)
+    split = split_of(data, config.split)
+    items = _open(data, split, config.detections)
     if list(items.names) != list(about["names"]):
         raise ValueError(
             f"`root` (={str(config.root or trained.data.root)!r}) must have what the network was trained to find, "
@@ -110,14 +122,17 @@ def evaluate_grid(config: EvaluateGridConfig) -> dict[str, Any]:
     for batch in loader:
         image = batch["image"].to(device)
         found = locate(network, image, depth=depth_of(trained.data), read_out=config.read_out, flip_pairs=pairs)
+        # The images and maps of a whole dataset need not lie in memory.
+        if sum(len(kept["index"]) for kept in collected.batches) >= config.pictures:
+            del batch["image"]
         collected.batches.append(batch)
-        # The maps of a whole dataset need not lie in memory.
         collected.found.append(Located(found.position.cpu(), found.peak.cpu(), found.maps[:0]))
     scores = {"pose2d": _pose2d, "pose3d": _pose3d, "oct": _oct, "landmarks": _landmarks}[task](config, collected)
     result = {
         "checkpoint": str(config.checkpoint),
         "task": task,
-        "split": config.split,
+        "split": split,
+        "trained_on": trained_on(data, split),
         "data": "procedural" if trained.data.root is None and config.root is None else type(items).__name__,
         "read_out": config.read_out,
         "flip_test": pairs is not None,
@@ -126,18 +141,18 @@ def evaluate_grid(config: EvaluateGridConfig) -> dict[str, Any]:
         "names": list(items.names),
         **scores,
     }
-    file = config.out or config.checkpoint.parent / f"metrics-{config.split}.json"
+    file = config.out or config.checkpoint.parent / f"metrics-{split}.json"
     result["file"] = str(file)
     write_json(file, result)
     if config.pictures:
-        picture = file.with_name(f"predictions-{config.split}.png")
+        picture = file.with_name(f"predictions-{split}.png")
         save_overlays(picture, list(_overlays(collected, config.pictures)))
         result["picture"] = str(picture)
     return result
 
 
-def _open(config: EvaluateGridConfig, trained: GridConfig) -> Any:
-    """The items to score on."""
+def _data(config: EvaluateGridConfig, trained: GridConfig) -> Any:
+    """The training's data, and what was named in its place."""
     data = trained.data
     given = {"root": config.root, "val_annotations": config.annotations, "val_images": config.images}
     given = {name: value for name, value in given.items() if value is not None}
@@ -147,21 +162,26 @@ def _open(config: EvaluateGridConfig, trained: GridConfig) -> Any:
             raise ValueError(
                 f"`{name.removeprefix('val_')}` (={str(given[name])!r}) is for pose2d in COCO's layout only"
             )
-    data = dataclasses.replace(data, **given)
-    check_split(data, config.split)
-    items = open_items(data, config.split, detections=config.detections)
+    return dataclasses.replace(data, **given)
+
+
+def split_of(data: Any, split: Literal["val", "test"] | None) -> Literal["val", "test"]:
+    """The split to score on."""
+    coco = data.root is not None and getattr(data, "layout", "") == "coco"
+    if split == "test" and coco:
+        raise ValueError("`split` (='test') must be 'val' for COCO: its test images have no public labels")
+    return split or ("val" if coco else "test")
+
+
+def _open(data: Any, split: Literal["val", "test"], detections: Path | None) -> Any:
+    """The items to score on."""
+    items = open_items(data, split, detections=detections)
     if isinstance(data, OctData):
         # Whole scans: one window as large as the largest.
         sizes = [items.source(i)["image"].shape[1:] for i in range(len(items))]
         size = (max(s[0] for s in sizes), max(s[1] for s in sizes))
-        items = open_items(dataclasses.replace(data, input_size=size), config.split)
+        items = open_items(dataclasses.replace(data, input_size=size), split)
     return items
-
-
-def check_split(data: Any, split: Literal["val", "test"]) -> None:
-    """Raise if there is nothing to score on in this split of ``data``."""
-    if split == "test" and data.root is not None and getattr(data, "layout", "") == "coco":
-        raise ValueError("`split` (='test') must be 'val' for COCO: its test images have no public labels")
 
 
 class _WithSource(Dataset[dict[str, Any]]):
@@ -219,7 +239,7 @@ def _pose3d(config: EvaluateGridConfig, collected: _Collected) -> dict[str, Any]
     if isinstance(items, Human36M):
         matrix, root, camera, lens = map(collected.all, ("to_source", "root_depth", "camera", "distortion"))
         predicted = to_camera(position, matrix, root, camera, items.input_size[0], lens)
-        target, visible = collected.all("positions"), collected.all("source_visible")
+        target, visible = collected.all("positions"), collected.all("labeled")
     elif isinstance(items, Figures3D):
         size = collected.all("voxel_size")[:, None, None]
         predicted, target, visible = position * size, collected.all("keypoints") * size, collected.all("visible")
@@ -228,13 +248,15 @@ def _pose3d(config: EvaluateGridConfig, collected: _Collected) -> dict[str, Any]
         predicted = items.to_mm(position, scale)
         target, visible = collected.all("source_joints"), torch.ones_like(collected.all("visible"))
     error = metrics.mpjpe(predicted, target, visible, root=0)
+    # The root is right by construction. It counts in the mean, as is usual, but proves nothing of the network.
+    others = (error.distance[:, 1:], error.counted[:, 1:])
     aligned = metrics.pa_mpjpe(predicted, target, visible)
     return {
-        "mpjpe_mm": float(metrics.mean_error(*error)),
-        "pa_mpjpe_mm": float(metrics.mean_error(*aligned)),
-        "pck@150mm": float(metrics.pck(*error, (150.0,))[0]),
+        "mpjpe_mm": _mean(*error),
+        "pa_mpjpe_mm": _mean(*aligned),
+        "pck@150mm": float(metrics.pck(*others, (150.0,))[0]) if others[1].any() else None,
         **_per_keypoint(*error),
-        **_calibration(config.correct_threshold or 100.0, "mm", *error, collected.peak),
+        **_calibration(config.correct_threshold or 100.0, "mm", *others, collected.peak[:, 1:]),
     }
 
 
@@ -244,8 +266,8 @@ def _oct(config: EvaluateGridConfig, collected: _Collected) -> dict[str, Any]:
     spacing = collected.all("source_spacing")
     rows = metrics.surface_error(predicted, target, visible)
     scores: dict[str, Any] = {"mean_px": float(rows.overall_mean), "std_px": float(rows.overall_std)}
-    if bool((spacing[:, 0] == spacing[0, 0]).all()):
-        # Unknown spacings are 1 mm per pixel.
+    # A spacing that is not known is 1.
+    if bool((spacing[:, 0] == spacing[0, 0]).all()) and float(spacing[0, 0]) != 1:
         micrometers = 1000 * float(spacing[0, 0])
         scores |= {"mean_um": micrometers * scores["mean_px"], "std_um": micrometers * scores["std_px"]}
     distance = torch.where(visible, (predicted - target).abs(), 0.0)
@@ -268,12 +290,17 @@ def _landmarks(config: EvaluateGridConfig, collected: _Collected) -> dict[str, A
     reference = metrics.segment_length(target, visible, eyes)
     error = metrics.normalized_error(source, target, visible, *reference)
     return {
-        "nme": float(metrics.mean_error(*error)),
-        "failure_rate@0.1": float(metrics.failure_rate(*error)),
+        "nme": _mean(*error),
+        "failure_rate@0.1": float(metrics.failure_rate(*error)) if error.counted.any() else None,
         "num_without_eyes": int((~reference.known).sum()),
         **_per_keypoint(*error),
         **_calibration(config.correct_threshold or 0.05, "distances of the eyes", *error, collected.peak),
     }
+
+
+def _mean(distance: Tensor, counted: Tensor) -> float | None:
+    """Mean over the keypoints of an item, then over items; None if nothing counts."""
+    return float(metrics.mean_error(distance, counted)) if counted.any() else None
 
 
 def _per_keypoint(distance: Tensor, counted: Tensor) -> dict[str, Any]:
@@ -309,7 +336,7 @@ def _overlays(collected: _Collected, count: int) -> Iterator[Overlay]:
     items = collected.items
     row = 0
     for batch, found in zip(collected.batches, collected.found, strict=True):
-        for i in range(len(batch["image"])):
+        for i in range(len(batch["index"])):
             if row == count:
                 return
             common = {"image": batch["image"][i], "visible": batch["visible"][i], "names": items.names}
@@ -325,6 +352,7 @@ def format_grid_table(result: dict[str, Any]) -> str:
     left_out = "".join(f"; {count} left out: {reason}" for reason, count in result["left_out"].items())
     lines = [
         f"{result['task']}, {result['data']}, {result['split']}: {result['num_items']} items{left_out}",
+        *(["these items were trained on as well: for watching, not for comparing"] if result["trained_on"] else []),
         f"read-out: {result['read_out']}" + (", flip test" if result["flip_test"] else ""),
         "",
     ]
@@ -335,7 +363,8 @@ def format_grid_table(result: dict[str, Any]) -> str:
         ("pa_mpjpe_mm", 1, 1), ("pck@150mm", 1, 100), ("nme", 2, 100), ("failure_rate@0.1", 1, 100),
     ):  # fmt: skip
         if name in result:
-            lines.append(f"{name + (' (%)' if factor == 100 else ''):24}{_number(factor * result[name], digits)}")
+            value = None if result[name] is None else factor * result[name]
+            lines.append(f"{name + (' (%)' if factor == 100 else ''):24}{_number(value, digits)}")
     if "surfaces" in result:
         lines.append(f"{'surface':24}{'mean':>8}{'std':>8}   pixels")
         rows = {**result["surfaces"], "all": result}

@@ -32,7 +32,10 @@ MESHES = (".obj", ".off", ".stl", ".ply")  # a .ply without faces is a cloud
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """Keypoints of clouds (.pcd, .ply, .npy, .npz) and meshes (.obj, .off, .stl, .ply), in their own units."""
+    """Keypoints of clouds (.pcd, .ply, .npy, .npz) and meshes (.obj, .off, .stl, .ply), in their own units.
+
+    A checkpoint of pose2d, pose3d, oct or landmarks has other options: pcsa predict CHECKPOINT --help.
+    """
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
     """Written by `pcsa train`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from pcsa.scripts.predict import files_of, picture_names
 from pcsa.training import write_json
 from pcsa.viz import Overlay, save_overlay
 
+log = logging.getLogger(__name__)
+
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 ARRAYS = (".npy", ".npz")
 
@@ -42,7 +45,7 @@ class PredictGridConfig:
     out: Path = Path("predictions.json")
     """Positions, in pixels of the input, and confidences."""
     png: Path | None = Path("predictions")
-    """Folder for a picture of every input."""
+    """Folder for a picture of every input, or of every box."""
     read_out: ReadOut = "expectation"
     """See pcsa.localize."""
     flip_test: bool = True
@@ -75,8 +78,12 @@ def predict_grid(config: PredictGridConfig) -> dict[str, Any]:
         raise ValueError(f"`boxes` (={str(config.boxes)!r}) must not be given for {task}: whole inputs are taken")
     if boxes is not None and not any(boxes.get(file.name) for file in files):
         raise ValueError(f"`boxes` (={str(config.boxes)!r}) must have a box for one of the inputs, by their file names")
+    without = [file.name for file in files if boxes is not None and not boxes.get(file.name)]
+    if without:
+        log.info("%d inputs have no box and are left out, first %s", len(without), without[0])
+    places = [file for file in files for _ in ([None] if boxes is None else boxes.get(file.name, []))]
+    names = iter(picture_names(places))
     items: list[dict[str, Any]] = []
-    pictures: list[tuple[Path, Overlay]] = []
     for file in files:
         image = _volume(file) if volumes else _scan(file) if task == "oct" else read_image(file)
         whole = [0.0, 0.0, float(image.shape[-1]), float(image.shape[-2])]
@@ -104,10 +111,7 @@ def predict_grid(config: PredictGridConfig) -> dict[str, Any]:
             items.append(item)
             if config.png:
                 drawn = {"surfaces": position} if task == "oct" else {"predicted": position, "bones": about["bones"]}
-                pictures.append((file, Overlay(image, **drawn, **shown)))
-    names = picture_names([file for file, _ in pictures])
-    for (_, overlay), name in zip(pictures, names, strict=True):
-        save_overlay((config.png or Path()) / name, overlay)
+                save_overlay(config.png / next(names), Overlay(image, **drawn, **shown))
     result = {
         "checkpoint": str(config.checkpoint),
         "task": task,
@@ -136,6 +140,8 @@ def _cut(
 
 
 def _read_boxes(path: Path) -> dict[str, list[list[float]]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"`boxes` (={str(path)!r}) must be a file: there is none")
     try:
         boxes = json.loads(path.read_text())
     except ValueError as error:

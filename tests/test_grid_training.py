@@ -45,6 +45,7 @@ from pcsa.grid_training import (
     open_items,
     strides,
     train_grid,
+    trained_on,
 )
 from pcsa.models.simple_pose import SimplePose
 from pcsa.models.surface_unet import SurfaceUNet
@@ -718,6 +719,22 @@ def test_weights_are_read_where_a_training_begins_and_not_where_its_checkpoint_i
             *("oct", "optimizer", {"schedule": "milestones", "milestones": (3, 2)}),
             r"`optimizer.milestones` \(=\(3, 2\)\) must be rising epochs",
         ),
+        ("oct", "data", {"layout": "mshc"}, r"`data.layout` \(='mshc'\) must come with `data.root`"),
+        ("oct", "data", {"root": Path("a"), "train_columns": (0, 9)}, "must be given both or neither"),
+        ("oct", "data", {"train_columns": (0, 9), "test_columns": (9, 12)}, "with a `data.root` of scans as arrays"),
+        (
+            *("oct", "data", {"root": Path("a"), "train_columns": (0, 9), "test_columns": (8, 12)}),
+            r"`data.test-columns` \(=\(8, 12\)\) must have no column of `data.train-columns`",
+        ),
+        ("oct", "objective", {"form": "released"}, r"`objective.form` \(='released'\) must be 'paper' for surfaces"),
+        ("pose2d", "objective", {"form": "released", "basis_noise": "mixture"}, "`objective.basis-noise`"),
+        ("pose2d", "data", {"layout": "lsp"}, r"`data.layout` \(='lsp'\) must come with `data.root`"),
+        ("pose2d", "data", {"annotations": "x.json"}, r"`data.annotations` \(='x.json'\) must come with a `data.root`"),
+        ("pose2d", "model", {"weights": Path("r.pth")}, r"`model.weights` \(='r.pth'\) must come with"),
+        (
+            *("oct", "optimizer", {"schedule": "milestones", "milestones": (-1, 2)}),
+            r"`optimizer.milestones` \(=\(-1, 2\)\) must be rising epochs",
+        ),
         (
             *("oct", "optimizer", {"schedule": "milestones", "milestones": (2, 2)}),
             r"`optimizer.milestones` \(=\(2, 2\)\) must be rising epochs",
@@ -802,3 +819,19 @@ def test_a_trainer_that_cannot_be_set_up_leaves_no_folder(tmp_path):
     with pytest.raises(ValueError, match="'12'"):
         train_grid(dataclasses.replace(config, trainer=trainer, out=tmp_path / "new"))
     assert not (tmp_path / "new").exists()
+
+
+def test_a_split_with_nothing_in_it_is_refused(tmp_path):
+    for name in ("a", "b", "c"):
+        np.savez(tmp_path / f"{name}.npz", image=np.zeros((20, 20)), boundaries=np.full((2, 20), np.nan))
+    with pytest.raises(ValueError, match=r"must have something to use in split 'train'; left out: \d+ "):
+        open_items(OctData(root=tmp_path, input_size=(16, 16)), "train")
+
+
+def test_which_validations_are_trained_on(tmp_path):
+    assert trained_on(OctData(root=tmp_path), "val")
+    assert trained_on(Pose2dData(root=tmp_path, layout="lsp"), "val")
+    assert trained_on(LandmarksData(root=tmp_path), "val")
+    for data in (OctData(), OctData(root=tmp_path, train_columns=(0, 9), test_columns=(9, 12)), Pose2dData()):
+        assert not trained_on(data, "val")
+    assert not trained_on(OctData(root=tmp_path), "test")

@@ -14,14 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pcsa.datasets.oct import SURFACES
 from pcsa.datasets.procedural._items import Items, check_split, stream
 from pcsa.datasets.scans import ScanAugment, window
 
-__all__ = ["SURFACES", "Retinas"]
+__all__ = ["Retinas"]
 
 Array = NDArray[np.float32]
-
-SURFACES = ("ILM", "RNFL-GCL", "IPL-INL", "INL-OPL", "OPL-ONL", "ELM", "IS-OS", "OS-RPE", "BM")
 
 HEIGHT = 128
 SPACING = (0.006, 0.03)  # mm per pixel: about 50 rows of retina, and 6 mm in 192 columns
