@@ -28,6 +28,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pcsa.datasets.coco import CocoKeypoints
 from pcsa.datasets.procedural._body import Array, Body, draw_person, draw_view, pose, turn
 from pcsa.datasets.procedural._items import Items, Split, check_split, stream
 from pcsa.datasets.procedural._render import Canvas, add_capsule, add_ellipsoid, background
@@ -126,47 +127,9 @@ class Figures2D:
 
     """
 
-    names: tuple[str, ...] = (
-        "nose",
-        "left_eye",
-        "right_eye",
-        "left_ear",
-        "right_ear",
-        "left_shoulder",
-        "right_shoulder",
-        "left_elbow",
-        "right_elbow",
-        "left_wrist",
-        "right_wrist",
-        "left_hip",
-        "right_hip",
-        "left_knee",
-        "right_knee",
-        "left_ankle",
-        "right_ankle",
-    )
-    pairs: tuple[tuple[int, int], ...] = ((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16))
-    bones: tuple[tuple[int, int], ...] = (
-        (15, 13),
-        (13, 11),
-        (16, 14),
-        (14, 12),
-        (11, 12),
-        (5, 11),
-        (6, 12),
-        (5, 6),
-        (5, 7),
-        (6, 8),
-        (7, 9),
-        (8, 10),
-        (1, 2),
-        (0, 1),
-        (0, 2),
-        (1, 3),
-        (2, 4),
-        (3, 5),
-        (4, 6),
-    )
+    names = CocoKeypoints.names
+    pairs = CocoKeypoints.pairs
+    bones = CocoKeypoints.bones
     num_keypoints = 17
 
     def __init__(
