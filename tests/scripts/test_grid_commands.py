@@ -651,4 +651,6 @@ def test_real_oct(tmp_path):
     assert metrics["num_items"] == 1  # the last quarter of the one scan, whole
     assert metrics["surfaces"]["ILM"]["num_columns"] == 192
     assert metrics["mean_um"] > 0
-    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["pcsa"]["config"]["data"]["root"] == str(root)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["pcsa"]["config"]["data"]["root"] == str(
+        root.resolve()
+    )
