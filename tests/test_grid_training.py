@@ -492,11 +492,11 @@ def test_validation_error_is_in_pixels_of_the_input(trained, name):
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_configurations_survive_json(kind):
-    config = CONFIGS[kind](out=Path("/tmp/out"))
+def test_configurations_survive_json(kind, tmp_path):
+    config = CONFIGS[kind](out=tmp_path)
     if kind == "pose2d":
         # Relative to the root, wherever one stands.
-        named = {"root": Path("/data"), "annotations": "a.json", "images": ".", "val_annotations": "../b.json"}
+        named = {"root": tmp_path, "annotations": "a.json", "images": ".", "val_annotations": "../b.json"}
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, **named))
     assert from_plain(CONFIGS[kind], json.loads(json.dumps(to_plain(config)))) == config
 
