@@ -21,9 +21,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pcsa._grid_metrics import COCO_SIGMAS
 from pcsa.datasets.crops import CropAugment
 from pcsa.datasets.images import KeypointImages, clipped_box, existing, masked, read_image
+from pcsa.metrics.poses import COCO_SIGMAS
 
 __all__ = ["NAMES", "SIGMAS", "CocoKeypoints", "official", "oks_nms"]
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pcsa._points import full_precision, raise_first, resolve_batch
+from pcsa._core.points import full_precision, raise_first, resolve_batch
 from pcsa.neighbors import knn
 
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pcsa._points import (
+from pcsa._core.points import (
     Points,
     bandwidth_of,
     canonical,

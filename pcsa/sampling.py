@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from pcsa._kernel import draw, draw_seed
-from pcsa._points import (
+from pcsa._core.kernel import draw, draw_seed
+from pcsa._core.points import (
     bandwidth_of,
     canonical,
     check_count,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from pcsa._points import check_count
+from pcsa._core.points import check_count
 
 
 class TemperatureSchedule:

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pcsa._points import full_precision, raise_first, resolve_batch
+from pcsa._core.points import full_precision, raise_first, resolve_batch
 
 __all__ = [
     "CompositeChamfer",

@@ -18,7 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from pcsa import _kernel, losses
+from pcsa import losses
+from pcsa._core import kernel as _kernel
 from pcsa.models.detector import KeypointDetector
 from pcsa.models.pointnet2 import SINGLE_SCALE, LevelGeometry, PointNet2
 from pcsa.neighbors import _farthest_torch

@@ -15,9 +15,9 @@ from torch_geometric.loader import DataLoader
 import pcsa
 from pcsa.datasets.keypointnet import KeypointNet, rotated_labelings, rotation_groups
 from pcsa.datasets.transforms import Normalize, denormalize
-from pcsa.geodesic import geodesic_error
 from pcsa.localization import ReadOut
 from pcsa.metrics import THRESHOLDS, KeypointMetrics, symmetric_error
+from pcsa.metrics.geodesic import geodesic_error
 from pcsa.models.detector import KeypointDetector
 from pcsa.scripts.evaluate_unsupervised import evaluate_category, format_unsupervised_table
 from pcsa.skeleton import segment_pairs

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-import pcsa.geodesic
-from pcsa.geodesic import geodesic_distances, geodesic_error
+import pcsa.metrics.geodesic
+from pcsa.metrics.geodesic import geodesic_distances, geodesic_error
 
 
 def reference(pos: torch.Tensor, k: int) -> np.ndarray:
@@ -152,7 +151,7 @@ def test_bad_input(call, name):
 
 
 def test_docstrings():
-    assert doctest.testmod(pcsa.geodesic, extraglobs={"torch": torch}).failed == 0
+    assert doctest.testmod(pcsa.metrics.geodesic, extraglobs={"torch": torch}).failed == 0
 
 
 def test_real_beds():

@@ -6,12 +6,12 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy import stats
 
 import pcsa
-from pcsa import _kernel, _marginals, grid, losses
+from pcsa import grid, losses
+from pcsa._core import kernel as _kernel, marginals as _marginals
 
 SHAPES = [(7,), (3, 4), (2, 3, 4)]
 BASES = ["uniform", "triangular", "gaussian"]

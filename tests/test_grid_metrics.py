@@ -12,8 +12,8 @@ from scipy.linalg import orthogonal_procrustes
 from scipy.spatial import procrustes
 from scipy.spatial.transform import Rotation
 
-import pcsa._grid_metrics
-import pcsa._keypoint_error
+import pcsa.metrics.keypoint_error
+import pcsa.metrics.poses
 from pcsa.metrics import (
     COCO_SIGMAS,
     Calibration,
@@ -559,7 +559,7 @@ def test_bad_annotations_and_results(tmp_path):
 
 
 def test_examples():
-    for module in (pcsa._grid_metrics, pcsa._keypoint_error):
+    for module in (pcsa.metrics.poses, pcsa.metrics.keypoint_error):
         done = doctest.testmod(module, extraglobs={"torch": torch})
         assert done.failed == 0
         assert done.attempted

@@ -7,8 +7,7 @@ import pytest
 import scipy.spatial.distance
 import scipy.stats
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch.autograd import gradcheck
 
 import pcsa.losses as losses

@@ -6,19 +6,18 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pcsa import (
     SamplingArgmax,
     SoftArgmax,
     TemperatureSchedule,
-    _kernel,
     knn_bandwidth,
     sampling_argmax,
     soft_argmax,
 )
+from pcsa._core import kernel as _kernel
 
 NOISES = ["relaxed", "mixture"]
 SEEDS = st.integers(0, 2**32 - 1)

@@ -6,11 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-import pcsa._unsupervised_metrics
-from pcsa.geodesic import geodesic_distances
+import pcsa.metrics.unsupervised
 from pcsa.metrics import (
     collapsed_keypoints,
     coverage,
@@ -24,6 +22,7 @@ from pcsa.metrics import (
     separation,
     template_keypoints,
 )
+from pcsa.metrics.geodesic import geodesic_distances
 
 INF, NAN = math.inf, math.nan
 
@@ -395,7 +394,7 @@ def test_floors_refuse(call, message):
 
 
 def test_examples():
-    assert doctest.testmod(pcsa._unsupervised_metrics).failed == 0
+    assert doctest.testmod(pcsa.metrics.unsupervised).failed == 0
 
 
 # The real data

@@ -13,17 +13,18 @@ Apart from these, pictures with exact truth for networks on grids: people in pic
 (:class:`Figures2D`, :class:`Figures3D`, :class:`FigureImages3D`), layered scans (:class:`Retinas`), :class:`Faces`.
 """
 
-from pcsa.datasets.procedural._categories import CATEGORIES as CATEGORIES
-from pcsa.datasets.procedural._categories import check_categories as check_categories
-from pcsa.datasets.procedural._files import embedded_root as embedded_root
-from pcsa.datasets.procedural._files import generate as generate
-from pcsa.datasets.procedural._files import shape_rng as shape_rng
-from pcsa.datasets.procedural._shape import Cloud as Cloud
-from pcsa.datasets.procedural._shape import Shape as Shape
-from pcsa.datasets.procedural._shape import make_shape as make_shape
-from pcsa.datasets.procedural._shape import sample_shape as sample_shape
+from pcsa.datasets.procedural._categories import CATEGORIES as CATEGORIES, check_categories as check_categories
+from pcsa.datasets.procedural._files import embedded_root as embedded_root, generate as generate, shape_rng as shape_rng
+from pcsa.datasets.procedural._shape import (
+    Cloud as Cloud,
+    Shape as Shape,
+    make_shape as make_shape,
+    sample_shape as sample_shape,
+)
 from pcsa.datasets.procedural.faces import Faces as Faces
-from pcsa.datasets.procedural.figures import FigureImages3D as FigureImages3D
-from pcsa.datasets.procedural.figures import Figures2D as Figures2D
-from pcsa.datasets.procedural.figures import Figures3D as Figures3D
+from pcsa.datasets.procedural.figures import (
+    FigureImages3D as FigureImages3D,
+    Figures2D as Figures2D,
+    Figures3D as Figures3D,
+)
 from pcsa.datasets.procedural.retina import Retinas as Retinas

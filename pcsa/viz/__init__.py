@@ -6,20 +6,20 @@ Importing this needs torch and numpy; Open3D, matplotlib, Pillow and plotly are 
 (``pip install 'pcsa[viz]'``).
 """
 
-from pcsa.viz.animation import Stage as Stage
-from pcsa.viz.animation import sampling_frames as sampling_frames
-from pcsa.viz.animation import save_animation as save_animation
+from pcsa.viz.animation import Stage as Stage, sampling_frames as sampling_frames, save_animation as save_animation
 from pcsa.viz.html import save_html as save_html
-from pcsa.viz.overlay import Overlay as Overlay
-from pcsa.viz.overlay import save_overlay as save_overlay
-from pcsa.viz.overlay import save_overlays as save_overlays
-from pcsa.viz.png import fit as fit
-from pcsa.viz.png import render as render
-from pcsa.viz.png import save_panels as save_panels
-from pcsa.viz.png import save_png as save_png
-from pcsa.viz.png import save_pngs as save_pngs
-from pcsa.viz.scene import LAYERS as LAYERS
-from pcsa.viz.scene import Scene as Scene
-from pcsa.viz.scene import keypoint_colors as keypoint_colors
-from pcsa.viz.scene import keypoint_scene as keypoint_scene
+from pcsa.viz.overlay import Overlay as Overlay, save_overlay as save_overlay, save_overlays as save_overlays
+from pcsa.viz.png import (
+    fit as fit,
+    render as render,
+    save_panels as save_panels,
+    save_png as save_png,
+    save_pngs as save_pngs,
+)
+from pcsa.viz.scene import (
+    LAYERS as LAYERS,
+    Scene as Scene,
+    keypoint_colors as keypoint_colors,
+    keypoint_scene as keypoint_scene,
+)
 from pcsa.viz.window import show as show

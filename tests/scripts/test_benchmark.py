@@ -12,8 +12,7 @@ import pcsa
 from pcsa.losses import composite_chamfer
 from pcsa.models import SkeletonMerger
 from pcsa.models.pointnet2 import Level, PointNet2
-from pcsa.scripts import _launches, benchmark
-from pcsa.scripts import _references as references
+from pcsa.scripts import _launches, _references as references, benchmark
 from pcsa.scripts._report import BEGIN, END, format_report
 from pcsa.skeleton import skeleton_points
 

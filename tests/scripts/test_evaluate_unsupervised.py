@@ -10,8 +10,8 @@ import torch
 from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.datasets.procedural import generate
 from pcsa.datasets.transforms import Normalize
-from pcsa.geodesic import geodesic_error
 from pcsa.metrics import dual_alignment, random_keypoints, template_keypoints
+from pcsa.metrics.geodesic import geodesic_error
 from pcsa.scripts.evaluate_unsupervised import evaluate_category, evaluate_keypoints, format_unsupervised_table
 
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pcsa._keypoint_error import check_floating, check_mask, checks, keypoint_error, masked
+from pcsa.metrics.keypoint_error import check_floating, check_mask, checks, keypoint_error, masked
 
 COCO_SIGMAS: tuple[float, ...] = (
     *(0.026, 0.025, 0.025, 0.035, 0.035),  # nose, eyes, ears

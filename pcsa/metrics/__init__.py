@@ -16,39 +16,45 @@ from torchmetrics.functional.classification import binary_average_precision
 from torchmetrics.functional.regression import pearson_corrcoef
 from torchmetrics.utilities import dim_zero_cat
 
-from pcsa._grid_metrics import COCO_SIGMAS as COCO_SIGMAS
-from pcsa._grid_metrics import CountedError as CountedError
-from pcsa._grid_metrics import SegmentLength as SegmentLength
-from pcsa._grid_metrics import SurfaceError as SurfaceError
-from pcsa._grid_metrics import coco_average_precision as coco_average_precision
-from pcsa._grid_metrics import failure_rate as failure_rate
-from pcsa._grid_metrics import mpjpe as mpjpe
-from pcsa._grid_metrics import normalized_error as normalized_error
-from pcsa._grid_metrics import object_keypoint_similarity as object_keypoint_similarity
-from pcsa._grid_metrics import pa_mpjpe as pa_mpjpe
-from pcsa._grid_metrics import procrustes_align as procrustes_align
-from pcsa._grid_metrics import segment_length as segment_length
-from pcsa._grid_metrics import surface_error as surface_error
-from pcsa._keypoint_error import check_floating as _check_floating
-from pcsa._keypoint_error import check_mask as _check_mask
-from pcsa._keypoint_error import checks as _checks
-from pcsa._keypoint_error import distances as _keypoint_error
-from pcsa._keypoint_error import keypoint_error as keypoint_error
-from pcsa._unsupervised_metrics import THRESHOLDS as THRESHOLDS
-from pcsa._unsupervised_metrics import DualAlignment as DualAlignment
-from pcsa._unsupervised_metrics import Separation as Separation
-from pcsa._unsupervised_metrics import check_thresholds
-from pcsa._unsupervised_metrics import collapsed_keypoints as collapsed_keypoints
-from pcsa._unsupervised_metrics import coverage as coverage
-from pcsa._unsupervised_metrics import dual_alignment as dual_alignment
-from pcsa._unsupervised_metrics import geodesic_keypoint_distances as geodesic_keypoint_distances
-from pcsa._unsupervised_metrics import inclusivity as inclusivity
-from pcsa._unsupervised_metrics import keypoint_distances as keypoint_distances
-from pcsa._unsupervised_metrics import keypoint_miou as keypoint_miou
-from pcsa._unsupervised_metrics import random_keypoints as random_keypoints
-from pcsa._unsupervised_metrics import repeatability as repeatability
-from pcsa._unsupervised_metrics import separation as separation
-from pcsa._unsupervised_metrics import template_keypoints as template_keypoints
+from pcsa.metrics.keypoint_error import (
+    check_floating as _check_floating,
+    check_mask as _check_mask,
+    checks as _checks,
+    distances as _keypoint_error,
+    keypoint_error as keypoint_error,
+)
+from pcsa.metrics.poses import (
+    COCO_SIGMAS as COCO_SIGMAS,
+    CountedError as CountedError,
+    SegmentLength as SegmentLength,
+    SurfaceError as SurfaceError,
+    coco_average_precision as coco_average_precision,
+    failure_rate as failure_rate,
+    mpjpe as mpjpe,
+    normalized_error as normalized_error,
+    object_keypoint_similarity as object_keypoint_similarity,
+    pa_mpjpe as pa_mpjpe,
+    procrustes_align as procrustes_align,
+    segment_length as segment_length,
+    surface_error as surface_error,
+)
+from pcsa.metrics.unsupervised import (
+    THRESHOLDS as THRESHOLDS,
+    DualAlignment as DualAlignment,
+    Separation as Separation,
+    check_thresholds,
+    collapsed_keypoints as collapsed_keypoints,
+    coverage as coverage,
+    dual_alignment as dual_alignment,
+    geodesic_keypoint_distances as geodesic_keypoint_distances,
+    inclusivity as inclusivity,
+    keypoint_distances as keypoint_distances,
+    keypoint_miou as keypoint_miou,
+    random_keypoints as random_keypoints,
+    repeatability as repeatability,
+    separation as separation,
+    template_keypoints as template_keypoints,
+)
 
 Binning = Literal["equal_count", "equal_width"]
 
@@ -643,7 +649,7 @@ class KeypointMetrics(Metric):
             category: Places in ``categories``; all 0 if not given.
             symmetric_target: For each shape the labeling that counts, ``candidates[choice]`` of
                 :func:`symmetric_error` (``target`` for shapes without symmetry).
-            geodesic: Distances from :func:`pcsa.geodesic.geodesic_error`; may be infinite.
+            geodesic: Distances from :func:`pcsa.metrics.geodesic.geodesic_error`; may be infinite.
             geodesic_symmetric: The same against the labeling that counts.
             confidence: Peak probability, 0 to 1.
             presence_logits: Scores of having the keypoint; logits or probabilities.

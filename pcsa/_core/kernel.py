@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcsa._points import full_precision
+from pcsa._core.points import full_precision
 
 # Elements of one tile: a few tiles fit the cache of a CPU core; on an accelerator, few launches matter more.
 _TILE_CPU = 1 << 18

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pcsa.geodesic import geodesic_distances
+from pcsa.metrics.geodesic import geodesic_distances
 
 THRESHOLDS: tuple[float, ...] = tuple(i / 100 for i in range(11))
 """Thresholds of KeypointNet's benchmark: 0, 0.01, …, 0.1."""
@@ -159,7 +159,7 @@ def geodesic_keypoint_distances(
     r"""Geodesic distance of every predicted to every annotated keypoint, for :func:`keypoint_miou`.
 
     A prediction is moved to the nearest point of its cloud, then distances run along the graph of
-    :func:`pcsa.geodesic.geodesic_distances`, that of KeypointNet's benchmark.
+    :func:`pcsa.metrics.geodesic.geodesic_distances`, that of KeypointNet's benchmark.
 
     Args:
         predicted: Predicted keypoints of each shape, in the dataset's own units; their number may vary.

@@ -7,7 +7,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pcsa import knn_bandwidth, localize, sampling_argmax, soft_argmax
-from pcsa._points import (
+from pcsa._core.points import (
     canonical,
     cloud_log_softmax,
     cloud_max,

@@ -31,7 +31,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pcsa._points import (
+from pcsa._core.points import (
     Points,
     bandwidth_of,
     canonical,
@@ -45,14 +45,8 @@ from pcsa._points import (
 )
 from pcsa.skeleton import (
     CompositeChamfer as CompositeChamfer,
-)
-from pcsa.skeleton import (
     composite_chamfer as composite_chamfer,
-)
-from pcsa.skeleton import (
     keypoint_separation as keypoint_separation,
-)
-from pcsa.skeleton import (
     mirror_error as mirror_error,
 )
 

@@ -1,7 +1,7 @@
 """Marginals of the relaxed weights of a grid, one distribution per axis, and the noise of the bases.
 
-The weights are those of `pcsa._kernel`: the same perturbed logits from the same source of noise. Here whole grids are
-summed along their axes, where the kernel for point sets takes sums over points alone. A pass runs over tiles of
+The weights are those of `pcsa._core.kernel`: the same perturbed logits from the same source of noise. Here whole grids
+are summed along their axes, where the kernel for point sets takes sums over points alone. A pass runs over tiles of
 [maps, samples, cells], and the backward pass draws the noise of every tile again.
 """
 
@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pcsa import _kernel
-from pcsa._kernel import _LIBRARY, _LOG2_E, _Noise, _perturbed, _twice
-from pcsa._points import full_precision
+from pcsa._core import kernel
+from pcsa._core.kernel import _LIBRARY, _LOG2_E, _Noise, _perturbed, _twice
+from pcsa._core.points import full_precision
 
 
 def _scaled(logits: Tensor, temperature: float) -> Tensor:
@@ -25,7 +25,7 @@ def _scaled(logits: Tensor, temperature: float) -> Tensor:
 def _tiles(logits: Tensor, num_samples: int) -> Iterator[tuple[slice, slice]]:
     """Ranges of maps and of samples: the order in which noise is drawn."""
     R, N = logits.shape
-    tile = _kernel._TILE_CPU if logits.device.type == "cpu" else _kernel._TILE_DEVICE
+    tile = kernel._TILE_CPU if logits.device.type == "cpu" else kernel._TILE_DEVICE
     many_samples = min(num_samples, max(1, tile // N))
     many_maps = max(1, tile // (N * many_samples))
     for r in range(0, R, many_maps):
