@@ -90,7 +90,7 @@ class KeypointNet(Dataset[Data]):
     those of the files (the bounding box of a shape has a diagonal of about 1).
 
     Reads ``<root>/annotations/<category>.json``, ``<root>/pcds/<class_id>/<model_id>.pcd`` and
-    ``<root>/splits/<split>.txt``. :func:`download` fetches them; :func:`pcsa.datasets.custom.write_labelled`
+    ``<root>/splits/<split>.txt``. :func:`download` fetches them; :func:`pcsa.datasets.custom.write_labeled`
     writes the same layout from your own clouds, and then any category name works.
 
     The processed category is kept in one file and rebuilt when an annotation or a cloud changes.
