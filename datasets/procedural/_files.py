@@ -32,7 +32,7 @@ def generate(
     meshes: bool = False,
     overwrite: bool = False,
 ) -> Path:
-    """Write labeled clouds of procedural shapes in KeypointNet's release layout.
+    """Write labelled clouds of procedural shapes in KeypointNet's release layout.
 
     Writes ``annotations/<category>.json``, ``pcds/<class_id>/<model_id>.pcd``,
     ``splits/{train,val,test}.txt`` (lines of other categories stay) and with `meshes`
