@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check wheel clean
+.PHONY: demo test check docs wheel clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -29,6 +29,15 @@ check: $(READY)
 		tests/test_sampling.py tests/test_bandwidth.py tests/test_localization.py tests/test_losses.py \
 		tests/test_skeleton.py tests/test_unsupervised_metrics.py tests/test_grid.py tests/test_grid_metrics.py
 
+# What builds the documentation is not in the environment that the tests wait for.
+.venv/.docs: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
+# The documentation, as pages that need no server and no network: site/index.html. A warning is an error.
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 # Builds the wheel and imports every sub-package from it, in an environment that has nothing else.
 wheel: $(READY)
 	rm -rf build dist .wheel
@@ -39,4 +48,4 @@ wheel: $(READY)
 	rm -rf build .wheel
 
 clean:
-	rm -rf .venv .wheel build dist runs
+	rm -rf .venv .wheel build dist runs site
