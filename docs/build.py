@@ -1,4 +1,4 @@
-"""What `mkdocs build` needs beside its plugins: pages from the root, formulas without scripts, docstrings as Markdown."""
+"""What `mkdocs build` needs beside its plugins: pages of the root, formulas without scripts, docstrings as Markdown."""
 
 from __future__ import annotations
 
