@@ -37,6 +37,7 @@ check: $(READY)
 # The documentation, as pages that need no server and no network: site/index.html. A warning is an error.
 docs: .venv/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo 'built: site/index.html'
 
 # Builds the wheel and imports every sub-package from it, in an environment that has nothing else.
 wheel: $(READY)

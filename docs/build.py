@@ -11,7 +11,9 @@ from typing import Any
 from griffe import Class, Extension, Object
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent.parent
 PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
@@ -35,6 +37,15 @@ def on_page_content(html: str, **_: Any) -> str:
     return html
 
 
+def on_post_page(output: str, *, page: Page, **_: Any) -> None:
+    """Refuse a page that loads something from elsewhere, and an API page without names."""
+    foreign = re.search(r'(?:src|<link[^>]*href)="(?:https?:)?//[^"]*', output)
+    if foreign:
+        raise PluginError(f"{page.file.src_uri} loads {foreign[0]}: pages must work without a network")
+    if re.match("::: ", page.markdown or "") and output.count("doc-symbol-heading") < 2:
+        raise PluginError(f"{page.file.src_uri} shows no name of its module")
+
+
 class Docstrings(Extension):
     """Read docstrings, whose roles, links, formulas and tables are reStructuredText, as Markdown."""
 
@@ -54,6 +65,8 @@ class Docstrings(Extension):
         text = re.sub(r"`([^`<]+?)\s*<(https?://[^>]+)>`_", r"[\1](\2)", text)
         text = re.sub(r"^( *)=+(?: +=+)+\n(?:.*\n)*?\1=+(?: +=+)+ *\n(?!\1\S)", _table, text, flags=re.MULTILINE)
         text = re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)
+        # The type is in the signature: what stands before a first colon here is prose.
+        text = re.sub(r"^(Returns:\n +)", r"\1: ", text, flags=re.MULTILINE)
         if isinstance(obj, Class) and any("NamedTuple" in str(base) for base in obj.bases):
             text = re.sub(r"^Args:$", "Attributes:", text, flags=re.MULTILINE)
         obj.docstring.value = text.strip()
