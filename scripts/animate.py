@@ -22,7 +22,7 @@ class AnimateConfig:
     """Show how samples tighten as the temperature falls and, with several checkpoints, training proceeds."""
 
     checkpoints: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Checkpoints of one run, in any order, each at the temperature of its step; or one alone, at falling temperatures."""
+    """Checkpoints of one run, in any order, each at the temperature of its step; or one, at falling temperatures."""
     out: Path = Path("sampling.gif")
     """Name of a .gif, or of an .html with a slider."""
     root: Path | None = None

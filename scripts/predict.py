@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
 from pcsa.datasets.files import files_of, picture_names
@@ -67,12 +66,12 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> dict[str, Any]:
         write_json(options.out, {**header, "items": items})
     else:
         options.out.parent.mkdir(parents=True, exist_ok=True)
-        # The arrays of a header and of items have names in common with neither.
-        np.savez(options.out, **{name: np.asarray(value) for name, value in header.items()}, **_arrays(items))
+        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in header.items()}
+        np.savez(options.out, **arrays, **_arrays(items))
     return {**header, "items": items}
 
 
-def _arrays(items: list[dict[str, Any]]) -> dict[str, npt.NDArray[Any]]:
+def _arrays(items: list[dict[str, Any]]) -> dict[str, Any]:
     """Each field of the items as one array with a row per item; shorter ones are filled up with NaN."""
     arrays = {}
     for name in items[0] if items else ():

@@ -73,7 +73,7 @@ class LandmarksTask(MapTask[LandmarksConfig]):
         ),
     }
 
-    def open(self, config: LandmarksConfig, split: Split, **options: Any) -> Any:
+    def open(self, config: LandmarksConfig, split: Split) -> Any:
         data = config.data
         size, augment = data.input_size, data.augment
         if data.root is None:

@@ -124,7 +124,7 @@ class OctTask(MapTask[OctConfig]):
     name = "oct"
     title = "a network of retinal surfaces in B-scans (your own, MSHC, procedural retinas)"
     evaluate_options: ClassVar[type[EvaluateOptions]] = OctEvaluateOptions
-    predict_options = OctPredictOptions
+    predict_options: ClassVar[type[PredictOptions]] = OctPredictOptions
     columns = (column("MAD (px)", "mean_px"), column("std (px)", "std_px"), PEARSON)
     presets = {
         # Procedural data on two cores: what is learned within five minutes, and within one minute and a half.
@@ -137,7 +137,7 @@ class OctTask(MapTask[OctConfig]):
         ),
     }
 
-    def open(self, config: OctConfig, split: Split, **options: Any) -> Any:
+    def open(self, config: OctConfig, split: Split) -> Any:
         data = config.data
         size, augment = data.input_size, data.augment
         if data.root is None:

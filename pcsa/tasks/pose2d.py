@@ -16,7 +16,7 @@ from pcsa.datasets.lsp import Lsp
 from pcsa.datasets.procedural import Figures2D
 from pcsa.datasets.splits import Split
 from pcsa.tasks.common.config import Count, Rule
-from pcsa.tasks.common.map_task import PEARSON, Collected, MapEvaluateOptions, MapTask, Shown
+from pcsa.tasks.common.map_task import PEARSON, Collected, MapEvaluateOptions, MapTask, Shown, filled
 from pcsa.tasks.common.maps import (
     PUBLISHED_OBJECTIVE,
     PUBLISHED_OPTIMIZER,
@@ -127,17 +127,14 @@ class Pose2dTask(MapTask[Pose2dConfig]):
         ),
     }
 
-    def open(self, config: Pose2dConfig, split: Split, *, detections: Path | None = None) -> Any:
+    def open(self, config: Pose2dConfig, split: Split) -> Any:
         data = config.data
-        if detections is not None and not data.is_coco:
-            raise ValueError(f"`detections` (={str(detections)!r}) must come with a `root` in COCO's layout")
         size, augment = data.input_size, data.augment
         if data.root is None:
             return Figures2D(split, num_images=share(data.num_images, split), input_size=size, augment=augment)
         if data.layout == "lsp":
             return Lsp(data.root, split, input_size=size, augment=augment)
-        annotations, images = data.coco_files(split)
-        return CocoKeypoints(annotations, images, input_size=size, detections=detections, augment=augment)
+        return CocoKeypoints(*data.coco_files(split), input_size=size, augment=augment)
 
     def build(self, config: Pose2dConfig, labels: MapLabels) -> nn.Module:
         return config.model.build(len(labels.names))
@@ -153,16 +150,23 @@ class Pose2dTask(MapTask[Pose2dConfig]):
 
     def evaluated(self, config: Pose2dConfig, options: Any) -> Pose2dConfig:
         config = super().evaluated(config, options)
-        files = {"val_annotations": options.annotations, "val_images": options.images}
-        given = {name: str(file) for name, file in files.items() if file is not None}
-        for name, file in given.items():
-            if not config.data.is_coco:
-                raise ValueError(f"`{name.removeprefix('val_')}` (={file!r}) must come with a `root` in COCO's layout")
-        return replace(config, data=replace(config.data, **given))
+        for name, file in (("annotations", options.annotations), ("images", options.images)):
+            if file is not None:
+                if not config.data.is_coco:
+                    raise ValueError(f"`{name}` (={str(file)!r}) must come with a `root` in COCO's layout")
+                changed: dict[str, Any] = {f"val_{name}": str(file)}
+                config = replace(config, data=replace(config.data, **changed))
+        return config
 
     def scored_items(self, config: Pose2dConfig, split: Literal["val", "test"], options: EvaluateOptions) -> Any:
         assert isinstance(options, Pose2dEvaluateOptions)
-        return self.items(config, split, detections=options.detections)
+        detections, data = options.detections, config.data
+        if detections is None:
+            return self.items(config, split)
+        if not data.is_coco:
+            raise ValueError(f"`detections` (={str(detections)!r}) must come with a `root` in COCO's layout")
+        items = CocoKeypoints(*data.coco_files(split), input_size=data.input_size, detections=detections)
+        return filled(items, split, detections)
 
     def scores(self, items: Any, found: Collected, correct_threshold: float | None) -> dict[str, Any]:
         confidence, source = found.confidence, found.source_position

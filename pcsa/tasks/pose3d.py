@@ -99,7 +99,7 @@ class Pose3dTask(MapTask[Pose3dConfig]):
         ),
     }
 
-    def open(self, config: Pose3dConfig, split: Split, **options: Any) -> Any:
+    def open(self, config: Pose3dConfig, split: Split) -> Any:
         data = config.data
         if data.root is not None:
             subjects = data.train_subjects if split == "train" else data.test_subjects

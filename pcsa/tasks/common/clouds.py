@@ -22,6 +22,7 @@ from pcsa.localization import ReadOut
 from pcsa.tasks.common.config import Count, DataConfig
 from pcsa.tasks.common.task import (
     ConfigT,
+    Evaluation,
     LabelsT,
     Picture,
     Prediction,
@@ -86,7 +87,7 @@ class Located(NamedTuple):
     """Largest probability of a point, ``[B, K]``."""
     entropy: Tensor
     """``[B, K]``, in nats."""
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index
     """The most probable point, ``[B, K]``, a row of its cloud."""
     logits: list[Tensor]
     """Scores ``[N, K]`` of every cloud, float32."""

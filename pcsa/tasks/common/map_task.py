@@ -121,26 +121,19 @@ class MapTask(Task[MapConfigT, MapLabels]):
     compared = "quick"
     methods = METHODS
     evaluate_options: ClassVar[type[EvaluateOptions]] = MapEvaluateOptions
-    predict_options = ImagePredictOptions
+    predict_options: ClassVar[type[PredictOptions]] = ImagePredictOptions
     summary: ClassVar[Sequence[Shown]] = ()
 
     @abstractmethod
-    def open(self, config: MapConfigT, split: Split, **options: Any) -> Any:
+    def open(self, config: MapConfigT, split: Split) -> Any:
         """The items of one split: what the configuration names, or procedural ones.
 
         Procedural items of different splits have nothing in common.
         """
 
-    def items(self, config: MapConfigT, split: Split, **options: Any) -> Any:
+    def items(self, config: MapConfigT, split: Split) -> Any:
         """The same, refused where there are none."""
-        items = self.open(config, split, **options)
-        if not len(items):
-            left_out = ", ".join(f"{count} {reason}" for reason, count in items.skipped.items())
-            where = options.get("detections") or config.data.root
-            raise ValueError(
-                f"`{where}` must have something to use in split {split!r}; left out: {left_out or 'nothing'}"
-            )
-        return items
+        return filled(self.open(config, split), split, config.data.root)
 
     def scored_items(self, config: MapConfigT, split: Literal["val", "test"], options: EvaluateOptions) -> Any:
         """The items to score on."""
@@ -266,6 +259,14 @@ class MapTask(Task[MapConfigT, MapLabels]):
         for path, picture in pictures:
             if isinstance(picture, Overlay):
                 save_overlay(path, picture)
+
+
+def filled(items: Any, split: Split, where: Path | None) -> Any:
+    """Items, refused where there are none."""
+    if not len(items):
+        left_out = ", ".join(f"{count} {reason}" for reason, count in items.skipped.items())
+        raise ValueError(f"`{where}` must have something to use in split {split!r}; left out: {left_out or 'nothing'}")
+    return items
 
 
 def labels_of(items: Any) -> MapLabels:
