@@ -136,7 +136,7 @@ def _lamp(axes: Array) -> Array:
 
 
 def point_radius(scene: Scene, keypoint: int | None = None) -> Array:
-    """Size of each drawn point: smaller the more there are, so that a surface neither falls apart nor hides its marks."""
+    """Size of each drawn point: smaller the more there are, so that a surface holds together and shows its marks."""
     radius = size_of(scene) * float(np.clip(0.011 * (2048 / len(scene.pos)) ** 0.5, 0.003, 0.02))
     # A map is often one or two points: they must be seen.
     share = 0.0 if keypoint is None else map_shares(scene, keypoint) ** 0.5
