@@ -32,7 +32,7 @@ def main() -> None:
         write_labeled(root, "ellipsoid", labeled, names=NAMES, mirror_pairs=[("left", "right")])
 
         train = f"train supervised --data.root {root} --data.category ellipsoid --out {run}"
-        settings = "--optimizer.steps 50 --trainer.no-progress --trainer.validate-every 100"
+        settings = "--optimizer.steps 30 --trainer.no-progress --trainer.validate-every 100"
         evaluate = f"evaluate {run}/last.ckpt --thresholds 0 5 10 20 --correct-threshold 10 --split test"
         points, truth = scan(seed=1000)
         np.save(Path(folder, "new_scan.npy"), points)

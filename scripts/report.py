@@ -18,13 +18,13 @@ import tyro
 
 from pcsa.tasks import get_task
 from pcsa.viz.plots import (
-    Array,
     plot_keypoints,
     plot_miou,
     plot_pck,
     plot_reliability,
     plot_training,
 )
+from pcsa.viz.scene import Array
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class ReportConfig:
     out: Path = Path("report")
     """Folder of report.html and the PNGs."""
     split: Literal["val", "test"] = "val"
-    """Of the metrics in folders: metrics-<split>.json."""
+    """Split whose metrics-<split>.json is read in folders."""
 
 
 @dataclass(frozen=True)
