@@ -10,14 +10,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pcsa._core.checks import check_non_negative, check_positive, finite, raise_first
 from pcsa._core.compiling import not_compiled
-from pcsa._core.points import full_precision, raise_first, resolve_batch
+from pcsa._core.points import full_precision, resolve_batch
+from pcsa._core.reduction import Reduction, check_reduction
 
 __all__ = [
     "CompositeChamfer",
@@ -115,8 +117,7 @@ def skeleton_points(
             f"`keypoints` {list(keypoints.shape)} ({keypoints.dtype}) must be floating point [B, K, D] or "
             "[B, K, S, D] with K at least 2"
         )
-    if not 0 < spacing < math.inf:
-        raise ValueError(f"`spacing` (={spacing}) must be positive and finite")
+    check_positive("spacing", spacing)
     if not 2 <= min_points <= max_points:
         raise ValueError(f"`min_points` (={min_points}) must be from 2 to `max_points` (={max_points})")
     K, D = keypoints.shape[1], keypoints.shape[-1]
@@ -162,7 +163,7 @@ def composite_chamfer(
     ptr: Int[Tensor, " B_plus_1"] | None = None,
     uncovered: float = 20.0,
     epsilon: float = 1e-4,
-    reduction: Literal["mean", "sum", "none"] = "mean",
+    reduction: Reduction = "mean",
     validate: bool = True,
 ) -> CompositeChamfer:
     r"""Distance between clouds and skeletons whose segments count by their activation.
@@ -210,12 +211,9 @@ def composite_chamfer(
         >>> composite_chamfer(points, points_ptr, torch.tensor([[0.5]]), cloud, epsilon=1e-9)
         CompositeChamfer(fidelity=tensor(1.5406), coverage=tensor(11.7500))
     """
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"`reduction` (={reduction!r}) must be one of 'mean', 'sum', 'none'")
-    if not 0 < epsilon < math.inf:
-        raise ValueError(f"`epsilon` (={epsilon}) must be positive and finite")
-    if not 0 <= uncovered < math.inf:
-        raise ValueError(f"`uncovered` (={uncovered}) must be at least 0 and finite")
+    check_reduction(reduction)
+    check_positive("epsilon", epsilon)
+    check_non_negative("uncovered", uncovered)
     for name, tensor in (("points", points), ("pos", pos), ("activation", activation)):
         if tensor.dim() != 2 or not tensor.numel() or not tensor.is_floating_point():
             raise ValueError(
@@ -230,8 +228,7 @@ def composite_chamfer(
             f"`points_ptr` {list(points_ptr.shape)} must have an entry more than a multiple of the "
             f"{B} × {P} segments of `activation`"
         )
-    checks: list[tuple[Tensor, str]] = []
-    _, cloud_ptr, _, checks = resolve_batch(
+    _, cloud_ptr, _, rules = resolve_batch(
         pos.shape[0], pos.device, batch=batch, ptr=ptr, batch_size=B if batch is not None else None, check=validate
     )
     if cloud_ptr.numel() != B + 1:
@@ -240,11 +237,9 @@ def composite_chamfer(
     if bounds[0] != 0 or bounds[-1] != len(points) or any(a >= b for a, b in itertools.pairwise(bounds)):
         raise ValueError(f"`points_ptr` must rise from 0 to the number of points (={len(points)})")
     if validate:
-        for name, tensor in (("points", points), ("pos", pos)):
-            checks.append((tensor.isfinite().all(), f"`{name}` must be finite: NaN or infinite values found"))
         inside = ((activation >= 0) & (activation <= 1)).all()
-        checks.append((inside, "`activation` must be from 0 to 1 everywhere"))
-        raise_first(checks)
+        rules += [finite("points", points), finite("pos", pos), (inside, "`activation` must be from 0 to 1 everywhere")]
+        raise_first(rules)
 
     with full_precision(points):
         dtype = torch.promote_types(torch.promote_types(points.dtype, pos.dtype), torch.float32)
@@ -262,16 +257,10 @@ def composite_chamfer(
         # Worth its constant, with the slope that the weights have in the activations.
         slope = (activation - activation.detach()).unsqueeze(1) * found.slope
         coverage = (coverage + slope.sum(2)) / cloud_ptr.diff().unsqueeze(1) + found.missing * uncovered
-    if reduction == "none":
-        return CompositeChamfer(fidelity, coverage)
-    if reduction == "sum":
-        return CompositeChamfer(fidelity.sum(), coverage.sum())
-    return CompositeChamfer(fidelity.mean(), coverage.mean())
+    return CompositeChamfer(_reduced(fidelity, reduction), _reduced(coverage, reduction))
 
 
-def keypoint_separation(
-    keypoints: Float[Tensor, "B K D"], distance: float, *, reduction: Literal["mean", "sum", "none"] = "mean"
-) -> Tensor:
+def keypoint_separation(keypoints: Float[Tensor, "B K D"], distance: float, *, reduction: Reduction = "mean") -> Tensor:
     r"""Penalty on keypoints that are closer than a distance to their nearest other one.
 
     :math:`\frac1K \sum_k \max(0, 1 - \min_{j \ne k} \|y_k - y_j\| / \mathrm{distance})`: from 0 (all apart) to 1 (all
@@ -285,8 +274,7 @@ def keypoint_separation(
     """
     if keypoints.dim() != 3 or keypoints.shape[1] < 2:
         raise ValueError(f"`keypoints` {list(keypoints.shape)} must be [B, K, D] with K at least 2")
-    if not 0 < distance < math.inf:
-        raise ValueError(f"`distance` (={distance}) must be positive and finite")
+    check_positive("distance", distance)
     K = keypoints.shape[1]
     squared = (keypoints.unsqueeze(2) - keypoints.unsqueeze(1)).square().sum(-1)
     own = torch.eye(K, dtype=torch.bool, device=keypoints.device)
@@ -302,7 +290,7 @@ def mirror_error(
     center: Float[Tensor, " B"],
     axis: int = 0,
     *,
-    reduction: Literal["mean", "sum", "none"] = "mean",
+    reduction: Reduction = "mean",
 ) -> Tensor:
     r"""How far a set of keypoints is from its own mirror image.
 
@@ -325,8 +313,7 @@ def mirror_error(
 
 
 def _reduced(loss: Tensor, reduction: str) -> Tensor:
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"`reduction` (={reduction!r}) must be one of 'mean', 'sum', 'none'")
+    check_reduction(reduction)
     return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.mean()
 
 
