@@ -78,7 +78,7 @@ def localize(
         ptr: Where each cloud begins, then N; instead of ``batch``.
         temperature: Divides the logits. Default 1.
         read_out: One of the four above. Default ``"expectation"``.
-        radius: Of the ball, for ``"local"``, in the units of ``pos``. Default three bandwidths (the mean over the
+        radius: Radius of the ball for ``"local"``, in the units of ``pos``. Default three bandwidths (the mean over the
             axes) of the most probable point.
         mask: True at the points of dense input that exist.
         batch_size: Number of clouds; see :func:`pcsa.sampling_argmax`.

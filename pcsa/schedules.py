@@ -1,4 +1,4 @@
-"""How the temperature falls during training."""
+"""Schedules of the temperature during training."""
 
 from __future__ import annotations
 
@@ -77,16 +77,16 @@ class TemperatureSchedule:
         return self.at(self.steps_done)
 
     def step(self) -> None:
-        """One step further."""
+        """Go one step further."""
         self.go_to(self.steps_done + 1)
 
     def go_to(self, step: int) -> None:
-        """To the temperature after ``step`` steps."""
+        """Go to the temperature after ``step`` steps."""
         self.steps_done = step
         self.tensor.fill_(self.value)
 
     def state_dict(self) -> dict[str, Any]:
-        """Progress, in plain Python numbers."""
+        """Return the progress, in plain Python numbers."""
         return {"steps_done": self.steps_done}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -40,8 +40,8 @@ class Skeleton(NamedTuple):
     """The points of all segments, one after the other: by cloud, then by sample, then by segment.
 
     Attributes:
-        points: positions, in the units and frame of the keypoints.
-        ptr: where each segment begins, then M. On the CPU: its values are needed there.
+        points: Positions, in the units and frame of the keypoints.
+        ptr: Where each segment begins, then M. It is on the CPU: its values are needed there.
     """
 
     points: Float[Tensor, "M D"]
@@ -52,8 +52,8 @@ class CompositeChamfer(NamedTuple):
     """The two halves of the Composite Chamfer Distance; their sum is what the paper minimizes.
 
     Attributes:
-        fidelity: how far the skeleton is from the cloud.
-        coverage: how far the cloud is from the skeleton.
+        fidelity: How far the skeleton is from the cloud.
+        coverage: How far the cloud is from the skeleton.
     """
 
     fidelity: Tensor
@@ -61,7 +61,7 @@ class CompositeChamfer(NamedTuple):
 
 
 def num_segments(num_keypoints: int) -> int:
-    """Pairs of keypoints, ``K (K - 1) / 2``."""
+    """Number of pairs of keypoints, ``K (K - 1) / 2``."""
     return num_keypoints * (num_keypoints - 1) // 2
 
 
@@ -92,11 +92,11 @@ def skeleton_points(
 
     Args:
         keypoints: ``[B, K, D]``, or S samples of each ``[B, K, S, D]`` as :func:`pcsa.sampling_argmax` draws them.
-            Only finite ones give a meaningful skeleton. K at least 2.
-        offsets: In the units of ``keypoints``, one row for each of R places along a segment. Default: none.
-        spacing: Between two points, in the units of ``keypoints``.
-        min_points: At least 2.
-        max_points: At least ``min_points``.
+            Only finite ones give a meaningful skeleton. K is at least 2.
+        offsets: Offsets in the units of ``keypoints``, one row for each of R places along a segment; default none.
+        spacing: Distance between two points, in the units of ``keypoints``. Default 0.01.
+        min_points: Minimum points per segment, at least 2. Default 15.
+        max_points: Maximum points per segment, at least ``min_points``. Default 200.
 
     Returns:
         The points ``[M, D]`` and ``ptr [B * S * P + 1]``, S = 1 for keypoints ``[B, K, D]``.
@@ -186,15 +186,15 @@ def composite_chamfer(
     reaches one, or minus u) and ``pos``. Computed in float32 at least.
 
     Args:
-        points: Of all segments, as :func:`skeleton_points` gives them.
-        points_ptr: Its ``ptr``, for B clouds, S samples and P segments: B and P are those of ``activation``. On the
+        points: Points of all segments, as :func:`skeleton_points` gives them.
+        points_ptr: Their ``ptr``, for B clouds, S samples and P segments: B and P are those of ``activation``. On the
             CPU it costs no wait for the device.
-        activation: Of each segment, from 0 to 1; all samples of a cloud share it.
+        activation: Activation of each segment, from 0 to 1; all samples of a cloud share it.
         pos: The clouds, in the units and frame of ``points``.
         batch: Cloud of each point, sorted; without ``batch`` and ``ptr`` there is one cloud.
         ptr: Where each cloud begins, then N; instead of ``batch``.
-        uncovered: u, in the units of ``pos``.
-        epsilon: Under the root, in squared units of ``pos``; positive.
+        uncovered: Charge u for weight that no segment takes, in the units of ``pos``. Default 20.
+        epsilon: Number under the root, in squared units of ``pos``; positive. Default 1e-4.
         reduction: ``"mean"`` over clouds and samples, ``"sum"``, or ``"none"`` for ``[B, S]``.
         validate: Check values (finite, activations from 0 to 1) too; costs one synchronization on an accelerator.
 
@@ -254,7 +254,7 @@ def composite_chamfer(
 
         pairs = _distance(points.index_select(0, found.point_row), pos.index_select(0, found.pair_row), epsilon)
         coverage = pairs.new_zeros(B * S).index_add(0, found.pair_sample, pairs * found.weight).view(B, S)
-        # Worth its constant, with the slope that the weights have in the activations.
+        # Zero in value: it carries the slope that the weights have in the activations.
         slope = (activation - activation.detach()).unsqueeze(1) * found.slope
         coverage = (coverage + slope.sum(2)) / cloud_ptr.diff().unsqueeze(1) + found.missing * uncovered
     return CompositeChamfer(_reduced(fidelity, reduction), _reduced(coverage, reduction))
@@ -268,8 +268,8 @@ def keypoint_separation(keypoints: Float[Tensor, "B K D"], distance: float, *, r
     place, where its gradient is zero.
 
     Args:
-        keypoints: K at least 2, in any unit.
-        distance: In that unit; positive.
+        keypoints: Positions in any unit; K is at least 2.
+        distance: Distance to keep, in that unit; positive.
         reduction: ``"mean"`` over clouds, ``"sum"``, or ``"none"`` for ``[B]``.
     """
     if keypoints.dim() != 3 or keypoints.shape[1] < 2:
@@ -298,8 +298,8 @@ def mirror_error(
     plane may be its own partner. Not part of any paper's objective. Differentiable in ``keypoints`` and ``center``.
 
     Args:
-        keypoints: In any unit.
-        center: Of each cloud, where the plane is, in that unit.
+        keypoints: Positions in any unit.
+        center: Place of each cloud's plane along the axis, in that unit.
         axis: Normal of the plane; KeypointNet's and ShapeNet's left and right are axis 0.
         reduction: ``"mean"`` over clouds, ``"sum"``, or ``"none"`` for ``[B]``.
     """
@@ -395,7 +395,7 @@ def _take(distance: Tensor, activation: Tensor, uncovered: float) -> tuple[Tenso
     weight = filled.diff(dim=-1, prepend=filled.new_zeros(*filled.shape[:2], 1))
     # One more of a nearer segment is one less of the segment that reaches one, or of what is charged.
     full = total >= 1.0
-    # The first that is full, for distances rise; `uncovered` where none is.
+    # The distance of the first that is full, for distances rise; `uncovered` where none is.
     reached = distance.masked_fill(~full, math.inf).amin(-1, keepdim=True)
     reached = torch.where(full[..., -1:], reached, uncovered)
     slope = torch.where(full, 0.0, distance - reached)

@@ -15,6 +15,11 @@ from pcsa._core.points import Points, canonical
 from pcsa._core.reduction import Reduction, check_reduction
 
 Norm = Literal["l2", "l1", "squared"]
+Logits = Float[Tensor, "*N K"]
+Positions = Float[Tensor, "*N D"]
+Bandwidth = float | Float[Tensor, " ..."]
+Target = Float[Tensor, "B K D"]
+Clouds = Int[Tensor, " N"]  # the cloud of each point
 
 
 class Masking(TypedDict, total=False):
@@ -104,10 +109,10 @@ def keypoints_of(
 
 
 def map_of(
-    logits: Float[Tensor, "*N K"],
-    pos: Float[Tensor, "*N D"],
-    bandwidth: float | Float[Tensor, " ..."] | None,
-    batch: Int[Tensor, " N"] | None,
+    logits: Logits,
+    pos: Positions,
+    bandwidth: Bandwidth | None,
+    batch: Clouds | None,
     *,
     ptr: Int[Tensor, " P"] | None = None,
     mask: Bool[Tensor, "B N"] | None = None,

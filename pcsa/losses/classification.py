@@ -12,15 +12,25 @@ from torch import Tensor
 from pcsa._core.checks import check_mask, check_shape
 from pcsa._core.points import Points, cloud_log_softmax, first_maximum
 from pcsa._core.reduction import Reduction
-from pcsa.losses.arguments import Options, at_least_float32, keypoints_of, known_target, map_of
+from pcsa.losses.arguments import (
+    Clouds,
+    Logits,
+    Options,
+    Positions,
+    Target,
+    at_least_float32,
+    keypoints_of,
+    known_target,
+    map_of,
+)
 from pcsa.losses.geometry import distance, offsets
 
 
 def nearest_point_cross_entropy(
-    logits: Float[Tensor, "*N K"],
-    pos: Float[Tensor, "*N D"],
-    target: Float[Tensor, "B K D"] | None = None,
-    batch: Int[Tensor, " N"] | None = None,
+    logits: Logits,
+    pos: Positions,
+    target: Target | None = None,
+    batch: Clouds | None = None,
     *,
     index: Int[Tensor, "B K"] | None = None,
     **options: Unpack[Options],
@@ -37,7 +47,7 @@ def nearest_point_cross_entropy(
         batch: Cloud of each point.
         index: The right point of each keypoint, where the annotation names it, in place of ``target``: a row
             of ``pos``, in dense input a row of the cloud's own ``pos[b]`` (as :func:`pcsa.localize` has it).
-            Not used where a keypoint isn't visible.
+            Not used where a keypoint is not visible.
         **options: See :class:`pcsa.losses.Options`.
 
     Example:
@@ -57,10 +67,7 @@ def nearest_point_cross_entropy(
 
 
 def presence_loss(
-    presence_logits: Float[Tensor, "B K"],
-    visible: Bool[Tensor, "B K"],
-    *,
-    reduction: Reduction = "mean",
+    presence_logits: Float[Tensor, "B K"], visible: Bool[Tensor, "B K"], *, reduction: Reduction = "mean"
 ) -> Tensor:
     """Binary cross-entropy of the presence scores with ``visible``, here the label: every keypoint counts.
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import Unpack, get_args
 
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from pcsa._core.checks import check_one_of
 from pcsa._core.points import cloud_softmax, cloud_sum
-from pcsa.losses.arguments import Norm, Options, known_target, map_of
+from pcsa.losses.arguments import Clouds, Logits, Norm, Options, Positions, Target, known_target, map_of
 from pcsa.losses.geometry import distance, expectation, offsets
 
 
 def expectation_error(
-    logits: Float[Tensor, "*N K"],
-    pos: Float[Tensor, "*N D"],
-    target: Float[Tensor, "B K D"],
-    batch: Int[Tensor, " N"] | None = None,
+    logits: Logits,
+    pos: Positions,
+    target: Target,
+    batch: Clouds | None = None,
     *,
     norm: Norm = "l2",
     **options: Unpack[Options],
@@ -43,10 +42,10 @@ def expectation_error(
 
 
 def discrete_expected_error(
-    logits: Float[Tensor, "*N K"],
-    pos: Float[Tensor, "*N D"],
-    target: Float[Tensor, "B K D"],
-    batch: Int[Tensor, " N"] | None = None,
+    logits: Logits,
+    pos: Positions,
+    target: Target,
+    batch: Clouds | None = None,
     *,
     norm: Norm = "l2",
     **options: Unpack[Options],

@@ -6,21 +6,20 @@ import math
 from typing import Literal, Unpack
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from pcsa._core.checks import check_one_of
 from pcsa._core.points import cloud_log_softmax, cloud_logsumexp, cloud_softmax, cloud_sum
-from pcsa.losses.arguments import Options, known_target, map_of
+from pcsa.losses.arguments import Bandwidth, Clouds, Logits, Options, Positions, Target, known_target, map_of
 from pcsa.losses.geometry import offsets_and_bandwidths
 
 
 def mixture_expected_error(
-    logits: Float[Tensor, "*N K"],
-    pos: Float[Tensor, "*N D"],
-    bandwidth: float | Float[Tensor, " ..."],
-    target: Float[Tensor, "B K D"],
-    batch: Int[Tensor, " N"] | None = None,
+    logits: Logits,
+    pos: Positions,
+    bandwidth: Bandwidth,
+    target: Target,
+    batch: Clouds | None = None,
     *,
     norm: Literal["l1", "squared"] = "l1",
     **options: Unpack[Options],
@@ -56,11 +55,11 @@ def mixture_expected_error(
 
 
 def mixture_nll(
-    logits: Float[Tensor, "*N K"],
-    pos: Float[Tensor, "*N D"],
-    bandwidth: float | Float[Tensor, " ..."],
-    target: Float[Tensor, "B K D"],
-    batch: Int[Tensor, " N"] | None = None,
+    logits: Logits,
+    pos: Positions,
+    bandwidth: Bandwidth,
+    target: Target,
+    batch: Clouds | None = None,
     **options: Unpack[Options],
 ) -> Tensor:
     r"""Negative log-likelihood of the target under the mixture (Eq. 6 and 9).

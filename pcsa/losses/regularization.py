@@ -6,26 +6,20 @@ import math
 from typing import Literal, Unpack
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from pcsa._core.checks import check_non_negative, check_one_of, check_positive
 from pcsa._core.points import cloud_log_softmax, cloud_softmax, cloud_sum
-from pcsa.losses.arguments import Options, known_target, map_of
+from pcsa.losses.arguments import Clouds, Logits, Options, Positions, Target, known_target, map_of
 from pcsa.losses.geometry import expectation, offsets
 
 
 def variance_regularization(
-    logits: Float[Tensor, "*N K"],
-    pos: Float[Tensor, "*N D"],
-    batch: Int[Tensor, " N"] | None = None,
-    *,
-    target_variance: float,
-    **options: Unpack[Options],
+    logits: Logits, pos: Positions, batch: Clouds | None = None, *, target_variance: float, **options: Unpack[Options]
 ) -> Tensor:
     r"""Variance regularization (Eq. 15): :math:`\|\mathrm{Var}(\pi) - \sigma_t^2\|_2^2`, per axis, summed.
 
-    The variance is that of the discrete map around its own mean; bases don't enter.
+    The variance is that of the discrete map around its own mean; bases do not enter.
 
     Args:
         logits: Scores before softmax.
@@ -53,11 +47,11 @@ def variance_regularization(
 
 
 def js_regularization(
-    logits: Float[Tensor, "*N K"],
-    pos: Float[Tensor, "*N D"],
+    logits: Logits,
+    pos: Positions,
     sigma: float,
-    target: Float[Tensor, "B K D"] | None = None,
-    batch: Int[Tensor, " N"] | None = None,
+    target: Target | None = None,
+    batch: Clouds | None = None,
     *,
     center: Literal["mean", "target"] = "mean",
     detach_center: bool = False,

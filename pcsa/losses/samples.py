@@ -8,16 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pcsa._core.checks import check_one_of, check_shape
-from pcsa.losses.arguments import Masking, Norm, at_least_float32, keypoints_of
+from pcsa.losses.arguments import Masking, Norm, Target, at_least_float32, keypoints_of
 from pcsa.losses.geometry import distance
 
 
 def sample_error(
-    samples: Float[Tensor, "B K S D"],
-    target: Float[Tensor, "B K D"],
-    *,
-    norm: Norm = "l2",
-    **options: Unpack[Masking],
+    samples: Float[Tensor, "B K S D"], target: Target, *, norm: Norm = "l2", **options: Unpack[Masking]
 ) -> Tensor:
     r"""Expectation of the error, estimated by samples (Eq. 14): :math:`\frac{1}{S} \sum_s d(\hat Y_s, y_t)`.
 
@@ -43,11 +39,7 @@ def sample_error(
 
 
 def position_error(
-    position: Float[Tensor, "B K D"],
-    target: Float[Tensor, "B K D"],
-    *,
-    norm: Norm = "l2",
-    **options: Unpack[Masking],
+    position: Float[Tensor, "B K D"], target: Target, *, norm: Norm = "l2", **options: Unpack[Masking]
 ) -> Tensor:
     """Error of one position per keypoint; for :func:`pcsa.soft_argmax` the error of the expectation (Eq. 2).
 

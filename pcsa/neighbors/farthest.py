@@ -32,25 +32,22 @@ def farthest_points(
     points are left, they follow in the order of their rows. Ties go to the lowest row.
 
     Args:
-        pos: positions, float.
-        ptr: boundaries of the clouds; an empty cloud gives no points.
-        num_samples: an int is that many points of each cloud, or all of a cloud that has fewer. A float in
+        pos: Positions ``[N, D]``.
+        ptr: Where each cloud begins, then N; an empty cloud gives no points.
+        num_samples: An int is that many points of each cloud, or all of a cloud that has fewer. A float in
             (0, 1] is the share of each cloud, rounded up. An int tensor ``[B]`` is a number for each cloud (on
-            the CPU, to avoid a sync).
-        random_start: start at a random point of each cloud instead of its first. (default: ``False``)
-        generator: source of the random start. (default: PyTorch's own)
-        backend: see the module. (default: on CUDA a compiled one where installed, else ``"torch"``)
-        validate: check that ``pos`` is finite (waits for the GPU). (default: ``True``)
+            the CPU, to avoid a wait for the device).
+        random_start: Start at a random point of each cloud instead of its first. Default false.
+        generator: Source of the random start; default torch's own.
+        backend: See :mod:`pcsa.neighbors`. Default: on CUDA a compiled one where installed, else ``"torch"``.
+        validate: Check that ``pos`` is finite too; costs one synchronization on an accelerator.
 
     Returns:
-        Rows of ``pos`` in the order of their choice, cloud by cloud, and their ``ptr`` (on the device of the
-        given one).
-
-    Shapes:
-        ``pos [N, D]``, ``ptr [B + 1]`` → ``[M]``, ``[B + 1]``.
+        Rows of ``pos`` in the order of their choice, cloud by cloud, ``[M]``, and their ``ptr [B + 1]`` (on the
+        device of the given one).
 
     Raises:
-        ValueError: on any argument that breaks these rules.
+        ValueError: Naming the argument, its value and the rule.
 
     Example:
         >>> pos = torch.tensor([[0.0], [1.0], [2.0], [9.0]])

@@ -24,19 +24,16 @@ def knn_graph(
     """Connect each point with its k nearest neighbors, for message passing in PyTorch Geometric.
 
     Args:
-        pos: positions or features, float.
-        ptr: boundaries of the clouds.
-        k: edges that arrive at each point; all the others of its cloud where there are fewer.
-        loop: count a point as its own neighbor. (default: ``False``)
-        backend: see the module. (default: as in :func:`knn`)
-        validate: check that ``pos`` is finite (waits for the GPU). (default: ``True``)
+        pos: Positions or features ``[N, D]``.
+        ptr: Where each cloud begins, then N.
+        k: Edges that arrive at each point; all the others of its cloud where there are fewer.
+        loop: Count a point as its own neighbor. Default false.
+        backend: See :func:`pcsa.neighbors.knn`.
+        validate: Check that ``pos`` is finite too; costs one synchronization on an accelerator.
 
     Returns:
-        ``edge_index``: the neighbor in row 0, the point itself in row 1 (flow ``"source_to_target"``), sorted by
-        row 1.
-
-    Shapes:
-        ``pos [N, D]`` → ``[2, E]``.
+        ``edge_index [2, E]``: the neighbor in row 0, the point itself in row 1 (flow ``"source_to_target"``), sorted
+        by row 1.
 
     Example:
         >>> knn_graph(torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([0, 3]), 1)

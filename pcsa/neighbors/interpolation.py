@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from pcsa._core.checks import check_floating, check_shape
-from pcsa.neighbors.backends.contract import Backend
-from pcsa.neighbors.nearest import knn
+from pcsa.neighbors.nearest import SearchOptions, knn
 
 
 def interpolation_weights(
@@ -17,31 +18,33 @@ def interpolation_weights(
     query: Float[Tensor, "M D"],
     query_ptr: Int[Tensor, " B_plus_1"],
     k: int = 3,
-    *,
-    backend: Backend | None = None,
-    validate: bool = True,
+    **options: Unpack[SearchOptions],
 ) -> tuple[Int[Tensor, "M k"], Float[Tensor, "M k"]]:
     """Find the points and the weights that :func:`interpolate` uses, to use them again.
 
     The weights are the inverse squared distances, divided by their sum. At distance zero they are one for the
     point there (shared equally between duplicates there), with finite gradients.
 
-    Args: as in :func:`interpolate`.
+    Differentiable in ``pos`` and ``query``.
+
+    Args:
+        pos: Positions of the points ``[N, D]``.
+        ptr: Where each cloud begins, then N.
+        query: Positions ``[M, D]`` to interpolate at.
+        query_ptr: Where each cloud of ``query`` begins, then M.
+        k: Number of points to interpolate from. Default 3.
+        **options: ``backend`` and ``validate``, as in :func:`pcsa.neighbors.knn`.
 
     Returns:
-        Rows of ``pos``, nearest first, and their weights (zero in the slots that a small cloud cannot fill).
-
-    Shapes:
-        ``pos [N, D]``, ``query [M, D]`` → ``[M, k]``, ``[M, k]``.
-
-    Gradients reach ``pos`` and ``query`` through the weights.
+        Rows of ``pos`` ``[M, k]``, nearest first, and their weights ``[M, k]`` (zero in the slots that a small
+        cloud cannot fill).
 
     Example:
         >>> pos, ptr = torch.tensor([[0.0], [3.0]]), torch.tensor([0, 2])
         >>> interpolation_weights(pos, ptr, torch.tensor([[1.0]]), torch.tensor([0, 1]), k=2)
         (tensor([[0, 1]]), tensor([[0.8000, 0.2000]]))
     """
-    index, sq_distance, valid = knn(pos, ptr, k, query, query_ptr, backend=backend, validate=validate)
+    index, sq_distance, valid = knn(pos, ptr, k, query, query_ptr, **options)
     # Relative to the nearest: 1/d² itself overflows near zero, and its gradient subtracts huge numbers there.
     # The leading one is a constant for the same reason.
     sq_distance = sq_distance.clamp(min=torch.finfo(sq_distance.dtype).tiny)
@@ -57,31 +60,28 @@ def interpolate(
     query: Float[Tensor, "M D"],
     query_ptr: Int[Tensor, " B_plus_1"],
     k: int = 3,
-    *,
-    backend: Backend | None = None,
-    validate: bool = True,
+    **options: Unpack[SearchOptions],
 ) -> Float[Tensor, "M C"]:
     """Interpolate features at the queries from the k nearest points, weighted by inverse squared distance.
 
     This is the feature propagation of `PointNet++ <https://arxiv.org/abs/1706.02413>`_ (Eq. 2, p = 2).
 
+    Differentiable in ``features``, ``pos`` and ``query``.
+
     Args:
-        features: features of the points.
-        pos: positions of the points, float.
-        ptr: boundaries of the clouds.
-        query: where to interpolate.
-        query_ptr: boundaries of the clouds in ``query``.
-        k: number of points to interpolate from. (default: ``3``)
-        backend: see the module. (default: as in :func:`knn`)
-        validate: check that ``pos`` and ``query`` are finite (waits for the GPU). (default: ``True``)
+        features: Features of the points ``[N, C]``.
+        pos: See :func:`interpolation_weights`.
+        ptr: See :func:`interpolation_weights`.
+        query: See :func:`interpolation_weights`.
+        query_ptr: See :func:`interpolation_weights`.
+        k: See :func:`interpolation_weights`.
+        **options: See :func:`interpolation_weights`.
 
-    Shapes:
-        ``features [N, C]``, ``pos [N, D]``, ``query [M, D]`` → ``[M, C]``.
-
-    Gradients reach ``features``, ``pos`` and ``query``.
+    Returns:
+        Features at the queries ``[M, C]``.
 
     Raises:
-        ValueError: on any argument that breaks these rules; on queries in an empty cloud.
+        ValueError: Naming the argument, its value and the rule; on queries in an empty cloud too.
 
     Example:
         >>> pos, ptr = torch.tensor([[0.0], [3.0]]), torch.tensor([0, 2])
@@ -91,7 +91,7 @@ def interpolate(
     """
     check_floating("features", features)
     check_shape("features", features, (len(pos), "C"))
-    index, weight = interpolation_weights(pos, ptr, query, query_ptr, k, backend=backend, validate=validate)
+    index, weight = interpolation_weights(pos, ptr, query, query_ptr, k, **options)
     return weighted_gather(features, index, weight)
 
 
@@ -100,10 +100,8 @@ def weighted_gather(
 ) -> Float[Tensor, "M C"]:
     """Sum ``features[index]`` over the k slots with the weights of :func:`interpolation_weights`.
 
-    Shapes:
-        ``features [N, C]``, ``index [M, k]``, ``weight [M, k]`` → ``[M, C]``.
-
-    Gradients reach ``features`` and ``weight``.
+    Takes ``features [N, C]``, ``index [M, k]`` and ``weight [M, k]``; returns ``[M, C]``. Differentiable in
+    ``features`` and ``weight``.
     """
     # The fused sum never holds [M, k, C]: on a CPU that is 7 to 30 times as fast forward and
     # 2 to 10 times with the backward.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,14 +14,21 @@ from pcsa.neighbors.backends.contract import Backend
 from pcsa.neighbors.ragged import Ragged, for_search, read_ragged
 
 
+class SearchOptions(TypedDict, total=False):
+    """Options of every search: see :func:`knn`."""
+
+    backend: Backend | None
+    validate: bool
+
+
 class Neighbors(NamedTuple):
     """The neighbors of M queries, nearest first.
 
     Attributes:
-        index: rows of ``pos``. Slots without a neighbor repeat the nearest one, so gathering by ``index`` is
+        index: Rows of ``pos``. Slots without a neighbor repeat the nearest one, so gathering by ``index`` is
             always safe and a maximum over the neighbors needs no mask.
-        sq_distance: squared Euclidean distances to the rows in ``index``, in squared units of ``pos``.
-        valid: which slots hold a neighbor.
+        sq_distance: Squared Euclidean distances to the rows in ``index``, in squared units of ``pos``.
+        valid: Which slots hold a neighbor.
     """
 
     index: Int[Tensor, "M k"]  # type: ignore[assignment]  # hides tuple.index, as torch.return_types do
@@ -44,24 +51,25 @@ def knn(
 
     Which of several equally distant points are taken, and their order, is left to the backend.
 
+    Differentiable in ``pos`` and ``query`` through ``sq_distance``.
+
     Args:
-        pos: positions, float.
-        ptr: boundaries of the clouds.
-        k: number of neighbors. In a cloud with fewer the rest of the slots are not ``valid``.
-        query: where to search around. (default: ``pos`` itself)
-        query_ptr: boundaries of the clouds in ``query``, given with it.
-        exclude_self: do not count a point as its own neighbor; its duplicates remain neighbors. Needs
-            ``query=None``. (default: ``False``)
-        backend: see the module. (default: on a CPU ``"scipy"`` where installed and faster, else ``"torch"``)
-        validate: check that ``pos`` and ``query`` are finite (waits for the GPU). (default: ``True``)
+        pos: Positions ``[N, D]``.
+        ptr: Where each cloud begins, then N.
+        k: Number of neighbors. In a cloud with fewer the rest of the slots are not ``valid``.
+        query: Positions ``[M, D]`` to search around; default ``pos`` itself.
+        query_ptr: Where each cloud of ``query`` begins, then M; given with it.
+        exclude_self: Do not count a point as its own neighbor; its duplicates remain neighbors. Needs
+            ``query=None``. Default false.
+        backend: See :mod:`pcsa.neighbors`. Default: on a CPU ``"scipy"`` where installed and faster, else
+            ``"torch"``.
+        validate: Check that ``pos`` and ``query`` are finite too; costs one synchronization on an accelerator.
 
-    Shapes:
-        ``pos [N, D]``, ``query [M, D]`` → three tensors ``[M, k]``. Without ``query``, M = N.
-
-    Gradients reach ``pos`` and ``query`` through ``sq_distance``.
+    Returns:
+        Three tensors ``[M, k]``; without ``query``, M = N.
 
     Raises:
-        ValueError: on any argument that breaks these rules; on queries in an empty cloud.
+        ValueError: Naming the argument, its value and the rule; on queries in an empty cloud too.
 
     Example:
         >>> pos = torch.tensor([[0.0], [1.0], [3.0]])
@@ -87,26 +95,24 @@ def ball_query(
 ) -> Neighbors:
     """Find the nearest points of each query within a radius (inclusive), nearest first.
 
-    A query that has no point within the radius gets a row of ``valid`` without any ``True``; its ``index`` then
+    A query that has no point within the radius has a row of ``valid`` without any ``True``; its ``index`` then
     repeats the nearest point outside.
 
+    The search is that of :func:`knn`, with its ``query``, ``query_ptr``, ``backend``, ``validate``, gradients and
+    errors.
+
     Args:
-        pos: positions, float.
-        ptr: boundaries of the clouds.
-        radius: in the units of ``pos``.
-        max_neighbors: number of slots; if more points are within the radius, the nearest are kept.
-        query: where to search around. (default: ``pos`` itself)
-        query_ptr: boundaries of the clouds in ``query``, given with it.
-        backend: see the module. (default: as in :func:`knn`)
-        validate: check that ``pos`` and ``query`` are finite (waits for the GPU). (default: ``True``)
+        pos: Positions ``[N, D]``.
+        ptr: Where each cloud begins, then N.
+        radius: Radius in the units of ``pos``.
+        max_neighbors: Number of slots; if more points are within the radius, the nearest are kept.
+        query: See :func:`knn`.
+        query_ptr: See :func:`knn`.
+        backend: See :func:`knn`.
+        validate: See :func:`knn`.
 
-    Shapes:
-        ``pos [N, D]``, ``query [M, D]`` → three tensors ``[M, max_neighbors]``. Without ``query``, M = N.
-
-    Gradients reach ``pos`` and ``query`` through ``sq_distance``.
-
-    Raises:
-        ValueError: on any argument that breaks these rules; on queries in an empty cloud.
+    Returns:
+        Three tensors ``[M, max_neighbors]``; without ``query``, M = N.
 
     Example:
         >>> pos, ptr = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([0, 3])
@@ -132,13 +138,13 @@ def _neighbors(
     points = read_ragged(pos, ptr, validate)
     if query is None:
         if query_ptr is not None:
-            raise ValueError("`query_ptr` is given without `query`")
+            raise ValueError("`query_ptr` must be given with `query`: there is no `query`")
         query, queries = pos, points
     else:
         if exclude_self:
-            raise ValueError("`exclude_self` (=True) needs `query` to be None: only then has a query a row of its own")
+            raise ValueError("`exclude_self` (=True) must be False with `query`: its rows are no points of `pos`")
         if query_ptr is None:
-            raise ValueError("`query_ptr` must be given with `query`")
+            raise ValueError("`query_ptr` (=None) must be given with `query`")
         queries = read_ragged(query, query_ptr, validate, "query", "query_ptr")
         if query.shape[1] != pos.shape[1] or query.dtype != pos.dtype or query.device != pos.device:
             raise ValueError(
