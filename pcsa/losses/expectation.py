@@ -61,6 +61,7 @@ def discrete_expected_error(
         **options: See :class:`pcsa.losses.Options`.
 
     Example:
+        >>> import torch
         >>> pos = torch.tensor([[0.0], [2.0]])  # as likely as each other, and 0 and 2 away from the target
         >>> discrete_expected_error(torch.zeros(2, 1), pos, torch.tensor([[[0.0]]]))
         tensor(1.)

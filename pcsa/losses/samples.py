@@ -25,6 +25,7 @@ def sample_error(
         **options: See :class:`pcsa.losses.Masking`.
 
     Example:
+        >>> import torch
         >>> samples = torch.tensor([[[[3.0, 4.0], [0.0, 1.0]]]])  # distances 5 and 1 from the origin
         >>> sample_error(samples, torch.zeros(1, 1, 2))
         tensor(3.)
