@@ -20,7 +20,7 @@ class GenerateConfig:
     root: Annotated[Path, tyro.conf.Positional]
     categories: tuple[str, ...] = tuple(CATEGORIES)
     num_shapes: int = 200
-    """Of each category."""
+    """Shapes of each category."""
     num_points: int = 2048
     seed: int = 0
     meshes: bool = False
@@ -36,7 +36,7 @@ class GalleryConfig:
     folder: Annotated[Path, tyro.conf.Positional]
     categories: tuple[str, ...] = tuple(CATEGORIES)
     seed: int = 0
-    """Of the shapes: those that ``generate`` writes with it."""
+    """Seed of the shapes: those that ``generate`` writes with it."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -57,18 +57,18 @@ class Scene:
         ids: Semantic id of each keypoint, which determines its color; default 0 to K - 1.
         keypoints: Predicted positions [K, 3].
         present: Which predictions are drawn, bool [K]; default all.
-        confidence: Of each prediction [K], for tooltips.
-        covariance: Of each prediction [K, 3, 3], drawn as its ellipsoid of one standard deviation.
+        confidence: Confidence of each prediction [K], for tooltips.
+        covariance: Covariance of each prediction [K, 3, 3], drawn as its ellipsoid of one standard deviation.
         annotated: Annotated positions [K, 3]. Where both are drawn, a line joins them to the predictions.
         visible: Which annotations there are, bool [K]; default all.
         samples: Drawn from the probability maps [K, S, 3].
         prob: Probability of each point for each keypoint [N, K]; one column at a time colors the cloud.
         segments: Pairs of keypoints that a skeleton joins, integer [M, 2].
         activation: Strength of each segment [M], 0 to 1; default 1.
-        color: Of the points [N, 3], 0 to 1; default grays that show the surface.
-        vertices: Of a mesh [V, 3].
-        faces: Of a mesh, integer [F, 3].
-        vertex_color: Of a mesh [V, 3], 0 to 1; default light gray.
+        color: Colors of the points [N, 3], 0 to 1; default grays that show the surface.
+        vertices: Vertices of a mesh [V, 3].
+        faces: Faces of a mesh, integer [F, 3].
+        vertex_color: Colors of the vertices [V, 3], 0 to 1; default light gray.
         note: Small print below the picture.
 
     Raises:
@@ -235,7 +235,7 @@ def keypoint_scene(
     read_out: pcsa.localization.ReadOut = "expectation",
     num_samples: int = 0,
     temperature: float = 1.0,
-    noise: str = "paper",
+    tempering: Literal["logits", "noise"] = "logits",
     generator: torch.Generator | None = None,
     **about: Any,
 ) -> Scene:
@@ -247,14 +247,14 @@ def keypoint_scene(
         bandwidth: See :func:`pcsa.localize`; default from the neighbors.
         read_out: See :func:`pcsa.localize`.
         num_samples: Samples to draw for every keypoint.
-        temperature: Of the samples.
-        noise: ``"paper"`` tempers the perturbed logits (Eq. 11), ``"released"`` the noise alone.
-        generator: Of the samples.
+        temperature: Temperature of the samples.
+        tempering: What the temperature divides: the perturbed ``"logits"`` (Eq. 11), or the ``"noise"`` alone.
+        generator: Source of the samples' noise.
         about: Other fields of :class:`Scene`: title, names, ids, annotated, visible, present, …
     """
     pos, logits = pos.detach().cpu(), logits.detach().float().cpu()
-    if noise not in ("paper", "released"):
-        raise ValueError(f"`noise` (={noise!r}) must be 'paper' or 'released'")
+    if tempering not in ("logits", "noise"):
+        raise ValueError(f"`tempering` (={tempering!r}) must be 'logits' or 'noise'")
     # About the middle, so that float32 is enough wherever the cloud lies.
     center = pos.double().mean(0)
     near = (pos.double() - center).float()
@@ -263,7 +263,7 @@ def keypoint_scene(
     found = pcsa.localize(logits, near, bandwidth, read_out=read_out)
     if num_samples:
         samples = pcsa.sampling_argmax(
-            logits * temperature if noise == "released" else logits,
+            logits * temperature if tempering == "noise" else logits,
             near,
             bandwidth,
             num_samples=num_samples,
@@ -403,7 +403,7 @@ def lines(scene: Scene, layers: Collection[str], keypoint: int | None, facing: A
 
     Args:
         scene: What is drawn.
-        layers: Of it.
+        layers: Names of what is drawn.
         keypoint: Only the marks of this one; None for all.
         facing: Direction of the viewer, for rings that are turned there.
     """
