@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pcsa._core.checks import check_count
-from pcsa._core.points import full_precision
+from pcsa._core.points import check_count, full_precision
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)

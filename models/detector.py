@@ -6,8 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from pcsa._core.checks import raise_first
-from pcsa._core.points import Points, cloud_max, first_maximum, resolve_batch
+from pcsa._core.points import Points, cloud_max, first_maximum, raise_first, resolve_batch
 from pcsa.models._backbone import point_features, wants_ptr, width_of
 
 

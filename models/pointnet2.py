@@ -13,8 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pcsa._core.checks import raise_first
-from pcsa._core.points import full_precision, resolve_batch
+from pcsa._core.points import full_precision, raise_first, resolve_batch
 from pcsa.neighbors import ball_query, farthest_points, interpolation_weights, weighted_gather
 
 NormKind = Literal["batch", "group", "none"]

@@ -10,8 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pcsa._core.checks import raise_first
-from pcsa._core.points import Points, cloud_max, full_precision, resolve_batch
+from pcsa._core.points import Points, cloud_max, full_precision, raise_first, resolve_batch
 from pcsa.models._backbone import point_features, wants_ptr, width_of
 from pcsa.sampling import soft_argmax
 from pcsa.skeleton import num_segments

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pcsa._core.checks import check_count
+from pcsa._core.points import check_count
 from pcsa.models._image import Normalize, Score, UNet, check_image, check_widths
 
 
