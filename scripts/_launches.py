@@ -22,7 +22,8 @@ from pcsa import losses
 from pcsa._core import kernel as _kernel
 from pcsa.models.detector import KeypointDetector
 from pcsa.models.pointnet2 import SINGLE_SCALE, LevelGeometry, PointNet2
-from pcsa.neighbors import _farthest_torch
+from pcsa.neighbors.backends.contract import Start
+from pcsa.neighbors.backends.torch import Torch
 
 _META = torch.device("meta")
 # They only make a tensor, or another look at one.
@@ -92,9 +93,9 @@ def step_parts(B: int, N: int, K: int, S: int) -> dict[str, Work]:
             error = losses.sample_error(samples, target, visible=visible, validate=False)
             (error + 0.05 * losses.presence_loss(presence, visible)).backward()
 
-        clouds = [(b * N, N, min(SINGLE_SCALE[0].num_samples or N, N), 0) for b in range(B)]
+        clouds = [Start(b * N, N, min(SINGLE_SCALE[0].num_samples or N, N), 0) for b in range(B)]
         parts = {"network": count(network), "operator": count(operator), "losses": count(loss)}
-        parts["farthest points, first level, if searched"] = count(lambda: _farthest_torch(pos, clouds))
+        parts["farthest points, first level, if searched"] = count(lambda: Torch().farthest(pos, clouds))
     return parts
 
 

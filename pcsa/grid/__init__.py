@@ -41,9 +41,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pcsa._core.checks import check_count, check_temperature, raise_first
 from pcsa._core.kernel import draw, draw_seed
 from pcsa._core.marginals import axis_sums, basis_noise as draw_basis_noise, draw_marginals
-from pcsa._core.points import check_count, check_temperature, full_precision, raise_first
+from pcsa._core.points import full_precision
 from pcsa.sampling import BasisNoise, sampling_argmax as point_sampling_argmax
 from pcsa.schedules import TemperatureSchedule
 
