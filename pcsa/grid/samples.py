@@ -1,0 +1,268 @@
+"""samples"""
+
+from __future__ import annotations
+
+Basis = Literal["triangular", "uniform", "gaussian"]
+
+NoiseAxes = Literal["joint", "marginal"]
+
+Form = Literal["paper", "released"]
+
+
+def sampling_argmax(
+    logits: Float[Tensor, "B K *spatial"],
+    basis: Basis = "triangular",
+    *,
+    num_samples: int = 1,
+    temperature: float | Tensor = 1.0,
+    noise_axes: NoiseAxes | None = None,
+    basis_noise: BasisNoise = "relaxed",
+    form: Form = "paper",
+    generator: torch.Generator | None = None,
+    frame: Frame | None = None,
+    spacing: float | Sequence[float] | None = None,
+    periodic: Iterable[str] = (),
+    validate: bool = True,
+) -> Float[Tensor, "B K S D"]:
+    r"""Differentiable samples from each keypoint's map (Eq. 11-12).
+
+    One Gumbel draw over all cells of the map gives the relaxed weights :math:`\hat\pi`. A cell's basis is as wide as
+    the cell (c = 1 in index units, the spacing in the frame's), along every axis:
+
+    ================  ==============================  ========================  ========
+    ``basis``         density of the noise, c = 1     support                   variance
+    ================  ==============================  ========================  ========
+    ``"uniform"``     1 (Eq. 7)                       -1/2 to 1/2               1/12
+    ``"triangular"``  1 - abs(e) (Eq. 8)              -1 to 1                   1/6
+    ``"gaussian"``    standard normal (Eq. 9)         everywhere                1
+    ================  ==============================  ========================  ========
+
+    The noise is drawn
+
+    * per cell (``noise_axes="joint"``; the Gaussian basis, by default): :math:`\hat Y = \sum_i \hat\pi_i (y_i +
+      \varepsilon_i)` exactly as :func:`pcsa.sampling_argmax` has it for the grid's cells, to the same numbers;
+    * per axis (``noise_axes="marginal"``; the only way for the other two): with :math:`m_a` the sum of
+      :math:`\hat\pi` over all cells whose index on that axis is a, :math:`\hat Y = \sum_a m_a (a + \varepsilon_a)`.
+
+    Given :math:`\hat\pi`, the noise along an axis has mean 0 and variance :math:`v \sum_i \hat\pi_i^2` or
+    :math:`v \sum_a m_a^2`, with v of the table. The second is the larger, beyond one axis. For the Gaussian both are
+    normal, and one number is drawn in place of the sum; a weighted sum of uniform or triangular noise is neither
+    uniform nor triangular, and is drawn term by term.
+
+    On a ``periodic`` axis, the first part, :math:`\sum_i \hat\pi_i y_i`, becomes the circular mean of
+    :func:`soft_argmax`; the noise is added along the axis, and what leaves it at one end comes in at the other.
+
+    ``form="released"`` is what the authors' code for images and volumes does, for comparison with its numbers; it isn't
+    Eq. 11-12. Weights are :math:`\mathrm{softmax}(\ell + g / \tau)`, whose largest entry is distributed as
+    :math:`\pi^\tau`. Noise is per axis for every basis. Triangular: marginals are interpolated at the
+    jittered positions (zero beyond the ends) and normalized again. On two axes only: Gaussian marginals are multiplied
+    by :math:`e^{-2\varepsilon^2}` and normalized again, and the gradient of :math:`\sum_a m_a x_a` to :math:`m_a` is 2
+    where :math:`x_a` is not below the sum, else -2, in place of :math:`x_a`. That code works in
+    ``frame="released"``.
+
+    Differentiable (once) in ``logits``. The memory needed grows with the samples' marginals (S times the sum of the
+    axes' lengths), not with S times the number of cells. Computed in float32 under autocast and from half precision;
+    float64 stays float64.
+
+    Args:
+        logits: Raw scores, before softmax, on one, two or three axes (``form="released"``: two or three).
+        basis: Shape of a cell's density.
+        num_samples: Samples S of every keypoint. Default 1.
+        temperature: Divides the perturbed logits (``form="released"``: the noise alone). Smaller is closer to one-hot.
+        noise_axes: ``"joint"`` or ``"marginal"``, see above. Default ``"joint"`` for the Gaussian of the paper,
+            ``"marginal"`` for all else.
+        basis_noise: ``"relaxed"`` is Eq. 12; ``"mixture"`` draws one number from the basis per sample and axis, which
+            Eq. 12 only reaches as the temperature falls to 0.
+        form: ``"paper"`` or ``"released"``.
+        generator: Source of the seeds; default torch's own. For eager mode.
+        frame: Frame of the result, see the module. Default ``"index"``, or ``"physical"`` where ``spacing`` is given.
+        spacing: Units per cell in the frames ``"pixels"`` and ``"physical"``: a number, or one per axis, x first.
+        periodic: Names of the axes that close to a ring, such as ``"x"``.
+        validate: Check that the logits are finite too; costs one synchronization on an accelerator.
+
+    Returns:
+        Samples ``[B, K, S, D]``, in the order x, y, z.
+
+    Raises:
+        ValueError: Naming the argument, its value and the rule.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> logits = torch.full((1, 1, 2, 4), -100.0)  # two rows of four cells
+        >>> logits[0, 0, 1, 2:] = 0.0  # the last two cells of the second row
+        >>> samples = sampling_argmax(logits, num_samples=10_000, temperature=0.1)
+        >>> samples.mean(2).round(decimals=1)
+        tensor([[[2.5000, 1.0000]]])
+        >>> (samples.amin(2) > torch.tensor([1.0, 0.0])).all() and (samples.amax(2) < torch.tensor([4.0, 2.0])).all()
+        tensor(True)
+    """
+    shape = _check_logits(logits, validate)
+    check_temperature(temperature)
+    _check_sampling(basis, num_samples, noise_axes, basis_noise, form)
+    affine = _affine(shape, frame, spacing)
+    around = _check_periodic(periodic, shape)
+    joint_is_possible = basis == "gaussian" and form == "paper"
+    if form == "released":
+        if len(shape) == 1:
+            raise ValueError(
+                f"`logits` {list(logits.shape)} must have two or three spatial axes for `form` (='released')"
+            )
+        if any(around) or basis_noise != "relaxed":
+            raise ValueError("`form` (='released') must have neither `periodic` axes nor `basis_noise` (='mixture')")
+
+    with full_precision(logits):
+        logits = logits.to(_working(logits))
+        if joint_is_possible and noise_axes != "marginal":
+            index = _joint(logits, shape, around, num_samples, temperature, basis_noise, generator)
+        elif form == "paper":
+            marginals = _marginals(logits, num_samples, temperature, generator)
+            index = _per_axis(marginals, around, basis, basis_noise, draw_seed(generator))
+        else:
+            # softmax(l + g / t) is softmax((t l + g) / t).
+            marginals = _marginals(logits * temperature, num_samples, temperature, generator)
+            noises = _noises(marginals, basis, draw_seed(generator))
+            index = torch.stack(
+                [_released(m, e, basis, len(shape)) for m, e in zip(marginals, noises, strict=True)], -1
+            )
+        return _apply(index, affine)
+
+
+def _joint(
+    logits: Tensor,
+    shape: tuple[int, ...],
+    around: list[bool],
+    num_samples: int,
+    temperature: float | Tensor,
+    basis_noise: BasisNoise,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Gaussian noise per cell: the point set of the cells, in index units, where every bandwidth is 1."""
+    B, D = logits.shape[0], len(shape)
+    columns = _embedded(shape, around, logits.dtype, logits.device)
+    if not any(around):
+        return point_sampling_argmax(
+            flatten(logits),
+            columns.expand(B, -1, -1),
+            1.0,
+            num_samples=num_samples,
+            temperature=temperature,
+            basis_noise=basis_noise,
+            generator=generator,
+            validate=False,
+        )
+    # The circle's coordinates get no noise; it comes in columns of its own, where all cells lie at 0.
+    pos = torch.cat([columns, columns.new_zeros(columns.shape[0], D)], -1)
+    variance = torch.cat([torch.zeros_like(columns), columns.new_ones(columns.shape[0], D)], -1)
+    drawn = _draw_on_cells(logits, pos, variance, num_samples, temperature, generator, basis_noise == "mixture")
+    mean = _unembedded(drawn[..., :-D], shape, around)
+    return _onto_ring(mean + drawn[..., -D:], shape, around)
+
+
+def _marginals(
+    logits: Tensor, num_samples: int, temperature: float | Tensor, generator: torch.Generator | None
+) -> list[Tensor]:
+    """Marginals of the relaxed weights, ``[B, K, S, n]`` for each axis, x first."""
+    B, K, *shape = logits.shape
+    drawn, _ = draw_marginals(
+        logits.reshape(B * K, -1), shape, draw_seed(generator), _on_the_host(temperature), num_samples
+    )
+    return list(drawn.view(B, K, num_samples, -1).split(shape[::-1], -1))
+
+
+def _draw_on_cells(
+    logits: Tensor,
+    pos: Tensor,
+    variance: Tensor,
+    num_samples: int,
+    temperature: float | Tensor,
+    generator: torch.Generator | None,
+    mixture: bool = False,
+) -> Tensor:
+    """What the kernel draws, ``[B, K, S, columns]``, at positions that all maps share.
+
+    All maps of the batch are keypoints of one cloud, so that ``pos`` is there once.
+    """
+    B, K = logits.shape[:2]
+    N = pos.shape[0]
+    samples, _, _ = draw(
+        logits.reshape(B * K, N).t().contiguous(),
+        pos,
+        variance,
+        torch.tensor([0, N], device=logits.device),
+        draw_seed(generator),
+        _on_the_host(temperature),
+        num_samples,
+        mixture,
+        N,
+    )
+    return samples.view(B, K, num_samples, -1)
+
+
+def _noises(marginals: list[Tensor], basis: Basis, seed: Tensor) -> list[Tensor]:
+    """A number from the basis for every index of every axis."""
+    sizes = [m.shape[-1] for m in marginals]
+    like = torch.cat([m.detach() for m in marginals], -1)
+    return list(draw_basis_noise(like, seed, basis).split(sizes, -1))
+
+
+def _per_axis(
+    marginals: list[Tensor], around: list[bool], basis: Basis, basis_noise: BasisNoise, seed: Tensor
+) -> Tensor:
+    """Eq. 12 with noise per axis, from marginals to index units."""
+    term_by_term = basis_noise == "relaxed" and basis != "gaussian"
+    if term_by_term:
+        noises = [(m * e).sum(-1) for m, e in zip(marginals, _noises(marginals, basis, seed), strict=True)]
+    else:
+        one = torch.stack([m.detach()[..., 0] for m in marginals], -1)
+        noises = list(draw_basis_noise(one, seed, basis).unbind(-1))
+        if basis_noise == "relaxed":
+            noises = [e * m.square().sum(-1).sqrt() for m, e in zip(marginals, noises, strict=True)]
+    shape = [m.shape[-1] for m in reversed(marginals)]
+    return _onto_ring(_means(marginals, around) + torch.stack(noises, -1), shape, around)
+
+
+def _released(marginal: Tensor, noise: Tensor, basis: Basis, num_axes: int) -> Tensor:
+    """One axis of the authors' form: marginal and noise ``[..., n]`` to index ``[...]``."""
+    n = marginal.shape[-1]
+    where = torch.arange(n, dtype=marginal.dtype, device=marginal.device) + noise
+    if basis == "triangular":
+        padded = torch.nn.functional.pad(marginal, (1, 1))
+        left = where.floor().clamp(-1, n - 1)
+        low = padded.gather(-1, left.long() + 1)
+        marginal = low + (padded.gather(-1, left.long() + 2) - low) * (where - left)
+    elif basis == "gaussian" and num_axes == 2:
+        marginal = marginal * (-2 * noise.square()).exp()
+    if basis == "triangular" or (basis == "gaussian" and num_axes == 2):
+        marginal = marginal / marginal.sum(-1, keepdim=True).clamp_min(torch.finfo(marginal.dtype).tiny)
+    index = (marginal * where).sum(-1)
+    if num_axes == 2:
+        index = index.detach()
+        sign = torch.where(where < index.unsqueeze(-1), -2.0, 2.0)
+        # Adds nothing, and has the gradient wanted.
+        index = index + (sign * (marginal - marginal.detach())).sum(-1)
+    return index
+
+
+def _check_sampling(
+    basis: Basis, num_samples: int, noise_axes: NoiseAxes | None, basis_noise: BasisNoise, form: Form
+) -> None:
+    """What can be said before there are maps."""
+    check_count("num_samples", num_samples)
+    for name, value, known in (
+        ("basis", basis, Basis),
+        ("basis_noise", basis_noise, BasisNoise),
+        ("form", form, Form),
+        ("noise_axes", noise_axes, NoiseAxes),
+    ):
+        if name != "noise_axes" or value is not None:
+            _check_choice(name, value, known)
+    if noise_axes == "joint" and (basis, form) != ("gaussian", "paper"):
+        raise ValueError(
+            f"`noise_axes` (='joint') must be 'marginal' for `basis` (={basis!r}) and `form` (={form!r}): noise per "
+            "cell is for 'gaussian' and 'paper'"
+        )
+
+
+def _on_the_host(temperature: float | Tensor) -> Tensor:
+    # Copied: a schedule may step before the backward pass reads it.
+    return torch.as_tensor(temperature, dtype=torch.float64).clone()
