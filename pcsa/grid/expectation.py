@@ -1,6 +1,20 @@
-"""expectation"""
+"""Expectations of the position: soft-argmax, and the same under a window around the peak."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pcsa._core.checks import check_one_of, check_positive, check_temperature
+from pcsa._core.marginals import axis_sums
+from pcsa._core.points import full_precision
+from pcsa.grid.frames import Frame, Spacing, affine_of, working_dtype
+from pcsa.grid.maps import cells, check_logits
+from pcsa.grid.rings import axis_means, names_of, rings_of, wrapped
 
 KernelOn = Literal["probabilities", "scores"]
 
@@ -10,7 +24,7 @@ def soft_argmax(
     *,
     temperature: float | Tensor = 1.0,
     frame: Frame | None = None,
-    spacing: float | Sequence[float] | None = None,
+    spacing: Spacing | None = None,
     periodic: Iterable[str] = (),
     validate: bool = True,
 ) -> Float[Tensor, "B K D"]:
@@ -26,7 +40,8 @@ def soft_argmax(
     Args:
         logits: Raw scores, before softmax, on one, two or three axes.
         temperature: Divides the logits. Default 1.
-        frame: Frame of the result, see the module. Default ``"index"``, or ``"physical"`` where ``spacing`` is given.
+        frame: Frame of the result, see :mod:`pcsa.grid`. Default ``"index"``, or ``"physical"`` where ``spacing`` is
+            given.
         spacing: Units per cell in the frames ``"pixels"`` and ``"physical"``: a number, or one per axis, x first.
         periodic: Names of the axes that close to a ring, such as ``"x"``; the index there is from -1/2 to n - 1/2.
         validate: Check that the logits are finite too; costs one synchronization on an accelerator.
@@ -45,16 +60,16 @@ def soft_argmax(
         >>> soft_argmax(logits, frame="pixels", spacing=4)
         tensor([[[11.5000,  5.5000]]])
     """
-    shape = _check_logits(logits, validate)
+    shape = check_logits(logits, validate)
     check_temperature(temperature)
-    affine = _affine(shape, frame, spacing)
-    around = _check_periodic(periodic, shape)
+    affine = affine_of(shape, frame, spacing)
+    around = rings_of(periodic, shape)
     with full_precision(logits):
-        flat = logits.to(_working(logits)).flatten(2)
+        flat = logits.to(working_dtype(logits)).flatten(2)
         # Less their maximum, so that a small temperature cannot overflow large logits.
         tempered = (flat - flat.detach().amax(2, keepdim=True)) / temperature
         prob = tempered.softmax(2).unflatten(2, shape)
-        return _apply(_means(axis_sums(prob), around), affine)
+        return affine.apply(axis_means(axis_sums(prob), around))
 
 
 def kernel_soft_argmax(
@@ -64,7 +79,7 @@ def kernel_soft_argmax(
     on: KernelOn = "probabilities",
     temperature: float | Tensor = 1.0,
     frame: Frame | None = None,
-    spacing: float | Sequence[float] | None = None,
+    spacing: Spacing | None = None,
     periodic: Iterable[str] = (),
     validate: bool = True,
 ) -> Float[Tensor, "B K D"]:
@@ -104,22 +119,21 @@ def kernel_soft_argmax(
         >>> soft_argmax(logits).round(decimals=2), kernel_soft_argmax(logits, sigma=1.0).round(decimals=2)
         (tensor([[[3.5400]]]), tensor([[[0.]]]))
     """
-    shape = _check_logits(logits, validate)
+    shape = check_logits(logits, validate)
     check_temperature(temperature)
-    _check_choice("on", on, KernelOn)
-    if isinstance(sigma, bool) or not isinstance(sigma, (int, float)) or not 0 < sigma < math.inf:
-        raise ValueError(f"`sigma` (={sigma!r}) must be a number, positive and finite")
-    around = _check_periodic(periodic, shape)
-    _affine(shape, frame, spacing)
+    check_one_of("on", on, get_args(KernelOn))
+    check_positive("sigma", sigma)
+    around = rings_of(periodic, shape)
+    affine_of(shape, frame, spacing)
     with full_precision(logits):
-        logits = logits.to(_working(logits))
+        logits = logits.to(working_dtype(logits))
         pos = cells(shape, dtype=logits.dtype, device=logits.device)
         peak = pos[logits.flatten(2).argmax(-1)]
         away = peak.unsqueeze(2) - pos
         axes = zip(away.unbind(-1), shape[::-1], around, strict=True)
-        away = torch.stack([_wrapped(a, n) if ring else a for a, n, ring in axes])
+        away = torch.stack([wrapped(a, n) if ring else a for a, n, ring in axes])
         exponent = (away / sigma).square().sum(0).view_as(logits) / 2
         scores = logits * (-exponent).exp() if on == "scores" else logits - exponent * temperature
     return soft_argmax(
-        scores, temperature=temperature, frame=frame, spacing=spacing, periodic=_names(around), validate=False
+        scores, temperature=temperature, frame=frame, spacing=spacing, periodic=names_of(around), validate=False
     )

@@ -1,9 +1,42 @@
-"""modules"""
+"""Soft-argmax and sampling-argmax as modules for a network's head."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-class SoftArgmax(nn.Module):
+import torch
+from torch import Tensor, nn
+
+from pcsa._core.checks import check_temperature
+from pcsa.grid.bases import Basis
+from pcsa.grid.expectation import soft_argmax
+from pcsa.grid.frames import Frame, Spacing, affine_of
+from pcsa.grid.rings import rings_of
+from pcsa.grid.samples import Form, NoiseAxes, check_sampling, sampling_argmax
+from pcsa.sampling import BasisNoise
+from pcsa.schedules import TemperatureSchedule
+
+
+class _InFrame(nn.Module):
+    """What both modules keep of the frame of their results."""
+
+    def __init__(self, frame: Frame | None, spacing: Spacing | None, periodic: Iterable[str]) -> None:
+        super().__init__()
+        axes = len(spacing) if isinstance(spacing, Sequence) and not isinstance(spacing, str) else 3
+        # The number of axes is not known before there are maps. Two cells along every axis do for every frame.
+        affine_of([2] * axes, frame, spacing)
+        self.frame: Frame | None = frame
+        self.spacing = spacing
+        self.periodic = tuple(periodic)
+        rings_of(self.periodic, (2,) * 3)
+
+    def extra_repr(self) -> str:
+        given = {"frame": self.frame, "spacing": self.spacing, "periodic": self.periodic or None}
+        return "".join(f", {name}={value!r}" for name, value in given.items() if value is not None)
+
+
+class SoftArgmax(_InFrame):
     """See :func:`pcsa.grid.soft_argmax`.
 
     Args:
@@ -18,13 +51,12 @@ class SoftArgmax(nn.Module):
         temperature: float = 1.0,
         *,
         frame: Frame | None = None,
-        spacing: float | Sequence[float] | None = None,
+        spacing: Spacing | None = None,
         periodic: Iterable[str] = (),
     ) -> None:
-        super().__init__()
+        super().__init__(frame, spacing, periodic)
         check_temperature(temperature)
         self.temperature = temperature
-        self.frame, self.spacing, self.periodic = _checked_frame(frame, spacing, periodic)
 
     def forward(self, logits: Tensor, *, validate: bool = True) -> Tensor:
         """Positions ``[B, K, D]``."""
@@ -38,10 +70,10 @@ class SoftArgmax(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        return f"temperature={self.temperature}{_frame_repr(self.frame, self.spacing, self.periodic)}"
+        return f"temperature={self.temperature}{super().extra_repr()}"
 
 
-class SamplingArgmax(nn.Module):
+class SamplingArgmax(_InFrame):
     """Samples while training, the expectation while testing; see :func:`pcsa.grid.sampling_argmax`.
 
     Args:
@@ -73,11 +105,11 @@ class SamplingArgmax(nn.Module):
         basis_noise: BasisNoise = "relaxed",
         form: Form = "paper",
         frame: Frame | None = None,
-        spacing: float | Sequence[float] | None = None,
+        spacing: Spacing | None = None,
         periodic: Iterable[str] = (),
     ) -> None:
-        super().__init__()
-        _check_sampling(basis, num_samples, noise_axes, basis_noise, form)
+        super().__init__(frame, spacing, periodic)
+        check_sampling(basis, num_samples, noise_axes, basis_noise, form)
         self.basis: Basis = basis
         self.num_samples = num_samples
         self.temperature = (
@@ -86,7 +118,6 @@ class SamplingArgmax(nn.Module):
         self.noise_axes: NoiseAxes | None = noise_axes
         self.basis_noise: BasisNoise = basis_noise
         self.form: Form = form
-        self.frame, self.spacing, self.periodic = _checked_frame(frame, spacing, periodic)
 
     def forward(self, logits: Tensor, *, generator: torch.Generator | None = None, validate: bool = True) -> Tensor:
         """Samples ``[B, K, S, D]`` in train mode, positions ``[B, K, D]`` in eval mode."""
@@ -119,22 +150,5 @@ class SamplingArgmax(nn.Module):
         return (
             f"basis={self.basis!r}, num_samples={self.num_samples}, temperature={self.temperature}, "
             f"basis_noise={self.basis_noise!r}, form={self.form!r}"
-            f"{_frame_repr(self.frame, self.spacing, self.periodic)}"
+            f"{super().extra_repr()}"
         )
-
-
-def _checked_frame(
-    frame: Frame | None, spacing: float | Sequence[float] | None, periodic: Iterable[str]
-) -> tuple[Frame | None, float | Sequence[float] | None, tuple[str, ...]]:
-    """What a module keeps of these, checked as far as that goes without the number of axes."""
-    axes = len(spacing) if isinstance(spacing, Sequence) and not isinstance(spacing, str) else 3
-    # Two cells along every axis do for every frame.
-    _affine([2] * axes, frame, spacing)
-    periodic = tuple(periodic)
-    _check_periodic(periodic, (2,) * 3)
-    return frame, spacing, periodic
-
-
-def _frame_repr(frame: Frame | None, spacing: float | Sequence[float] | None, periodic: tuple[str, ...]) -> str:
-    given = {"frame": frame, "spacing": spacing, "periodic": periodic or None}
-    return "".join(f", {name}={value!r}" for name, value in given.items() if value is not None)

@@ -1,11 +1,20 @@
-"""rings"""
+"""Axes that close to a ring: means are directions, and what leaves at one end comes in at the other."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from pcsa.grid.maps import cells
 
 _AXES = "xyz"
 
 
-def _check_periodic(periodic: Iterable[str], shape: tuple[int, ...]) -> list[bool]:
+def rings_of(periodic: Iterable[str], shape: tuple[int, ...]) -> list[bool]:
+    """Check the names of the axes that close to a ring, and say of every axis whether it does, x first."""
     names = list(periodic)
     for name in names:
         if name not in tuple(_AXES[: len(shape)]):
@@ -13,22 +22,23 @@ def _check_periodic(periodic: Iterable[str], shape: tuple[int, ...]) -> list[boo
     return [axis in names for axis in _AXES[: len(shape)]]
 
 
-def _names(around: list[bool]) -> list[str]:
+def names_of(around: list[bool]) -> list[str]:
+    """Names of the axes that close to a ring; the inverse of :func:`rings_of`."""
     return [axis for axis, ring in zip(_AXES, around, strict=False) if ring]
 
 
-def _means(marginals: list[Tensor], around: list[bool]) -> Tensor:
+def axis_means(marginals: list[Tensor], around: list[bool]) -> Tensor:
     """Mean of every axis's marginal ``[..., n]`` in index units, ``[..., D]``, x first."""
     out = []
     for m, ring in zip(marginals, around, strict=True):
         shape = m.shape[-1:]
         # Not a matrix product, whose backward pass would be in half precision inside an autocast region.
-        columns = _embedded(shape, [ring], m.dtype, m.device).unbind(-1)
-        out.append(_unembedded(torch.stack([(m * column).sum(-1) for column in columns], -1), shape, [ring]))
+        columns = embedded(shape, [ring], m.dtype, m.device).unbind(-1)
+        out.append(unembedded(torch.stack([(m * column).sum(-1) for column in columns], -1), shape, [ring]))
     return torch.cat(out, -1)
 
 
-def _embedded(shape: Sequence[int], around: list[bool], dtype: torch.dtype, device: torch.device) -> Tensor:
+def embedded(shape: Sequence[int], around: list[bool], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Cells in coordinates whose expectation means something: an index, or cosine and sine on a ring."""
     columns: list[Tensor] = []
     for index, n, ring in zip(cells(shape, dtype=dtype, device=device).unbind(-1), shape[::-1], around, strict=True):
@@ -40,8 +50,8 @@ def _embedded(shape: Sequence[int], around: list[bool], dtype: torch.dtype, devi
     return torch.stack(columns, -1)
 
 
-def _unembedded(mean: Tensor, shape: Sequence[int], around: list[bool]) -> Tensor:
-    """Index units from expectations of the columns of :func:`_embedded`."""
+def unembedded(mean: Tensor, shape: Sequence[int], around: list[bool]) -> Tensor:
+    """Index units from expectations of the columns of :func:`embedded`."""
     columns, out = iter(mean.unbind(-1)), []
     for n, ring in zip(shape[::-1], around, strict=True):
         if not ring:
@@ -55,8 +65,8 @@ def _unembedded(mean: Tensor, shape: Sequence[int], around: list[bool]) -> Tenso
     return torch.stack(out, -1)
 
 
-def _onto_ring(index: Tensor, shape: Sequence[int], around: list[bool]) -> Tensor:
-    """Brings what left a periodic axis back at its other end."""
+def onto_ring(index: Tensor, shape: Sequence[int], around: list[bool]) -> Tensor:
+    """Bring what left a ring at one end back at the other."""
     if not any(around):
         return index
     axes = zip(index.unbind(-1), shape[::-1], around, strict=True)
@@ -67,6 +77,6 @@ def _from_minus_half(index: Tensor, n: int) -> Tensor:
     return torch.remainder(index + 0.5, n) - 0.5
 
 
-def _wrapped(difference: Tensor, n: int) -> Tensor:
+def wrapped(difference: Tensor, n: int) -> Tensor:
     """The shorter way round."""
     return torch.remainder(difference + n / 2, n) - n / 2

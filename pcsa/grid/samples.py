@@ -1,8 +1,24 @@
-"""samples"""
+"""Sampling-argmax on grids: bases of the cells, noise per cell or per axis."""
 
 from __future__ import annotations
 
-Basis = Literal["triangular", "uniform", "gaussian"]
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pcsa._core.checks import check_count, check_one_of, check_temperature
+from pcsa._core.kernel import draw, draw_seed
+from pcsa._core.marginals import basis_noise as draw_basis_noise, draw_marginals
+from pcsa._core.points import full_precision
+from pcsa.grid.bases import Basis, noise_per_index
+from pcsa.grid.frames import Frame, Spacing, affine_of, working_dtype
+from pcsa.grid.maps import check_logits, flatten
+from pcsa.grid.released import released_index
+from pcsa.grid.rings import axis_means, embedded, onto_ring, rings_of, unembedded
+from pcsa.sampling import BasisNoise, sampling_argmax as point_sampling_argmax
 
 NoiseAxes = Literal["joint", "marginal"]
 
@@ -20,7 +36,7 @@ def sampling_argmax(
     form: Form = "paper",
     generator: torch.Generator | None = None,
     frame: Frame | None = None,
-    spacing: float | Sequence[float] | None = None,
+    spacing: Spacing | None = None,
     periodic: Iterable[str] = (),
     validate: bool = True,
 ) -> Float[Tensor, "B K S D"]:
@@ -75,7 +91,8 @@ def sampling_argmax(
             Eq. 12 only reaches as the temperature falls to 0.
         form: ``"paper"`` or ``"released"``.
         generator: Source of the seeds; default torch's own. For eager mode.
-        frame: Frame of the result, see the module. Default ``"index"``, or ``"physical"`` where ``spacing`` is given.
+        frame: Frame of the result, see :mod:`pcsa.grid`. Default ``"index"``, or ``"physical"`` where ``spacing`` is
+            given.
         spacing: Units per cell in the frames ``"pixels"`` and ``"physical"``: a number, or one per axis, x first.
         periodic: Names of the axes that close to a ring, such as ``"x"``.
         validate: Check that the logits are finite too; costs one synchronization on an accelerator.
@@ -96,11 +113,11 @@ def sampling_argmax(
         >>> (samples.amin(2) > torch.tensor([1.0, 0.0])).all() and (samples.amax(2) < torch.tensor([4.0, 2.0])).all()
         tensor(True)
     """
-    shape = _check_logits(logits, validate)
+    shape = check_logits(logits, validate)
     check_temperature(temperature)
-    _check_sampling(basis, num_samples, noise_axes, basis_noise, form)
-    affine = _affine(shape, frame, spacing)
-    around = _check_periodic(periodic, shape)
+    check_sampling(basis, num_samples, noise_axes, basis_noise, form)
+    affine = affine_of(shape, frame, spacing)
+    around = rings_of(periodic, shape)
     joint_is_possible = basis == "gaussian" and form == "paper"
     if form == "released":
         if len(shape) == 1:
@@ -111,20 +128,20 @@ def sampling_argmax(
             raise ValueError("`form` (='released') must have neither `periodic` axes nor `basis_noise` (='mixture')")
 
     with full_precision(logits):
-        logits = logits.to(_working(logits))
+        logits = logits.to(working_dtype(logits))
         if joint_is_possible and noise_axes != "marginal":
             index = _joint(logits, shape, around, num_samples, temperature, basis_noise, generator)
         elif form == "paper":
-            marginals = _marginals(logits, num_samples, temperature, generator)
+            marginals = draw_axes(logits, num_samples, temperature, generator)
             index = _per_axis(marginals, around, basis, basis_noise, draw_seed(generator))
         else:
             # softmax(l + g / t) is softmax((t l + g) / t).
-            marginals = _marginals(logits * temperature, num_samples, temperature, generator)
-            noises = _noises(marginals, basis, draw_seed(generator))
+            marginals = draw_axes(logits * temperature, num_samples, temperature, generator)
+            noises = noise_per_index(marginals, basis, draw_seed(generator))
             index = torch.stack(
-                [_released(m, e, basis, len(shape)) for m, e in zip(marginals, noises, strict=True)], -1
+                [released_index(m, e, basis, len(shape)) for m, e in zip(marginals, noises, strict=True)], -1
             )
-        return _apply(index, affine)
+        return affine.apply(index)
 
 
 def _joint(
@@ -138,7 +155,7 @@ def _joint(
 ) -> Tensor:
     """Gaussian noise per cell: the point set of the cells, in index units, where every bandwidth is 1."""
     B, D = logits.shape[0], len(shape)
-    columns = _embedded(shape, around, logits.dtype, logits.device)
+    columns = embedded(shape, around, logits.dtype, logits.device)
     if not any(around):
         return point_sampling_argmax(
             flatten(logits),
@@ -153,12 +170,25 @@ def _joint(
     # The circle's coordinates get no noise; it comes in columns of its own, where all cells lie at 0.
     pos = torch.cat([columns, columns.new_zeros(columns.shape[0], D)], -1)
     variance = torch.cat([torch.zeros_like(columns), columns.new_ones(columns.shape[0], D)], -1)
-    drawn = _draw_on_cells(logits, pos, variance, num_samples, temperature, generator, basis_noise == "mixture")
-    mean = _unembedded(drawn[..., :-D], shape, around)
-    return _onto_ring(mean + drawn[..., -D:], shape, around)
+    # All maps of the batch are keypoints of one cloud, so that the positions are there once.
+    K, N = logits.shape[1], len(columns)
+    drawn, _, _ = draw(
+        logits.reshape(B * K, N).t().contiguous(),
+        pos,
+        variance,
+        torch.tensor([0, N], device=logits.device),
+        draw_seed(generator),
+        _on_the_host(temperature),
+        num_samples,
+        basis_noise == "mixture",
+        N,
+    )
+    drawn = drawn.view(B, K, num_samples, -1)
+    mean = unembedded(drawn[..., :-D], shape, around)
+    return onto_ring(mean + drawn[..., -D:], shape, around)
 
 
-def _marginals(
+def draw_axes(
     logits: Tensor, num_samples: int, temperature: float | Tensor, generator: torch.Generator | None
 ) -> list[Tensor]:
     """Marginals of the relaxed weights, ``[B, K, S, n]`` for each axis, x first."""
@@ -169,93 +199,32 @@ def _marginals(
     return list(drawn.view(B, K, num_samples, -1).split(shape[::-1], -1))
 
 
-def _draw_on_cells(
-    logits: Tensor,
-    pos: Tensor,
-    variance: Tensor,
-    num_samples: int,
-    temperature: float | Tensor,
-    generator: torch.Generator | None,
-    mixture: bool = False,
-) -> Tensor:
-    """What the kernel draws, ``[B, K, S, columns]``, at positions that all maps share.
-
-    All maps of the batch are keypoints of one cloud, so that ``pos`` is there once.
-    """
-    B, K = logits.shape[:2]
-    N = pos.shape[0]
-    samples, _, _ = draw(
-        logits.reshape(B * K, N).t().contiguous(),
-        pos,
-        variance,
-        torch.tensor([0, N], device=logits.device),
-        draw_seed(generator),
-        _on_the_host(temperature),
-        num_samples,
-        mixture,
-        N,
-    )
-    return samples.view(B, K, num_samples, -1)
-
-
-def _noises(marginals: list[Tensor], basis: Basis, seed: Tensor) -> list[Tensor]:
-    """A number from the basis for every index of every axis."""
-    sizes = [m.shape[-1] for m in marginals]
-    like = torch.cat([m.detach() for m in marginals], -1)
-    return list(draw_basis_noise(like, seed, basis).split(sizes, -1))
-
-
 def _per_axis(
     marginals: list[Tensor], around: list[bool], basis: Basis, basis_noise: BasisNoise, seed: Tensor
 ) -> Tensor:
     """Eq. 12 with noise per axis, from marginals to index units."""
     term_by_term = basis_noise == "relaxed" and basis != "gaussian"
     if term_by_term:
-        noises = [(m * e).sum(-1) for m, e in zip(marginals, _noises(marginals, basis, seed), strict=True)]
+        noises = [(m * e).sum(-1) for m, e in zip(marginals, noise_per_index(marginals, basis, seed), strict=True)]
     else:
         one = torch.stack([m.detach()[..., 0] for m in marginals], -1)
         noises = list(draw_basis_noise(one, seed, basis).unbind(-1))
         if basis_noise == "relaxed":
             noises = [e * m.square().sum(-1).sqrt() for m, e in zip(marginals, noises, strict=True)]
     shape = [m.shape[-1] for m in reversed(marginals)]
-    return _onto_ring(_means(marginals, around) + torch.stack(noises, -1), shape, around)
+    return onto_ring(axis_means(marginals, around) + torch.stack(noises, -1), shape, around)
 
 
-def _released(marginal: Tensor, noise: Tensor, basis: Basis, num_axes: int) -> Tensor:
-    """One axis of the authors' form: marginal and noise ``[..., n]`` to index ``[...]``."""
-    n = marginal.shape[-1]
-    where = torch.arange(n, dtype=marginal.dtype, device=marginal.device) + noise
-    if basis == "triangular":
-        padded = torch.nn.functional.pad(marginal, (1, 1))
-        left = where.floor().clamp(-1, n - 1)
-        low = padded.gather(-1, left.long() + 1)
-        marginal = low + (padded.gather(-1, left.long() + 2) - low) * (where - left)
-    elif basis == "gaussian" and num_axes == 2:
-        marginal = marginal * (-2 * noise.square()).exp()
-    if basis == "triangular" or (basis == "gaussian" and num_axes == 2):
-        marginal = marginal / marginal.sum(-1, keepdim=True).clamp_min(torch.finfo(marginal.dtype).tiny)
-    index = (marginal * where).sum(-1)
-    if num_axes == 2:
-        index = index.detach()
-        sign = torch.where(where < index.unsqueeze(-1), -2.0, 2.0)
-        # Adds nothing, and has the gradient wanted.
-        index = index + (sign * (marginal - marginal.detach())).sum(-1)
-    return index
-
-
-def _check_sampling(
+def check_sampling(
     basis: Basis, num_samples: int, noise_axes: NoiseAxes | None, basis_noise: BasisNoise, form: Form
 ) -> None:
-    """What can be said before there are maps."""
+    """Check the options that need no maps."""
     check_count("num_samples", num_samples)
-    for name, value, known in (
-        ("basis", basis, Basis),
-        ("basis_noise", basis_noise, BasisNoise),
-        ("form", form, Form),
-        ("noise_axes", noise_axes, NoiseAxes),
-    ):
-        if name != "noise_axes" or value is not None:
-            _check_choice(name, value, known)
+    check_one_of("basis", basis, get_args(Basis))
+    check_one_of("basis_noise", basis_noise, get_args(BasisNoise))
+    check_one_of("form", form, get_args(Form))
+    if noise_axes is not None:
+        check_one_of("noise_axes", noise_axes, get_args(NoiseAxes))
     if noise_axes == "joint" and (basis, form) != ("gaussian", "paper"):
         raise ValueError(
             f"`noise_axes` (='joint') must be 'marginal' for `basis` (={basis!r}) and `form` (={form!r}): noise per "

@@ -4,7 +4,7 @@ Distances and thresholds are in the units of the positions that the caller passe
 units (undo the normalization first): thresholds such as PCK@0.01 mean nothing else.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pcsa.metrics.alignment import DualAlignment as DualAlignment, dual_alignment as dual_alignment
 from pcsa.metrics.calibration import (
@@ -58,12 +58,12 @@ if TYPE_CHECKING:
         KeypointMetrics as KeypointMetrics,
         MeanKeypointError as MeanKeypointError,
     )
+else:
 
+    def __getattr__(name):
+        # torchmetrics takes seconds to import, and a plain `pip install pcsa` does not bring it.
+        if name in ("PCK", "KeypointMetrics", "MeanKeypointError"):
+            from pcsa.metrics import modules
 
-def __getattr__(name: str) -> Any:
-    # torchmetrics takes seconds to import, and a plain `pip install pcsa` does not bring it.
-    if name in ("PCK", "KeypointMetrics", "MeanKeypointError"):
-        from pcsa.metrics import modules
-
-        return getattr(modules, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return getattr(modules, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
