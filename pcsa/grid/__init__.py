@@ -1,7 +1,7 @@
 r"""Heatmaps: soft-argmax and sampling-argmax on grids of one, two or three axes, and the frames of their positions.
 
-A grid is the point set of its cells' centers, and everything for point sets serves it: see :func:`cells` and
-:func:`flatten`. Equation numbers are those of `"Localization with Sampling-Argmax"
+A grid is the point set of its cells' centers, and everything for point sets serves it: see :func:`pcsa.grid.cells` and
+:func:`pcsa.grid.flatten`. Equation numbers are those of `"Localization with Sampling-Argmax"
 <https://arxiv.org/abs/2110.08825>`_.
 
 **Order of the axes.** Arrays are indexed ``[B, K, z, y, x]`` (volumes), ``[B, K, y, x]`` (images), ``[B, K, x]``;

@@ -39,6 +39,12 @@ class Affine(NamedTuple):
         axes = zip(index.to(working_dtype(index)).unbind(-1), *self, strict=True)
         return torch.stack([(scale * x + offset) / divisor for x, scale, offset, divisor in axes], -1)
 
+    def invert(self, position: Tensor) -> Tensor:
+        """Positions in index units from positions in this frame, at least in float32."""
+        axes = zip(position.to(working_dtype(position)).unbind(-1), *self, strict=True)
+        # Axis by axis with Python's numbers: a tensor of them would be copied to the device in every step.
+        return torch.stack([(x * divisor - offset) / scale for x, scale, offset, divisor in axes], -1)
+
 
 def from_index(
     index: Float[Tensor, "*batch D"],
@@ -68,8 +74,7 @@ def from_index(
         >>> from_index(corner, (48, 64), frame="pixels", spacing=4)  # of 256 x 192 pixels
         tensor([253.5000, 189.5000])
     """
-    _check_positions("index", index, shape)
-    return affine_of(shape, frame, spacing).apply(index)
+    return _checked("index", index, shape, frame, spacing).apply(index)
 
 
 def to_index(
@@ -97,10 +102,7 @@ def to_index(
         >>> to_index(torch.tensor([-1.0, 1.0]), (48, 64), frame="normalized")  # the outer edges
         tensor([-0.5000, 47.5000])
     """
-    _check_positions("position", position, shape)
-    axes = zip(position.to(working_dtype(position)).unbind(-1), *affine_of(shape, frame, spacing), strict=True)
-    # Axis by axis with Python's numbers: a tensor of them would be copied to the device in every step.
-    return torch.stack([(x * divisor - offset) / scale for x, scale, offset, divisor in axes], -1)
+    return _checked("position", position, shape, frame, spacing).invert(position)
 
 
 def affine_of(shape: Sequence[int], frame: Frame | None, spacing: Spacing | None) -> Affine:
@@ -147,10 +149,12 @@ def _spacings(spacing: Spacing, num_axes: int) -> list[float]:
     return [float(value) for value in values]
 
 
-def _check_positions(name: str, value: Tensor, shape: Sequence[int]) -> None:
+def _checked(name: str, value: Tensor, shape: Sequence[int], frame: Frame | None, spacing: Spacing | None) -> Affine:
+    """The frame of positions that must have as many axes as the grid."""
     check_floating(name, value)
     if value.dim() == 0 or value.shape[-1] != len(shape):
         raise ValueError(f"`{name}` {list(value.shape)} must end in the {len(shape)} axes of `shape` (={tuple(shape)})")
+    return affine_of(shape, frame, spacing)
 
 
 def working_dtype(x: Tensor) -> torch.dtype:

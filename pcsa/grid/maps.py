@@ -27,7 +27,7 @@ def cells(
     Args:
         shape: Sizes of the spatial axes, in the order of the array: ``(z, y, x)``, ``(y, x)`` or ``(x,)``.
         frame: Frame of the positions, see :mod:`pcsa.grid`.
-        spacing: Units per cell, see :func:`from_index`.
+        spacing: Units per cell, see :func:`pcsa.grid.from_index`.
         dtype: Floating point type; default torch's.
         device: Default torch's.
 

@@ -66,7 +66,7 @@ def sampling_argmax(
     uniform nor triangular, and is drawn term by term.
 
     On a ``periodic`` axis, the first part, :math:`\sum_i \hat\pi_i y_i`, becomes the circular mean of
-    :func:`soft_argmax`; the noise is added along the axis, and what leaves it at one end comes in at the other.
+    :func:`pcsa.grid.soft_argmax`; the noise is added along the axis, and what leaves it at one end comes in at the other.
 
     ``form="released"`` is what the authors' code for images and volumes does, for comparison with its numbers; it isn't
     Eq. 11-12. Weights are :math:`\mathrm{softmax}(\ell + g / \tau)`, whose largest entry is distributed as

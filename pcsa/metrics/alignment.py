@@ -11,14 +11,17 @@ from pcsa.metrics.per_shape import PerShape, TensorOrArray, matched, squared_dis
 
 
 class DualAlignment(NamedTuple):
-    """Agreement of keypoints over a category, each 0 to 1, from :func:`dual_alignment`."""
+    """Agreement of keypoints over a category, each 0 to 1, from :func:`dual_alignment`.
+
+    Attributes:
+        forward: Agreement of the semantic ids nearest to each prediction.
+        backward: Agreement of the predictions nearest to each semantic id.
+        mean: Mean of both: the dual alignment score.
+    """
 
     forward: float
-    """Agreement of the semantic ids nearest to each prediction."""
     backward: float
-    """Agreement of the predictions nearest to each semantic id."""
     mean: float
-    """Mean of both: the dual alignment score."""
 
 
 def dual_alignment(
@@ -37,14 +40,14 @@ def dual_alignment(
       one shape alone has agrees with itself.
 
     If a label occurs :math:`n_c` times in n, the share of agreeing pairs is :math:`\sum_c (n_c / n)^2`, so that no pair
-    is ever formed. There, clouds are normalized by one scalar minimum and maximum first. That is one scale and one
+    is ever formed. The protocol first normalizes clouds by one scalar minimum and maximum. That is one scale and one
     shift for all axes of both point sets of a shape, under which what is nearest stays nearest: pass whatever units
     you have, as long as a shape's predictions and annotations share them.
 
     **The score alone misleads.** Of equally near points the first counts, so keypoints collapsed into one point are
-    perfect backward; at one fixed place outside the shapes they can be perfect forward too. Show the same figure
-    for :func:`template_keypoints`, :func:`random_keypoints` and :func:`collapsed_keypoints` beside it, and
-    :func:`separation`.
+    perfect backward; at one fixed place outside the shapes they can be perfect forward too. Show the same figure for
+    :func:`pcsa.metrics.template_keypoints`, :func:`pcsa.metrics.random_keypoints` and
+    :func:`pcsa.metrics.collapsed_keypoints` beside it, and :func:`pcsa.metrics.separation`.
 
     Args:
         predicted: Predicted keypoints of each shape, the same number and order in all.

@@ -13,14 +13,17 @@ Binning = Literal["equal_count", "equal_width"]
 
 
 class ReliabilityCurve(NamedTuple):
-    """Confidence against correctness, per bin, from :func:`reliability_curve`."""
+    """Confidence against correctness, per bin, from :func:`reliability_curve`.
+
+    Attributes:
+        confidence: Mean confidence; NaN in an empty bin.
+        accuracy: Fraction that is correct; NaN in an empty bin.
+        counts: Predictions in the bin.
+    """
 
     confidence: Float[Tensor, " bins"]
-    """Mean confidence; NaN in an empty bin."""
     accuracy: Float[Tensor, " bins"]
-    """Fraction that is correct; NaN in an empty bin."""
     counts: Int[Tensor, " bins"]
-    """Predictions in the bin."""
 
 
 def confidence_correlation(

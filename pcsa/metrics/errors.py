@@ -9,15 +9,6 @@ from torch import Tensor
 from pcsa._core.checks import check_floating, check_mask, check_positive, reads_values
 
 
-class CountedError(NamedTuple):
-    """Distances, and which of them count: ``mean_error(*error)``, ``pck(*error, thresholds)``."""
-
-    distance: Float[Tensor, "B K"]
-    """0 where not counted."""
-    counted: Bool[Tensor, "B K"]
-    """Takes the place of ``visible``."""
-
-
 def keypoint_error(
     predicted: Float[Tensor, "B K D"],
     target: Float[Tensor, "B K D"],
@@ -75,6 +66,18 @@ def mean_error(
     """
     check_distance(distance, visible, validate)
     return ratio(*error_sums(distance, visible), validate)
+
+
+class CountedError(NamedTuple):
+    """Distances, and which of them count: ``mean_error(*error)``, ``pck(*error, thresholds)``.
+
+    Attributes:
+        distance: 0 where not counted.
+        counted: Takes the place of ``visible``.
+    """
+
+    distance: Float[Tensor, "B K"]
+    counted: Bool[Tensor, "B K"]
 
 
 def failure_rate(

@@ -55,7 +55,8 @@ def template_keypoints(
     best, lowest = distinct[:num_keypoints], math.inf
     for _ in range(restarts):
         start = distinct[generator.choice(len(distinct), num_keypoints, replace=False)]
-        with warnings.catch_warnings():  # a center that lost its points stays where it is
+        with warnings.catch_warnings():
+            # A center that lost its points stays where it is, which SciPy warns of.
             warnings.simplefilter("ignore")
             centers, label = kmeans2(points, start, iter=50, minit="matrix")
         error = float(((points - centers[label]) ** 2).sum())
@@ -76,11 +77,7 @@ def random_keypoints(annotated: PerShape, num_keypoints: int, *, seed: int = 0) 
         seed: Seed of the draw.
 
     Returns:
-        Positions, float64, in the frame and units of ``annotated``.
-
-    Shapes:
-        - **annotated:** n times :math:`(k_i, D)`
-        - **output:** :math:`(K, D)`
+        Positions, of the shape, dtype and frame of those of :func:`template_keypoints`.
 
     Raises:
         ValueError: If there is no shape, shapes do not fit, a position is not finite, or ``num_keypoints`` is below 1.

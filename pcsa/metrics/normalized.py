@@ -11,12 +11,15 @@ from pcsa.metrics.errors import CountedError, keypoint_error
 
 
 class SegmentLength(NamedTuple):
-    """Lengths to measure errors by, from :func:`segment_length`."""
+    """Lengths to measure errors by, from :func:`segment_length`.
+
+    Attributes:
+        length: In the units of the positions; 0 where not known.
+        known: Whether both ends are visible.
+    """
 
     length: Float[Tensor, " B"]
-    """In the units of the positions; 0 where not known."""
     known: Bool[Tensor, " B"]
-    """Whether both ends are visible."""
 
 
 def segment_length(

@@ -9,14 +9,17 @@ from pcsa.metrics.per_shape import PerShape, matched, nearest, squared_distances
 
 
 class Separation(NamedTuple):
-    """Distances between the keypoints of a shape in diagonals of its bounding box, from :func:`separation`."""
+    """Distances between the keypoints of a shape in diagonals of its bounding box, from :func:`separation`.
+
+    Attributes:
+        least: Least distance between two keypoints of a shape, mean over shapes.
+        mean: Mean distance between two keypoints of a shape, mean over shapes.
+        worst: Least distance between two keypoints of any shape.
+    """
 
     least: float
-    """Least distance between two keypoints of a shape, mean over shapes."""
     mean: float
-    """Mean distance between two keypoints of a shape, mean over shapes."""
     worst: float
-    """Least distance between two keypoints of any shape."""
 
 
 def coverage(predicted: PerShape, clouds: PerShape) -> float:

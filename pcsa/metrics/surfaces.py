@@ -11,18 +11,21 @@ from pcsa.metrics.errors import keypoint_error
 
 
 class SurfaceError(NamedTuple):
-    """Absolute distances along the columns, from :func:`surface_error`."""
+    """Absolute distances along the columns, from :func:`surface_error`.
+
+    Attributes:
+        mean: Mean absolute distance of each surface; NaN if it is labeled in no column.
+        std: Standard deviation of the absolute distance over the columns; NaN if no column is labeled.
+        num_columns: Number of labeled columns.
+        overall_mean: Mean over the labeled columns of all surfaces.
+        overall_std: Standard deviation over the labeled columns of all surfaces.
+    """
 
     mean: Float[Tensor, " K"]
-    """Mean absolute distance of each surface; NaN if it is labeled in no column."""
     std: Float[Tensor, " K"]
-    """Standard deviation of the absolute distance over the columns; NaN if no column is labeled."""
     num_columns: Int[Tensor, " K"]
-    """Number of labeled columns."""
     overall_mean: Float[Tensor, ""]
-    """Mean over the labeled columns of all surfaces."""
     overall_std: Float[Tensor, ""]
-    """Standard deviation over the labeled columns of all surfaces."""
 
 
 def surface_error(

@@ -11,12 +11,15 @@ from pcsa.metrics.errors import distances
 
 
 class SymmetricError(NamedTuple):
-    """Error against the labeling that counts, from :func:`symmetric_error`."""
+    """Error against the labeling that counts, from :func:`symmetric_error`.
+
+    Attributes:
+        error: Euclidean distances; 0 where not visible.
+        choice: Which candidate counts.
+    """
 
     error: Float[Tensor, " K"]
-    """Euclidean distances; 0 where not visible."""
     choice: Int[Tensor, ""]
-    """Which candidate counts."""
 
 
 def symmetric_error(
