@@ -50,7 +50,7 @@ def soft_argmax(
         Positions ``[B, K, D]``, in the order x, y, z.
 
     Raises:
-        ValueError: Naming the argument, its value and the rule.
+        ValueError: If an argument breaks a rule; the message names the argument, its value and the rule.
 
     Example:
         >>> logits = torch.full((1, 1, 2, 4), -1000.0)  # two rows of four cells
@@ -112,7 +112,7 @@ def kernel_soft_argmax(
         Positions ``[B, K, D]``, in the order x, y, z. Of equally high peaks the first in the array counts.
 
     Raises:
-        ValueError: Naming the argument, its value and the rule.
+        ValueError: If an argument breaks a rule; the message names the argument, its value and the rule.
 
     Example:
         >>> logits = torch.tensor([[[5.0, -99.0, -99.0, -99.0, -99.0, 4.9, 4.9]]])  # peak at 0, a broader one at 5 to 6

@@ -65,7 +65,7 @@ def from_index(
         Positions in ``frame``, x first.
 
     Raises:
-        ValueError: Naming the argument, its value and the rule.
+        ValueError: If an argument breaks a rule; the message names the argument, its value and the rule.
 
     Example:
         >>> corner = torch.tensor([63.0, 47.0])  # the last cell of 48 rows of 64
@@ -96,7 +96,7 @@ def to_index(
         Positions in index units, x first.
 
     Raises:
-        ValueError: Naming the argument, its value and the rule.
+        ValueError: If an argument breaks a rule; the message names the argument, its value and the rule.
 
     Example:
         >>> to_index(torch.tensor([-1.0, 1.0]), (48, 64), frame="normalized")  # the outer edges

@@ -35,7 +35,7 @@ def cells(
         Positions ``[N, D]``, in the order x, y, z. For a batch, ``.expand(B, -1, -1)`` costs no memory.
 
     Raises:
-        ValueError: Naming the argument, its value and the rule.
+        ValueError: If an argument breaks a rule; the message names the argument, its value and the rule.
 
     Example:
         >>> cells((2, 3))
@@ -68,7 +68,7 @@ def flatten(logits: Float[Tensor, "B K *spatial"]) -> Float[Tensor, "B N K"]:
         Logits ``[B, N, K]`` with N cells.
 
     Raises:
-        ValueError: Naming the argument, its value and the rule.
+        ValueError: If an argument breaks a rule; the message names the argument, its value and the rule.
 
     Example:
         >>> flatten(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [7.0, 8.0]]]]))

@@ -56,20 +56,21 @@ def sampling_argmax(
     The noise is drawn
 
     * per cell (``noise_axes="joint"``; the Gaussian basis, by default): :math:`\hat Y = \sum_i \hat\pi_i (y_i +
-      \varepsilon_i)` exactly as :func:`pcsa.sampling_argmax` has it for the grid's cells, to the same numbers;
+      \varepsilon_i)`, the same numbers that :func:`pcsa.sampling_argmax` gives for the grid's cells;
     * per axis (``noise_axes="marginal"``; the only way for the other two): with :math:`m_a` the sum of
       :math:`\hat\pi` over all cells whose index on that axis is a, :math:`\hat Y = \sum_a m_a (a + \varepsilon_a)`.
 
     Given :math:`\hat\pi`, the noise along an axis has mean 0 and variance :math:`v \sum_i \hat\pi_i^2` or
-    :math:`v \sum_a m_a^2`, with v of the table. The second is the larger, beyond one axis. For the Gaussian both are
-    normal, and one number is drawn in place of the sum; a weighted sum of uniform or triangular noise is neither
-    uniform nor triangular, and is drawn term by term.
+    :math:`v \sum_a m_a^2`, with the variance v of the table. On more than one axis, the second is the larger. For the
+    Gaussian both are normal, and one number is drawn in place of the sum; a weighted sum of uniform or triangular noise
+    is neither uniform nor triangular, and is drawn term by term.
 
     On a ``periodic`` axis, the first part, :math:`\sum_i \hat\pi_i y_i`, becomes the circular mean of
-    :func:`pcsa.grid.soft_argmax`; the noise is added along the axis, and what leaves it at one end comes in at the other.
+    :func:`pcsa.grid.soft_argmax`; the noise is added along the axis, and what leaves it at one end comes in at the
+    other.
 
-    ``form="released"`` is what the authors' code for images and volumes does, for comparison with its numbers; it isn't
-    Eq. 11-12. Weights are :math:`\mathrm{softmax}(\ell + g / \tau)`, whose largest entry is distributed as
+    ``form="released"`` is what the authors' code for images and volumes does, for comparison with its numbers; it is
+    not Eq. 11-12. Weights are :math:`\mathrm{softmax}(\ell + g / \tau)`, whose largest entry is distributed as
     :math:`\pi^\tau`. Noise is per axis for every basis. Triangular: marginals are interpolated at the
     jittered positions (zero beyond the ends) and normalized again. On two axes only: Gaussian marginals are multiplied
     by :math:`e^{-2\varepsilon^2}` and normalized again, and the gradient of :math:`\sum_a m_a x_a` to :math:`m_a` is 2
@@ -101,7 +102,7 @@ def sampling_argmax(
         Samples ``[B, K, S, D]``, in the order x, y, z.
 
     Raises:
-        ValueError: Naming the argument, its value and the rule.
+        ValueError: If an argument breaks a rule; the message names the argument, its value and the rule.
 
     Example:
         >>> _ = torch.manual_seed(0)

@@ -110,7 +110,7 @@ def keypoint_miou(
     predictions moved to the cloud (:func:`keypoint_distances` with ``clouds``), both in the dataset's own units.
 
     Args:
-        distances: Distances of each shape; infinity is never within.
+        distances: Distances of each shape; an infinite distance is never within.
         thresholds: Increasing, in the units of the distances.
 
     Returns:
@@ -121,8 +121,8 @@ def keypoint_miou(
         - **output:** :math:`(T)`
 
     Raises:
-        ValueError: If there is no shape, distances are no matrix, empty, negative or NaN, or ``thresholds`` is empty,
-            negative or not increasing.
+        ValueError: If there is no shape, an entry of ``distances`` is not a matrix, empty, negative or NaN, or
+            ``thresholds`` is empty, negative or not increasing.
 
     Example:
         >>> keypoint_miou([torch.tensor([[0.0, 0.5], [0.3, 0.3]])], [0.0, 0.3])  # (2 - 1) / (2 + 1), 2 / 2

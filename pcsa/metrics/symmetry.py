@@ -72,21 +72,26 @@ def symmetric_error(
     if (logits is None) != (index is None):
         raise ValueError("`logits` and `index` must be given together")
     R, K = candidates.shape[:2]
+    if index is not None:
+        check_index("index", index, (R, K))
     check_mask("visible", visible, (K,))
     error = distances(predicted.expand_as(candidates), candidates, visible.expand(R, K), validate, "candidates")
     if logits is None or index is None:
         choice = error.detach().sum(dim=1).argmin()
-        return SymmetricError(error[choice], choice)
+    else:
+        choice = _cross_entropy(logits, index, visible, validate).argmin()
+    return SymmetricError(error[choice], choice)
 
+
+def _cross_entropy(logits: Tensor, index: Tensor, visible: Tensor, validate: bool) -> Tensor:
+    """Cross-entropy of every labeling, ``[R]``, summed over the visible keypoints."""
+    K = len(visible)
     if logits.ndim != 2 or logits.size(1) != K or logits.size(0) == 0:
         raise ValueError(f"`logits` {list(logits.shape)} must be [N, {K}], N at least 1")
     check_floating("logits", logits)
-    check_index("index", index, (R, K))
     index = index.long().masked_fill(~visible, 0)
     check_finite("logits", logits, validate)
     if reads_values(validate) and ((index < 0) | (index >= logits.size(0))).any():
         raise ValueError(f"`index` must lie in 0 to {logits.size(0) - 1}, the rows of `logits`")
     log_prob = logits.detach().to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=0)
-    cross_entropy = -(log_prob.gather(0, index) * visible).sum(dim=1)
-    choice = cross_entropy.argmin()
-    return SymmetricError(error[choice], choice)
+    return -(log_prob.gather(0, index) * visible).sum(dim=1)

@@ -5,9 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from pcsa.metrics import (
-    dual_alignment,
-)
+from pcsa.metrics import dual_alignment
 
 INF, NAN = math.inf, math.nan
 

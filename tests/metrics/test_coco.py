@@ -8,11 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pcsa.metrics import (
-    COCO_SIGMAS,
-    coco_average_precision,
-    object_keypoint_similarity,
-)
+from pcsa.metrics import COCO_SIGMAS, coco_average_precision, object_keypoint_similarity
 
 NAN = math.nan
 

@@ -6,12 +6,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 import pcsa
-from pcsa.metrics import (
-    KeypointMetrics,
-    keypoint_error,
-    mean_error,
-    pck,
-)
+from pcsa.metrics import KeypointMetrics, keypoint_error, mean_error, pck
 
 NAN = math.nan
 

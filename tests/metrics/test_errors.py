@@ -3,12 +3,7 @@ import math
 import pytest
 import torch
 
-from pcsa.metrics import (
-    failure_rate,
-    keypoint_error,
-    mean_error,
-    pck,
-)
+from pcsa.metrics import failure_rate, keypoint_error, mean_error, pck
 
 NAN = math.nan
 

@@ -5,12 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from pcsa.metrics import (
-    collapsed_keypoints,
-    dual_alignment,
-    random_keypoints,
-    template_keypoints,
-)
+from pcsa.metrics import collapsed_keypoints, dual_alignment, random_keypoints, template_keypoints
 
 
 def column(*values: float) -> np.ndarray:

@@ -8,10 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from pcsa.metrics import (
-    geodesic_distances,
-    geodesic_error,
-)
+from pcsa.metrics import geodesic_distances, geodesic_error
 
 
 def reference(pos: torch.Tensor, k: int) -> np.ndarray:

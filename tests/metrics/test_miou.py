@@ -5,12 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from pcsa.metrics import (
-    geodesic_distances,
-    geodesic_keypoint_distances,
-    keypoint_distances,
-    keypoint_miou,
-)
+from pcsa.metrics import geodesic_distances, geodesic_keypoint_distances, keypoint_distances, keypoint_miou
 
 INF, NAN = math.inf, math.nan
 

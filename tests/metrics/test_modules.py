@@ -167,6 +167,13 @@ def test_modules_agree_with_the_functions():
     assert overall["presence_average_precision"] == average.item()
 
 
+def figures(*distances, presence):
+    """PCK and mean error of each kind of distance, and the presence's average precision, as they are reported."""
+    names = ("euclidean", "euclidean_symmetric", "geodesic")
+    errors = {name: {"pck": p, "mean_error": e} for name, (p, e) in zip(names, distances, strict=True)}
+    return {**errors, "presence_average_precision": presence}
+
+
 def test_keypoint_metrics_by_hand(bools):
     # Two beds and a chair, two keypoints on a line. Errors: bed 0.005 and 0.03, bed 0.02 and missing, chair
     # missing and 0.005. Symmetry mends the second bed, the geodesic distance breaks the chair.
@@ -187,67 +194,28 @@ def test_keypoint_metrics_by_hand(bools):
     )
     out = metric.compute()
     assert json.loads(json.dumps(out, allow_nan=False)) == out
-    assert_same(
-        out,
-        {
-            "thresholds": [0.01, 0.025],
-            "overall": {
-                "num_shapes": 3,
-                "num_keypoints": 4,
-                # Shapes: 1/2, 0, 1 and 1/2, 1, 1; errors 0.0175, 0.02, 0.005.
-                "euclidean": {"pck": [0.5, 2.5 / 3], "mean_error": 0.0425 / 3},
-                "euclidean_symmetric": {"pck": [2.5 / 3, 2.5 / 3], "mean_error": 0.0225 / 3},
-                "geodesic": {"pck": [0.5 / 3, 0.5], "mean_error": None},
-                "presence_average_precision": 0.5,
-            },
-            "per_category": {
-                "bed": {
-                    "num_shapes": 2,
-                    "num_keypoints": 3,
-                    "euclidean": {"pck": [0.25, 0.75], "mean_error": 0.01875},
-                    "euclidean_symmetric": {"pck": [0.75, 0.75], "mean_error": 0.00875},
-                    "geodesic": {"pck": [0.25, 0.75], "mean_error": 0.01875},
-                    # "a" is on both; "b" on the one that scores lower: precision 1/2.
-                    "presence_average_precision": 0.5,
-                },
-                "chair": {
-                    "num_shapes": 1,
-                    "num_keypoints": 1,
-                    "euclidean": {"pck": [1, 1], "mean_error": 0.005},
-                    "euclidean_symmetric": {"pck": [1, 1], "mean_error": 0.005},
-                    "geodesic": {"pck": [0, 0], "mean_error": None},
-                    "presence_average_precision": None,
-                },
-            },
-            "per_keypoint": {
-                "bed": {
-                    "a": {
-                        "num_shapes": 2,
-                        "euclidean": {"pck": [0.5, 1], "mean_error": 0.0125},
-                        "euclidean_symmetric": {"pck": [1, 1], "mean_error": 0.0025},
-                        "geodesic": {"pck": [0.5, 1], "mean_error": 0.0125},
-                        "presence_average_precision": None,
-                    },
-                    "b": {
-                        "num_shapes": 1,
-                        "euclidean": {"pck": [0, 0], "mean_error": 0.03},
-                        "euclidean_symmetric": {"pck": [0, 0], "mean_error": 0.03},
-                        "geodesic": {"pck": [0, 0], "mean_error": 0.03},
-                        "presence_average_precision": 0.5,
-                    },
-                },
-                "chair": {
-                    "1": {
-                        "num_shapes": 1,
-                        "euclidean": {"pck": [1, 1], "mean_error": 0.005},
-                        "euclidean_symmetric": {"pck": [1, 1], "mean_error": 0.005},
-                        "geodesic": {"pck": [0, 0], "mean_error": None},
-                        "presence_average_precision": None,
-                    },
-                },
-            },
-        },
+    # Shapes: 1/2, 0, 1 and 1/2, 1, 1; errors 0.0175, 0.02, 0.005.
+    overall = figures(
+        ([0.5, 2.5 / 3], 0.0425 / 3), ([2.5 / 3, 2.5 / 3], 0.0225 / 3), ([0.5 / 3, 0.5], None), presence=0.5
     )
+    # "a" is on both; "b" on the one that scores lower: precision 1/2.
+    bed = figures(([0.25, 0.75], 0.01875), ([0.75, 0.75], 0.00875), ([0.25, 0.75], 0.01875), presence=0.5)
+    a = figures(([0.5, 1], 0.0125), ([1, 1], 0.0025), ([0.5, 1], 0.0125), presence=None)
+    b = figures(([0, 0], 0.03), ([0, 0], 0.03), ([0, 0], 0.03), presence=0.5)
+    chair = figures(([1, 1], 0.005), ([1, 1], 0.005), ([0, 0], None), presence=None)
+    wanted = {
+        "thresholds": [0.01, 0.025],
+        "overall": {"num_shapes": 3, "num_keypoints": 4, **overall},
+        "per_category": {
+            "bed": {"num_shapes": 2, "num_keypoints": 3, **bed},
+            "chair": {"num_shapes": 1, "num_keypoints": 1, **chair},
+        },
+        "per_keypoint": {
+            "bed": {"a": {"num_shapes": 2, **a}, "b": {"num_shapes": 1, **b}},
+            "chair": {"1": {"num_shapes": 1, **chair}},
+        },
+    }
+    assert_same(out, wanted)
 
 
 def test_only_what_was_passed_appears(bools):

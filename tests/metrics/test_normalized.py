@@ -3,13 +3,7 @@ import math
 import pytest
 import torch
 
-from pcsa.metrics import (
-    keypoint_error,
-    mean_error,
-    normalized_error,
-    pck,
-    segment_length,
-)
+from pcsa.metrics import keypoint_error, mean_error, normalized_error, pck, segment_length
 
 NAN = math.nan
 

@@ -7,12 +7,7 @@ from scipy.linalg import orthogonal_procrustes
 from scipy.spatial import procrustes
 from scipy.spatial.transform import Rotation
 
-from pcsa.metrics import (
-    mean_error,
-    mpjpe,
-    pa_mpjpe,
-    procrustes_align,
-)
+from pcsa.metrics import mean_error, mpjpe, pa_mpjpe, procrustes_align
 
 NAN = math.nan
 

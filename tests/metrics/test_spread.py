@@ -3,11 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from pcsa.metrics import (
-    coverage,
-    inclusivity,
-    separation,
-)
+from pcsa.metrics import coverage, inclusivity, separation
 
 INF, NAN = math.inf, math.nan
 

@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
 
-from pcsa.metrics import (
-    repeatability,
-)
+from pcsa.metrics import repeatability
 
 
 def column(*values: float) -> np.ndarray:

@@ -5,11 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pcsa.metrics import (
-    keypoint_error,
-    pck,
-    symmetric_error,
-)
+from pcsa.metrics import keypoint_error, pck, symmetric_error
 
 NAN = math.nan
 
