@@ -329,10 +329,10 @@ class KeypointMetrics(Metric):
         return table
 
 
-def _plain(value: Tensor) -> float | list[float | None] | None:
+def _plain(value: Tensor) -> float | int | list[float | int | None] | None:
     """Numbers for JSON: ``None`` where a value is not finite."""
 
-    def number(x: float) -> float | None:
+    def number(x: float | int) -> float | int | None:
         return x if math.isfinite(x) else None
 
     listed = value.tolist()

@@ -16,7 +16,7 @@ def test_four_of_five_right_gives_0_8(bools):
     predicted = target + torch.tensor([0.003, 0, 0])
     predicted[0, 2] += 1
     distance = keypoint_error(predicted, target, bools("11111"))
-    assert pck(distance, bools("11111"), [0.002, 0.01, 0.1, 10]).tolist() == pytest.approx([0, 0.8, 0.8, 1])
+    assert pck(distance, bools("11111"), [0.002, 0.01, 0.1, 10.0]).tolist() == pytest.approx([0, 0.8, 0.8, 1])
 
 
 def test_shapes_weigh_the_same_however_many_keypoints_they_have(bools):
