@@ -67,7 +67,7 @@ class UnlabeledClouds(CloudList):
         if not folder.is_dir():
             raise FileNotFoundError(f"`{folder}` is missing: clouds of `category` (={category!r}) must lie in it")
         files = {path.stem: path for path in sorted(folder.glob("*.pcd"))}
-        lists = {name: self.root / "splits" / f"{name}.txt" for name in SPLITS}
+        lists: dict[str, Path] = {name: self.root / "splits" / f"{name}.txt" for name in SPLITS}
         if split != "all" and any(path.exists() for path in lists.values()):
             wanted = models_of_split(lists[split], class_id) if lists[split].exists() else []
             files = {name: files[name] for name in wanted if name in files}

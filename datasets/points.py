@@ -59,10 +59,10 @@ def read_points(file: Path, num_points: int = 2048, seed: int = 0) -> Float64[Te
 
 def _cloud_array(file: Path) -> NDArray[Any]:
     arrays = read_arrays(file)
-    key = next((name for name in ("pos", "points", "xyz") if name in arrays), None)
-    if key is None and len(arrays) > 1:
+    named = [name for name in ("pos", "points", "xyz") if name in arrays]
+    if not named and len(arrays) > 1:
         raise ValueError(f"arrays {list(arrays)}, none of them named pos, points or xyz")
-    return arrays[key or next(iter(arrays))]
+    return arrays[(named or list(arrays))[0]]
 
 
 def _vertices_or_samples(file: Path, num_points: int, seed: int) -> NDArray[Any]:
