@@ -44,10 +44,10 @@ class ScanAugment:
     noise: float = 0.0
 
     def __post_init__(self) -> None:
-        check_between("flip", self.flip, 0, 1)
-        check_non_negative("shift", self.shift)
-        check_between("brightness", self.brightness, 0, 1)
-        check_non_negative("noise", self.noise)
+        for name in ("flip", "brightness"):
+            check_between(name, getattr(self, name), 0, 1)
+        for name in ("shift", "noise"):
+            check_non_negative(name, getattr(self, name))
 
 
 def read_scan(path: Path) -> NDArray[np.float32]:

@@ -172,8 +172,8 @@ class Augment:
     def __post_init__(self) -> None:
         check_between("mirror", self.mirror, 0, 1)
         check_between("rotate", self.rotate, 0, 180)
-        check_non_negative("shift", self.shift)
-        check_non_negative("jitter", self.jitter)
+        for name in ("shift", "jitter"):
+            check_non_negative(name, getattr(self, name))
         for name in ("scale", "axis_scale", "drop"):
             check_between(name, getattr(self, name), 0, 1, "[)")
         check_count("resample", self.resample, least=0)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -271,11 +270,8 @@ def test_official_layout() -> None:
 
 
 @pytest.fixture(scope="module")
-def real() -> Path:
-    folder = os.environ.get("PCSA_TEST_DATA")
-    if not folder:
-        pytest.skip("PCSA_TEST_DATA is not set")
-    return Path(folder, "coco")
+def real(real_data: Path) -> Path:
+    return real_data / "coco"
 
 
 def test_real_counts(real: Path) -> None:

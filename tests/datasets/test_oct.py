@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -317,11 +316,8 @@ def test_bad_delineations(mshc: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def real() -> Path:
-    folder = os.environ.get("PCSA_TEST_DATA")
-    if not folder:
-        pytest.skip("PCSA_TEST_DATA is not set")
-    return Path(folder, "oct")
+def real(real_data: Path) -> Path:
+    return real_data / "oct"
 
 
 def test_real_columns(real: Path) -> None:
