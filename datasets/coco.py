@@ -27,8 +27,6 @@ from pcsa.datasets.files import existing
 from pcsa.datasets.images import KeypointImages, clipped_box, masked, read_image
 from pcsa.metrics.poses import COCO_SIGMAS
 
-__all__ = ["NAMES", "CocoKeypoints", "official", "oks_nms", "person_results"]
-
 NAMES = (
     *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow"),
     *("right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle"),

@@ -27,8 +27,6 @@ from pcsa._core.checks import (
     check_size,
 )
 
-__all__ = ["CropAugment", "check_pairs", "crop", "flip_back", "to_source"]
-
 
 @dataclass(frozen=True)
 class CropAugment:

@@ -34,8 +34,6 @@ from pcsa.datasets.files import existing
 from pcsa.datasets.images import KeypointImages, masked, read_image
 from pcsa.datasets.splits import Split, checked_root
 
-__all__ = ["DEPTH_RANGE", "Human36M", "back_project", "project", "to_camera"]
-
 DEPTH_RANGE = 2000.0  # millimeters, over the depth of the volume
 SUBJECTS = {"train": ("S1", "S5", "S6", "S7", "S8"), "val": ("S8",), "test": ("S9", "S11")}
 

@@ -14,8 +14,6 @@ from pcsa.datasets.crops import CropAugment, crop
 from pcsa.datasets.files import existing
 from pcsa.datasets.samples import Samples
 
-__all__ = ["IMAGES", "KeypointImages", "clipped_box", "masked", "read_image"]
-
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 

@@ -16,8 +16,6 @@ from pcsa.datasets.files import existing
 from pcsa.datasets.images import KeypointImages, masked, read_image
 from pcsa.datasets.splits import Split, checked_root, split_rows
 
-__all__ = ["Lsp"]
-
 # The head reaches above its joint, and the hands beyond the wrists: a share of the larger side of the joints' box.
 _MARGIN = 0.1
 _SMALLEST = 20.0  # pixels, where all visible joints are one point

@@ -15,8 +15,6 @@ from pcsa.datasets.files import existing
 from pcsa.datasets.images import KeypointImages, masked, read_image
 from pcsa.datasets.splits import Split, checked_root, split_rows
 
-__all__ = ["Mtfl"]
-
 
 class Mtfl(KeypointImages):
     """MTFL, `"Facial Landmark Detection by Deep Multi-task Learning" <https://doi.org/10.1007/978-3-319-10599-4_7>`_.

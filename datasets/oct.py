@@ -24,8 +24,6 @@ from pcsa.datasets.scans import ScanAugment, read_scan, window
 from pcsa.datasets.splits import Split, checked_root
 from pcsa.datasets.vol import read_vol, read_vol_header
 
-__all__ = ["SURFACES", "Mshc", "OctScans"]
-
 # Nine surfaces, in both datasets. Going down, the light falls at RNFL-GCL, IPL-INL, OPL-ONL and BM and rises at ILM,
 # INL-OPL, ELM and OS-RPE: so it does in the scan that the labels of OctScans were measured on.
 SURFACES = ("ILM", "RNFL-GCL", "IPL-INL", "INL-OPL", "OPL-ONL", "ELM", "IS-OS", "OS-RPE", "BM")

@@ -10,8 +10,6 @@ from torch.utils.data import Dataset
 
 from pcsa._core.checks import check_size
 
-__all__ = ["Samples"]
-
 
 class Samples(Dataset[dict[str, Any]]):
     """Samples of one size; a subclass sets its ``names`` and its items, and makes the sample of an item.

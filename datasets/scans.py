@@ -20,8 +20,6 @@ from pcsa._core.checks import check_between, check_count, check_mask, check_non_
 from pcsa.datasets.arrays import check_unit_values, read_arrays
 from pcsa.datasets.images import IMAGES, read_image
 
-__all__ = ["ScanAugment", "read_scan", "read_scan_file", "window"]
-
 
 @dataclass(frozen=True)
 class ScanAugment:

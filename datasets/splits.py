@@ -9,8 +9,6 @@ from typing import Literal, get_args
 from pcsa._core.checks import check_count, check_one_of
 from pcsa.datasets.files import existing
 
-__all__ = ["SPLITS", "Split", "check_split", "checked_root", "split_rows"]
-
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from pcsa.datasets.files import existing
 
-__all__ = ["VolHeader", "read_vol", "read_vol_header"]
-
 
 class VolHeader(NamedTuple):
     """What the header of a file says; scales are in millimeters per pixel."""
@@ -22,7 +20,6 @@ class VolHeader(NamedTuple):
     num_scans: int
     height: int
     scale_x: float
-    distance: float
     scale_y: float
     slo_bytes: int
     scan_header: int
@@ -69,8 +66,8 @@ def read_vol_header(path: Path) -> VolHeader:
     if len(start) < _FIELDS.size or not start.startswith(b"HSF-OCT-"):
         raise ValueError(f"`{path}` is no Heidelberg .vol file")
     fields = _FIELDS.unpack(start)
-    width, num_scans, height, scale_x, distance, scale_y, slo_width, slo_height = fields[1:9]
-    header = VolHeader(width, num_scans, height, scale_x, distance, scale_y, slo_width * slo_height, fields[-1])
+    width, num_scans, height, scale_x, _, scale_y, slo_width, slo_height = fields[1:9]
+    header = VolHeader(width, num_scans, height, scale_x, scale_y, slo_width * slo_height, fields[-1])
     size = _HEADER_BYTES + header.slo_bytes + num_scans * (header.scan_header + 4 * width * height)
     if 0 in (width, num_scans, height) or path.stat().st_size < size:
         raise ValueError(

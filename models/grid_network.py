@@ -36,8 +36,7 @@ class GridNetwork(nn.Module):
         axes = "H, W" if self.spatial_dims == 2 else "D, H, W"
         check_floating("image", image)
         if image.dim() != 2 + self.spatial_dims or image.shape[1] != self.in_channels or 0 in image.shape:
-            rule = f"[B, {self.in_channels}, {axes}], no axis of size 0"
-            raise ValueError(f"`image` {list(image.shape)} must be {rule}")
+            raise ValueError(f"`image` {list(image.shape)} must be [B, {self.in_channels}, {axes}], no axis of size 0")
         if any(n % self.stride for n in image.shape[2:]):
             rule = f"have {axes} divisible by {self.stride}, pixels per heatmap cell"
             raise ValueError(f"`image` {list(image.shape)} must {rule}")
