@@ -27,7 +27,7 @@ Case = Literal[
 ]
 CASES: tuple[Case, ...] = get_args(Case)
 # The only ones that say anything without times.
-EXACT_CASES: tuple[Case, ...] = ("operator", "scan", "skeleton", "launches", "start")
+DETERMINISTIC_CASES: tuple[Case, ...] = ("operator", "scan", "skeleton", "launches", "start")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class BenchConfig:
     """Cases to measure; default all, with `--quick` all but compiled and scaling."""
     quick: bool = False
     """Repeat less and shorten the curves; the scan is a tenth as large."""
-    exact: bool = False
+    deterministic: bool = False
     """Measure only what no other load of the machine changes: memory and counts, no times."""
     threads: int = 1
     """Threads of torch on the CPU."""
@@ -72,22 +72,22 @@ class BenchConfig:
         if self.device.partition(":")[0] not in ("cpu", "cuda"):
             raise ValueError(f"`device` (={self.device!r}) must be cpu or cuda")
         for case in self.cases:
-            if self.exact and case not in EXACT_CASES:
-                raise ValueError(f"`exact` (=True) leaves nothing of the case {case}: it has times only")
+            if self.deterministic and case not in DETERMINISTIC_CASES:
+                raise ValueError(f"`deterministic` (=True) leaves nothing of the case {case}: it has times only")
         if self.plot is not None and "scaling" not in self.selected:
             raise ValueError(f"`plot` (={str(self.plot)!r}) shows the curves of the case scaling: add it to the cases")
 
     @property
     def selected(self) -> tuple[Case, ...]:
         """The cases to run, in their order."""
-        default = EXACT_CASES if self.exact else CASES
+        default = DETERMINISTIC_CASES if self.deterministic else CASES
         chosen = self.cases or tuple(c for c in default if not (self.quick and c in ("compiled", "scaling")))
         return tuple(c for c in CASES if c in chosen)
 
     @property
     def turns(self) -> int:
         """How often each run is timed; 0 where only memory and counts are asked for."""
-        if self.exact:
+        if self.deterministic:
             return 0
         return self.repeats if self.repeats is not None else 3 if self.quick else 9
 

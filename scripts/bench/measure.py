@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -79,9 +80,9 @@ def run_python(*args: str, **env: str) -> str:
     return done.stdout
 
 
-def run_module(module: str, arguments: Mapping[str, object], **env: str) -> float:
-    """Run a module in a process of its own, and return the number that it printed last."""
-    return float(run_python("-m", module, json.dumps(arguments), **env).splitlines()[-1])
+def run_module(module: str, arguments: Mapping[str, object], **env: str) -> Any:
+    """Run a module in a process of its own, and return what it printed last, as JSON types."""
+    return json.loads(run_python("-m", module, json.dumps(arguments), **env).splitlines()[-1])
 
 
 def describe_machine(device: torch.device, threads: int) -> dict[str, str | int | float | None]:

@@ -1,8 +1,8 @@
-"""Peak memory of one call.
+"""Peak memory of one call, and contenders compared by time and memory.
 
-On a CPU it is that of the process: each measurement runs in a process of its own (this module is what it runs), which
-computes the same once at a tiny size (so that libraries and kernels are loaded), resets the kernel's peak counter, and
-then counts from what the inputs occupy. On CUDA it is that of the allocator.
+On a CPU it is that of the process: contenders run in a process beside (this module is what it runs), one after the
+other. Each computes the same once at a tiny size (so that libraries and kernels are loaded); then the kernel's peak
+counter is reset, and what comes on top of the inputs counts. On CUDA it is the peak of the allocator.
 """
 
 from __future__ import annotations
@@ -17,32 +17,49 @@ from typing import Any
 
 import torch
 
-from pcsa.scripts.bench.measure import run_module, wait
+from pcsa.scripts.bench.measure import run_module, take_turns, wait
 from pcsa.scripts.bench.workloads import BUILDERS
 
+Sizes = dict[str, Any]
+"""Arguments of one of the builders, as JSON types."""
 
-def peak_memory(function: str, sizes: dict[str, Any], tiny: dict[str, Any], device: torch.device) -> int:
-    """Measure the bytes at the peak of one call of ``BUILDERS[function]`` above what its inputs occupy."""
-    arguments = {"function": function, "sizes": sizes, "tiny": tiny, "device": str(device)}
-    arguments["threads"] = torch.get_num_threads()
+
+def compare(
+    contenders: dict[str, tuple[str, Sizes]], turns: int, device: torch.device
+) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """Measure the seconds in each turn and the peak memory of contenders: builders and their sizes."""
+    runs = {name: BUILDERS[builder](device, **sizes) for name, (builder, sizes) in contenders.items()}
+    seconds = take_turns(runs, turns, device)
+    del runs
+    return seconds, dict(zip(contenders, peak_memory(list(contenders.values()), device), strict=True))
+
+
+def peak_memory(workloads: list[tuple[str, Sizes]], device: torch.device) -> list[int]:
+    """Measure the bytes at the peak of each run, built as in :func:`compare`, above what its inputs occupy."""
     if device.type == "cuda":
-        return _peak_here(**arguments)
+        return [_peak_here(builder, sizes, device) for builder, sizes in workloads]
+    arguments = {"workloads": workloads, "device": str(device), "threads": torch.get_num_threads()}
     # Every tensor of 64 kB gets pages of its own and gives them back: the peak does not depend on what lay free.
-    return int(run_module("pcsa.scripts.bench.memory", arguments, MALLOC_MMAP_THRESHOLD_="65536"))
+    return run_module("pcsa.scripts.bench.memory", arguments, MALLOC_MMAP_THRESHOLD_="65536")
 
 
-def _peak_here(function: str, sizes: dict[str, Any], tiny: dict[str, Any], device: str, threads: int) -> int:
-    torch.set_num_threads(threads)
-    where = torch.device(device)
-    BUILDERS[function](where, **tiny)()
-    run = BUILDERS[function](where, **sizes)
+def _tiny(sizes: Sizes) -> Sizes:
+    """Shrink a computation, but keep its path through the code: clouds stay unequal where they are."""
+    if "clouds" in sizes:
+        return {**sizes, "clouds": [32 + (n != sizes["clouds"][0]) for n in sizes["clouds"]], "S": 2}
+    return {**sizes, "B": 2, "N": 64, **({"K": 3} if "K" in sizes else {})}
+
+
+def _peak_here(builder: str, sizes: Sizes, device: torch.device) -> int:
+    BUILDERS[builder](device, **_tiny(sizes))()
+    run = BUILDERS[builder](device, **sizes)
     gc.collect()
-    if where.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(where)
-        before = torch.cuda.memory_allocated(where)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
         run()
-        wait(where)
-        return torch.cuda.max_memory_allocated(where) - before
+        wait(device)
+        return torch.cuda.max_memory_allocated(device) - before
     with contextlib.suppress(OSError, AttributeError):  # Linux only
         libc = ctypes.CDLL(None)
         libc.prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: huge pages round by 2 MB, now up, now down
@@ -69,5 +86,10 @@ def _status(field: str) -> int:
     raise OSError(f"/proc/self/status has no {field}")
 
 
+def _main(workloads: list[tuple[str, Sizes]], device: str, threads: int) -> list[int]:
+    torch.set_num_threads(threads)
+    return [_peak_here(builder, sizes, torch.device(device)) for builder, sizes in workloads]
+
+
 if __name__ == "__main__":
-    print(_peak_here(**json.loads(sys.argv[1])))
+    print(_main(**json.loads(sys.argv[1])))

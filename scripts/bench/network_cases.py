@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 
@@ -12,9 +12,8 @@ from pcsa.neighbors import Backend
 from pcsa.scripts.bench import references
 from pcsa.scripts.bench.config import BenchConfig
 from pcsa.scripts.bench.measure import Run, take_turns
-from pcsa.scripts.bench.memory import peak_memory
-from pcsa.scripts.bench.results import FAST, SKELETON, Result, exact, ratio, row
-from pcsa.scripts.bench.workloads import build_network, build_skeleton
+from pcsa.scripts.bench.memory import Sizes, compare
+from pcsa.scripts.bench.results import FAST, SKELETON, Result, deterministic, ratio, row
 
 
 def bench_neighbors(config: BenchConfig, device: torch.device) -> list[Result]:
@@ -66,25 +65,23 @@ def bench_neighbors(config: BenchConfig, device: torch.device) -> list[Result]:
 def bench_pointnet2(config: BenchConfig, device: torch.device) -> list[Result]:
     """Compare the network with the usual dense implementation of the same layers."""
     B, N = 8, config.points(2048)
-    names = {
-        "ours": "PointNet2, searches included",
-        "precomputed": "PointNet2, searches done before",
-        "dense": "usual dense code",
-    }
     results = []
     for scales in ("single",) if config.quick else ("single", "multi"):
-        runs = {kind: build_network(device, B, N, kind, scales) for kind in names}  # type: ignore[arg-type]
-        seconds = take_turns(runs, config.turns, device)
-        del runs
-        rows = []
-        for kind, name in names.items():
-            sizes = {"B": B, "N": N, "kind": kind, "scales": scales}
-            memory = peak_memory("network", sizes, {**sizes, "B": 2, "N": 64}, device)
-            rows.append(row(name, seconds[kind], memory))
+        contenders = {
+            f"{name}, {scales} scale": ("network", {"B": B, "N": N, "kind": kind, "scales": scales})
+            for name, kind in (
+                ("PointNet2, searches included", "ours"),
+                ("PointNet2, searches done before", "precomputed"),
+                ("usual dense code", "dense"),
+            )
+        }
+        seconds, memory = compare(contenders, config.turns, device)
+        rows = [row(name, seconds[name], memory[name]) for name in contenders]
+        ours, before, dense = contenders
         checks = [
-            ratio("time / dense, searches included", seconds["ours"], seconds["dense"], 1 / 3, FAST),
-            ratio("time / dense, searches done before", seconds["precomputed"], seconds["dense"]),
-            exact("memory / dense, searches included", rows[0]["memory_bytes"] / max(rows[2]["memory_bytes"], 1), "×"),
+            ratio(f"{scales} scale: time / dense", seconds[ours], seconds[dense], 1 / 3, FAST),
+            ratio(f"{scales} scale: time / dense, searches done before", seconds[before], seconds[dense]),
+            deterministic(f"{scales} scale: memory / dense", memory[ours] / max(memory[dense], 1), "×"),
         ]
         title = f"PointNet++, {scales} scale: {B} clouds of {N:,} points, forward and backward"
         results.append(Result("pointnet2", title, rows, checks))
@@ -101,24 +98,19 @@ def bench_skeleton(config: BenchConfig, device: torch.device) -> list[Result]:
         f"pcsa with the network of the paper's code, K={K}",
         f"loop over segments and the network of the paper's code, dense, K={K}",
     )
-    runs: dict[str, dict[str, Any]] = {
-        ours: {"B": B, "N": N, "K": K, "kind": "ours", "scales": "single"},
-        twice: {"B": B, "N": N, "K": more, "kind": "ours", "scales": "single"},
-        same: {"B": B, "N": N, "K": K, "kind": "ours"},
-        loop: {"B": B, "N": N, "K": K, "kind": "literal"},
+    contenders: dict[str, tuple[str, Sizes]] = {
+        ours: ("skeleton", {"B": B, "N": N, "K": K, "kind": "ours", "scales": "single"}),
+        twice: ("skeleton", {"B": B, "N": N, "K": more, "kind": "ours", "scales": "single"}),
+        same: ("skeleton", {"B": B, "N": N, "K": K, "kind": "ours"}),
+        loop: ("skeleton", {"B": B, "N": N, "K": K, "kind": "literal"}),
     }
-    steps = {name: build_skeleton(device, **sizes) for name, sizes in runs.items()}
-    seconds = take_turns(steps, config.few_turns, device)
-    del steps
-    memory = {
-        name: peak_memory("skeleton", sizes, {**sizes, "B": 2, "N": 64, "K": 3}, device) for name, sizes in runs.items()
-    }
-    rows = [row(name, seconds[name], memory[name]) for name in runs]
+    seconds, memory = compare(contenders, config.few_turns, device)
+    rows = [row(name, seconds[name], memory[name]) for name in contenders]
     checks = [
         ratio(f"time / loop, K={K}", seconds[ours], seconds[loop], 1 / 8, SKELETON),
-        exact(f"memory / loop, K={K}", memory[ours] / max(memory[loop], 1), "×", 1 / 6, SKELETON),
+        deterministic(f"memory / loop, K={K}", memory[ours] / max(memory[loop], 1), "×", 1 / 6, SKELETON),
         ratio(f"time / loop, the same network, K={K}", seconds[same], seconds[loop]),
-        exact(f"memory / loop, the same network, K={K}", memory[same] / max(memory[loop], 1), "×"),
+        deterministic(f"memory / loop, the same network, K={K}", memory[same] / max(memory[loop], 1), "×"),
         ratio(f"time K={more} / K={K}", seconds[twice], seconds[ours], 4.5, SKELETON),
     ]
     title = f"Skeleton Merger: one training step, {B} clouds of {N:,} points, soft-argmax"

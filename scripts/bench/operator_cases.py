@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
 
 import torch
 
 from pcsa.scripts.bench.config import BenchConfig
 from pcsa.scripts.bench.measure import Run, available_cores, take_turns
-from pcsa.scripts.bench.memory import peak_memory
+from pcsa.scripts.bench.memory import Sizes, compare
 from pcsa.scripts.bench.report import duration, size
-from pcsa.scripts.bench.results import FAST, Result, exact, ratio, row
+from pcsa.scripts.bench.results import FAST, Result, deterministic, ratio, row
 from pcsa.scripts.bench.workloads import BUILDERS, build_literal, build_sampler, literal_bytes
 
 
@@ -59,7 +58,7 @@ def bench_limits(config: BenchConfig, device: torch.device) -> list[Result]:
             "limits",
             f"Machine: time per element, tiles of {elements:,} floats",
             rows,
-            [ratio("operator / (uniform + 2 log + exp) in both passes", nanoseconds["operator"], needed)],
+            [ratio("operator / (uniform + 2 log + exp) in both passes", nanoseconds["operator"], needed, promise=FAST)],
         )
     ]
 
@@ -70,48 +69,36 @@ def bench_operator(config: BenchConfig, device: torch.device) -> list[Result]:
     clouds = [N] * B
     rows, checks, ours_memory = [], [], {}
     for S in (30, 100):
-        names = {"sampler": f"sampling_argmax, S={S}"}
-        if literal_bytes(clouds, K, S) <= config.memory_budget * 1e9:
-            names["literal"] = f"literal Eq. 11-12, S={S}"
-        runs: dict[str, Run] = {f: BUILDERS[f](device, clouds, K, S) for f in names}
-        runs |= {f + " forward": BUILDERS[f](device, clouds, K, S, backward=False) for f in names}
-        seconds = take_turns(runs, config.turns, device)
-        del runs
-        memory = {f: sampler_memory(f, clouds, K, S, device) for f in names}
-        ours_memory[S] = memory["sampler"]
-        for f, name in names.items():
-            forward = seconds[f + " forward"]
-            note = f"forward alone {duration(statistics.median(forward))}" if forward else ""
-            rows.append(row(name, seconds[f], memory[f], note))
-        if "literal" in names:
-            promised = S == 30
-            share = memory["sampler"] / memory["literal"]
-            checks += [
-                ratio(
-                    f"time / literal, S={S}", seconds["sampler"], seconds["literal"], 0.3 if promised else None, FAST
-                ),
-                exact(f"memory / literal, S={S}", share, "×", 0.1 if promised else None, FAST),
-            ]
-    checks.append(exact("memory, S=100 / S=30", ours_memory[100] / max(ours_memory[30], 1), "×", 1.2, FAST))
+        sizes: Sizes = {"clouds": clouds, "K": K, "S": S}
+        ours, literal = f"sampling_argmax, S={S}", f"literal Eq. 11-12, S={S}"
+        contenders = {ours: ("sampler", sizes)}
+        fits = literal_bytes(**sizes) <= config.memory_budget * 1e9
+        if fits:
+            contenders[literal] = ("literal", sizes)
+        seconds, memory = compare(contenders, config.turns, device)
+        forward = {
+            name: BUILDERS[builder](device, **sizes, backward=False) for name, (builder, _) in contenders.items()
+        }
+        for name, times in take_turns(forward, config.turns, device).items():
+            note = f"forward alone {duration(statistics.median(times))}" if times else ""
+            rows.append(row(name, seconds[name], memory[name], note))
+        ours_memory[S] = memory[ours]
+        if fits:
+            time_target, memory_target, promise = (0.3, 0.1, FAST) if S == 30 else (None, None, None)
+            share = memory[ours] / memory[literal]
+            checks.append(ratio(f"time / literal, S={S}", seconds[ours], seconds[literal], time_target, promise))
+            checks.append(deterministic(f"memory / literal, S={S}", share, "×", memory_target, promise))
+    share = ours_memory[100] / max(ours_memory[30], 1)
+    checks.append(deterministic("memory, S=100 / S=30", share, "×", 1.2, FAST))
     threads = available_cores()
-    if config.turns and threads > config.threads and literal_bytes(clouds, K, 30) <= config.memory_budget * 1e9:
+    if threads > config.threads and literal_bytes(clouds, K, 30) <= config.memory_budget * 1e9:
         torch.set_num_threads(threads)
-        runs = {f: BUILDERS[f](device, clouds, K, 30) for f in ("sampler", "literal")}
-        ours, literal = take_turns(runs, config.turns, device).values()
+        runs = {builder: BUILDERS[builder](device, clouds, K, 30) for builder in ("sampler", "literal")}
+        seconds = take_turns(runs, config.turns, device)
         torch.set_num_threads(config.threads)
-        rows += [
-            row(f"sampling_argmax, S=30, {threads} threads", ours),
-            row(f"literal Eq. 11-12, S=30, {threads} threads", literal),
-        ]
-        checks.append(ratio("time / literal, S=30, all threads", ours, literal, 0.3, FAST))
+        rows += [row(f"{name}, S=30, {threads} threads", times) for name, times in seconds.items()]
+        checks.append(ratio("time / literal, S=30, all threads", seconds["sampler"], seconds["literal"], 0.3, FAST))
     return [Result("operator", f"Operator: B={B}, K={K}, N={N:,}, D=3, gradient to the logits", rows, checks)]
-
-
-def sampler_memory(function: str, clouds: Sequence[int], K: int, S: int, device: torch.device) -> int:
-    """Measure the peak memory of the operator or of its literal reference."""
-    # Tiny clouds, but unequal where the clouds are: the same path through the code.
-    tiny = [32 + (n != clouds[0]) for n in clouds]
-    return peak_memory(function, {"clouds": list(clouds), "K": K, "S": S}, {"clouds": tiny, "K": K, "S": 2}, device)
 
 
 def bench_compiled(config: BenchConfig, device: torch.device) -> list[Result]:
@@ -144,16 +131,10 @@ def bench_ragged(config: BenchConfig, device: torch.device) -> list[Result]:
     even = equal_clouds(sum(uneven), 32)
     K = S = 10
     names = {"31 small clouds and a large one": uneven, "32 equal clouds": even}
-    runs = {name: build_sampler(device, clouds, K, S) for name, clouds in names.items()}
-    seconds = take_turns(runs, config.turns, device)
-    del runs
+    contenders = {name: ("sampler", {"clouds": clouds, "K": K, "S": S}) for name, clouds in names.items()}
+    seconds, memory = compare(contenders, config.turns, device)
     rows = [
-        row(
-            name,
-            seconds[name],
-            sampler_memory("sampler", clouds, K, S, device),
-            f"{clouds[0]:,} … {clouds[-1]:,} points",
-        )
+        row(name, seconds[name], memory[name], f"{clouds[0]:,} … {clouds[-1]:,} points")
         for name, clouds in names.items()
     ]
     unequal, equal = seconds.values()
@@ -169,14 +150,19 @@ def equal_clouds(total: int, parts: int) -> list[int]:
 def bench_scan(config: BenchConfig, device: torch.device) -> list[Result]:
     """Measure one cloud of a million points."""
     N, K, S = config.points(100_000 if config.quick else 1_000_000), 20, 10
-    seconds = take_turns({"sampling_argmax": build_sampler(device, [N], K, S)}, config.few_turns, device)
-    memory = sampler_memory("sampler", [N], K, S, device)
+    contenders = {"sampling_argmax": ("sampler", {"clouds": [N], "K": K, "S": S})}
+    seconds, peaks = compare(contenders, config.few_turns, device)
+    memory = peaks["sampling_argmax"]
     inputs = 4 * N * (K + 3 + 1)
     return [
         Result(
             "scan",
             f"Scan: one cloud of {N:,} points, K={K}, S={S}",
             [row("sampling_argmax", seconds["sampling_argmax"], memory, f"inputs {size(inputs)}")],
-            [exact("memory, inputs included", (memory + inputs) / 1e9, "GB", None if config.quick else 4.0, FAST)],
+            [
+                deterministic(
+                    "memory, inputs included", (memory + inputs) / 1e9, "GB", None if config.quick else 4.0, FAST
+                )
+            ],
         )
     ]

@@ -93,7 +93,9 @@ def seconds(what: str, times: Sequence[float], target: float | None = None, prom
     return Check(what, "s", *_spread(times), target, promise)
 
 
-def exact(what: str, value: float, unit: str = "", target: float | None = None, promise: str | None = None) -> Check:
+def deterministic(
+    what: str, value: float, unit: str = "", target: float | None = None, promise: str | None = None
+) -> Check:
     """Keep a figure that no other load of the machine changes: memory or a count."""
     return Check(what, unit, value, value, value, target, promise, timed=False)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 from pcsa.scripts.bench.config import BenchConfig
-from pcsa.scripts.bench.measure import take_turns
-from pcsa.scripts.bench.operator_cases import equal_clouds, sampler_memory
+from pcsa.scripts.bench.memory import Sizes, compare
+from pcsa.scripts.bench.operator_cases import equal_clouds
 from pcsa.scripts.bench.results import Curve
-from pcsa.scripts.bench.workloads import BUILDERS, literal_bytes
+from pcsa.scripts.bench.workloads import literal_bytes
 
 
 def bench_scaling(config: BenchConfig, device: torch.device, log: Callable[[str], None]) -> list[Curve]:
@@ -56,13 +56,12 @@ def _curve(
     memory: dict[str, list[int | None]] = {"sampler": [], "literal": []}
     for clouds, K, S in points:
         fits = literal_bytes(clouds, K, S) <= config.memory_budget * 1e9
-        names = ["sampler", "literal"] if fits else ["sampler"]
-        runs = {name: BUILDERS[name](device, clouds, K, S) for name in names}
-        times = take_turns(runs, min(3, config.turns), device)
-        del runs
+        sizes: Sizes = {"clouds": clouds, "K": K, "S": S}
+        contenders = {name: (name, sizes) for name in (["sampler", "literal"] if fits else ["sampler"])}
+        times, bytes_of = compare(contenders, min(3, config.turns), device)
         for name in seconds:
             seconds[name].append(statistics.median(times[name]) if name in times else None)
-            memory[name].append(sampler_memory(name, clouds, K, S, device) if name in times else None)
+            memory[name].append(bytes_of.get(name))
     return Curve(over, fixed, values, seconds, memory)
 
 

@@ -16,12 +16,13 @@ import torch
 from pcsa.scripts.bench.config import BenchConfig
 from pcsa.scripts.bench.measure import run_module
 from pcsa.scripts.bench.report import duration
-from pcsa.scripts.bench.results import FAST, Result, ratio, row, seconds
+from pcsa.scripts.bench.results import FAST, GROUND, Result, ratio, row, seconds
 
 
 def bench_data(config: BenchConfig, device: torch.device) -> list[Result]:
     """Read every cloud of a root for the first time and from the cache, and start a training on it."""
     from pcsa.datasets.keypointnet import KeypointNet
+    from pcsa.datasets.procedural import generate
 
     with _root(config) as root, _quiet():
         categories = _categories(root)
@@ -43,7 +44,12 @@ def bench_data(config: BenchConfig, device: torch.device) -> list[Result]:
                 arguments = {"root": str(root), "category": category, "device": str(device), "out": out}
                 module = "pcsa.scripts.bench.supervised"
                 starts.append(run_module(module, {**arguments, "threads": config.threads}))
-    rows, checks = [], []
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.process_time()
+            generate(Path(folder), ["chair"], 200, num_points=max(config.points(2048), 256))
+            generated = [time.process_time() - start]
+    rows = [row("200 procedural chairs, processor time", generated)]
+    checks = [seconds("processor time of 200 procedural chairs", generated, 30.0, GROUND)]
     for name, times, target in (("first reading", first, 2.0), ("from the cache", cached, 0.2)):
         processor_times = [processor for processor, _ in times]
         wall_time = duration(statistics.median(wall for _, wall in times))
@@ -76,7 +82,11 @@ def bench_step(config: BenchConfig, device: torch.device) -> list[Result]:
                 share = statistics.median(times) / statistics.median(whole[-1])
                 rows.append(row(f"  {part}", times, note=f"{share:.0%}"))
     title = f"Training step on {category}: 8 clouds, {steps} steps"
-    return [Result("step", title, rows, [ratio("searches done before / in the step", whole[1], whole[0])])]
+    checks = [
+        ratio("searches done before / in the step", whole[1], whole[0]),
+        seconds("one step, searches in it", whole[0], promise=GROUND),
+    ]
+    return [Result("step", title, rows, checks)]
 
 
 @contextlib.contextmanager

@@ -1,0 +1,137 @@
+"""``make promises``: every figure that an issue promised, measured again.
+
+Most come from the cases of ``pcsa bench``, where the targets stand. A deterministic figure (memory, counts, lines) that
+misses its target is a failure; a time is shown with its target and never fails, because other load changes it.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from pcsa.scripts.bench.command import bench, print_progress
+from pcsa.scripts.bench.config import DETERMINISTIC_CASES, BenchConfig, Case
+from pcsa.scripts.bench.measure import run_python
+from pcsa.scripts.bench.report import format_machine, target_cells, value_of
+from pcsa.scripts.bench.results import GROUND, HOUSE, Check, deterministic, seconds
+from pcsa.scripts.tables import markdown_table
+
+CASES: tuple[Case, ...] = (
+    "start",
+    "operator",
+    "compiled",
+    "ragged",
+    "scan",
+    "limits",
+    "pointnet2",
+    "skeleton",
+    "data",
+    "step",
+    "launches",
+)
+_GRID = "#6 grid tasks"
+
+
+@dataclass(frozen=True)
+class PromisesConfig:
+    """Measure every figure that an issue promised. Takes about eight minutes on two idle cores."""
+
+    deterministic: bool = False
+    """Measure only memory, counts and lines, in less than two minutes."""
+    full: bool = False
+    """Train too, where a promise is about a whole training: a quarter of an hour more."""
+    repeats: int = 5
+    """Turns of each timing."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A promise about a whole training: the seconds it takes, or a score that its files hold."""
+
+    what: str
+    promise: str
+    command: str
+    target: float | None = None
+    score: tuple[str, ...] = ()
+    file: Path = Path()
+
+    def measure(self, full: bool) -> Check:
+        """Read the score of the last training, or train if that is asked for."""
+        taken = None
+        if full:
+            start = time.perf_counter()
+            for command in self.command.split(" && "):
+                run_python("-m", "pcsa.scripts.cli", *shlex.split(command)[1:])
+            taken = time.perf_counter() - start
+        if not self.score:
+            return seconds(self.what, [taken] if taken is not None else [], self.target, self.promise)
+        value = None
+        if self.file.is_file():
+            value = json.loads(self.file.read_text())
+            for key in self.score:
+                value = value[key]
+        return Check(self.what, "%", value, value, value, self.target, self.promise)
+
+
+TRAININGS = (
+    Training(
+        "demo: PCK@0.01 of chairs that it never saw",
+        GROUND,
+        "pcsa train supervised demo --out runs/demo && pcsa evaluate runs/demo/last.ckpt --split test",
+        score=("pck", "0.01"),
+        file=Path("runs/demo/metrics-test.json"),
+    ),
+    *(
+        Training(f"{task}: training and scoring", _GRID, f"pcsa train {task} --out runs/promises/{task}", 300.0)
+        for task in ("pose2d", "pose3d", "oct", "landmarks")
+    ),
+)
+
+
+def main(argv: list[str]) -> int:
+    """Measure, print the table; exit status 1 if a deterministic figure misses its target."""
+    config = tyro.cli(PromisesConfig, args=argv, prog="python -m pcsa.scripts.promises")
+    cases = DETERMINISTIC_CASES if config.deterministic else CASES
+    report = bench(BenchConfig(cases, deterministic=config.deterministic, repeats=config.repeats), print_progress)
+    found = [
+        (check, f"pcsa bench {result.case}") for result in report.results for check in result.checks if check.promise
+    ]
+    readme = Path("README.md")
+    if readme.is_file():
+        lines = len(readme.read_text().splitlines())
+        found.append((deterministic("README: lines", lines, target=110, promise=HOUSE), "wc -l README.md"))
+    if not config.deterministic:
+        found += [(training.measure(config.full), training.command) for training in TRAININGS]
+    print(format_promises([pair for pair in found if not (config.deterministic and pair[0].timed)]))
+    print(f"\n{format_machine(report)}")
+    broken = [check.what for check, _ in found if check.met is False and not check.timed]
+    if broken:
+        print(f"\nbroken: {'; '.join(broken)}")
+    return 1 if broken else 0
+
+
+def format_promises(found: list[tuple[Check, str]]) -> str:
+    """Write a table of figures and of the commands that measure each of them."""
+    rows = [
+        [
+            check.what,
+            check.promise or "",
+            f"`{command}`",
+            *target_cells(check)[:1],
+            value_of(check) or "not measured",
+            *target_cells(check)[1:],
+            "timed" if check.timed else "deterministic",
+        ]
+        for check, command in found
+    ]
+    return markdown_table(["what", "promised by", "command", "target", "measured", "met", "kind"], rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
