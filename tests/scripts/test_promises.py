@@ -1,0 +1,92 @@
+"""The table of promises: what fails, what does not, and that every target of the benchmark is in it."""
+
+import json
+
+import pytest
+
+from pcsa.scripts import promises
+from pcsa.scripts.bench.config import CASES, DETERMINISTIC_CASES
+from pcsa.scripts.bench.results import Report, Result, deterministic, ratio, seconds
+
+MACHINE = dict.fromkeys(
+    ("cpu", "cores", "threads", "device", "system", "python", "torch", "pcsa", "date", "load_before", "load_after"), 0
+)
+
+
+@pytest.fixture
+def measured(monkeypatch, tmp_path):
+    """Let the benchmark give these checks, in a folder without README and runs."""
+    monkeypatch.chdir(tmp_path)
+    asked = []
+
+    def give(*checks):
+        def bench(config, log):
+            asked.append(config)
+            return Report(MACHINE, {"repeats": 1, "shrink": 1}, [Result("scan", "Scan", checks=list(checks))])
+
+        monkeypatch.setattr(promises, "bench", bench)
+        return asked
+
+    return give
+
+
+def cells(text):
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+
+
+def test_a_deterministic_miss_fails(measured, capsys):
+    measured(deterministic("memory", 5.0, "GB", 4.0, "#3"), deterministic("kernels", 3, target=3, promise="#3"))
+    assert promises.main(["--deterministic"]) == 1
+    out = capsys.readouterr().out
+    assert cells(out)[2:] == [
+        ["memory", "#3", "`pcsa bench scan`", "≤ 4", "5 GB", "no", "deterministic"],
+        ["kernels", "#3", "`pcsa bench scan`", "≤ 3", "3", "yes", "deterministic"],
+    ]
+    assert "broken: memory" in out
+
+
+def test_a_slow_machine_does_not_fail(measured, capsys):
+    asked = measured(ratio("time", [3.0], [1.0], 0.3, "#3"), ratio("other", [1.0], [1.0]))
+    assert promises.main([]) == 0
+    assert not asked[0].deterministic
+    rows = cells(capsys.readouterr().out)[2:]
+    assert rows[0] == ["time", "#3", "`pcsa bench scan`", "≤ 0.3", "3 ×", "no", "timed"]
+    # What nobody promised is left out; trainings are named, and not run.
+    assert [row[0] for row in rows[1:]] == [training.what for training in promises.TRAININGS]
+    assert {row[4] for row in rows[1:]} == {"not measured"}
+
+
+def test_deterministic_leaves_out_times(measured, capsys):
+    asked = measured(seconds("import", [], 0.3, "#2"))
+    assert promises.main(["--deterministic"]) == 0
+    assert asked[0].deterministic
+    assert asked[0].selected == DETERMINISTIC_CASES
+    assert len(cells(capsys.readouterr().out)) == 2
+
+
+def test_scores_are_read_and_a_long_readme_fails(measured, tmp_path, capsys):
+    measured()
+    file = promises.TRAININGS[0].file
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"thresholds": [0.0, 0.01], "overall": {"euclidean": {"pck": [0.0, 0.415]}}}))
+    (tmp_path / "README.md").write_text("line\n" * 111)
+    assert promises.main([]) == 1
+    rows = cells(capsys.readouterr().out)
+    assert ["README: lines", "#10 house", "`wc -l README.md`", "≤ 110", "111", "no", "deterministic"] in rows
+    assert next(row for row in rows if row[0].startswith("demo"))[4] == "41.5 %"
+
+
+def test_full_trains(measured, monkeypatch, capsys):
+    measured()
+    started = []
+    monkeypatch.setattr(promises, "run_python", lambda *args: started.append(args[2:4]))
+    assert promises.main(["--full"]) == 0
+    assert started == [("train", "supervised"), ("evaluate", "runs/demo/last.ckpt")] + [
+        ("train", task) for task in ("pose2d", "pose3d", "oct", "landmarks")
+    ]
+    assert "not measured" in next(row for row in cells(capsys.readouterr().out) if row[0].startswith("demo"))
+
+
+def test_every_case_with_times_or_counts_is_asked_for():
+    # Neighbors and curves have no targets.
+    assert set(CASES) - set(promises.CASES) == {"neighbors", "scaling"}
