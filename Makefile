@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check promises wheel clean
+.PHONY: demo test slow check promises wheel clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -16,8 +16,12 @@ demo: $(READY)
 	$(BIN)/pcsa train supervised demo --out runs/demo
 	$(BIN)/pcsa evaluate runs/demo/last.ckpt --split test --pictures 6
 
+# All tests but those that take five seconds or more of one core; those are `make slow`.
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+slow: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 # Slower: style, types, the examples in the docstrings, and the shapes in the annotations.
 check: $(READY)

@@ -13,7 +13,7 @@ from pcsa.datasets.keypointnet import CLASS_IDS, SPLITS
 from pcsa.datasets.pcd import read_pcd
 
 
-class UnlabelledClouds(Dataset[Data]):
+class UnlabeledClouds(Dataset[Data]):
     """The clouds ``<root>/pcds/<class_id>/*.pcd`` of one category, whether it has annotations or not.
 
     All of them are read at once. Each item is a :class:`torch_geometric.data.Data` with ``pos [N, 3]`` float32 in
@@ -68,4 +68,4 @@ class UnlabelledClouds(Dataset[Data]):
         return Data(pos=self._points[index].clone(), model_id=self.model_ids[index])
 
     def __repr__(self) -> str:
-        return f"UnlabelledClouds({self.category}, {self.split}, {len(self)} clouds)"
+        return f"UnlabeledClouds({self.category}, {self.split}, {len(self)} clouds)"

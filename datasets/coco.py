@@ -22,7 +22,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pcsa.datasets.crops import CropAugment
-from pcsa.datasets.images import KeypointImages, clipped_box, existing, masked, read_image
+from pcsa.datasets.files import existing
+from pcsa.datasets.images import KeypointImages, clipped_box, masked, read_image
 from pcsa.metrics.poses import COCO_SIGMAS
 
 __all__ = ["NAMES", "SIGMAS", "CocoKeypoints", "official", "oks_nms"]

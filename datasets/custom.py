@@ -17,7 +17,7 @@ from pcsa.datasets.keypointnet import CLASS_IDS, SPLITS
 from pcsa.datasets.pcd import write_pcd
 
 
-class LabelledCloud(NamedTuple):
+class LabeledCloud(NamedTuple):
     """One cloud with the keypoints that it has.
 
     Args:
@@ -36,18 +36,18 @@ class LabelledCloud(NamedTuple):
     model_id: str | None = None
 
 
-def check_labelled(
-    items: Iterable[LabelledCloud | tuple[Any, ...]],
+def check_labeled(
+    items: Iterable[LabeledCloud | tuple[Any, ...]],
     *,
     names: Sequence[str] | None = None,
     tolerance: float = 3.0,
 ) -> list[str]:
     """List everything that is wrong with labeled clouds.
 
-    An empty list means that :func:`write_labelled` takes them.
+    An empty list means that :func:`write_labeled` takes them.
 
     Args:
-        items: :class:`LabelledCloud`, or tuples of its first three to five fields.
+        items: :class:`LabeledCloud`, or tuples of its first three to five fields.
         names: The names that may occur. Default: any.
         tolerance: How far a keypoint may be from the nearest point of its cloud, in units of the cloud's mean
             distance from a point to its nearest neighbor.
@@ -62,7 +62,7 @@ def check_labelled(
     short = [i for i, entry in enumerate(entries) if not 3 <= len(entry) <= 5]
     if short:
         return [f"item {i} is not (points, keypoints, names[, colors[, model_id]])" for i in short]
-    clouds = [LabelledCloud(*entry) for entry in entries]
+    clouds = [LabeledCloud(*entry) for entry in entries]
     faults: list[str] = []
     seen: dict[str, int] = {}
     for number, cloud in enumerate(clouds):
@@ -79,10 +79,10 @@ def check_labelled(
     return faults
 
 
-def write_labelled(
+def write_labeled(
     root: str | os.PathLike[str],
     category: str,
-    items: Iterable[LabelledCloud | tuple[Any, ...]],
+    items: Iterable[LabeledCloud | tuple[Any, ...]],
     *,
     names: Sequence[str] | None = None,
     mirror_pairs: Iterable[tuple[str, str]] = (),
@@ -100,19 +100,19 @@ def write_labelled(
     Args:
         root: The folder, made if it is missing; it may hold other categories.
         category: Letters, digits and `_`.
-        items: The clouds, as for :func:`check_labelled`.
+        items: The clouds, as for :func:`check_labeled`.
         names: All names in the order of their semantic ids, 0, 1, …. Default: those that occur, sorted.
         mirror_pairs: Pairs of names that a mirror plane of the shape exchanges (left and right), for
             :func:`pcsa.datasets.transforms.random_mirror`.
         fractions: Shares of train, val and test. From three clouds on, each share above zero gets one cloud
             at least.
         seed: Of the random split.
-        tolerance: As for :func:`check_labelled`.
+        tolerance: As for :func:`check_labeled`.
         binary: Write binary clouds (smaller, faster).
         overwrite: Replace the category if the root has it already.
 
     Raises:
-        ValueError: If :func:`check_labelled` finds anything (all of it is in the message) or an argument is
+        ValueError: If :func:`check_labeled` finds anything (all of it is in the message) or an argument is
             invalid.
         FileExistsError: If the root has the category and not ``overwrite``. Nothing is written in either
             case.
@@ -123,7 +123,7 @@ def write_labelled(
         >>> scans = [np.random.default_rng(seed).random((100, 3)) for seed in range(4)]
         >>> items = [(points, points[[0, 7]], ["nose", "tail"]) for points in scans]
         >>> with tempfile.TemporaryDirectory() as root:
-        ...     write_labelled(root, "fish", items)
+        ...     write_labeled(root, "fish", items)
         ...     KeypointNet(root, "fish", "train").names
         ('nose', 'tail')
 
@@ -133,12 +133,12 @@ def write_labelled(
         raise ValueError(f"`category` (={category!r}) must be letters, digits and `_`")
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or fractions[0] == 0:
         raise ValueError(f"`fractions` (={fractions}) must be three shares that sum to 1, the first above 0")
-    faults = check_labelled(entries, names=names, tolerance=tolerance)
+    faults = check_labeled(entries, names=names, tolerance=tolerance)
     if faults:
         raise ValueError(f"{len(faults)} faults in `items`:\n" + "\n".join(faults))
     if names is not None and len(set(names)) < len(names):
         raise ValueError(f"`names` (={list(names)}) must be different")
-    clouds = [LabelledCloud(*entry) for entry in entries]
+    clouds = [LabeledCloud(*entry) for entry in entries]
     all_names = sorted({name for cloud in clouds for name in cloud.names}) if names is None else list(names)
     mirror_pairs = list(mirror_pairs)
     for pair in mirror_pairs:
@@ -184,13 +184,18 @@ def write_labelled(
             (folder / f"{record['model_id']}.pcd").unlink(missing_ok=True)
 
 
-def _entries(items: Iterable[LabelledCloud | tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Items as tuples; what is none has no fields, which :func:`check_labelled` reports."""
+# People have scripts with the British spelling.
+check_labelled = check_labeled
+write_labelled = write_labeled
+
+
+def _entries(items: Iterable[LabeledCloud | tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Items as tuples; what is none has no fields, which :func:`check_labeled` reports."""
     return [tuple(item) if isinstance(item, (tuple, list)) else () for item in items]
 
 
 def _record(
-    cloud: LabelledCloud, class_id: str, model_id: str, all_names: Sequence[str], mirror_pairs: Sequence[tuple]
+    cloud: LabeledCloud, class_id: str, model_id: str, all_names: Sequence[str], mirror_pairs: Sequence[tuple]
 ) -> dict[str, Any]:
     """One shape's annotation, as KeypointNet writes it."""
     points = np.asarray(cloud.points, dtype=np.float32)
@@ -210,16 +215,16 @@ def _record(
     return {"class_id": class_id, "model_id": model_id, "keypoints": keypoints, "symmetries": symmetries}
 
 
-def _model_id(cloud: LabelledCloud, number: int) -> str:
+def _model_id(cloud: LabeledCloud, number: int) -> str:
     return f"{number:06d}" if cloud.model_id is None else str(cloud.model_id)
 
 
-def _keypoint_array(cloud: LabelledCloud) -> npt.NDArray[np.float32]:
+def _keypoint_array(cloud: LabeledCloud) -> npt.NDArray[np.float32]:
     keypoints = np.asarray(cloud.keypoints, dtype=np.float32)
     return keypoints.reshape(0, 3) if keypoints.size == 0 else keypoints
 
 
-def _item_faults(cloud: LabelledCloud, names: Sequence[str] | None, tolerance: float) -> list[str]:
+def _item_faults(cloud: LabeledCloud, names: Sequence[str] | None, tolerance: float) -> list[str]:
     try:
         points, keypoints = np.asarray(cloud.points, dtype=np.float32), _keypoint_array(cloud)
     except (ValueError, TypeError) as error:

@@ -28,7 +28,9 @@ from torch import Tensor
 
 from pcsa.datasets import crops
 from pcsa.datasets.crops import CropAugment
-from pcsa.datasets.images import KeypointImages, Split, check_split, existing, masked, read_image
+from pcsa.datasets.files import existing
+from pcsa.datasets.images import KeypointImages, masked, read_image
+from pcsa.datasets.splits import Split, check_split
 
 __all__ = ["DEPTH_RANGE", "Human36M", "back_project", "project", "to_camera"]
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +13,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pcsa.datasets.crops import CropAugment, check_size, crop
+from pcsa.datasets.files import existing
 
-__all__ = ["KeypointImages", "Split", "check_split", "existing", "read_image"]
+__all__ = ["IMAGES", "KeypointImages", "read_image"]
 
-Split = Literal["train", "val", "test"]
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def read_image(path: str | os.PathLike[str]) -> Tensor:
@@ -51,39 +51,6 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise ValueError(f"`{path}` cannot be decoded as a picture ({error})") from error
     return torch.from_numpy(array.transpose(2, 0, 1).astype(np.float32) / 255)
-
-
-def existing(path: str | os.PathLike[str]) -> Path:
-    """Return a path that is there, or raise naming it."""
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"`{path}` is missing")
-    return path
-
-
-def check_split(split: str) -> None:
-    """Raise if this is no split."""
-    if split not in get_args(Split):
-        raise ValueError(f"`split` (={split!r}) must be one of {', '.join(get_args(Split))}")
-
-
-def split_rows(num_train: int, num_test: int, split: Split, num_val: int | None) -> range:
-    """Rows of a split, where the first ``num_train`` rows are for training and the next ``num_test`` for testing.
-
-    ``num_val`` rows at the end of the training part are held out for validation; None: the last tenth of the training
-    part is for watching, and trained on as well.
-    """
-    check_split(split)
-    if num_val is not None and (type(num_val) is not int or not 0 < num_val < num_train):
-        raise ValueError(
-            f"`num_val` (={num_val!r}) must be from 1 to {num_train - 1}: {num_train} rows are for training"
-        )
-    if split == "test":
-        return range(num_train, num_train + num_test)
-    start = num_train - (max(1, num_train // 10) if num_val is None else num_val)
-    if split == "val":
-        return range(start, num_train)
-    return range(num_train if num_val is None else start)
 
 
 class KeypointImages(Dataset[dict[str, Any]]):

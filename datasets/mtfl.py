@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 from pcsa.datasets.crops import CropAugment
-from pcsa.datasets.images import KeypointImages, Split, check_split, existing, masked, read_image, split_rows
+from pcsa.datasets.files import existing
+from pcsa.datasets.images import KeypointImages, masked, read_image
+from pcsa.datasets.splits import Split, check_split, split_rows
 
 __all__ = ["Mtfl"]
 

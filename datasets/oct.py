@@ -20,11 +20,13 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
+from pcsa.datasets.arrays import read_arrays
 from pcsa.datasets.crops import check_size
-from pcsa.datasets.images import Split, check_split, existing
-from pcsa.datasets.scans import ScanAugment, window
+from pcsa.datasets.files import existing
+from pcsa.datasets.scans import ScanAugment, read_scan, window
+from pcsa.datasets.splits import Split, check_split
 
-__all__ = ["SURFACES", "Mshc", "OctScans", "read_scan", "read_vol"]
+__all__ = ["SURFACES", "Mshc", "OctScans", "read_vol"]
 
 # Nine surfaces, in both datasets. Going down, the light falls at RNFL-GCL, IPL-INL, OPL-ONL and BM and rises at ILM,
 # INL-OPL, ELM and OS-RPE: so it does in the scan that the labels of OctScans were measured on.
@@ -362,30 +364,9 @@ def _delineation(path: Path, width: int, num_scans: int, base: int) -> npt.NDArr
     return rows
 
 
-def _load(path: Path) -> dict[str, npt.NDArray[Any]]:
-    import zipfile
-
-    try:
-        with np.load(path) as data:
-            return {name: data[name] for name in data.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"`{path}` cannot be read ({error})") from error
-
-
-def read_scan(path: Path) -> npt.NDArray[np.float32]:
-    """The picture of a scan in a file of :class:`OctScans`, `[H, W]` as it is shown."""
-    data = _load(path)
-    if "bscan" in data:
-        shown: npt.NDArray[np.float32] = np.clip(np.nan_to_num(data["bscan"]), 0, 1).astype(np.float32) ** 0.25
-        return shown
-    if "image" not in data:
-        raise ValueError(f"`{path}` must hold bscan or image, has {', '.join(data)}")
-    return np.nan_to_num(data["image"]).astype(np.float32)
-
-
 def _labels(path: Path, one_based: bool | None) -> tuple[int, npt.NDArray[np.float64], tuple[float, float]]:
     """Return the height of a scan, its surfaces' rows from 0 `[K, W]`, and its spacing (y, x)."""
-    data = _load(path)
+    data = read_arrays(path)
     picture = next((name for name in ("bscan", "image") if name in data), None)
     key = next((name for name in ("boundaries_manual", "boundaries") if name in data), None)
     if picture is None or key is None:

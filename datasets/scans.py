@@ -1,4 +1,4 @@
-"""Windows of retinal scans: what the datasets of scans, real and procedural, have in common.
+"""Retinal scans from files, and windows of them: what the datasets of scans, real and procedural, share.
 
 A scan is a dict with ``image [1, H, W]`` (0..1), ``boundaries [K, W]`` (the row of every surface in every column, in
 pixels whose centers are integers) and ``visible [K, W]``; boundaries that are not visible are 0.
@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
+
+from pcsa.datasets.arrays import check_unit_values, read_arrays
+from pcsa.datasets.images import IMAGES, read_image
+
+__all__ = ["ScanAugment", "read_scan", "read_scan_file", "window"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,39 @@ class ScanAugment:
             if not (0 <= value <= high and math.isfinite(value)):
                 rule = "finite and at least 0" if high == math.inf else f"from 0 to {high:g}"
                 raise ValueError(f"`{name}` (={value}) must be {rule}")
+
+
+def read_scan(path: Path) -> NDArray[np.float32]:
+    """Read the picture of a scan from a `.npz` file, `[H, W]` as it is shown.
+
+    The file holds ``bscan``, the raw intensity from 0 to 1, which is shown as its fourth root, or ``image``, which is
+    shown as it is.
+
+    Raises:
+        ValueError: If the file cannot be read or has neither; the message names the file.
+
+    """
+    arrays = read_arrays(path)
+    if "bscan" in arrays:
+        shown: NDArray[np.float32] = np.clip(np.nan_to_num(arrays["bscan"]), 0, 1).astype(np.float32) ** 0.25
+        return shown
+    if "image" not in arrays:
+        raise ValueError(f"`{path}` must hold bscan or image, has {', '.join(arrays)}")
+    return np.nan_to_num(arrays["image"]).astype(np.float32)
+
+
+def read_scan_file(file: Path) -> Float[Tensor, "1 H W"]:
+    """Read a scan as it is shown: a picture, a `.npy` file of values from 0 to 1, or a file of :func:`read_scan`.
+
+    Raises:
+        ValueError: If the file cannot be read or holds anything else; the message names the file.
+
+    """
+    suffix = file.suffix.lower()
+    if suffix in IMAGES:
+        return read_image(file).mean(0, keepdim=True)
+    values = next(iter(read_arrays(file).values())) if suffix == ".npy" else read_scan(file)
+    return check_unit_values(file, values, 2)
 
 
 def window(

@@ -1,14 +1,60 @@
 """pcsa: point-cloud sampling-argmax. Per-point scores to continuous, trainable keypoints."""
 
-from pcsa import grid as grid, losses as losses, neighbors as neighbors
-from pcsa.bandwidth import knn_bandwidth as knn_bandwidth
-from pcsa.localization import Localization as Localization, localize as localize
-from pcsa.sampling import (
-    SamplingArgmax as SamplingArgmax,
-    SoftArgmax as SoftArgmax,
-    sampling_argmax as sampling_argmax,
-    soft_argmax as soft_argmax,
-)
-from pcsa.schedules import TemperatureSchedule as TemperatureSchedule
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from pcsa import (
+        bandwidth as bandwidth,
+        datasets as datasets,
+        grid as grid,
+        localization as localization,
+        losses as losses,
+        metrics as metrics,
+        models as models,
+        neighbors as neighbors,
+        sampling as sampling,
+        schedules as schedules,
+        scripts as scripts,
+        skeleton as skeleton,
+        viz as viz,
+    )
+    from pcsa.bandwidth import knn_bandwidth as knn_bandwidth
+    from pcsa.localization import Localization as Localization, localize as localize
+    from pcsa.sampling import (
+        SamplingArgmax as SamplingArgmax,
+        SoftArgmax as SoftArgmax,
+        sampling_argmax as sampling_argmax,
+        soft_argmax as soft_argmax,
+    )
+    from pcsa.schedules import TemperatureSchedule as TemperatureSchedule
+else:
+    # The same names, imported where they are first used: `import pcsa` then needs no torch, and `pcsa --help`
+    # answers at once.
+    _HOMES = {
+        "Localization": "localization",
+        "SamplingArgmax": "sampling",
+        "SoftArgmax": "sampling",
+        "TemperatureSchedule": "schedules",
+        "knn_bandwidth": "bandwidth",
+        "localize": "localization",
+        "sampling_argmax": "sampling",
+        "soft_argmax": "sampling",
+    }
+    _MODULES = {module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")}
+
+    def __getattr__(name):
+        if name in _HOMES:
+            value = getattr(importlib.import_module(f"pcsa.{_HOMES[name]}"), name)
+        elif name in _MODULES:
+            value = importlib.import_module(f"pcsa.{name}")
+        else:
+            raise AttributeError(f"module 'pcsa' has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+    def __dir__():
+        return sorted([*_HOMES, *_MODULES, "__version__"])

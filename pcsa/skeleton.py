@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pcsa._core.compiling import not_compiled
 from pcsa._core.points import full_precision, raise_first, resolve_batch
 
 __all__ = [
@@ -345,7 +346,7 @@ class _Pairs(NamedTuple):
     missing: Tensor  # [B, S] mean weight that no segment took
 
 
-@torch.compiler.disable  # sizes depend on the values
+@not_compiled  # sizes depend on the values
 @torch.no_grad()
 def _nearest_pairs(
     points: Tensor,

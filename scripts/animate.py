@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -12,9 +12,8 @@ import tyro
 
 import pcsa
 from pcsa.datasets.transforms import Normalize
-from pcsa.scripts.evaluate import pick_device
-from pcsa.scripts.predict import locate
-from pcsa.training import CHECKPOINT_KIND, DataConfig, load_about, load_detector, load_step, open_dataset
+from pcsa.scripts.runs import open_cloud_run
+from pcsa.tasks.common.config import SamplerConfig
 from pcsa.viz import Scene, Stage, sampling_frames, save_animation
 
 
@@ -23,24 +22,24 @@ class AnimateConfig:
     """Show how samples tighten as the temperature falls and, with several checkpoints, training proceeds."""
 
     checkpoints: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Of one run, in any order: each at the temperature of its step. One alone: at falling temperatures."""
+    """Checkpoints of one run, in any order, each at the temperature of its step; or one, at falling temperatures."""
     out: Path = Path("sampling.gif")
-    """A .gif, or an .html with a slider."""
+    """Name of a .gif, or of an .html with a slider."""
     root: Path | None = None
     """Another root of the same category; default that of the training."""
     split: Literal["train", "val", "test"] = "val"
     shape: int = 0
     """Place of the cloud in its split."""
     num_samples: int = 60
-    """Of every keypoint."""
+    """Samples of every keypoint."""
     frames: int = 24
-    """Temperatures, with one checkpoint."""
+    """Number of temperatures, with one checkpoint."""
     temperature_start: float | None = None
-    """With one checkpoint; default that of the training, or 2 where it was constant."""
+    """First temperature, with one checkpoint; default that of the training, or 2 where it was constant."""
     temperature_end: float | None = None
-    """With one checkpoint; default that of the training."""
+    """Last temperature, with one checkpoint; default that of the training."""
     seconds: float | None = None
-    """Each picture is seen in a GIF; default 0.15, with several checkpoints 0.8."""
+    """Seconds that each picture of a GIF is seen; default 0.15, with several checkpoints 0.8."""
     device: str = "auto"
     """cpu, cuda, or auto."""
 
@@ -60,71 +59,51 @@ def frames(config: AnimateConfig) -> list[Scene]:
         raise ValueError("`checkpoints` must name at least one file")
     if config.out.suffix not in (".gif", ".html"):
         raise ValueError(f"`out` (={config.out}) must end in .gif or .html")
-    for name, number in (("num-samples", config.num_samples), ("frames", config.frames)):
-        if number < 1:
-            raise ValueError(f"`{name}` (={number}) must be at least 1")
-    device = pick_device(config.device)
-    about = load_about(config.checkpoints[-1], CHECKPOINT_KIND)
-    data, objective = about["config"]["data"], about["config"]["objective"]
-    root = config.root or (Path(data["root"]) if data["root"] else None)
-    dataset = open_dataset(
-        DataConfig(root=root, category=about["category"], num_shapes=data["num_shapes"]),
-        config.split,
-        tuple(about["semantic_ids"]),
-    )
+    for name, count in (("num_samples", config.num_samples), ("frames", config.frames)):
+        if count < 1:
+            raise ValueError(f"`{name}` (={count}) must be at least 1")
+    opened = [open_cloud_run(path, config.device) for path in config.checkpoints]
+    task, first = opened[0]
+    runs = sorted((run for _, run in opened), key=lambda run: run.step)
+    for run in runs:
+        if run.task is not task or run.labels != first.labels:
+            raise ValueError(
+                f"`checkpoints`: `{run.path}` must have the task, category and keypoints of `{first.path}`"
+            )
+    dataset = task.annotated(first, config.split, config.root)
     if not 0 <= config.shape < len(dataset):
         raise ValueError(f"`shape` (={config.shape}) must be from 0 to {len(dataset) - 1}, as {dataset} has")
     cloud = dataset[config.shape]
 
-    stages = []
-    for checkpoint in sorted(config.checkpoints, key=load_step):
-        detector, other = load_detector(checkpoint, device)
-        if other["semantic_ids"] != about["semantic_ids"] or other["category"] != about["category"]:
-            raise ValueError(f"`checkpoints`: `{checkpoint}` must have the category and keypoints of the others")
-        _, logits = locate(detector, cloud.pos, "expectation", device)
-        if len(config.checkpoints) == 1:
+    stages, objective = [], runs[-1].config.objective
+    for run in runs:
+        located = task.locate(run, [cloud.pos], "expectation")
+        logits, t = located.logits[0], run.temperature
+        if len(runs) == 1:
             stages += [Stage(f"temperature {t:.2f}", logits, t) for t in _temperatures(config, objective)]
         else:
-            step = load_step(checkpoint)
-            t = _temperature_at(other["config"], step)
-            stages.append(Stage(f"step {step}, temperature {t:.2f}", logits, t))
-    bandwidth = pcsa.knn_bandwidth(cloud.pos, scale=objective["bandwidth_scale"])
-    if objective["bandwidth"] is not None:
+            stages.append(Stage(f"step {run.step}, temperature {t:.2f}", logits, t))
+    bandwidth = pcsa.knn_bandwidth(cloud.pos, scale=objective.bandwidth_scale)
+    if objective.bandwidth is not None:
         # It is in units of the normalized cloud.
-        scale = Normalize("unit_sphere")(cloud.clone()).scale.item()
-        bandwidth = torch.full_like(bandwidth, objective["bandwidth"] * scale)
+        scale = Normalize(task.frame)(cloud.clone()).scale.item()
+        bandwidth = torch.full_like(bandwidth, objective.bandwidth * scale)
     return sampling_frames(
         cloud.pos,
         stages,
         num_samples=config.num_samples,
-        noise=objective["noise"],
+        tempering=objective.tempering,
         bandwidth=bandwidth,
-        names=[str(n) for n in dataset.names],
-        ids=dataset.semantic_ids,
-        annotated=cloud.keypoints[0],
-        visible=cloud.visible[0],
-        present=cloud.visible[0],
         note=f"{dataset.category} {cloud.model_id}",
+        **task.about(runs[-1], located, 0, cloud),
     )
 
 
-def _temperatures(config: AnimateConfig, objective: dict[str, Any]) -> list[float]:
-    constant = objective["temperature"] == "constant"
-    end = objective["temperature_start" if constant else "temperature_end"]
-    first = config.temperature_start or (2.0 if constant else objective["temperature_start"])
-    last = config.temperature_end or end
-    for name, value in (("temperature-start", first), ("temperature-end", last)):
+def _temperatures(config: AnimateConfig, objective: SamplerConfig) -> list[float]:
+    constant = objective.temperature == "constant"
+    first = config.temperature_start or (2.0 if constant else objective.temperature_start)
+    last = config.temperature_end or objective.final_temperature
+    for name, value in (("temperature_start", first), ("temperature_end", last)):
         if not 0 < value < float("inf"):
             raise ValueError(f"`{name}` (={value}) must be positive and finite")
     return [float(t) for t in np.geomspace(first, last, config.frames)]
-
-
-def _temperature_at(config: dict[str, Any], step: int) -> float:
-    o = config["objective"]
-    schedule = pcsa.TemperatureSchedule(
-        o["temperature"],
-        start=o["temperature_start"],
-        end=o["temperature_start"] if o["temperature"] == "constant" else o["temperature_end"],
-        num_steps=config["optimizer"]["steps"],
-    )
-    return schedule.at(step)

@@ -8,26 +8,24 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from pcsa.tasks import task_names
+
 USAGE = """\
 pcsa: point-cloud sampling-argmax
 
 usage: pcsa COMMAND [options]      (pcsa COMMAND --help lists a command's options)
 
-  train supervised [PRESET]  train a keypoint detector on labelled clouds
-  train unsupervised [PRESET]
-                             train Skeleton Merger on aligned clouds without labels
-  train pose2d|pose3d|oct|landmarks [PRESET]
-                             train on images, volumes or scans: joints, retinal surfaces, faces
-  compare pose2d|pose3d|oct|landmarks [options] [-- training options]
-                             soft-argmax and sampling-argmax on one of these, with several seeds
+  train TASK [PRESET]        train a network; the tasks: {tasks}
   evaluate CHECKPOINT        score a network on what it was not trained on
   predict CHECKPOINT INPUT…  keypoints of your own clouds, meshes, images, volumes or scans
+  compare TASK [options] [-- training options]
+                             soft-argmax and sampling-argmax on a task, with several seeds
   view CHECKPOINT DATA…      leaf through clouds and their keypoints in a window
-  animate CHECKPOINT…        how samples tighten as the temperature falls and training proceeds
-  report RUN…                one page that compares runs
+  animate CHECKPOINT…        show how samples move as the temperature falls and training proceeds
+  report RUN…                write one page that compares runs
   data generate|gallery|download|check
                              the procedural clouds, pictures of them, KeypointNet, or a look over a folder
-  bench [CASE…]              time and memory on this machine, against the usual code
+  bench [CASE…]              measure time and memory on this machine, against the usual code
 """
 
 MODULES = {
@@ -47,11 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; a user's mistake ends in one line on stderr and exit status 2."""
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help"):
-        print(USAGE, end="")
+        print(_usage(), end="")
         return 0 if args else 2
     command, rest = args[0], args[1:]
     if command not in MODULES:
-        print(f"pcsa: unknown command {command!r}\n\n{USAGE}", end="", file=sys.stderr)
+        print(f"pcsa: unknown command {command!r}\n\n{_usage()}", end="", file=sys.stderr)
         return 2
     # Imported here: each command needs other libraries, and help should come at once.
     module = importlib.import_module(f"pcsa.scripts.{MODULES[command]}")
@@ -70,6 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"pcsa {command}: {error}", file=sys.stderr)
         return 2
+
+
+def _usage() -> str:
+    return USAGE.format(tasks=", ".join(task_names()))
 
 
 if __name__ == "__main__":

@@ -1,128 +1,95 @@
-"""``pcsa compare``: the objectives against each other on one grid task, each with several seeds."""
+"""``pcsa compare``: the objectives of a task against each other, each with several seeds."""
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
-from pcsa.grid_training import GridConfig, train_grid
-from pcsa.scripts.evaluate_grid import EvaluateGridConfig, evaluate_grid, split_of
-from pcsa.scripts.train import GRID_PRESETS, parse_grid
-from pcsa.training import check_resumable, write_json
-
-# Name to what it changes in the objective of the preset.
-METHODS: dict[str, dict[str, Any]] = {
-    "soft": {"method": "soft", "regularization": "none"},
-    "soft, variance": {"method": "soft", "regularization": "variance"},
-    "soft, Jensen-Shannon": {"method": "soft", "regularization": "js"},
-    "sampling, uniform": {"method": "sampling", "regularization": "none", "basis": "uniform"},
-    "sampling, triangular": {"method": "sampling", "regularization": "none", "basis": "triangular"},
-    "sampling, Gaussian": {"method": "sampling", "regularization": "none", "basis": "gaussian"},
-}
-
-# Of each task: what its table shows, and how.
-COLUMNS: dict[str, list[tuple[str, str, float]]] = {
-    "pose2d": [
-        ("AP", "average_precision.AP", 100),
-        ("PCK@0.1", "pck_torso@0.1", 100),
-        ("PCK@0.2", "pck_torso@0.2", 100),
-    ],
-    "pose3d": [("MPJPE (mm)", "mpjpe_mm", 1), ("PA-MPJPE (mm)", "pa_mpjpe_mm", 1)],
-    "oct": [("MAD (px)", "mean_px", 1), ("std (px)", "std_px", 1)],
-    "landmarks": [("NME (%)", "nme", 100), ("failures (%)", "failure_rate@0.1", 100)],
-}
-_EVERYWHERE = [("Pearson r", "calibration.pearson", 1.0)]
+from pcsa.scripts.evaluate import evaluate
+from pcsa.scripts.runs import pick_device
+from pcsa.scripts.train import parse_training
+from pcsa.tasks import get_task
+from pcsa.tasks.common.checkpoint import check_resumable, write_json
+from pcsa.tasks.common.config import TrainConfig
+from pcsa.tasks.common.run import open_run
+from pcsa.tasks.common.tables import markdown_table
+from pcsa.tasks.common.task import Task
 
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """Train and score soft-argmax, its regularized variants and sampling-argmax with each basis."""
+    """Train and score soft-argmax, sampling-argmax and what else the task has, each with several seeds.
+
+    What follows `--` is the training's: a preset, by default the shortest, and options over it.
+    """
 
     seeds: int = 3
-    """Seeds 0, 1, … of every method."""
-    methods: tuple[str, ...] = tuple(METHODS)
-    """Out of "soft", "soft, variance", "soft, Jensen-Shannon", "sampling, uniform", "sampling, triangular" and
-    "sampling, Gaussian"."""
+    """Number of seeds of every method: 0, 1, …"""
+    methods: tuple[str, ...] = ()
+    """Names of the methods, the task's own; default all."""
     split: Literal["val", "test"] | None = None
-    """Scored on; default test, of COCO val."""
+    """Items to score; default test, the comparison being a report, or val where test has no labels."""
     out: Path = Path("runs/compare")
     """Folder of the runs; those that are done are not done again."""
 
 
 def main(argv: list[str]) -> int:
     """Parse options, train, score, print the table."""
-    task = argv[0] if argv else ""
-    if task not in GRID_PRESETS:
-        raise ValueError(f"`compare` (={task!r}) must be followed by one of {', '.join(GRID_PRESETS)}")
-    # What follows `--` is the training's: a preset, by default the shortest one, and options over it.
+    if not argv or argv[0] in ("-h", "--help"):
+        tyro.cli(CompareConfig, args=["--help"], prog="pcsa compare TASK")
     cut = argv.index("--") if "--" in argv else len(argv)
-    config = tyro.cli(CompareConfig, args=argv[1:cut], prog=f"pcsa compare {task}")
-    rest = argv[cut + 1 :]
-    named = bool(rest) and not rest[0].startswith("-")
-    training = parse_grid(task, rest if named else ["quick", *rest])
-    print(compare(config, task, training))
+    preset = get_task(argv[0]).compared
+    config = tyro.cli(CompareConfig, args=argv[1:cut], prog=f"pcsa compare {argv[0]}")
+    print(compare(config, *parse_training([argv[0], *argv[cut + 1 :]], "compare", preset)))
     return 0
 
 
-def compare(config: CompareConfig, task: str, training: GridConfig) -> str:
+def compare(config: CompareConfig, task: Task[Any, Any], training: TrainConfig) -> str:
     """The table, after all runs that it needs."""
     if config.seeds < 1:
         raise ValueError(f"`seeds` (={config.seeds}) must be at least 1")
     for name in config.methods:
-        if name not in METHODS:
-            raise ValueError(f"`methods` (={name!r}) must be out of {', '.join(map(repr, METHODS))}")
-    split_of(training.data, config.split)
-    columns = [name for name, _, _ in (*COLUMNS[task], *_EVERYWHERE)]
-    lines = ["| objective | " + " | ".join(columns) + " | seconds |"]
-    lines.append("|---" * (len(columns) + 2) + "|")
-    for name in config.methods:
-        results = [_run(config, task, training, name, seed) for seed in range(config.seeds)]
-        values = [table_values(result) for result in results]
-        cells = [_spread([row[column] for row in values]) for column in columns]
-        seconds = [result["seconds"] for result in results]
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {min(seconds):.0f}-{max(seconds):.0f} |")
-    return "\n".join(lines)
+        if name not in task.methods:
+            raise ValueError(f"`methods` (={name!r}) must be out of {', '.join(map(repr, task.methods))}")
+    asked = config.split or ("test" if "test" in task.splits(training) else None)
+    split = task.scored_split(training, asked)
+    rows = []
+    for name in config.methods or task.methods:
+        results = [_run(config, task, training, name, seed, split) for seed in range(config.seeds)]
+        cells = [_spread([column.value(metrics) for metrics, _ in results]) for column in task.columns]
+        seconds = [taken for _, taken in results]
+        rows.append([name, *cells, f"{min(seconds):.0f}-{max(seconds):.0f}"])
+    return markdown_table(["objective", *(column.title for column in task.columns), "seconds"], rows)
 
 
-def _run(config: CompareConfig, task: str, training: GridConfig, name: str, seed: int) -> dict[str, Any]:
+def _run(
+    config: CompareConfig,
+    task: Task[Any, Any],
+    training: TrainConfig,
+    name: str,
+    seed: int,
+    split: Literal["val", "test"],
+) -> tuple[dict[str, Any], float]:
     """The scores of one run, trained if it has none yet, and the seconds that training took."""
-    out = config.out / task / f"{name.replace(', ', '-').replace(' ', '-').lower()}-{seed}"
-    objective = dataclasses.replace(training.objective, **METHODS[name])
-    once = dataclasses.replace(training, objective=objective, seed=seed, out=out)
-    timing = out / "seconds.json"
-    checkpoint = out / "last.ckpt"
+    out = config.out / task.name / f"{name.replace(', ', '-').replace(' ', '-').lower()}-{seed}"
+    objective = replace(training.objective, **task.methods[name])
+    once = replace(training, objective=objective, seed=seed, out=out)
+    timing, checkpoint = out / "seconds.json", out / "last.ckpt"
     if checkpoint.exists():
         # Also a run that is done: its scores are not those of other options.
-        check_resumable(once, checkpoint, f"pcsa {task}")
+        check_resumable(once, checkpoint, task.name)
     if not timing.exists():
         start = time.perf_counter()
         # A run that was cut off goes on; the time is then that of the rest.
-        checkpoint = train_grid(dataclasses.replace(once, resume=checkpoint.exists()))
+        task.train(replace(once, resume=checkpoint.exists()))
         write_json(timing, time.perf_counter() - start)
-    result = evaluate_grid(EvaluateGridConfig(checkpoint, split=config.split))
-    return {**result, "seconds": float(timing.read_text())}
-
-
-def table_values(result: dict[str, Any]) -> dict[str, float | None]:
-    """What a table shows of the scores of a run, by the names of its columns."""
-    found = {}
-    for name, key, factor in (*COLUMNS[result["task"]], *_EVERYWHERE):
-        value = _at(result, key)
-        found[name] = None if value is None else factor * value
-    return found
-
-
-def _at(result: dict[str, Any], key: str) -> float | None:
-    value: Any = result
-    for part in [key] if "@" in key else key.split("."):  # thresholds have points too
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
+    run = open_run(checkpoint, pick_device("auto"))
+    return evaluate(run, task.evaluate_options(checkpoint, split=split)), float(timing.read_text())
 
 
 def _spread(values: list[float | None]) -> str:

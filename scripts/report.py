@@ -7,7 +7,8 @@ import csv
 import html
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,9 +16,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
+from pcsa.tasks import get_task
 from pcsa.viz.plots import (
     Array,
-    miou_curves,
     plot_keypoints,
     plot_miou,
     plot_pck,
@@ -189,45 +190,18 @@ surface.</p>
 
 
 def _row(run: Run) -> dict[str, str]:
+    metrics = run.metrics
     row = {"run": run.name}
-    m, about = run.metrics, run.config.get("config", {})
-    if "category" in m and isinstance(m["category"], str):
-        row["category"] = m["category"]
-    if "objective" in about:
-        objective = about["objective"]
+    if "task" in metrics:
+        row["task"] = str(metrics["task"])
+    for title, found in (("category", metrics.get("category")), ("items", metrics.get("num_items"))):
+        if isinstance(found, str | int):
+            row[title] = str(found)
+    objective = run.config.get("config", {}).get("objective")
+    if objective is not None:
         row["objective"] = str(objective.get("method") or objective.get("read_out", ""))
-    if "num_clouds" in m:
-        row["clouds"] = str(m["num_clouds"])
-    if "task" in m:
-        # Imported here: only runs on images, volumes and scans need what it imports.
-        from pcsa.scripts.compare import table_values
-
-        row |= {"task": m["task"], "items": str(m["num_items"])}
-        row |= {name: "–" if value is None else f"{value:.3g}" for name, value in table_values(m).items()}
-    overall: Mapping[str, Any] = m.get("overall", {})
-    for key, name in (("euclidean", "PCK"), ("geodesic", "geod.")):
-        for threshold in (0.01, 0.05, 0.1):
-            if key in overall and threshold in m["thresholds"]:
-                row[f"{name}@{threshold:g}"] = _percent(overall[key]["pck"][m["thresholds"].index(threshold)])
-    if "euclidean" in overall:
-        row["mean error"] = _decimals(overall["euclidean"]["mean_error"])
-    if "presence_average_precision" in overall:
-        row["presence AP"] = _decimals(overall["presence_average_precision"], 3)
-    if "calibration" in overall:
-        row["Pearson r"] = _decimals(overall["calibration"]["pearson"], 3)
-    for key, name in (("category", "DAS, all shapes"), ("held_out", "DAS")):
-        scored = m.get(key)
-        if isinstance(scored, Mapping):
-            row[name] = _percent(scored["rows"]["detector"]["dual_alignment"]["mean"])
-    for title, kind, thresholds, values in miou_curves(m):
-        if kind == "detector":
-            row[f"mIoU@{thresholds[-1]:g} {title}"] = _percent(float(values[-1]))
+    if "task" in metrics:
+        for title, value in get_task(metrics["task"]).columns:
+            shown = value(metrics)
+            row[title] = "–" if shown is None or math.isnan(shown) else f"{shown:.3g}"
     return row
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None or np.isnan(value) else f"{100 * value:.1f}"
-
-
-def _decimals(value: float | None, digits: int = 4) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"

@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal, overload
 import torch
 import tyro
 
+from pcsa.datasets.files import files_of
+from pcsa.datasets.points import CLOUDS, MESHES, read_points
 from pcsa.localization import ReadOut
-from pcsa.models.detector import KeypointDetector
-from pcsa.models.skeleton_merger import SkeletonMerger
-from pcsa.scripts.evaluate import COMPARED, labelled_scene, pick_device
-from pcsa.scripts.predict import input_files, locate, open_model, read_points, unlabelled_scene
-from pcsa.training import DataConfig, open_dataset
+from pcsa.scripts.runs import open_cloud_run
+from pcsa.tasks.common.clouds import LAYERS, CloudTask
+from pcsa.tasks.common.task import Run
 from pcsa.viz import Scene, show
 
 
@@ -29,7 +29,7 @@ class ViewConfig:
     data: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """A root in KeypointNet's layout, or files and folders as in `pcsa predict`."""
     split: Literal["train", "val", "test"] = "val"
-    """Of a root."""
+    """Split of a root."""
     read_out: ReadOut = "expectation"
     """See pcsa.localize."""
     num_samples: int = 0
@@ -44,55 +44,39 @@ def main(argv: list[str]) -> int:
     """Parse options, open the window, wait until it is closed."""
     config = tyro.cli(ViewConfig, args=argv, prog="pcsa view")
     if config.num_samples < 0:
-        raise ValueError(f"`num-samples` (={config.num_samples}) must be at least 0")
-    model, about = open_model(config.checkpoint, pick_device(config.device))
-    scenes = open_scenes(config, model, about)
-    show(scenes, layers=(*COMPARED, "samples"), folder=config.folder)
+        raise ValueError(f"`num_samples` (={config.num_samples}) must be at least 0")
+    task, run = open_cloud_run(config.checkpoint, config.device)
+    show(open_scenes(config, task, run), layers=(*LAYERS, "samples"), folder=config.folder)
     return 0
 
 
-def open_scenes(config: ViewConfig, model: KeypointDetector | SkeletonMerger, about: dict[str, Any]) -> Sequence[Scene]:
+def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any]) -> Sequence[Scene]:
     """The scene of every cloud, predicted when it is asked for."""
-    device = next(model.parameters()).device
-    objective = about["config"]["objective"]
+    objective = run.config.objective
     options: dict[str, Any] = {}
     if config.num_samples:
-        constant = objective["temperature"] == "constant"
         options = {
             "num_samples": config.num_samples,
-            "temperature": objective["temperature_start" if constant else "temperature_end"],
-            "noise": objective["noise"],
+            "temperature": objective.final_temperature,
+            "tempering": objective.tempering,
         }
+
+    def scene(pos: torch.Tensor, **known: Any) -> Scene:
+        located = task.locate(run, [pos], config.read_out)
+        # A shape that is come back to looks as before.
+        noise = torch.Generator().manual_seed(0)
+        return task.scene(run, pos, located, 0, config.read_out, generator=noise, **known, **options)
+
     if len(config.data) == 1 and (config.data[0] / "annotations").is_dir():
-        data = DataConfig(root=config.data[0], category=about["category"])
-        # Keypoints found without labels have no annotations to stand beside.
-        ids = tuple(about["semantic_ids"]) if "semantic_ids" in about else None
-        dataset = open_dataset(data, config.split, ids)
+        dataset = task.annotated(run, config.split, config.data[0])
 
-        def labelled(place: int) -> Scene:
+        def labeled(place: int) -> Scene:
             cloud = dataset[place]
-            found, logits = locate(model, cloud.pos, config.read_out, device)
-            if ids is None:
-                return unlabelled_scene(
-                    cloud.pos, logits, found, about, cloud.model_id, config.read_out, generator=_noise(), **options
-                )
-            return labelled_scene(cloud, logits, dataset, config.read_out, generator=_noise(), **options)
+            return scene(cloud.pos, title=cloud.model_id, annotated=cloud)
 
-        return _Lazy(len(dataset), labelled)
-    files = input_files(config.data)
-
-    def unlabelled(place: int) -> Scene:
-        pos = read_points(files[place])
-        found, logits = locate(model, pos, config.read_out, device)
-        name = files[place].name
-        return unlabelled_scene(pos, logits, found, about, name, config.read_out, generator=_noise(), **options)
-
-    return _Lazy(len(files), unlabelled)
-
-
-def _noise() -> torch.Generator:
-    # A shape that is come back to looks as before.
-    return torch.Generator().manual_seed(0)
+        return _Lazy(len(dataset), labeled)
+    files = files_of(config.data, (*CLOUDS, *MESHES))
+    return _Lazy(len(files), lambda place: scene(read_points(files[place]), title=files[place].name))
 
 
 class _Lazy(Sequence[Scene]):

@@ -1,11 +1,13 @@
 """What is installed, and what importing it costs."""
 
+import pkgutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 
 import pcsa
 
@@ -64,16 +66,44 @@ def test_an_uninstalled_checkout_resolves_the_mapped_packages(name):
     assert link.resolve() == (ROOT / name).resolve()
 
 
-def test_import_brings_in_nothing_heavy():
-    code = f"import pcsa, sys; print(*[m for m in {HEAVY} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
+MODULES = {module.name for module in pkgutil.iter_modules(pcsa.__path__)}
+COMPILER = ("torch._dynamo", "torch._inductor", "sympy")
+OPERATORS = ("bandwidth", "grid", "localization", "losses", "neighbors", "sampling", "schedules", "skeleton")
 
 
-def test_importing_what_draws_brings_in_nothing_heavy():
-    code = f"import sys, pcsa.viz; print(*[m for m in {HEAVY} if m in sys.modules])"
+def imported_by(code, names):
+    """Which of the modules named are imported after running some code in a process of its own."""
+    code = f"import sys\n{code}\nprint(*[m for m in {names} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
+    return done.stdout.split()
+
+
+def test_importing_the_package_imports_no_torch():
+    assert imported_by("import pcsa", ("torch", "numpy", *HEAVY)) == []
+
+
+def test_neither_heavy_packages_nor_the_compiler_are_imported():
+    names = {*dir(pcsa)} - MODULES | {*OPERATORS, "viz"}
+    code = f"import torch, numpy, pcsa; [getattr(pcsa, name) for name in {names}]"
+    assert imported_by(code, (*HEAVY, *COMPILER)) == []
+
+
+def test_names_are_reached_from_the_package():
+    assert {name for name in MODULES if not name.startswith("_")} < set(dir(pcsa))
+    for name in OPERATORS:
+        assert getattr(pcsa, name) is sys.modules[f"pcsa.{name}"]
+    assert pcsa.localize is pcsa.localization.localize
+    assert "localize" in vars(pcsa)  # looked up once
+    with pytest.raises(AttributeError, match="module 'pcsa' has no attribute 'localise'"):
+        _ = pcsa.localise
+
+
+def test_a_compiled_function_reaches_names_through_the_package(monkeypatch):
+    def draw(logits):
+        return pcsa.sampling_argmax(logits, torch.arange(6.0).view(3, 2), 0.1, num_samples=4).sum()
+
+    monkeypatch.delitem(vars(pcsa), "sampling_argmax", raising=False)  # the first look-up is the compiler's
+    assert torch.compile(draw, backend="eager", fullgraph=True)(torch.zeros(3, 1)).isfinite()
 
 
 def test_version(pyproject):

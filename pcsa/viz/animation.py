@@ -36,7 +36,7 @@ def sampling_frames(
         stages: What changes.
         num_samples: Samples of every keypoint.
         seed: Of the noise.
-        options: Those of :func:`pcsa.viz.keypoint_scene`: names, ids, annotated, visible, bandwidth, noise, …
+        options: Those of :func:`pcsa.viz.keypoint_scene`: names, ids, annotated, visible, bandwidth, tempering, …
     """
     return [
         keypoint_scene(

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -235,7 +235,7 @@ def keypoint_scene(
     read_out: pcsa.localization.ReadOut = "expectation",
     num_samples: int = 0,
     temperature: float = 1.0,
-    noise: str = "paper",
+    tempering: Literal["logits", "noise"] = "logits",
     generator: torch.Generator | None = None,
     **about: Any,
 ) -> Scene:
@@ -247,14 +247,14 @@ def keypoint_scene(
         bandwidth: See :func:`pcsa.localize`; default from the neighbors.
         read_out: See :func:`pcsa.localize`.
         num_samples: Samples to draw for every keypoint.
-        temperature: Of the samples.
-        noise: ``"paper"`` tempers the perturbed logits (Eq. 11), ``"released"`` the noise alone.
-        generator: Of the samples.
+        temperature: Temperature of the samples.
+        tempering: What the temperature divides: the perturbed ``"logits"`` (Eq. 11), or the ``"noise"`` alone.
+        generator: Source of the samples' noise.
         about: Other fields of :class:`Scene`: title, names, ids, annotated, visible, present, …
     """
     pos, logits = pos.detach().cpu(), logits.detach().float().cpu()
-    if noise not in ("paper", "released"):
-        raise ValueError(f"`noise` (={noise!r}) must be 'paper' or 'released'")
+    if tempering not in ("logits", "noise"):
+        raise ValueError(f"`tempering` (={tempering!r}) must be 'logits' or 'noise'")
     # About the middle, so that float32 is enough wherever the cloud lies.
     center = pos.double().mean(0)
     near = (pos.double() - center).float()
@@ -263,7 +263,7 @@ def keypoint_scene(
     found = pcsa.localize(logits, near, bandwidth, read_out=read_out)
     if num_samples:
         samples = pcsa.sampling_argmax(
-            logits * temperature if noise == "released" else logits,
+            logits * temperature if tempering == "noise" else logits,
             near,
             bandwidth,
             num_samples=num_samples,

@@ -6,22 +6,17 @@ import json
 import logging
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
 
 from pcsa.datasets.transforms import Augment
 from pcsa.scripts.bench.measure import Clock
-from pcsa.training import (
-    DataConfig,
-    Detection,
-    DetectionData,
-    OptimizerConfig,
-    SupervisedConfig,
-    TrainerConfig,
-    train_supervised,
-)
+from pcsa.tasks import get_task
+from pcsa.tasks.common.config import TrainConfig
 
 PARTS = ("data", "forward", "objective", "backward", "optimizer")
 
@@ -30,14 +25,13 @@ def first_step(root: str, category: str, device: str, out: str, threads: int) ->
     """Time the first training of this process, of one step, in seconds; imports come before."""
     torch.set_num_threads(threads)
     logging.disable(logging.WARNING)
-    config = SupervisedConfig(
-        data=DataConfig(root=Path(root), category=category),
-        optimizer=OptimizerConfig(steps=1),
-        trainer=TrainerConfig(progress=False, accelerator=_accelerator(torch.device(device)), validate_every=10**6),
-        out=Path(out),
-    )
+    task = get_task("supervised")
+    config = _config({"root": Path(root), "category": category})
+    trainer = replace(config.trainer, progress=False, accelerator=_accelerator(torch.device(device)))
+    optimizer = replace(config.optimizer, steps=1)
+    config = replace(config, optimizer=optimizer, trainer=replace(trainer, validate_every=10**6), out=Path(out))
     start = time.perf_counter()
-    train_supervised(config)
+    task.train(config)
     return time.perf_counter() - start
 
 
@@ -45,18 +39,15 @@ def step_parts(
     root: Path, category: str, precompute: bool, num_workers: int, steps: int, device: torch.device
 ) -> dict[str, list[float]]:
     """Time each part of each step, in seconds; data is the wait for it."""
-    # Neighbors that were searched before do not survive a scale per axis.
-    kept = Augment(mirror=0.5, rotate=15.0, scale=0.1, shift=0.1)
-    augment = kept if precompute else Augment(mirror=0.5, scale=0.1, axis_scale=0.15, shift=0.1)
-    config = SupervisedConfig(
-        data=DataConfig(root=root, category=category, augment=augment, precompute=precompute),
-        trainer=TrainerConfig(num_workers=num_workers),
-    )
+    config = _config({"root": root, "category": category})
+    if precompute:
+        # Neighbors that were searched before do not survive a scale per axis.
+        augment = Augment(mirror=0.5, rotate=15.0, scale=0.1, shift=0.1)
+        config = _config({"root": root, "category": category, "precompute": True, "augment": augment})
+    config = replace(config, trainer=replace(config.trainer, num_workers=num_workers))
+    training = get_task("supervised").training(config)
     clock = Clock(device)
-    data = DetectionData(config)
-    L.seed_everything(0, verbose=False)
-    module = Detection(config, data.train_set)
-    module.detector.register_forward_hook(lambda *_: clock.mark("forward"))
+    training.module.network.register_forward_hook(lambda *_: clock.mark("forward"))
 
     class Timing(L.Callback):
         def on_train_batch_start(self, *_: object) -> None:
@@ -86,9 +77,15 @@ def step_parts(
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
     )
-    trainer.fit(module, data)
+    trainer.fit(training.module, training.data)
     # The first steps warm up.
     return {name: clock.seconds[name][2:] for name in PARTS}
+
+
+def _config(data: dict[str, Any]) -> TrainConfig:
+    """Take the preset of the documentation's results, on these data."""
+    preset = get_task("supervised").presets["sampling"]
+    return replace(preset, data=replace(preset.data, **data))
 
 
 def _accelerator(device: torch.device) -> str:

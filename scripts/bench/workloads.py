@@ -101,16 +101,15 @@ def build_network(
 
 
 def build_skeleton(
-    device: torch.device, B: int, N: int, K: int, kind: Literal["ours", "literal"], scales: str = "released"
+    device: torch.device, B: int, N: int, K: int, kind: Literal["ours", "literal"], scales: str = "merger"
 ) -> Run:
     """Train Skeleton Merger for a step on B clouds of N points: network, soft-argmax, loss, gradient and Adam."""
     # Imported here for the same reason.
-    from pcsa.models.pointnet2 import PointNet2
+    from pcsa.models.pointnet2 import MERGER_SCALE, SINGLE_SCALE, PointNet2
     from pcsa.models.skeleton_merger import SkeletonMerger
     from pcsa.skeleton import composite_chamfer, skeleton_points
-    from pcsa.unsupervised import LEVELS
 
-    levels = LEVELS[scales]
+    levels = {"single": SINGLE_SCALE, "merger": MERGER_SCALE}[scales]
     torch.manual_seed(0)
     pos = torch.nn.functional.normalize(torch.randn(B, N, 3), dim=-1).to(device)
     # Keypoints far apart, as after training: the longest segments, the most points.

@@ -1,7 +1,11 @@
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from pcsa.datasets.scans import ScanAugment, window
+from pcsa.datasets.scans import ScanAugment, read_scan_file, window
 
 STILL = ScanAugment(flip=0, shift=0, brightness=0)
 
@@ -185,3 +189,28 @@ def test_bad_input():
         window({**source, "boundaries": source["boundaries"][:, 1:]}, (8, 4))
     with pytest.raises(ValueError, match=r"`visible` \(torch.float32"):
         window({**source, "visible": source["visible"].float()}, (8, 4))
+
+
+def test_scans_of_every_format(tmp_path: Path):
+    values = np.random.default_rng(0).integers(0, 256, (6, 5), dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "scan.png")
+    np.save(tmp_path / "scan.npy", values / 255)
+    np.savez(tmp_path / "scan.npz", image=values / 255)
+    np.savez(tmp_path / "raw.npz", bscan=(values / 255) ** 4, image=np.zeros((6, 5)))
+    for name in ("scan.png", "scan.npy", "scan.npz", "raw.npz"):
+        scan = read_scan_file(tmp_path / name)
+        assert scan.shape == (1, 6, 5)
+        assert scan.dtype == torch.float32
+        np.testing.assert_allclose(scan[0], values / 255, atol=1e-6)
+
+
+def test_what_is_no_scan(tmp_path: Path):
+    np.save(tmp_path / "a.npy", np.zeros((2, 3, 4)))
+    with pytest.raises(ValueError, match=r"a\.npy` holds float64 \[2, 3, 4\], must be numbers from 0 to 1 of 2 axes"):
+        read_scan_file(tmp_path / "a.npy")
+    np.savez(tmp_path / "a.npz", image=np.full((3, 4), 7.0))
+    with pytest.raises(ValueError, match=r"a\.npz` has values from 7 to 7"):
+        read_scan_file(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", other=np.zeros((3, 4)))
+    with pytest.raises(ValueError, match=r"a\.npz` must hold bscan or image, has other"):
+        read_scan_file(tmp_path / "a.npz")

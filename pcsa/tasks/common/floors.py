@@ -1,9 +1,9 @@
-"""The part of ``pcsa evaluate`` for keypoints found without labels: scores, their floors, and a check for collapse."""
+"""Scores of keypoints found without labels, the floors that they must beat, and a check for collapse."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ from pcsa.metrics import (
     separation,
     template_keypoints,
 )
+from pcsa.tasks.common.tables import markdown_table, number
 
 COLLAPSED = 0.01
 """Keypoints are called collapsed if the two nearest of a shape are on average less apart than this share of its
@@ -170,14 +171,13 @@ def evaluate_keypoints(
     }
 
 
-def format_unsupervised_table(result: dict[str, Any]) -> str:
-    """The table that ``pcsa evaluate`` prints, of :func:`evaluate_category` or :func:`evaluate_keypoints`."""
-    if "rows" in result:
-        return _format(result)
-    return f"{_format(result['category'])}\n\n{_format(result['held_out'])}"
+def format_category(result: Mapping[str, Any]) -> str:
+    """The tables of what :func:`evaluate_category` returned."""
+    return f"{format_keypoints(result['category'])}\n\n{format_keypoints(result['held_out'])}"
 
 
-def _format(result: dict[str, Any]) -> str:
+def format_keypoints(result: Mapping[str, Any]) -> str:
+    """The table of what :func:`evaluate_keypoints` returned."""
     whole = result["split"] == "all"
     title = f"{result['name']}, " + (
         "whole category (the protocol of the literature: training shapes included)"
@@ -190,22 +190,22 @@ def _format(result: dict[str, Any]) -> str:
             counts += f", {result[f'num_clouds_{key}']} {what}"
     of = "these shapes" if result["template_split"] == result["split"] else f"the {result['template_split']} shapes"
     geodesic = "miou_geodesic" in result["rows"]["detector"]
-    heads = ["DAS fwd", "DAS bwd", "DAS mean", "mIoU@0.1", *(["geodesic"] if geodesic else [])]
+    heads = ["", "DAS fwd", "DAS bwd", "DAS mean", "mIoU@0.1", *(["geodesic"] if geodesic else [])]
     heads += ["coverage", "inclusive", "sep. least", "sep. mean"]
+    rows = []
+    for key, row in result["rows"].items():
+        values = [*row["dual_alignment"].values(), row["miou_euclidean"][-1]]
+        values += [row["miou_geodesic"][-1]] if geodesic else []
+        values += [row["coverage"], row["inclusivity"], row["separation"]["least"], row["separation"]["mean"]]
+        rows.append([_NAMES[key], *(number(100 * value, 1) for value in values)])
     lines = [
         f"{title}: {counts}",
         f"In percent. Template and {result['num_random']} random sets (mean) are from the annotations of {of}.",
         "mIoU: Euclidean, geodesic; predictions moved to the cloud; sep.: between a shape's keypoints, in diagonals.",
         "",
-        " " * 29 + "".join(f"{head:>{len(head) + 2}}" for head in heads),
+        markdown_table(heads, rows),
+        "",
     ]
-    for key, row in result["rows"].items():
-        values = [*row["dual_alignment"].values(), row["miou_euclidean"][-1]]
-        values += [row["miou_geodesic"][-1]] if geodesic else []
-        values += [row["coverage"], row["inclusivity"], row["separation"]["least"], row["separation"]["mean"]]
-        cells = (f"{100 * value:>{len(head) + 2}.1f}" for head, value in zip(heads, values, strict=True))
-        lines.append(f"{_NAMES[key]:29}" + "".join(cells))
-    lines.append("")
     alignment = {key: row["dual_alignment"]["mean"] for key, row in result["rows"].items()}
     if alignment["detector"] <= max(alignment["collapsed_centroid"], alignment["collapsed_corner"]):
         lines.append("Keypoints all in one place have no lower DAS: read it only beside mIoU and separation.")

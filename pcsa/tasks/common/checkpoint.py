@@ -1,0 +1,56 @@
+"""Files of a run: its checkpoint and the JSON beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pcsa.tasks.common.config import TrainConfig, to_plain
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """All that a checkpoint holds, after a check that this package wrote it.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no checkpoint of this package.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"`{path}` is no checkpoint: there is no such file")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"`{path}` cannot be read as a checkpoint ({type(error).__name__})") from None
+    about = checkpoint.get("pcsa") if isinstance(checkpoint, dict) else None
+    if not isinstance(about, dict):
+        raise ValueError(f"`{path}` must be a checkpoint that `pcsa train` wrote, has no entry 'pcsa'")
+    if "task" not in about:
+        raise ValueError(
+            f"`{path}` (kind {about.get('kind')!r}) was written before checkpoints named their task and cannot be "
+            "read: train it again"
+        )
+    return checkpoint
+
+
+def check_resumable(config: TrainConfig, path: Path, task: str) -> None:
+    """Refuse to resume a run with another configuration than the one that determines its numbers."""
+    about = read_checkpoint(path)["pcsa"]
+    if about["task"] != task:
+        raise ValueError(f"`{path}` must be a checkpoint of {task} to be resumed, is one of {about['task']}")
+    before, now = about["config"], to_plain(config)
+    for section in ("data", "model", "objective", "optimizer", "seed"):
+        if before[section] != now[section]:
+            raise ValueError(
+                f"`{section}` (={now[section]}) must be what `{path}` was trained with, to resume it: {before[section]}"
+            )
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file that is complete or not there, in a folder that is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(path.suffix + ".tmp")
+    temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+    temporary.replace(path)

@@ -1,0 +1,234 @@
+"""What tasks on clouds share: one way from a cloud to keypoints in its own units, pictures, and files of users."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch, Data
+from torch_geometric.loader import DataLoader
+
+import pcsa
+from pcsa.datasets.keypointnet import KeypointNet
+from pcsa.datasets.points import CLOUDS, MESHES, read_points
+from pcsa.datasets.procedural import embedded_root
+from pcsa.datasets.transforms import Normalize, denormalize
+from pcsa.localization import ReadOut
+from pcsa.tasks.common.config import Count, DataConfig
+from pcsa.tasks.common.task import (
+    ConfigT,
+    Evaluation,
+    LabelsT,
+    Picture,
+    Prediction,
+    PredictOptions,
+    Predictor,
+    Run,
+    Task,
+)
+from pcsa.viz import Scene, keypoint_scene, save_html, save_panels, save_pngs
+
+LAYERS = ("mesh", "cloud", "keypoints", "annotated", "errors", "skeleton")
+"""What pictures of predictions show; a page can show the rest too."""
+
+Frame = Literal["unit_sphere", "min_max"]
+
+
+@dataclass(frozen=True)
+class CloudsConfig(DataConfig):
+    """Which clouds."""
+
+    root: Path | None = None
+    """Folder in KeypointNet's release layout; without it the procedural twin is generated and cached."""
+    category: str = "chair"
+    """A category of KeypointNet, or of your own root."""
+    num_shapes: Count = 400
+    """Clouds of the procedural twin, all splits together; unused with `root`."""
+
+
+@dataclass(frozen=True)
+class CloudPredictOptions(PredictOptions):
+    """Keypoints of clouds (.pcd, .ply, .npy, .npz) and meshes (.obj, .off, .stl, .ply), in their own units.
+
+    Inputs must stand as the training clouds do: same up axis, same heading.
+    """
+
+    num_points: int = 2048
+    """Points sampled on a mesh, by area."""
+    seed: int = 0
+    """Seed of the sampling on meshes."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, number, least in (("num_points", self.num_points, 1), ("seed", self.seed, 0)):
+            if number < least:
+                raise ValueError(f"`{name}` (={number}) must be at least {least}")
+
+
+def open_annotated(config: CloudsConfig, split: str, **options: Any) -> KeypointNet:
+    """The annotated clouds of a split, in the dataset's own units; ``options`` are those of :class:`KeypointNet`."""
+    root = embedded_root(config.category, config.num_shapes) if config.root is None else config.root
+    return KeypointNet(root, config.category, split, **options)
+
+
+class LocatedClouds(NamedTuple):
+    """What :func:`locate` finds in clouds, in their own units and on the CPU."""
+
+    position: Tensor
+    """``[B, K, 3]``, in the precision of the clouds."""
+    covariance: Tensor
+    """``[B, K, 3, 3]``."""
+    peak: Tensor
+    """Largest probability of a point, ``[B, K]``."""
+    entropy: Tensor
+    """``[B, K]``, in nats."""
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index
+    """The most probable point, ``[B, K]``, a row of its cloud."""
+    logits: list[Tensor]
+    """Scores ``[N, K]`` of every cloud, float32."""
+    outputs: dict[str, Tensor]
+    """What else the network returned, one row per cloud."""
+
+
+@torch.inference_mode()
+def locate(network: nn.Module, clouds: Sequence[Tensor], frame: Frame, read_out: ReadOut) -> LocatedClouds:
+    """Keypoints of clouds ``[N, 3]``: normalize, score, find bandwidths, read the map, go back to the clouds' units.
+
+    Args:
+        network: Trained on clouds in ``frame``; called as ``network(None, pos, ptr=…)``.
+        clouds: Far from the origin as float64, so that nothing is lost.
+        frame: See :class:`pcsa.datasets.transforms.Normalize`.
+        read_out: See :func:`pcsa.localize`.
+    """
+    device = next(network.parameters()).device
+    normalize = Normalize(frame)
+    batch = Batch.from_data_list([normalize(Data(pos=pos)) for pos in clouds])
+    pos, ptr = batch.pos.float().to(device), batch.ptr.to(device)
+    outputs = network(None, pos, ptr=ptr)
+    logits = outputs["logits"]
+    found = pcsa.localize(logits, pos, pcsa.knn_bandwidth(pos, ptr=ptr), ptr=ptr, read_out=read_out)
+    return LocatedClouds(
+        position=denormalize(found.position.cpu(), batch.offset, batch.scale),
+        covariance=found.covariance.cpu() * batch.scale.square().view(-1, 1, 1, 1),
+        peak=found.peak.cpu(),
+        entropy=found.entropy.cpu(),
+        index=(found.index - ptr[:-1, None]).cpu(),
+        logits=list(logits.float().cpu().split(batch.ptr.diff().tolist())),
+        outputs={name: outputs[name].float().cpu() for name in ("presence", "activation") if name in outputs},
+    )
+
+
+class CloudTask(Task[ConfigT, LabelsT]):
+    """A task on clouds.
+
+    Attributes:
+        frame: What the network's clouds are normalized to.
+    """
+
+    frame: ClassVar[Frame]
+    has_pages = True
+    predict_options = CloudPredictOptions
+
+    def locate(self, run: Run[ConfigT, LabelsT], clouds: Sequence[Tensor], read_out: ReadOut) -> LocatedClouds:
+        """Keypoints of clouds ``[N, 3]``, in their own units."""
+        return locate(run.model, clouds, self.frame, read_out)
+
+    @abstractmethod
+    def data(self, run: Run[ConfigT, LabelsT]) -> CloudsConfig:
+        """Clouds that the run was trained on."""
+
+    def annotated(self, run: Run[ConfigT, LabelsT], split: str, root: Path | None = None) -> KeypointNet:
+        """The annotated clouds of a split, of the training's root or another, with the columns of the network."""
+        config = self.data(run)
+        return self.open(run, CloudsConfig(root or config.root, config.category, config.num_shapes), split)
+
+    @abstractmethod
+    def open(self, run: Run[ConfigT, LabelsT], config: CloudsConfig, split: str) -> KeypointNet:
+        """The annotated clouds of a split, with the columns of the network if it has learned any."""
+
+    def scene(
+        self,
+        run: Run[ConfigT, LabelsT],
+        pos: Tensor,
+        located: LocatedClouds,
+        place: int,
+        read_out: ReadOut,
+        *,
+        title: str,
+        annotated: Data | None = None,
+        **options: Any,
+    ) -> Scene:
+        """The picture of the cloud at ``place`` of what was located, beside its annotations if it has any."""
+        about = self.about(run, located, place, annotated)
+        return keypoint_scene(pos, located.logits[place], title=title, read_out=read_out, **about, **options)
+
+    @abstractmethod
+    def about(
+        self, run: Run[ConfigT, LabelsT], located: LocatedClouds, place: int, annotated: Data | None
+    ) -> dict[str, Any]:
+        """Names, annotations and the like of a picture: fields of :class:`pcsa.viz.Scene`."""
+
+    @abstractmethod
+    def header(self, run: Run[ConfigT, LabelsT]) -> dict[str, Any]:
+        """What holds for the keypoints of every cloud, as JSON types."""
+
+    @abstractmethod
+    def extra(self, located: LocatedClouds) -> dict[str, Any]:
+        """What the network says of the first cloud beside its keypoints, as JSON types."""
+
+    def predictor(self, run: Run[ConfigT, LabelsT], options: CloudPredictOptions) -> Predictor:
+        return CloudPredictor(self, run, options)
+
+    def save_panels(self, path: Path, pictures: Sequence[Picture]) -> None:
+        save_panels(path, _scenes(pictures), layers=LAYERS)
+
+    def save_pictures(self, pictures: Iterable[tuple[Path, Picture]]) -> None:
+        # With one window for all of them.
+        save_pngs(((path, scene) for path, scene in pictures if isinstance(scene, Scene)), layers=LAYERS)
+
+    def save_page(self, path: Path, pictures: Sequence[Picture], title: str) -> None:
+        save_html(path, _scenes(pictures), title=title, layers=LAYERS)
+
+
+def _scenes(pictures: Sequence[Picture]) -> list[Scene]:
+    return [picture for picture in pictures if isinstance(picture, Scene)]
+
+
+class CloudEvaluation(Evaluation):
+    """Scores a network on clouds."""
+
+    loader = DataLoader
+
+
+class CloudPredictor(Predictor):
+    """Reads clouds and meshes."""
+
+    suffixes = (*CLOUDS, *MESHES)
+
+    def __init__(self, task: CloudTask[Any, Any], run: Run[Any, Any], options: CloudPredictOptions) -> None:
+        self.task, self.run, self.options = task, run, options
+        self.header = {"category": run.labels.category, **task.header(run)}
+
+    def predict(self, file: Path) -> Iterator[Prediction]:
+        """One prediction."""
+        pos = read_points(file, self.options.num_points, self.options.seed)
+        located = self.task.locate(self.run, [pos], self.options.read_out)
+        fields = {
+            "num_points": len(pos),
+            "position": located.position[0].tolist(),
+            "covariance": located.covariance[0].tolist(),
+            "confidence": located.peak[0].tolist(),
+            "entropy": located.entropy[0].tolist(),
+            **self.task.extra(located),
+            "index": located.index[0].tolist(),
+            "point": pos[located.index[0]].tolist(),
+        }
+        yield Prediction(
+            fields,
+            lambda: self.task.scene(self.run, pos, located, 0, self.options.read_out, title=file.name),
+        )

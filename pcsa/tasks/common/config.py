@@ -1,0 +1,235 @@
+"""What the configurations of all trainings have in common, and the rules on their values.
+
+A configuration is a tree of frozen dataclasses: ``data``, ``model``, ``objective``, ``optimizer``, ``trainer``, and the
+seed and folder of the run. Options of the command line are the fields' names with dashes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What an annotated number must be."""
+
+    least: float
+    strict: bool = False
+
+    def check(self, name: str, value: float | Sequence[float]) -> None:
+        """Raise if a value, or one of several, breaks the rule."""
+        for x in value if isinstance(value, Sequence) else (value,):
+            if not (x > self.least if self.strict else x >= self.least) or not x < math.inf:
+                rule = f"{'above' if self.strict else 'at least'} {self.least:g}"
+                raise ValueError(f"`{name}` (={value}) must be {rule}{'' if isinstance(x, int) else ' and finite'}")
+
+
+Count = Annotated[int, Rule(1)]
+Positive = Annotated[float, Rule(0, strict=True)]
+FromZero = Annotated[float, Rule(0)]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the data lie."""
+
+    root: Path | None = None
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """How samples of keypoints are drawn while training."""
+
+    num_samples: Count = 10
+    """Samples S of every keypoint."""
+    temperature: Literal["constant", "linear", "exponential", "cosine"] = "linear"
+    """How the temperature falls from start to end."""
+    temperature_start: Positive = 0.7
+    temperature_end: Positive = 0.3
+    temperature_epochs: Positive | None = None
+    """Epochs within which the temperature falls; default the whole training."""
+    tempering: Literal["logits", "noise"] = "noise"
+    """What the temperature divides: the perturbed logits (Eq. 11), or the noise alone, as in the authors' image code:
+    softmax(logits + g / temperature)."""
+    basis_noise: Literal["relaxed", "mixture"] = "relaxed"
+    """See pcsa.sampling_argmax."""
+
+    @property
+    def final_temperature(self) -> float:
+        return self.temperature_start if self.temperature == "constant" else self.temperature_end
+
+
+@dataclass(frozen=True)
+class BandwidthConfig:
+    """Standard deviations of the points' bases."""
+
+    bandwidth: Positive | None = None
+    """Standard deviation of a basis; without it, from the distances to each point's neighbors."""
+    bandwidth_scale: Positive = 1.0
+    """Factor on the bandwidth from neighbors."""
+
+
+@dataclass(frozen=True)
+class LocalizationConfig(SamplerConfig):
+    """What is minimized of a probability map, for points and for grids."""
+
+    method: Literal["sampling", "soft", "discrete", "mixture", "nll", "cross_entropy"] = "sampling"
+    """Expectation of the error by samples (Eq. 14), error of the expectation (Eq. 2), discrete expectation of the
+    error (Eq. 4), its closed form under the mixture (Eq. 3), likelihood of the mixture (Eq. 6), or classification of
+    the annotated point."""
+    norm: Literal["l1", "l2", "squared"] = "l2"
+    """The error of a position."""
+    regularization: Literal["none", "variance", "js"] = "none"
+    """Variance (Eq. 15) or Jensen-Shannon (Eq. 16) regularization of the map."""
+    regularization_weight: FromZero = 1.0
+    regularization_sigma: Positive = 1.0
+    """Standard deviation that the regularization wants."""
+
+    def check(self) -> None:
+        """Check what belongs together."""
+        if self.method == "mixture" and self.norm == "l2":
+            raise ValueError("`objective.norm` (='l2') has no closed form under the mixture: use 'l1' or 'squared'")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Optimizer, its schedule, and the length of the training."""
+
+    steps: Count = 800
+    """Optimizer steps."""
+    epochs: Count | None = None
+    """Rounds over the training items, in place of `steps`."""
+    batch_size: Count = 8
+    """Items in a step, over all devices together."""
+    kind: Literal["adam", "adadelta"] = "adam"
+    """Adadelta has epsilon 0.01."""
+    lr: Positive = 2e-3
+    """Largest learning rate."""
+    schedule: Literal["cosine", "constant", "one_cycle", "milestones"] = "cosine"
+    """The learning rate falls to zero as a cosine, stays, rises within the first fifth of the steps and falls to zero,
+    or falls to a tenth at every milestone."""
+    milestones: tuple[int, ...] = ()
+    """Epochs at which the learning rate falls."""
+    weight_decay: FromZero = 0.0
+    clip: FromZero = 1.0
+    """Largest norm of the gradient; 0 for no limit."""
+
+    def num_steps(self, steps_per_epoch: int) -> int:
+        """Steps of the whole training."""
+        return self.steps if self.epochs is None else self.epochs * steps_per_epoch
+
+    def check(self) -> None:
+        """Check what belongs together."""
+        rising = list(self.milestones) == sorted(set(self.milestones)) and all(epoch >= 1 for epoch in self.milestones)
+        if (self.schedule == "milestones") != bool(self.milestones) or not rising:
+            raise ValueError(
+                f"`optimizer.milestones` (={self.milestones}) must be rising epochs with `optimizer.schedule` "
+                f"'milestones', and none with another schedule; `optimizer.schedule` is {self.schedule!r}"
+            )
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """Flags of the Lightning trainer."""
+
+    accelerator: str = "auto"
+    devices: Count = 1
+    num_nodes: Count = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    """For instance bf16-mixed; sampling stays in float32."""
+    num_workers: Annotated[int, Rule(0)] = 0
+    """Processes that load and augment."""
+    logger: Literal["tensorboard", "csv"] = "csv"
+    validate_every: Count = 10
+    """Epochs between two validations."""
+    save_every: Count = 1
+    """Epochs between two checkpoints to resume from."""
+    progress: bool = True
+    """Show a progress bar."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that determines a training. Each task has its own data, model and objective."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: Any = None
+    objective: SamplerConfig = field(default_factory=SamplerConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    seed: int = 0
+    """Fixes initialization, shuffling, augmentation and noise."""
+    out: Path = Path("runs/run")
+    """Folder of the checkpoint, configuration, metrics and log."""
+    resume: bool = False
+    """Continue the run in `out` from its last checkpoint."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
+        o, t = self.optimizer, self.trainer
+        o.check()
+        if isinstance(self.objective, LocalizationConfig):
+            self.objective.check()
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"`seed` (={self.seed}) must be from 0 to 2**32 - 1")
+        devices = t.devices * t.num_nodes
+        if o.batch_size % devices:
+            raise ValueError(
+                f"`optimizer.batch_size` (={o.batch_size}) must be a multiple of the number of devices (={devices})"
+            )
+
+
+def check_numbers(config: Any, prefix: str = "") -> None:
+    """Hold every number of a tree of configurations to the rules that its fields are annotated with.
+
+    Raises:
+        ValueError: Naming the field by its path, such as ``optimizer.batch_size``, its value and the rule.
+    """
+    hints = get_type_hints(type(config), include_extras=True)
+    for field_ in dataclasses.fields(config):
+        value = getattr(config, field_.name)
+        if dataclasses.is_dataclass(value):
+            check_numbers(value, f"{prefix}{field_.name}.")
+        elif value is not None:
+            for rule in _rules(hints[field_.name]):
+                rule.check(f"{prefix}{field_.name}", value)
+
+
+def _rules(hint: Any) -> Iterator[Rule]:
+    """The rules in an annotation, also in one of the types of a union."""
+    for part in (hint, *get_args(hint)):
+        yield from (rule for rule in getattr(part, "__metadata__", ()) if isinstance(rule, Rule))
+
+
+def to_plain(config: Any) -> Any:
+    """A configuration as JSON types."""
+    if dataclasses.is_dataclass(config):
+        return {f.name: to_plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, (tuple, list)):
+        return [to_plain(x) for x in config]
+    # Where a relative path led when the run began, not where it leads from the next folder.
+    return os.fspath(config.resolve()) if isinstance(config, Path) else config
+
+
+def from_plain(kind: type[_T], plain: Mapping[str, Any]) -> _T:
+    """What :func:`to_plain` took apart, as the dataclass ``kind``."""
+    hints = get_type_hints(kind)
+    return kind(**{name: _value(hints[name], value) for name, value in plain.items()})
+
+
+def _value(hint: Any, plain: Any) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return from_plain(hint, plain)  # type: ignore[arg-type]
+    if isinstance(plain, list):
+        inner = get_args(hint)[0] if get_args(hint) else None
+        return tuple(_value(inner, x) for x in plain)
+    return Path(plain) if isinstance(plain, str) and Path in (hint, *get_args(hint)) else plain

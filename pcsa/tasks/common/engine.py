@@ -1,0 +1,317 @@
+"""The loop around every training: data in steps, Lightning's trainer, and a checkpoint to resume from.
+
+A step's temperature and noise are functions of the seed, the step and the process, and an item's variation of the
+seed, the epoch and the item: a resumed run, or one with other workers, reaches the same numbers.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.utils.data import Dataset, Sampler
+from torch_geometric.loader import DataLoader
+
+import pcsa
+from pcsa.datasets.transforms import item_generator
+from pcsa.tasks.common.checkpoint import check_resumable, write_json
+from pcsa.tasks.common.config import OptimizerConfig, TrainConfig, TrainerConfig, to_plain
+
+_Item = TypeVar("_Item")
+ConfigT = TypeVar("ConfigT", bound=TrainConfig)
+
+
+class TrainingItems(Dataset[_Item]):
+    """Items as they are and, where one is asked for with its epoch, varied by its own randomness."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def plain(self, index: int) -> _Item:
+        """The item as a network takes it."""
+
+    @abstractmethod
+    def varied(self, index: int, generator: torch.Generator) -> _Item:
+        """The item varied at random."""
+
+    def __getitem__(self, key: int | tuple[int, int]) -> _Item:
+        if isinstance(key, int):
+            return self.plain(key)
+        epoch, index = key
+        return self.varied(index, item_generator(self.seed, epoch, index))
+
+
+def whole_batches(size: int, batch_size: int) -> int:
+    """Steps in an epoch."""
+    return max(1, size // batch_size)
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Items of one process, shuffled by (seed, epoch); the epoch travels with the index, into any worker.
+
+    The epoch is asked for rather than told: Lightning's own may lag behind by one in a resumed run.
+    """
+
+    def __init__(
+        self, size: int, seed: int, epoch: Callable[[], int], rank: int, num_replicas: int, batch_size: int
+    ) -> None:
+        self.size, self.seed, self.epoch, self.rank, self.num_replicas = size, seed, epoch, rank, num_replicas
+        # The same number in each process; a set smaller than a batch is repeated.
+        self.total = whole_batches(size, batch_size) * batch_size
+
+    def __len__(self) -> int:
+        return self.total // self.num_replicas
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch = self.epoch()
+        # A stream of its own: the items' augmentations use the indices below the size.
+        order = torch.randperm(self.size, generator=item_generator(self.seed, epoch, self.size)).tolist()
+        order = (order * (self.total // self.size + 1))[: self.total]
+        for index in order[self.rank :: self.num_replicas]:
+            yield epoch, index
+
+
+class StepData(L.LightningDataModule):
+    """Loaders of the items to train on and, if there are any, to validate on."""
+
+    def __init__(self, config: TrainConfig, train: TrainingItems[Any], val: TrainingItems[Any] | None) -> None:
+        super().__init__()
+        self.config, self.train_items, self.val_items = config, train, val
+        self.steps_per_epoch = whole_batches(len(train), config.optimizer.batch_size)
+
+    def _loader(self, items: Any, batch_size: int, sampler: Sampler[Any] | None = None) -> DataLoader:
+        workers = self.config.trainer.num_workers
+        return DataLoader(
+            items,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        """Varied anew in every epoch."""
+        assert self.trainer is not None
+        trainer, batch_size = self.trainer, self.config.optimizer.batch_size
+        sampler = EpochSampler(
+            len(self.train_items),
+            self.config.seed,
+            lambda: trainer.global_step // self.steps_per_epoch,
+            trainer.global_rank,
+            trainer.world_size,
+            batch_size,
+        )
+        return self._loader(self.train_items, batch_size // trainer.world_size, sampler)
+
+    def val_dataloader(self) -> DataLoader:
+        """As they are, all of them in each process.
+
+        Parts of different lengths would leave processes waiting for each other: they exchange buffers in every
+        batch. The metrics are means, which the repetition leaves as they are.
+        """
+        return self._loader(self.val_items, self.config.optimizer.batch_size)
+
+
+class StepTraining(L.LightningModule, Generic[ConfigT]):
+    """Optimizer steps, each with its temperature and its own noise.
+
+    Args:
+        config: The configuration.
+        network: What is trained.
+        steps_per_epoch: Optimizer steps in a round over the items.
+    """
+
+    def __init__(self, config: ConfigT, network: nn.Module, steps_per_epoch: int) -> None:
+        super().__init__()
+        self.config, self.network, self.steps_per_epoch = config, network, steps_per_epoch
+        self.steps = config.optimizer.num_steps(steps_per_epoch)
+        self.about: dict[str, Any] = {}
+        j = config.objective
+        within = j.temperature_epochs
+        self.temperature = pcsa.TemperatureSchedule(
+            j.temperature,
+            start=j.temperature_start,
+            end=j.final_temperature,
+            num_steps=self.steps if within is None else max(1, round(within * steps_per_epoch)),
+        )
+
+    @abstractmethod
+    def loss(self, batch: Any, temperature: float, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], int]:
+        """The loss of a batch, its parts for the log by name, and the number of its items."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """One optimizer step."""
+        # The optimizer's step is what a checkpoint stores: a resumed run sees the same temperature and noise.
+        self.temperature.go_to(self.global_step)
+        state = np.random.SeedSequence([self.config.seed, self.global_step, self.global_rank])
+        generator = torch.Generator().manual_seed(int(state.generate_state(1, np.uint64)[0]))
+        loss, parts, size = self.loss(batch, self.temperature.value, generator)
+        self.log("loss", loss.detach(), prog_bar=True, batch_size=size)
+        for name, value in parts.items():
+            self.log(name, value, batch_size=size)
+        self.log("temperature", self.temperature.value, batch_size=size)
+        return loss
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Optimizer and schedule of the configuration; the schedule goes by steps."""
+        optimizer, schedule = make_optimizer(self.config.optimizer, self.parameters(), self.steps, self.steps_per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Stop in the middle of the last epoch if the steps are up."""
+        if self.global_step >= self.steps:
+            self.trainer.should_stop = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say what the checkpoint is, and of which configuration."""
+        checkpoint["pcsa"] = {**self.about, "temperature": self.temperature.at(self.global_step)}
+
+
+def make_optimizer(
+    o: OptimizerConfig, parameters: Iterator[nn.Parameter], steps: int, steps_per_epoch: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """The optimizer that a configuration names, and its schedule."""
+    optimizer: torch.optim.Optimizer
+    if o.kind == "adadelta":
+        optimizer = torch.optim.Adadelta(parameters, lr=o.lr, eps=1e-2, weight_decay=o.weight_decay)
+    else:
+        optimizer = torch.optim.Adam(parameters, lr=o.lr, weight_decay=o.weight_decay)
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    if o.schedule == "cosine":
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    elif o.schedule == "constant":
+        schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+    elif o.schedule == "one_cycle":
+        # One step more than there are: the scheduler may be asked once after the last. At least ten: a fifth of
+        # fewer is no step to rise in, on which OneCycleLR divides by zero.
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, o.lr, total_steps=max(steps + 1, 10), pct_start=0.2, cycle_momentum=False
+        )
+    else:
+        milestones = [epoch * steps_per_epoch for epoch in o.milestones]
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
+    return optimizer, schedule
+
+
+@dataclass(frozen=True)
+class Training:
+    """What :func:`fit` trains."""
+
+    module: StepTraining[Any]
+    data: StepData
+    labels: Any
+    """Dataclass of what the network will be known to find."""
+
+
+def fit(task: str, config: TrainConfig, build: Callable[[], Training]) -> Path:
+    """Train what ``build`` makes into ``config.out``, from the start or, with ``config.resume``, from its checkpoint.
+
+    Nothing is written, and nothing built, before it is known that the run may begin.
+    """
+    out = config.out
+    last = out / "last.ckpt"
+    if config.resume:
+        if not last.exists():
+            raise FileNotFoundError(f"`{last}` to resume from does not exist")
+        check_resumable(config, last, task)
+    elif last.exists():
+        raise FileExistsError(f"`{last}` exists: set `resume` to continue it, or choose another `out`")
+    training = build()
+    module, data = training.module, training.data
+    module.about = {
+        "task": task,
+        "version": pcsa.__version__,
+        "config": to_plain(config),
+        "labels": to_plain(training.labels),
+    }
+    try:
+        trainer = make_trainer(
+            config.trainer,
+            out,
+            clip=config.optimizer.clip,
+            max_epochs=-(-module.steps // data.steps_per_epoch),
+            validate=data.val_items is not None,
+        )
+    except MisconfigurationException as error:
+        raise ValueError(f"`trainer` cannot be set up: {error}") from None
+    out.mkdir(parents=True, exist_ok=True)
+    if trainer.is_global_zero:
+        write_json(out / "config.json", module.about)
+    checkpoint = str(last) if config.resume else None
+    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    trainer.save_checkpoint(last)
+    return last
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Replaces a checkpoint by a complete one.
+
+    Lightning writes to the system's temporary folder and moves the file; from another file system that is a copy,
+    and a run killed during it would lose the checkpoint that it has.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        temporary = Path(f"{path}.tmp")
+        torch.save(checkpoint, temporary)
+        temporary.replace(path)
+
+
+def make_trainer(t: TrainerConfig, out: Path, *, clip: float, max_epochs: int, validate: bool = True) -> L.Trainer:
+    """A Lightning trainer that keeps ``<out>/last.ckpt`` and a log in ``<out>/log``."""
+    logger_type = TensorBoardLogger if t.logger == "tensorboard" else CSVLogger
+    callbacks: list[L.Callback] = [
+        ModelCheckpoint(
+            dirpath=out,
+            filename="last",
+            every_n_epochs=t.save_every,
+            # Lightning's default is to save only after a validation.
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        ),
+        LearningRateMonitor("step"),
+    ]
+    if t.progress:
+        callbacks.append(TQDMProgressBar(leave=False))
+    return L.Trainer(
+        accelerator=t.accelerator,
+        devices=t.devices,
+        num_nodes=t.num_nodes,
+        strategy=t.strategy,
+        precision=t.precision,  # type: ignore[arg-type]
+        # No `max_steps`: with it, Lightning resumes between two epochs as if it were in the middle of one.
+        max_epochs=max_epochs,
+        check_val_every_n_epoch=t.validate_every,
+        limit_val_batches=None if validate else 0,
+        gradient_clip_val=clip or None,
+        # A resumed run gets a folder of its own beside the first one's: nothing logged is lost.
+        logger=logger_type(out, name="log"),
+        callbacks=callbacks,
+        log_every_n_steps=10,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        # torch has synchronized batch normalization on CUDA only; elsewhere each process normalizes by its own clouds.
+        sync_batchnorm=t.devices * t.num_nodes > 1
+        and t.accelerator in ("auto", "gpu", "cuda")
+        and torch.cuda.is_available(),
+        plugins=[WholeCheckpoints()],
+        enable_progress_bar=t.progress,
+        enable_model_summary=False,
+        default_root_dir=out,
+    )

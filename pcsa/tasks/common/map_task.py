@@ -1,0 +1,370 @@
+"""What tasks on images, volumes and scans share: training, scoring, tables and pictures."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+import pcsa
+from pcsa import grid
+from pcsa.datasets.crops import to_source
+from pcsa.datasets.splits import Split
+from pcsa.localization import ReadOut
+from pcsa.metrics import MeanKeypointError
+from pcsa.tasks.common.engine import StepData, StepTraining, Training
+from pcsa.tasks.common.map_inputs import ImagePredictOptions, ImagePredictor, Locate
+from pcsa.tasks.common.maps import (
+    LocatedMaps,
+    MapConfig,
+    MapItems,
+    MapLabels,
+    Row,
+    as_points,
+    map_loss,
+    score_maps,
+    strides,
+)
+from pcsa.tasks.common.tables import markdown_table, number
+from pcsa.tasks.common.task import (
+    EvaluateOptions,
+    Evaluation,
+    Picture,
+    PredictOptions,
+    Predictor,
+    Run,
+    Task,
+    column,
+)
+from pcsa.viz import Overlay, save_overlay, save_overlays
+
+log = logging.getLogger(__name__)
+
+MapConfigT = TypeVar("MapConfigT", bound=MapConfig)
+
+METHODS: dict[str, dict[str, str]] = {
+    "soft": {"method": "soft", "regularization": "none"},
+    "soft, variance": {"method": "soft", "regularization": "variance"},
+    "soft, Jensen-Shannon": {"method": "soft", "regularization": "js"},
+    "sampling, uniform": {"method": "sampling", "regularization": "none", "basis": "uniform"},
+    "sampling, triangular": {"method": "sampling", "regularization": "none", "basis": "triangular"},
+    "sampling, Gaussian": {"method": "sampling", "regularization": "none", "basis": "gaussian"},
+}
+"""What ``pcsa compare`` changes in the objective."""
+
+PEARSON = column("Pearson r", "calibration", "pearson")
+
+
+@dataclass(frozen=True)
+class MapEvaluateOptions(EvaluateOptions):
+    """Score a network of maps by the metric of its field."""
+
+    flip_test: bool = True
+    """Take the mean of the maps of the input and of its mirror image."""
+
+
+class MapTraining(StepTraining[MapConfig]):
+    """Trains a network of maps; validates by the mean distance of the expectation, in pixels of the network's input."""
+
+    def __init__(self, task: MapTask[Any], config: MapConfig, network: nn.Module, steps_per_epoch: int) -> None:
+        super().__init__(config, network, steps_per_epoch)
+        self.task = task
+        self.error = MeanKeypointError()
+
+    def loss(
+        self, batch: dict[str, Tensor], temperature: float, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor], int]:
+        maps, target, visible = self.task.targets(self.config, batch, self.network(batch["image"])["logits"])
+        loss, parts = map_loss(self.config.objective, maps, target, visible, temperature, generator)
+        return loss, {f"loss_{name}": value for name, value in parts.items()}, len(batch["image"])
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        distance, visible = self.task.errors(batch, self.task.locate(self.config, self.network, batch["image"]))
+        self.error.update(torch.where(visible, distance, 0.0), visible)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what the metric collected."""
+        self.log("val_error", self.error.compute(), prog_bar=True, sync_dist=True)
+        self.error.reset()
+
+
+class Shown(NamedTuple):
+    """A score in the table of one run."""
+
+    key: str
+    digits: int
+    factor: float = 1.0
+    """100 where the score is a share and shown in percent."""
+
+    def row(self, value: float | None) -> list[str]:
+        """Its row."""
+        title = f"{self.key} (%)" if self.factor == 100 else self.key
+        return [title, number(None if value is None else self.factor * value, self.digits)]
+
+
+class MapTask(Task[MapConfigT, MapLabels]):
+    """A task on images, volumes or scans.
+
+    Attributes:
+        summary: Scores that the table of one run shows.
+    """
+
+    labels_type = MapLabels
+    compared = "quick"
+    methods = METHODS
+    evaluate_options: ClassVar[type[EvaluateOptions]] = MapEvaluateOptions
+    predict_options: ClassVar[type[PredictOptions]] = ImagePredictOptions
+    summary: ClassVar[Sequence[Shown]] = ()
+
+    @abstractmethod
+    def open(self, config: MapConfigT, split: Split) -> Any:
+        """The items of one split: what the configuration names, or procedural ones.
+
+        Procedural items of different splits have nothing in common.
+        """
+
+    def items(self, config: MapConfigT, split: Split) -> Any:
+        """The same, refused where there are none."""
+        return filled(self.open(config, split), split, config.data.root)
+
+    def scored_items(self, config: MapConfigT, split: Literal["val", "test"], options: EvaluateOptions) -> Any:
+        """The items to score on."""
+        return self.items(config, split)
+
+    def trained_on_val(self, config: MapConfigT) -> bool:
+        """Whether the layout holds no items out to validate on: what is called val is trained on, too."""
+        return False
+
+    def splits(self, config: MapConfigT) -> tuple[Literal["val", "test"], ...]:
+        return ("test",) if self.trained_on_val(config) else ("val", "test")
+
+    def pretrained(self, config: MapConfigT, network: nn.Module) -> None:
+        """Load what a new network begins with."""
+        return
+
+    def depth(self, config: MapConfigT) -> int | None:
+        """Pixels of depth that the maps of images stand for, where their keypoints have one."""
+        return None
+
+    def mirrors(self, config: MapConfigT) -> bool:
+        """Whether the mirror image of an input is an input too."""
+        return True
+
+    @torch.no_grad()
+    def locate(
+        self,
+        config: MapConfigT,
+        network: nn.Module,
+        image: Tensor,
+        *,
+        read_out: ReadOut = "expectation",
+        flip_pairs: Sequence[tuple[int, int]] | None = None,
+    ) -> LocatedMaps:
+        """Keypoints of a batch of inputs ``[B, C, *input_size]``."""
+        maps = score_maps(network, image, flip_pairs)
+        found = pcsa.localize(*as_points(maps), 1.0, read_out=read_out, validate=False)
+        depth = self.depth(config)
+        size = [*([] if depth is None else [depth]), *image.shape[2:]]
+        position = grid.from_index(found.position, maps.shape[2:], frame="pixels", spacing=strides(size, maps))
+        return LocatedMaps(position, found.peak, maps)
+
+    def targets(self, config: MapConfigT, batch: dict[str, Tensor], maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Maps ``[B, K, *spatial]``, targets ``[B, K, D]`` in index units, and which of them are known."""
+        spacing = strides(config.data.input_size, maps)
+        target = grid.to_index(batch["keypoints"], maps.shape[2:], frame="pixels", spacing=spacing)
+        return maps, target, batch["visible"]
+
+    def errors(self, batch: dict[str, Tensor], found: LocatedMaps) -> tuple[Tensor, Tensor]:
+        """Distances from the labels in pixels of the network's input, and which of the labels are known."""
+        return (found.position - batch["keypoints"]).norm(dim=-1), batch["visible"]
+
+    def overlay(self, items: Any, row: Mapping[str, Any], position: Tensor) -> Overlay:
+        """Prediction beside annotation of one item, as the network takes it."""
+        return Overlay(
+            row["image"],
+            predicted=position,
+            annotated=row["keypoints"],
+            visible=row["visible"],
+            bones=items.bones,
+            names=items.names,
+        )
+
+    @abstractmethod
+    def scores(self, items: Any, found: Collected, correct_threshold: float | None) -> dict[str, Any]:
+        """The scores of the field, as JSON types."""
+
+    def training(self, config: MapConfigT) -> Training:
+        train, val = self.items(config, "train"), self.items(config, "val")
+        data = StepData(config, MapItems(train, config.seed), MapItems(val, config.seed))
+        L.seed_everything(config.seed, verbose=False)
+        labels = labels_of(train)
+        network = self.build(config, labels)
+        # A resumed run has its weights from its checkpoint; the file may be gone.
+        if not config.resume:
+            self.pretrained(config, network)
+        for split, items in (("train", train), ("val", val)):
+            for reason, count in items.skipped.items():
+                log.info("%s: %d left out: %s", split, count, reason)
+        return Training(MapTraining(self, config, network, data.steps_per_epoch), data, labels)
+
+    def evaluated(self, config: MapConfigT, options: Any) -> MapConfigT:
+        """The configuration of the training with the root that is named in place of its own."""
+        return config if options.root is None else replace(config, data=replace(config.data, root=options.root))
+
+    def evaluation(self, run: Run[MapConfigT, MapLabels], options: Any) -> Evaluation:
+        return MapEvaluation(self, run, options)
+
+    def locator(self, run: Run[MapConfigT, MapLabels], options: PredictOptions) -> Locate:
+        """What finds the keypoints of inputs by a run."""
+
+        def find(image: Tensor, flip_pairs: Sequence[tuple[int, int]] | None) -> LocatedMaps:
+            image = image.to(run.device)
+            return self.locate(run.config, run.model, image, read_out=options.read_out, flip_pairs=flip_pairs)
+
+        return find
+
+    def predictor(self, run: Run[MapConfigT, MapLabels], options: Any) -> Predictor:
+        return ImagePredictor(self.locator(run, options), run, options)
+
+    def rows(self, metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+        """Heads and rows of the table of one run; what its metrics lack is left out."""
+        known = [shown for shown in self.summary if shown.key in metrics]
+        return ["score", "value"], [shown.row(metrics[shown.key]) for shown in known]
+
+    def table(self, metrics: Mapping[str, Any]) -> str:
+        left_out = "".join(f"; {count} left out: {reason}" for reason, count in metrics["left_out"].items())
+        lines = [f"{self.name}, {metrics['data']}, {metrics['split']}: {metrics['num_items']} items{left_out}"]
+        if metrics["trained_on"]:
+            lines.append("these items were trained on as well: for watching, not for comparing")
+        lines += [f"read-out: {metrics['read_out']}" + (", flip test" if metrics["flip_test"] else ""), ""]
+        lines.append(markdown_table(*self.rows(metrics)))
+        if "calibration" in metrics:
+            c = metrics["calibration"]
+            said = f"Pearson r of peak probability with error < {c['threshold']:g} {c['unit']}"
+            lines += ["", f"{said}: {number(c['pearson'], 3)}"]
+        return "\n".join(lines)
+
+    def save_panels(self, path: Path, pictures: Sequence[Picture]) -> None:
+        save_overlays(path, [picture for picture in pictures if isinstance(picture, Overlay)])
+
+    def save_pictures(self, pictures: Iterable[tuple[Path, Picture]]) -> None:
+        for path, picture in pictures:
+            if isinstance(picture, Overlay):
+                save_overlay(path, picture)
+
+
+def filled(items: Any, split: Split, where: Path | None) -> Any:
+    """Items, refused where there are none."""
+    if not len(items):
+        left_out = ", ".join(f"{count} {reason}" for reason, count in items.skipped.items())
+        raise ValueError(f"`{where}` must have something to use in split {split!r}; left out: {left_out or 'nothing'}")
+    return items
+
+
+def labels_of(items: Any) -> MapLabels:
+    """What a network learns to find on a dataset."""
+
+    def pairs(name: str) -> tuple[tuple[int, int], ...]:
+        return tuple((int(a), int(b)) for a, b in getattr(items, name, ()))
+
+    return MapLabels(tuple(items.names), pairs("pairs"), pairs("bones"))
+
+
+class WithSource(Dataset[Row]):
+    """Items with the labels of their source, also of keypoints outside of the crop: they count too."""
+
+    def __init__(self, items: Any) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Row:
+        if not hasattr(self.items, "source"):  # volumes are taken whole
+            return dict(self.items[index])
+        source = self.items.source(index)
+        names = ("keypoints", "visible", "spacing", "area", "joints")
+        return {**self.items[index], **{f"source_{name}": source[name] for name in names if name in source}}
+
+
+class Collected:
+    """What the network found on all items, and what is true of them."""
+
+    def __init__(self) -> None:
+        self.batches: list[Row] = []
+        self.found: list[LocatedMaps] = []
+
+    def all(self, name: str) -> Tensor:
+        """One field of all items."""
+        return torch.cat([batch[name] for batch in self.batches])
+
+    @property
+    def position(self) -> Tensor:
+        return torch.cat([found.position for found in self.found])
+
+    @property
+    def confidence(self) -> Tensor:
+        return torch.cat([found.peak for found in self.found]).clamp(0, 1)
+
+    @property
+    def source_position(self) -> Tensor:
+        """Positions in the frame of the file."""
+        return to_source(self.position, self.all("to_source"))
+
+
+class MapEvaluation(Evaluation):
+    """Scores a network of maps on the items of a split."""
+
+    def __init__(self, task: MapTask[Any], run: Run[Any, MapLabels], options: Any) -> None:
+        config = task.evaluated(run.config, options)
+        split = task.scored_split(config, options.split)
+        items = task.scored_items(config, split, options)
+        if list(items.names) != list(run.labels.names):
+            raise ValueError(
+                f"`root` (={str(config.data.root)!r}) must have what the network was trained to find, "
+                f"{', '.join(run.labels.names)}; has {', '.join(items.names)}"
+            )
+        flips = getattr(options, "flip_test", False) and task.mirrors(config)
+        super().__init__(
+            split,
+            WithSource(items),
+            {
+                "trained_on": split not in task.splits(config),
+                "data": "procedural" if config.data.root is None else type(items).__name__,
+                "flip_test": flips,
+                "num_items": len(items),
+                "left_out": items.skipped,
+                "names": list(items.names),
+            },
+        )
+        self.task, self.run, self.options, self.source = task, run, options, items
+        self.flip_pairs = items.pairs if flips else None
+        self.collected = Collected()
+
+    def update(self, batch: Row) -> None:
+        image = batch.pop("image")
+        found = self.task.locate(
+            self.run.config,
+            self.run.model,
+            image.to(self.run.device),
+            read_out=self.options.read_out,
+            flip_pairs=self.flip_pairs,
+        )
+        # The images and maps of a whole dataset need not lie in memory.
+        found = LocatedMaps(found.position.cpu(), found.peak.cpu(), found.maps[:0])
+        for i in range(min(len(image), self.options.pictures - len(self.pictures))):
+            row = {"image": image[i], **{name: values[i] for name, values in batch.items()}}
+            self.pictures.append(self.task.overlay(self.source, row, found.position[i]))
+        self.collected.batches.append(batch)
+        self.collected.found.append(found)
+
+    def scores(self) -> dict[str, Any]:
+        return self.task.scores(self.source, self.collected, self.options.correct_threshold)

@@ -1,0 +1,29 @@
+"""Tables and numbers as ``pcsa`` prints them: readable in a terminal, and valid Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Align the cells of a table.
+
+    Example:
+        >>> print(markdown_table(["method", "PCK"], [["soft", "40.6"], ["sampling", "48.8"]]))
+        | method   | PCK  |
+        | -------- | ---- |
+        | soft     | 40.6 |
+        | sampling | 48.8 |
+    """
+    # Some readers of Markdown want three dashes.
+    widths = [max(3, *(len(cell) for cell in column)) for column in zip(heads, *rows, strict=True)]
+    lines = [heads, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    )
+
+
+def number(value: float | None, digits: int) -> str:
+    """A number with so many decimals; ``undefined`` if there is none."""
+    return "undefined" if value is None or math.isnan(value) else f"{value:.{digits}f}"

@@ -1,0 +1,271 @@
+"""What a task is made of: the one interface through which the commands know it."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
+
+import torch
+import tyro
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from pcsa.localization import ReadOut
+from pcsa.tasks.common.config import TrainConfig
+from pcsa.tasks.common.engine import Training, fit
+from pcsa.viz import Overlay, Scene
+
+ConfigT = TypeVar("ConfigT", bound=TrainConfig)
+LabelsT = TypeVar("LabelsT")
+
+Picture = Scene | Overlay
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Options of ``pcsa evaluate`` that every task has."""
+
+    checkpoint: Annotated[Path, tyro.conf.Positional]
+    """Written by `pcsa train`."""
+    split: Literal["val", "test"] | None = None
+    """Items to score. Default: val, on which choices may be made; test where the layout holds no val out of the
+    training. Report test, once."""
+    root: Path | None = None
+    """Another root of the same layout; default that of the training."""
+    read_out: ReadOut = "expectation"
+    """See pcsa.localize."""
+    correct_threshold: float | None = None
+    """Error below which a keypoint counts as right, for the calibration; each task has its own default."""
+    pictures: int = 0
+    """Draw this many items, predictions beside annotations, into predictions-<split>.png beside the metrics."""
+    page: int = 0
+    """Put this many clouds on a page to turn and look into, predictions-<split>.html beside the metrics."""
+    batch_size: int = 8
+    num_workers: int = 0
+    """Processes that load the items."""
+    progress: bool = True
+    """Show a progress bar."""
+    device: str = "auto"
+    """cpu, cuda, or auto."""
+    out: Path | None = None
+    """Metrics file; default metrics-<split>.json beside the checkpoint."""
+
+    def __post_init__(self) -> None:
+        for name, number, least in (
+            ("batch_size", self.batch_size, 1),
+            ("num_workers", self.num_workers, 0),
+            ("pictures", self.pictures, 0),
+            ("page", self.page, 0),
+        ):
+            if number < least:
+                raise ValueError(f"`{name}` (={number}) must be at least {least}")
+        if self.correct_threshold is not None and not 0 < self.correct_threshold < math.inf:
+            raise ValueError(f"`correct_threshold` (={self.correct_threshold}) must be positive and finite")
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Options of ``pcsa predict`` that every task has."""
+
+    checkpoint: Annotated[Path, tyro.conf.Positional]
+    """Written by `pcsa train`."""
+    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Files, or folders of such files."""
+    out: Path = Path("predictions.json")
+    """Written as .json or .npz."""
+    read_out: ReadOut = "expectation"
+    """See pcsa.localize."""
+    png: Path | None = None
+    """Folder for a picture of every prediction."""
+    html: Path | None = None
+    """A page with every cloud, to turn and look into."""
+    progress: bool = True
+    """Show a progress bar."""
+    device: str = "auto"
+    """cpu, cuda, or auto."""
+
+    def __post_init__(self) -> None:
+        if self.out.suffix not in (".json", ".npz"):
+            raise ValueError(f"`out` (={self.out}) must end in .json or .npz")
+
+
+@dataclass(frozen=True)
+class Run(Generic[ConfigT, LabelsT]):
+    """A trained network and what its checkpoint says of it; see :func:`pcsa.tasks.open_run`."""
+
+    path: Path
+    task: Task[ConfigT, LabelsT]
+    config: ConfigT
+    labels: LabelsT
+    model: nn.Module
+    """In eval mode."""
+    step: int
+    """Optimizer steps after which the checkpoint was written."""
+    temperature: float
+    """Temperature of the samples at that step."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+
+class Column(NamedTuple):
+    """A column of the tables that compare runs."""
+
+    title: str
+    value: Callable[[Mapping[str, Any]], float | None]
+    """Its number in what ``pcsa evaluate`` wrote, in the unit of the title; None where it is not defined."""
+
+
+def column(title: str, *path: str, factor: float = 1.0) -> Column:
+    """The column of the number under ``path`` in the metrics, times ``factor``."""
+
+    def value(metrics: Mapping[str, Any]) -> float | None:
+        found: Any = metrics
+        for name in path:
+            found = found.get(name) if isinstance(found, Mapping) else None
+        return None if found is None else factor * float(found)
+
+    return Column(title, value)
+
+
+class Prediction(NamedTuple):
+    """What is found in an input, or in a part of it."""
+
+    fields: dict[str, Any]
+    """JSON types, in the units of the input."""
+    picture: Callable[[], Picture]
+
+
+class Predictor(ABC):
+    """Reads inputs of one kind and finds keypoints in them."""
+
+    suffixes: tuple[str, ...]
+    header: dict[str, Any]
+    """What holds for all inputs, as JSON types."""
+
+    def expected(self, files: Sequence[Path]) -> Sequence[Path]:
+        """The file of every prediction that will be made, after a check that there will be any."""
+        return files
+
+    @abstractmethod
+    def predict(self, file: Path) -> Iterator[Prediction]:
+        """The predictions of one file."""
+
+
+@dataclass
+class Evaluation(ABC):
+    """Scores a network on the items of a split, batch after batch."""
+
+    split: Literal["val", "test"]
+    items: Dataset[Any]
+    header: dict[str, Any]
+    """What the metrics file says of the items, as JSON types."""
+    pictures: list[Picture] = field(default_factory=list)
+    """Pictures of the first items, as many as were asked for."""
+    loader: ClassVar[type[DataLoader[Any]]] = DataLoader
+    """Makes batches of the items."""
+
+    @abstractmethod
+    def update(self, batch: Any) -> None:
+        """Find the keypoints of a batch and remember what the scores need of it."""
+
+    @abstractmethod
+    def scores(self) -> dict[str, Any]:
+        """The scores of all items, as JSON types."""
+
+
+class Task(ABC, Generic[ConfigT, LabelsT]):
+    """A kind of keypoints, from the options of its training to the table of its scores.
+
+    Attributes:
+        name: What stands after ``pcsa train``.
+        title: What is trained, in a line.
+        presets: Configurations by name; the first is the default.
+        labels_type: Dataclass of what a trained network says about its keypoints; has ``names``.
+        methods: Changes of the objective that ``pcsa compare`` compares, by name.
+        compared: Preset that ``pcsa compare`` trains by default.
+        columns: Columns of the tables that compare runs.
+        evaluate_options: Options of ``pcsa evaluate``.
+        predict_options: Options of ``pcsa predict``.
+        has_pages: Whether its pictures can be put on a page to turn and look into.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    labels_type: ClassVar[type[Any]]
+    methods: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    compared: ClassVar[str]
+    columns: ClassVar[Sequence[Column]]
+    evaluate_options: ClassVar[type[EvaluateOptions]] = EvaluateOptions
+    predict_options: ClassVar[type[PredictOptions]] = PredictOptions
+    has_pages: ClassVar[bool] = False
+    presets: Mapping[str, ConfigT]
+
+    @property
+    def config_type(self) -> type[ConfigT]:
+        return type(next(iter(self.presets.values())))
+
+    def train(self, config: ConfigT) -> Path:
+        """Train a network and return its checkpoint, ``<out>/last.ckpt``.
+
+        The resolved configuration lies beside it from the start (``config.json``), the log in ``log/``. With ``resume``
+        the run continues from its last checkpoint to the numbers it would have reached uninterrupted.
+
+        Raises:
+            FileExistsError: If the folder has a checkpoint already.
+            FileNotFoundError: If there is no checkpoint to resume from, or no data.
+            ValueError: If data or trainer do not fit the configuration.
+        """
+        return fit(self.name, config, lambda: self.training(config))
+
+    @abstractmethod
+    def training(self, config: ConfigT) -> Training:
+        """Open the data and build what is trained."""
+
+    @abstractmethod
+    def build(self, config: ConfigT, labels: LabelsT) -> nn.Module:
+        """The network that a configuration describes, for these labels."""
+
+    @abstractmethod
+    def splits(self, config: ConfigT) -> tuple[Literal["val", "test"], ...]:
+        """Splits with labels that the training does not use, the default of ``pcsa evaluate`` first."""
+
+    def scored_split(self, config: ConfigT, asked: Literal["val", "test"] | None) -> Literal["val", "test"]:
+        """The split to score on.
+
+        Raises:
+            ValueError: If it has no labels.
+        """
+        known = self.splits(config)
+        if asked == "test" and "test" not in known:
+            raise ValueError("`split` (='test') must be 'val' here: the test items have no public labels")
+        return asked or known[0]
+
+    @abstractmethod
+    def evaluation(self, run: Run[ConfigT, LabelsT], options: Any) -> Evaluation:
+        """Open the items that ``options`` name, to score a run on them."""
+
+    @abstractmethod
+    def table(self, metrics: Mapping[str, Any]) -> str:
+        """What ``pcsa evaluate`` prints of its metrics."""
+
+    @abstractmethod
+    def predictor(self, run: Run[ConfigT, LabelsT], options: Any) -> Predictor:
+        """Reader and finder of what ``pcsa predict`` is given."""
+
+    @abstractmethod
+    def save_panels(self, path: Path, pictures: Sequence[Picture]) -> None:
+        """Draw pictures beside each other into one PNG."""
+
+    @abstractmethod
+    def save_pictures(self, pictures: Iterable[tuple[Path, Picture]]) -> None:
+        """Draw each picture into its own PNG."""
+
+    def save_page(self, path: Path, pictures: Sequence[Picture], title: str) -> None:
+        """Put pictures on a page to turn and look into."""
+        raise ValueError(f"`page` (={str(path)!r}) must not be asked for {self.name}: only clouds have pages")

@@ -1,0 +1,419 @@
+"""A keypoint detector on annotated clouds: KeypointNet, its procedural twin, your own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+
+import pcsa
+from pcsa import losses
+from pcsa.datasets.keypointnet import KeypointNet, rotated_labelings, rotation_groups
+from pcsa.datasets.transforms import Augment, Normalize, denormalize
+from pcsa.metrics import PCK, THRESHOLDS, KeypointMetrics, MeanKeypointError, keypoint_error, symmetric_error
+from pcsa.metrics.geodesic import geodesic_error
+from pcsa.models import MULTI_SCALE, SINGLE_SCALE, KeypointDetector, Level, PointNet2
+from pcsa.tasks.common.clouds import CloudEvaluation, CloudsConfig, CloudTask, LocatedClouds, open_annotated
+from pcsa.tasks.common.config import (
+    BandwidthConfig,
+    Count,
+    FromZero,
+    LocalizationConfig,
+    OptimizerConfig,
+    Positive,
+    TrainConfig,
+)
+from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems
+from pcsa.tasks.common.objective import draw_samples, localization_loss, point_bandwidth
+from pcsa.tasks.common.precompute import Hierarchies, geometry_of, open_hierarchies
+from pcsa.tasks.common.tables import markdown_table, number
+from pcsa.tasks.common.task import Column, EvaluateOptions, Evaluation, Run, column
+
+# No training step reads them, and every tensor of a batch that a worker hands over costs time.
+_UNUSED = ("color", "keypoint_index", "reflection", "rotation", "is_circle", "offset", "scale", "model_id")
+_NORMALIZE = Normalize("unit_sphere")
+
+
+@dataclass(frozen=True)
+class SupervisedData(CloudsConfig):
+    """Which clouds, and how they are varied while training."""
+
+    num_keypoints: Count | None = None
+    """Train on the keypoints annotated most often only; default all."""
+    strict: bool = False
+    """Stop if a split names clouds that the root lacks, instead of reporting how many."""
+    augment: Augment = field(default_factory=lambda: Augment(mirror=0.5, scale=0.1, axis_scale=0.15, shift=0.1))
+    """Lengths are in units of the normalized cloud (unit sphere)."""
+    precompute: bool = False
+    """Search each training cloud's neighbors once and keep them with the dataset. Under `scale` the radii of the
+    network's balls scale with the cloud. Not with axis-scale, jitter, drop or resample: they change the neighbors."""
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """The network of per-point features."""
+
+    scales: Literal["single", "multi"] = "single"
+    """PointNet++ with single- or multi-scale grouping."""
+    out_channels: Count = 128
+    """Width of the per-point features."""
+    norm: Literal["batch", "group"] = "batch"
+    """Normalization layers."""
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        return SINGLE_SCALE if self.scales == "single" else MULTI_SCALE
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig(LocalizationConfig, BandwidthConfig):
+    """What is minimized. Lengths are in units of the normalized cloud (unit sphere)."""
+
+    regularization_sigma: Positive = 0.02
+    """Standard deviation that the regularization wants."""
+    presence_weight: FromZero = 0.05
+    """Weight of the presence score's binary cross-entropy."""
+
+
+@dataclass(frozen=True)
+class SupervisedConfig(TrainConfig):
+    """Everything that determines a supervised training."""
+
+    data: SupervisedData = field(default_factory=SupervisedData)
+    model: DetectorConfig = field(default_factory=DetectorConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    out: Path = Path("runs/supervised")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.data.precompute and self.data.augment.deforming:
+            name = self.data.augment.deforming[0]
+            raise ValueError(
+                f"`data.augment.{name}` (={getattr(self.data.augment, name)}) must be 0 with `data.precompute`: it "
+                "changes which points are neighbors"
+            )
+
+
+@dataclass(frozen=True)
+class KeypointLabels:
+    """What a detector finds."""
+
+    category: str
+    names: tuple[str, ...]
+    semantic_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SupervisedEvaluateOptions(EvaluateOptions):
+    """Score a detector on clouds it was not trained on, in the dataset's own units."""
+
+    thresholds: tuple[float, ...] = THRESHOLDS
+    """Thresholds of the PCK, in the dataset's own units; the default is for shapes of size 1."""
+    geodesic: bool = True
+    """Also measure distances along the surface, as KeypointNet's benchmark does."""
+
+
+def most_annotated(config: SupervisedData) -> tuple[int, ...] | None:
+    """Semantic ids of the ``num_keypoints`` keypoints that the training clouds have most often; None for all."""
+    if config.num_keypoints is None:
+        return None
+    everything = open_annotated(config, "train", strict=config.strict)
+    if config.num_keypoints > everything.num_keypoints:
+        raise ValueError(
+            f"`data.num_keypoints` (={config.num_keypoints}) must be at most the {everything.num_keypoints} "
+            f"keypoints that the annotations of {config.category!r} have"
+        )
+    counts = everything.visible.sum(0)
+    most = counts.argsort(descending=True, stable=True)[: config.num_keypoints]
+    return tuple(sorted(everything.semantic_ids[i] for i in most.tolist()))
+
+
+def detection_loss(
+    config: ObjectiveConfig,
+    predicted: dict[str, Tensor],
+    batch: Batch,
+    temperature: float,
+    generator: torch.Generator,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of one batch, and its parts for the log."""
+    logits, pos, target, visible = predicted["logits"], batch.pos, batch.keypoints, batch.visible
+    bandwidth: float | Tensor | None = config.bandwidth
+    if bandwidth is None and config.method in ("sampling", "mixture", "nll"):
+        if "bandwidth" in batch:  # found before, see SupervisedData.precompute
+            bandwidth = config.bandwidth_scale * batch.bandwidth
+        else:
+            bandwidth = point_bandwidth(config, pos, batch.ptr)
+    samples = None
+    if config.method == "sampling":
+        assert bandwidth is not None
+        samples = draw_samples(config, logits, pos, bandwidth, batch.ptr, temperature, generator)
+    sigma = config.regularization_sigma
+    loss, parts = localization_loss(config, samples, logits, pos, bandwidth, sigma, target, visible, ptr=batch.ptr)
+    # Also at weight 0: several processes wait for the gradient of every parameter.
+    presence = losses.presence_loss(predicted["presence"], visible)
+    parts["presence"] = presence.detach()
+    return loss + config.presence_weight * presence, parts
+
+
+class DetectionItems(TrainingItems[Data]):
+    """Normalized clouds with their keypoints."""
+
+    def __init__(
+        self, dataset: KeypointNet, augment: Augment, seed: int, hierarchies: Hierarchies | None = None
+    ) -> None:
+        super().__init__(seed)
+        self.dataset, self.augment, self.hierarchies = dataset, augment, hierarchies
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def plain(self, index: int) -> Data:
+        return _NORMALIZE(self.dataset[index])
+
+    def varied(self, index: int, generator: torch.Generator) -> Data:
+        data = self.plain(index)
+        if self.hierarchies is not None:
+            data = self.hierarchies.attach(data, index)
+        data = self.augment(data, generator)
+        for name in _UNUSED:
+            del data[name]
+        return data
+
+
+class Detection(StepTraining[SupervisedConfig]):
+    """Trains a :class:`pcsa.models.KeypointDetector`; validates in the dataset's own units."""
+
+    def __init__(self, config: SupervisedConfig, network: KeypointDetector, steps_per_epoch: int) -> None:
+        super().__init__(config, network, steps_per_epoch)
+        self.pck, self.error = PCK(), MeanKeypointError()
+
+    def loss(
+        self, batch: Batch, temperature: float, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor], int]:
+        predicted = self.network(None, batch.pos, ptr=batch.ptr, geometry=geometry_of(batch))
+        loss, parts = detection_loss(self.config.objective, predicted, batch, temperature, generator)
+        return loss, {f"loss_{name}": value for name, value in parts.items()}, batch.num_graphs
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """PCK and mean error of the expectation, Euclidean, raw units, without symmetry."""
+        predicted = self.network(None, batch.pos, ptr=batch.ptr)
+        position = pcsa.soft_argmax(predicted["logits"], batch.pos, ptr=batch.ptr)
+        raw = denormalize(position, batch.offset, batch.scale)
+        target = denormalize(batch.keypoints, batch.offset, batch.scale)
+        distance = keypoint_error(raw, target, batch.visible)
+        self.pck.update(distance, batch.visible)
+        self.error.update(distance, batch.visible)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what the metrics collected."""
+        curve = self.pck.compute()
+        for threshold in (0.01, 0.05):
+            value = curve[self.pck.thresholds.index(threshold)]
+            self.log(f"val_pck@{threshold}", value, prog_bar=threshold == 0.01, sync_dist=True)
+        self.log("val_error", self.error.compute(), sync_dist=True)
+        self.pck.reset()
+        self.error.reset()
+
+
+class DetectionEvaluation(CloudEvaluation):
+    """PCK, mean error, presence and calibration, Euclidean and geodesic, with and without rotational symmetry."""
+
+    def __init__(
+        self,
+        task: SupervisedTask,
+        run: Run[SupervisedConfig, KeypointLabels],
+        options: SupervisedEvaluateOptions,
+        split: Literal["val", "test"],
+    ) -> None:
+        dataset = task.annotated(run, split, options.root)
+        super().__init__(
+            split,
+            dataset,
+            {
+                "category": dataset.category,
+                "num_items": len(dataset),
+                "num_missing": len(dataset.missing),
+                "units": "the dataset's own",
+            },
+        )
+        self.task, self.run, self.options, self.dataset = task, run, options, dataset
+        self.metrics = KeypointMetrics(
+            thresholds=options.thresholds,
+            correct_threshold=options.correct_threshold or 0.01,
+            categories=(dataset.category,),
+            keypoint_names={dataset.category: list(run.labels.names)},
+        )
+
+    def update(self, batch: Batch) -> None:
+        clouds = batch.to_data_list()
+        read_out = self.options.read_out
+        located = self.task.locate(self.run, [cloud.pos for cloud in clouds], read_out)
+        symmetric, geodesic, geodesic_symmetric = [], [], []
+        for i, cloud in enumerate(clouds):
+            groups = rotation_groups(cloud.rotation[0], cloud.is_circle[0])
+            candidates, index = rotated_labelings(
+                cloud.pos, cloud.keypoints[0], cloud.visible[0], groups, category=self.dataset.category
+            )
+            index[0] = cloud.keypoint_index[0]
+            position, visible = located.position[i], cloud.visible[0]
+            choice = symmetric_error(position, candidates, visible, logits=located.logits[i], index=index).choice
+            symmetric.append(candidates[choice])
+            if self.options.geodesic:
+                geodesic.append(geodesic_error(position, cloud.pos, index[0], visible))
+                geodesic_symmetric.append(geodesic_error(position, cloud.pos, index[choice], visible))
+            if len(self.pictures) < max(self.options.pictures, self.options.page):
+                self.pictures.append(
+                    self.task.scene(self.run, cloud.pos, located, i, read_out, title=cloud.model_id, annotated=cloud)
+                )
+        self.metrics.update(
+            located.position,
+            batch.keypoints,
+            batch.visible,
+            symmetric_target=torch.stack(symmetric),
+            geodesic=torch.stack(geodesic) if geodesic else None,
+            geodesic_symmetric=torch.stack(geodesic_symmetric) if geodesic else None,
+            confidence=located.peak.clamp(0, 1),
+            presence_logits=located.outputs["presence"],
+        )
+
+    def scores(self) -> dict[str, Any]:
+        return dict(self.metrics.compute())
+
+
+def _pck(title: str, kind: str, threshold: float) -> Column:
+    """The column of the PCK at a threshold, in percent."""
+
+    def value(metrics: Mapping[str, Any]) -> float | None:
+        curve = metrics.get("overall", {}).get(kind)
+        if curve is None or threshold not in metrics["thresholds"]:
+            return None
+        return 100 * float(curve["pck"][metrics["thresholds"].index(threshold)])
+
+    return Column(f"{title}@{threshold:g}", value)
+
+
+class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
+    """See the module."""
+
+    name = "supervised"
+    title = "a keypoint detector on labeled clouds (KeypointNet, your own, procedural shapes)"
+    frame = "unit_sphere"
+    labels_type = KeypointLabels
+    evaluate_options = SupervisedEvaluateOptions
+    compared = "sampling"
+    methods = {"soft": {"method": "soft"}, "sampling": {"method": "sampling"}}
+    columns = (
+        *(_pck("PCK", "euclidean", t) for t in (0.01, 0.05, 0.1)),
+        *(_pck("geod.", "geodesic", t) for t in (0.01, 0.05, 0.1)),
+        column("mean error", "overall", "euclidean", "mean_error"),
+        column("presence AP", "overall", "presence_average_precision"),
+        column("Pearson r", "overall", "calibration", "pearson"),
+    )
+    presets = {
+        # Sampling-argmax with the settings of the documentation's results.
+        "sampling": SupervisedConfig(),
+        # Its baseline: the same but for the objective.
+        "soft": SupervisedConfig(objective=ObjectiveConfig(method="soft")),
+        # What `make demo` runs: about two minutes on two cores.
+        "demo": SupervisedConfig(data=SupervisedData(num_shapes=200), optimizer=OptimizerConfig(steps=250)),
+    }
+
+    def training(self, config: SupervisedConfig) -> Training:
+        train = open_annotated(
+            config.data, "train", strict=config.data.strict, keypoint_ids=most_annotated(config.data)
+        )
+        val = open_annotated(config.data, "val", strict=config.data.strict, keypoint_ids=train.semantic_ids)
+        for clouds in (train, val):
+            if not clouds.visible.any():
+                raise ValueError(
+                    f"`data.root` (={str(clouds.root)!r}) must have a keypoint to learn: none of the {len(clouds)} "
+                    f"clouds of {clouds.category!r} in split {clouds.split!r} has any"
+                )
+        hierarchies = open_hierarchies(train, _NORMALIZE, config.model.levels) if config.data.precompute else None
+        data = StepData(
+            config,
+            DetectionItems(train, config.data.augment, config.seed, hierarchies),
+            DetectionItems(val, Augment(), config.seed),
+        )
+        labels = KeypointLabels(train.category, tuple(str(n) for n in train.names), tuple(train.semantic_ids))
+        L.seed_everything(config.seed, verbose=False)
+        return Training(Detection(config, self.build(config, labels), data.steps_per_epoch), data, labels)
+
+    def build(self, config: SupervisedConfig, labels: KeypointLabels) -> KeypointDetector:
+        model = config.model
+        backbone = PointNet2(levels=model.levels, out_channels=model.out_channels, norm=model.norm)
+        return KeypointDetector(backbone, len(labels.semantic_ids))
+
+    def splits(self, config: SupervisedConfig) -> tuple[Literal["val", "test"], ...]:
+        return ("val", "test")
+
+    def evaluation(self, run: Run[SupervisedConfig, KeypointLabels], options: SupervisedEvaluateOptions) -> Evaluation:
+        return DetectionEvaluation(self, run, options, self.scored_split(run.config, options.split))
+
+    def data(self, run: Run[SupervisedConfig, KeypointLabels]) -> SupervisedData:
+        return run.config.data
+
+    def open(self, run: Run[SupervisedConfig, KeypointLabels], config: CloudsConfig, split: str) -> KeypointNet:
+        strict = run.config.data.strict
+        return open_annotated(config, split, strict=strict, keypoint_ids=run.labels.semantic_ids)
+
+    def about(
+        self,
+        run: Run[SupervisedConfig, KeypointLabels],
+        located: LocatedClouds,
+        place: int,
+        annotated: Data | None,
+    ) -> dict[str, Any]:
+        known: dict[str, Any] = {"names": run.labels.names, "ids": run.labels.semantic_ids}
+        if annotated is None:
+            return {**known, "present": located.outputs["presence"][place].sigmoid() > 0.5}
+        visible = annotated.visible[0]
+        return {**known, "annotated": annotated.keypoints[0], "visible": visible, "present": visible}
+
+    def header(self, run: Run[SupervisedConfig, KeypointLabels]) -> dict[str, Any]:
+        return {"semantic_ids": list(run.labels.semantic_ids)}
+
+    def extra(self, located: LocatedClouds) -> dict[str, Any]:
+        return {"presence": located.outputs["presence"].sigmoid()[0].tolist()}
+
+    def table(self, metrics: Mapping[str, Any]) -> str:
+        overall, thresholds = metrics["overall"], metrics["thresholds"]
+        shown = [i for i, t in enumerate(thresholds) if t in (0.01, 0.02, 0.05, 0.1)]
+        if len(shown) < 4:  # not the default ones
+            shown = sorted({round(i * (len(thresholds) - 1) / 3) for i in range(4)})
+        missing = f" ({metrics['num_missing']} clouds missing)" if metrics["num_missing"] else ""
+        rows = []
+        for key, name in (
+            ("euclidean", "Euclidean"),
+            ("euclidean_symmetric", "Euclidean, rotational symmetry"),
+            ("geodesic", "geodesic"),
+            ("geodesic_symmetric", "geodesic, rotational symmetry"),
+        ):
+            if key in overall:
+                row = overall[key]
+                error = row["mean_error"]
+                curve = [number(100 * row["pck"][i], 1) for i in shown]
+                rows.append([name, *curve, "unreachable" if error is None else number(error, 4)])
+        heads = ["distance (units of the dataset)", *(f"PCK@{thresholds[i]:g}" for i in shown), "mean error"]
+        calibration = overall["calibration"]
+        return "\n".join(
+            [
+                f"{metrics['category']}, {metrics['split']}: {metrics['num_items']} clouds, "
+                f"{overall['num_keypoints']} annotated keypoints{missing}; read-out: {metrics['read_out']}",
+                "",
+                markdown_table(heads, rows),
+                "",
+                f"presence, average precision: {number(overall['presence_average_precision'], 3)}",
+                f"Pearson r of peak probability with error < {calibration['threshold']:g}: "
+                f"{number(calibration['pearson'], 3)}",
+            ]
+        )
+
+
+TASK = SupervisedTask()

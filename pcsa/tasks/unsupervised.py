@@ -1,0 +1,478 @@
+"""Skeleton Merger: keypoints of aligned clouds without labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torch_geometric.data import Batch, Data
+
+from pcsa.datasets.clouds import UnlabeledClouds
+from pcsa.datasets.keypointnet import KeypointNet
+from pcsa.datasets.shapenet import ShapeNetPoints, is_hdf5
+from pcsa.datasets.transforms import Augment, Normalize
+from pcsa.models import MULTI_SCALE, SINGLE_SCALE, Level, PointNet2, SkeletonMerger
+from pcsa.models.anchors import find_anchors
+from pcsa.models.skeleton_merger import box_coordinates
+from pcsa.skeleton import composite_chamfer, keypoint_separation, mirror_error, segment_pairs, skeleton_points
+from pcsa.tasks.common.clouds import CloudEvaluation, CloudsConfig, CloudTask, LocatedClouds, open_annotated
+from pcsa.tasks.common.config import (
+    BandwidthConfig,
+    Count,
+    FromZero,
+    OptimizerConfig,
+    Positive,
+    Rule,
+    SamplerConfig,
+    TrainConfig,
+)
+from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems
+from pcsa.tasks.common.floors import evaluate_category, format_category
+from pcsa.tasks.common.objective import draw_samples, point_bandwidth
+from pcsa.tasks.common.task import Column, EvaluateOptions, Evaluation, Run
+
+# The network of the paper's code: multi-scale grouping in balls of 0.05 to 0.8, for clouds in [-1, 1].
+MERGER_SCALE = (
+    Level(1024, (0.05, 0.1), (16, 32), ((16, 16, 32), (32, 32, 64))),
+    Level(256, (0.1, 0.2), (16, 32), ((64, 64, 128), (64, 96, 128))),
+    Level(64, (0.2, 0.4), (16, 32), ((128, 196, 256), (128, 196, 256))),
+    Level(16, (0.4, 0.8), (16, 32), ((256, 256, 512), (256, 384, 512))),
+)
+LEVELS: dict[str, tuple[Level, ...]] = {"single": SINGLE_SCALE, "multi": MULTI_SCALE, "merger": MERGER_SCALE}
+
+
+@dataclass(frozen=True)
+class UnsupervisedData(CloudsConfig):
+    """Which clouds, and how they are varied while training.
+
+    Every cloud is brought to [-1, 1] by one scalar minimum and maximum over all axes.
+    """
+
+    root: Path | None = None
+    """Folder in KeypointNet's release layout (annotations are not needed), or HDF5 file or folder of such files with
+    `data` and `label`; without it the procedural twin is generated and cached."""
+    category: str = "chair"
+    """A category of KeypointNet or of your own root; for HDF5 a label (a whole number), or all."""
+    split: Literal["train", "all"] = "train"
+    """Clouds to train on. There are no labels to learn, so `all` is fair where the same clouds are to be labeled."""
+    augment: Augment = field(default_factory=Augment)
+    """Lengths are in units of the normalized cloud; it is normalized again afterwards."""
+
+
+@dataclass(frozen=True)
+class SkeletonConfig:
+    """The network."""
+
+    num_keypoints: Annotated[int, Rule(2)] = 10
+    """K; the skeleton has K (K - 1) / 2 segments."""
+    scales: Literal["single", "multi", "merger"] = "single"
+    """PointNet++ with single- or multi-scale grouping, or the four levels of Skeleton Merger's code."""
+    out_channels: Count = 128
+    """Width of the per-point features."""
+    norm: Literal["batch", "group"] = "batch"
+    """Normalization layers."""
+    competition: bool = False
+    """Compare the keypoints at each point (a log-softmax over them), as the paper's code does."""
+    box_features: bool = True
+    """Tell the network where in the bounding box of its cloud each point is."""
+    anchors: Literal["none", "corners", "farthest"] = "corners"
+    """Where keypoints begin: spread over the middle of the cloud's points (none), or each at a place of its own in the
+    bounding box: its corners (the rest of K far from them), or places chosen on the training clouds with their boxes
+    laid over each other, far from each other on the parts that most of them have."""
+    anchor_width: Positive = 0.1
+    """How far from its anchor a keypoint begins to look, as a standard deviation, where the box is 2 wide."""
+
+
+@dataclass(frozen=True)
+class ReconstructionConfig(SamplerConfig, BandwidthConfig):
+    """What is minimized. Lengths are in units of the normalized cloud ([-1, 1])."""
+
+    num_samples: Count = 1
+    """Samples S of every keypoint."""
+    read_out: Literal["sampling", "soft"] = "sampling"
+    """Every sample of the keypoints rebuilds the cloud and the error is averaged (Eq. 14), or their expectation does
+    (soft-argmax)."""
+    spacing: Positive = 0.01
+    """Distance between two points of a segment."""
+    min_points: Annotated[int, Rule(2)] = 15
+    """Minimum points per segment."""
+    max_points: Count = 200
+    """Maximum points per segment."""
+    num_loss_points: Count | None = 512
+    """Points of each cloud that the reconstruction is compared with, drawn anew in every step; None for all."""
+    uncovered: FromZero = 20.0
+    """Charge for what no segment covers."""
+    offset_weight: FromZero = 0.01
+    """Weight of the sum of squared offsets."""
+    separation_weight: FromZero = 0.0
+    """Weight of the penalty on keypoints near each other, see pcsa.losses.keypoint_separation."""
+    separation_distance: Positive = 0.3
+    """Distance from which on keypoints count as apart."""
+    mirror_weight: FromZero = 0.0
+    """Weight of the distance of the keypoints from their mirror image across x = the middle of the cloud, see
+    pcsa.losses.mirror_error."""
+
+
+@dataclass(frozen=True)
+class UnsupervisedConfig(TrainConfig):
+    """Everything that determines an unsupervised training."""
+
+    data: UnsupervisedData = field(default_factory=UnsupervisedData)
+    model: SkeletonConfig = field(default_factory=SkeletonConfig)
+    objective: ReconstructionConfig = field(default_factory=ReconstructionConfig)
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(steps=300))
+    out: Path = Path("runs/unsupervised")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        j = self.objective
+        if j.max_points < j.min_points:
+            raise ValueError(
+                f"`objective.max_points` (={j.max_points}) must be at least `objective.min_points` (={j.min_points})"
+            )
+
+
+@dataclass(frozen=True)
+class MergerLabels:
+    """What a Skeleton Merger finds: keypoints without a meaning, by their numbers."""
+
+    category: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class UnsupervisedEvaluateOptions(EvaluateOptions):
+    """Score keypoints found without labels, over the whole category and on held-out clouds, beside their floors."""
+
+    geodesic: bool = True
+    """Also measure distances along the surface."""
+
+
+def open_clouds(config: UnsupervisedData, split: str) -> Dataset[Data]:
+    """The clouds of one split, in the dataset's own units; what labels they have come along unused.
+
+    Raises:
+        FileNotFoundError: If the root, or any cloud of the split, is missing.
+        ValueError: If a cloud cannot be read; names the file.
+    """
+    root = config.root
+    if root is None:
+        return open_annotated(config, split)
+    if is_hdf5(root):
+        if config.category == "all":
+            return ShapeNetPoints(root, None, split)
+        if not config.category.isdecimal():
+            raise ValueError(
+                f"`data.category` (={config.category!r}) must be a label (a whole number) or all, for HDF5"
+            )
+        return ShapeNetPoints(root, int(config.category), split)
+    if (root / "annotations" / f"{config.category}.json").exists():
+        return KeypointNet(root, config.category, split)
+    return UnlabeledClouds(root, config.category, split)
+
+
+def subset(pos: Tensor, ptr: Tensor, num_points: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Rows of ``num_points`` points of each cloud, drawn without repetition (all of a smaller cloud), and their ptr."""
+    sizes = ptr.cpu().diff()
+    cloud = torch.arange(len(sizes)).repeat_interleave(sizes)
+    # Sorted by cloud, and within a cloud by chance.
+    order = (cloud + torch.rand(len(cloud), generator=generator, dtype=torch.float64)).argsort()
+    first = ptr.cpu()[:-1]
+    kept = torch.arange(len(cloud)) - first[cloud] < num_points
+    counts = sizes.clamp(max=num_points)
+    rows = order[kept].to(pos.device)
+    return rows, torch.cat([counts.new_zeros(1), counts.cumsum(0)]).to(ptr.device)
+
+
+def reconstruction(
+    config: ReconstructionConfig,
+    merger: torch.nn.Module,
+    batch: Batch,
+    temperature: float,
+    generator: torch.Generator,
+    *,
+    sample: bool = True,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of one batch, and its parts for the log.
+
+    With ``sample=False`` the keypoints are the expectation and all points count, whatever ``config`` says: how good
+    the trained map is.
+    """
+    pos, ptr = batch.pos, batch.ptr
+
+    def draw(logits: Tensor, pos: Tensor, ptr: Tensor) -> Tensor:
+        return draw_samples(config, logits, pos, point_bandwidth(config, pos, ptr), ptr, temperature, generator)
+
+    predicted = merger(None, pos, ptr=ptr, read_out=draw if sample and config.read_out == "sampling" else None)
+    keypoints, activation, offsets = predicted["keypoints"], predicted["activation"], predicted["offsets"]
+    skeleton = skeleton_points(
+        keypoints,
+        offsets,
+        spacing=config.spacing,
+        min_points=config.min_points,
+        max_points=config.max_points,
+    )
+    target, target_ptr = pos, ptr
+    if sample and config.num_loss_points is not None:
+        rows, target_ptr = subset(pos, ptr, config.num_loss_points, generator)
+        target = pos[rows]
+    distance = composite_chamfer(
+        skeleton.points,
+        skeleton.ptr,
+        activation,
+        target,
+        ptr=target_ptr,
+        uncovered=config.uncovered,
+        validate=False,
+    )
+    penalty = config.offset_weight * offsets.square().sum()
+    loss = distance.fidelity + distance.coverage + penalty
+    sets = keypoints if keypoints.dim() == 3 else keypoints.transpose(1, 2).flatten(0, 1)
+    parts = {
+        "loss_fidelity": distance.fidelity,
+        "loss_coverage": distance.coverage,
+        "loss_offsets": penalty,
+        "activation": activation.mean(),
+        "active_segments": (activation > 0.5).float().sum(1).mean(),
+    }
+    if config.separation_weight > 0:
+        parts["loss_separation"] = keypoint_separation(sets, config.separation_distance)
+        loss = loss + config.separation_weight * parts["loss_separation"]
+    if config.mirror_weight > 0:
+        points = pos[:, 0]
+        high = points.new_full((batch.num_graphs,), -math.inf).scatter_reduce(0, batch.batch, points, "amax")
+        low = points.new_full((batch.num_graphs,), math.inf).scatter_reduce(0, batch.batch, points, "amin")
+        middle = ((low + high) / 2).repeat_interleave(len(sets) // batch.num_graphs)
+        parts["loss_mirror"] = mirror_error(sets, middle)
+        loss = loss + config.mirror_weight * parts["loss_mirror"]
+    with torch.no_grad():
+        own = torch.eye(sets.shape[1], dtype=torch.bool, device=sets.device)
+        between = torch.cdist(sets, sets).masked_fill(own, math.inf)
+        # Near zero: keypoints have collapsed into each other.
+        parts["nearest_keypoints"] = between.amin((1, 2)).mean()
+    return loss, {name: value.detach() for name, value in parts.items()}
+
+
+class ShapeItems(TrainingItems[Data]):
+    """Normalized clouds without their labels."""
+
+    def __init__(self, dataset: Dataset[Data], augment: Augment, seed: int) -> None:
+        super().__init__(seed)
+        self.dataset, self.augment = dataset, augment
+        self.normalize = Normalize("min_max")
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def plain(self, index: int) -> Data:
+        return self.normalize(Data(pos=self.dataset[index].pos))
+
+    def varied(self, index: int, generator: torch.Generator) -> Data:
+        cloud = self.plain(index)
+        if self.augment == Augment():
+            return cloud
+        return self.normalize(self.augment(Data(pos=cloud.pos), generator))
+
+    def anchors(self, config: SkeletonConfig) -> Tensor | None:
+        """What :func:`find_anchors` finds on at most 200 of the clouds, if the configuration wants any."""
+        if config.anchors == "none":
+            return None
+        clouds = [self.plain(i).pos for i in range(0, len(self), -(-len(self) // 200))]
+        clouds = [box_coordinates(pos, torch.zeros(len(pos), dtype=torch.long), 1) for pos in clouds]
+        return find_anchors(clouds, config.num_keypoints, config.anchors)
+
+
+class SkeletonTraining(StepTraining[UnsupervisedConfig]):
+    """Trains a :class:`pcsa.models.SkeletonMerger`."""
+
+    def loss(
+        self, batch: Batch, temperature: float, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor], int]:
+        loss, parts = reconstruction(self.config.objective, self.network, batch, temperature, generator)
+        return loss, parts, batch.num_graphs
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The same loss of the expectation."""
+        loss, parts = reconstruction(self.config.objective, self.network, batch, 1.0, torch.Generator(), sample=False)
+        self.log("val_loss", loss, prog_bar=True, batch_size=batch.num_graphs, sync_dist=True)
+        for name, value in parts.items():
+            self.log(f"val_{name.removeprefix('loss_')}", value, batch_size=batch.num_graphs, sync_dist=True)
+
+
+class CategoryEvaluation(CloudEvaluation):
+    """Dual alignment and mIoU over the whole category and on held-out clouds alone, beside their floors."""
+
+    def __init__(
+        self,
+        task: UnsupervisedTask,
+        run: Run[UnsupervisedConfig, MergerLabels],
+        options: UnsupervisedEvaluateOptions,
+        split: Literal["val", "test"],
+    ) -> None:
+        name, root = run.labels.category, options.root or run.config.data.root
+        if root is not None and not (root / "annotations" / f"{name}.json").is_file():
+            raise FileNotFoundError(
+                f"`{root / 'annotations' / name}.json` is missing: without annotations there is nothing to score "
+                "against; `root` may name other clouds of the category"
+            )
+        everything, held_out, train = (task.annotated(run, part, root) for part in ("all", split, "train"))
+        super().__init__(split, everything, {})
+        self.task, self.run, self.options = task, run, options
+        self.everything, self.held_out, self.train = everything, held_out, train
+        self.shown = set(held_out.model_ids[: max(options.pictures, options.page)])
+        self.predicted: list[Tensor] = []
+
+    def update(self, batch: Batch) -> None:
+        clouds = batch.to_data_list()
+        read_out = self.options.read_out
+        located = self.task.locate(self.run, [cloud.pos for cloud in clouds], read_out)
+        self.predicted += list(located.position)
+        for i, cloud in enumerate(clouds):
+            if cloud.model_id in self.shown:
+                self.pictures.append(self.task.scene(self.run, cloud.pos, located, i, read_out, title=cloud.model_id))
+
+    def scores(self) -> dict[str, Any]:
+        scores = evaluate_category(
+            self.predicted, self.everything, self.train, self.held_out, geodesic=self.options.geodesic
+        )
+        return {"num_items": scores["held_out"]["num_clouds"], **scores}
+
+
+def _score(title: str, part: str, *path: str) -> Column:
+    """The column of a score of the detector, in percent; of a curve its last value."""
+
+    def value(metrics: Mapping[str, Any]) -> float | None:
+        found: Any = metrics[part]["rows"]["detector"]
+        for name in path:
+            if name not in found:
+                return None
+            found = found[name]
+        return 100 * float(found[-1] if isinstance(found, list) else found)
+
+    return Column(title, value)
+
+
+class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
+    """See the module."""
+
+    name = "unsupervised"
+    title = "Skeleton Merger on aligned clouds without labels (KeypointNet, your own, ShapeNet, procedural shapes)"
+    frame = "min_max"
+    labels_type = MergerLabels
+    evaluate_options = UnsupervisedEvaluateOptions
+    compared = "default"
+    methods = {"soft": {"read_out": "soft"}, "sampling": {"read_out": "sampling"}}
+    columns = (
+        _score("DAS, all shapes", "category", "dual_alignment", "mean"),
+        _score("DAS", "held_out", "dual_alignment", "mean"),
+        _score("mIoU@0.1", "held_out", "miou_euclidean"),
+        _score("mIoU@0.1 geodesic", "held_out", "miou_geodesic"),
+    )
+    presets = {
+        # What trained best on the real clouds.
+        "default": UnsupervisedConfig(),
+        # The same without samples.
+        "soft": UnsupervisedConfig(objective=ReconstructionConfig(read_out="soft")),
+        # The networks and settings of Skeleton Merger's code, with the samples of the sampling-argmax paper; its
+        # schedule of the temperature is only known for images.
+        "paper": UnsupervisedConfig(
+            model=SkeletonConfig(scales="merger", competition=True, anchors="none", box_features=False),
+            objective=ReconstructionConfig(
+                num_samples=30,
+                temperature_start=2.0,
+                temperature_end=0.5,
+                bandwidth=0.01,
+                num_loss_points=None,
+            ),
+            optimizer=OptimizerConfig(steps=300, kind="adadelta", lr=1.0, schedule="constant", epochs=80, clip=0.0),
+        ),
+        # A few minutes on two cores.
+        "demo": UnsupervisedConfig(data=UnsupervisedData(num_shapes=200), optimizer=OptimizerConfig(steps=200)),
+    }
+
+    def training(self, config: UnsupervisedConfig) -> Training:
+        train = ShapeItems(open_clouds(config.data, config.data.split), config.data.augment, config.seed)
+        val: ShapeItems | None
+        try:
+            val = ShapeItems(open_clouds(config.data, "val"), Augment(), config.seed)
+        except FileNotFoundError:  # nothing to validate on
+            val = None
+        K = config.model.num_keypoints
+        for items in (train, val):
+            sizes = [len(items.dataset[i].pos) for i in range(len(items))] if items is not None else []
+            if items is not None and sizes and min(sizes) < K:
+                smallest = items.dataset[sizes.index(min(sizes))].model_id
+                raise ValueError(
+                    f"`model.num_keypoints` (={K}) must be at most the points of the smallest cloud: "
+                    f"{smallest} has {min(sizes)}"
+                )
+        data = StepData(config, train, val)
+        L.seed_everything(config.seed, verbose=False)
+        labels = MergerLabels(config.data.category, tuple(str(k) for k in range(K)))
+        network = self._network(config.model, train.anchors(config.model))
+        return Training(SkeletonTraining(config, network, data.steps_per_epoch), data, labels)
+
+    def build(self, config: UnsupervisedConfig, labels: MergerLabels) -> SkeletonMerger:
+        K = config.model.num_keypoints
+        # The places themselves are among the weights.
+        return self._network(config.model, None if config.model.anchors == "none" else torch.zeros(K, 3))
+
+    def _network(self, config: SkeletonConfig, anchors: Tensor | None) -> SkeletonMerger:
+        backbone = PointNet2(
+            3 * config.box_features, LEVELS[config.scales], out_channels=config.out_channels, norm=config.norm
+        )
+        return SkeletonMerger(
+            backbone,
+            config.num_keypoints,
+            competition=config.competition,
+            box_features=config.box_features,
+            anchors=anchors,
+            anchor_width=config.anchor_width,
+        )
+
+    def splits(self, config: UnsupervisedConfig) -> tuple[Literal["val", "test"], ...]:
+        return ("val", "test")
+
+    def evaluation(
+        self, run: Run[UnsupervisedConfig, MergerLabels], options: UnsupervisedEvaluateOptions
+    ) -> Evaluation:
+        return CategoryEvaluation(self, run, options, self.scored_split(run.config, options.split))
+
+    def data(self, run: Run[UnsupervisedConfig, MergerLabels]) -> UnsupervisedData:
+        return run.config.data
+
+    def open(self, run: Run[UnsupervisedConfig, MergerLabels], config: CloudsConfig, split: str) -> KeypointNet:
+        return open_annotated(config, split)
+
+    def about(
+        self,
+        run: Run[UnsupervisedConfig, MergerLabels],
+        located: LocatedClouds,
+        place: int,
+        annotated: Data | None,  # keypoints without a meaning have no annotations to stand beside
+    ) -> dict[str, Any]:
+        return {
+            "names": run.labels.names,
+            "segments": segment_pairs(len(run.labels.names)).t(),
+            "activation": located.outputs["activation"][place],
+        }
+
+    def header(self, run: Run[UnsupervisedConfig, MergerLabels]) -> dict[str, Any]:
+        # Which keypoints each activation joins.
+        return {"segments": segment_pairs(len(run.labels.names)).t().tolist()}
+
+    def extra(self, located: LocatedClouds) -> dict[str, Any]:
+        return {"activation": located.outputs["activation"][0].tolist()}
+
+    def table(self, metrics: Mapping[str, Any]) -> str:
+        return format_category(metrics)
+
+
+TASK = UnsupervisedTask()

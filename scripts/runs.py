@@ -1,0 +1,60 @@
+"""What the commands that open a run share: its options, which its task names, and the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import tyro
+
+from pcsa.tasks.common.clouds import CloudTask
+from pcsa.tasks.common.run import open_run
+from pcsa.tasks.common.task import EvaluateOptions, PredictOptions, Run, Task
+
+Options = TypeVar("Options", EvaluateOptions, PredictOptions)
+
+
+def parse_options(
+    argv: list[str], command: str, of_all: type[Options], of_task: Callable[[Task[Any, Any]], type[Options]]
+) -> tuple[Options, Run[Any, Any]]:
+    """The options of a command, and the run whose checkpoint comes first among them.
+
+    Each task has options of its own: the checkpoint says which. Without one, the help shows what all tasks have.
+    """
+    prog = f"pcsa {command}"
+    if not argv or argv[0].startswith("-"):
+        description = f"pcsa {command} CHECKPOINT --help shows the options of the checkpoint's task too."
+        options = tyro.cli(of_all, args=argv, prog=prog, description=description)
+        raise ValueError(f"`checkpoint` (={str(options.checkpoint)!r}) must come first, before all options")
+    run = open_run(Path(argv[0]))
+    options = tyro.cli(of_task(run.task), args=argv, prog=prog)
+    run.model.to(pick_device(options.device))
+    return options, run
+
+
+def pick_device(name: str) -> torch.device:
+    """A device from an option; ``auto`` takes CUDA where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"`device` (={name!r}) cannot be used: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def check_pages(task: Task[Any, Any], name: str, value: object) -> None:
+    """Refuse a page where a task has none, before anything is computed."""
+    if value and not task.has_pages:
+        raise ValueError(f"`{name}` (={value}) must not be given for {task.name}: only clouds have pages")
+
+
+def open_cloud_run(path: Path, device: str) -> tuple[CloudTask[Any, Any], Run[Any, Any]]:
+    """A run of a task on clouds, and its task."""
+    run = open_run(path, pick_device(device))
+    if not isinstance(run.task, CloudTask):
+        raise ValueError(f"`{path}` must be a checkpoint of a task on clouds, is one of {run.task.name}")
+    return run.task, run
