@@ -11,7 +11,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,10 @@ def main(argv: list[str]) -> int:
     cases = DETERMINISTIC_CASES if config.deterministic else CASES
     report = bench(BenchConfig(cases, deterministic=config.deterministic, repeats=config.repeats), print_progress)
     found = [
-        (check, f"pcsa bench {result.case}") for result in report.results for check in result.checks if check.promise
+        (replace(check, what=f"{result.case}: {check.what}"), f"pcsa bench {result.case}")
+        for result in report.results
+        for check in result.checks
+        if check.promise
     ]
     readme = Path("README.md")
     if readme.is_file():

@@ -22,7 +22,8 @@ from pcsa import losses
 from pcsa._core import kernel
 from pcsa.models.detector import KeypointDetector
 from pcsa.models.pointnet2 import SINGLE_SCALE, LevelGeometry, PointNet2
-from pcsa.neighbors import _farthest_torch
+from pcsa.neighbors.backends.contract import Start
+from pcsa.neighbors.backends.torch import Torch
 from pcsa.scripts.bench.config import BenchConfig
 from pcsa.scripts.bench.results import FAST, Result, deterministic
 
@@ -110,12 +111,12 @@ def step_parts(B: int, N: int, K: int, S: int) -> dict[str, Work]:
             error = losses.sample_error(samples, target, visible=visible, validate=False)
             (error + 0.05 * losses.presence_loss(presence, visible)).backward()
 
-        clouds = [(b * N, N, min(SINGLE_SCALE[0].num_samples or N, N), 0) for b in range(B)]
+        clouds = [Start(b * N, N, min(SINGLE_SCALE[0].num_samples or N, N), 0) for b in range(B)]
         return {
             "network": count(network),
             "operator": count(operator),
             "losses": count(loss),
-            "farthest points, first level, if searched": count(lambda: _farthest_torch(pos, clouds)),
+            "farthest points, first level, if searched": count(lambda: Torch().farthest(pos, clouds)),
         }
 
 
@@ -148,8 +149,7 @@ class _NoNoise:
 
 @contextlib.contextmanager
 def _without_values() -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(kernel, "_Noise", _NoNoise))
-        # Autocast, which the network and the losses switch off, does not know tensors without values.
-        stack.enter_context(mock.patch.object(torch, "autocast", return_value=contextlib.nullcontext()))
+    # Autocast, which the network and the losses switch off, does not know tensors without values.
+    no_autocast = mock.patch.object(torch, "autocast", return_value=contextlib.nullcontext())
+    with mock.patch.object(kernel, "_Noise", _NoNoise), no_autocast:
         yield

@@ -39,10 +39,10 @@ def test_a_deterministic_miss_fails(measured, capsys):
     assert promises.main(["--deterministic"]) == 1
     out = capsys.readouterr().out
     assert cells(out)[2:] == [
-        ["memory", "#3", "`pcsa bench scan`", "≤ 4", "5 GB", "no", "deterministic"],
-        ["kernels", "#3", "`pcsa bench scan`", "≤ 3", "3", "yes", "deterministic"],
+        ["scan: memory", "#3", "`pcsa bench scan`", "≤ 4", "5 GB", "no", "deterministic"],
+        ["scan: kernels", "#3", "`pcsa bench scan`", "≤ 3", "3", "yes", "deterministic"],
     ]
-    assert "broken: memory" in out
+    assert "broken: scan: memory" in out
 
 
 def test_a_slow_machine_does_not_fail(measured, capsys):
@@ -50,7 +50,7 @@ def test_a_slow_machine_does_not_fail(measured, capsys):
     assert promises.main([]) == 0
     assert not asked[0].deterministic
     rows = cells(capsys.readouterr().out)[2:]
-    assert rows[0] == ["time", "#3", "`pcsa bench scan`", "≤ 0.3", "3 ×", "no", "timed"]
+    assert rows[0] == ["scan: time", "#3", "`pcsa bench scan`", "≤ 0.3", "3 ×", "no", "timed"]
     # What nobody promised is left out; trainings are named, and not run.
     assert [row[0] for row in rows[1:]] == [training.what for training in promises.TRAININGS]
     assert {row[4] for row in rows[1:]} == {"not measured"}
