@@ -31,7 +31,7 @@ check: $(READY)
 	$(BIN)/python -m pytest --doctest-modules pcsa
 	$(BIN)/python -m pytest --jaxtyping-packages=pcsa,beartype.beartype -k "not bad_input and not broken_rule and not compil and not refuse" \
 		tests/test_sampling.py tests/test_bandwidth.py tests/test_localization.py tests/test_losses.py \
-		tests/test_skeleton.py tests/test_unsupervised_metrics.py tests/test_grid.py tests/test_grid_metrics.py
+		tests/test_skeleton.py tests/metrics tests/grid
 
 # Measures again every figure that was promised: about eight minutes on two idle cores. Times never fail it.
 promises: $(READY)

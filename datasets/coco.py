@@ -24,7 +24,7 @@ from torch import Tensor
 from pcsa.datasets.crops import CropAugment
 from pcsa.datasets.files import existing
 from pcsa.datasets.images import KeypointImages, clipped_box, masked, read_image
-from pcsa.metrics.poses import COCO_SIGMAS
+from pcsa.metrics.coco import COCO_SIGMAS
 
 __all__ = ["NAMES", "SIGMAS", "CocoKeypoints", "official", "oks_nms"]
 

@@ -1,4 +1,3 @@
-import doctest
 import json
 import math
 import os
@@ -9,8 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-import pcsa.metrics.geodesic
-from pcsa.metrics.geodesic import geodesic_distances, geodesic_error
+from pcsa.metrics import geodesic_distances, geodesic_error
 
 
 def reference(pos: torch.Tensor, k: int) -> np.ndarray:
@@ -148,10 +146,6 @@ INDEX = torch.tensor([0, 1])
 def test_bad_input(call, name):
     with pytest.raises(ValueError, match=name):
         call()
-
-
-def test_docstrings():
-    assert doctest.testmod(pcsa.metrics.geodesic, extraglobs={"torch": torch}).failed == 0
 
 
 def test_real_beds():
