@@ -65,10 +65,10 @@ class BenchConfig:
     def __post_init__(self) -> None:
         check_count("threads", self.threads)
         check_count("shrink", self.shrink)
-        check_count("num-workers", self.num_workers)
+        check_count("num_workers", self.num_workers)
         if self.repeats is not None:
             check_count("repeats", self.repeats)
-        check_non_negative("memory-budget", self.memory_budget)
+        check_non_negative("memory_budget", self.memory_budget)
         if self.device.partition(":")[0] not in ("cpu", "cuda"):
             raise ValueError(f"`device` (={self.device!r}) must be cpu or cuda")
         for case in self.cases:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pcsa.scripts.bench.results import Check, Curve, Report, Row
-from pcsa.scripts.tables import markdown_table
+from pcsa.tasks.common.tables import markdown_table
 
 BEGIN, END = "<!-- pcsa bench: begin -->", "<!-- pcsa bench: end -->"
 

@@ -105,8 +105,8 @@ def build_skeleton(
 ) -> Run:
     """Train Skeleton Merger for a step on B clouds of N points: network, soft-argmax, loss, gradient and Adam."""
     # Imported here for the same reason.
-    from pcsa.models.pointnet2 import MERGER_SCALE, SINGLE_SCALE, PointNet2
-    from pcsa.models.skeleton_merger import SkeletonMerger
+    from pcsa.models.pointnet2 import SINGLE_SCALE, PointNet2
+    from pcsa.models.skeleton_merger import MERGER_SCALE, SkeletonMerger
     from pcsa.skeleton import composite_chamfer, skeleton_points
 
     levels = {"single": SINGLE_SCALE, "merger": MERGER_SCALE}[scales]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pcsa.scripts.tables import markdown_table
+from pcsa.tasks.common.tables import markdown_table
 
 
 def test_cells_are_aligned():
