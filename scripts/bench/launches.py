@@ -19,15 +19,33 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from pcsa import losses
-from pcsa._core import kernel as _kernel
+from pcsa._core import kernel
 from pcsa.models.detector import KeypointDetector
 from pcsa.models.pointnet2 import SINGLE_SCALE, LevelGeometry, PointNet2
 from pcsa.neighbors.backends.contract import Start
 from pcsa.neighbors.backends.torch import Torch
+from pcsa.scripts.bench.config import BenchConfig
+from pcsa.scripts.bench.results import FAST, Result, deterministic
 
 _META = torch.device("meta")
+# What was counted when a step was promised to be bound by launches; more would be slower.
+_KERNELS = {"network": 305, "operator": 157, "losses": 49, "farthest points, first level, if searched": 6144}
 # They only make a tensor, or another look at one.
 _FREE = ("empty", "new_empty", "empty_like", "empty_strided", "detach", "_unsafe_view", "lift_fresh", "_reshape_alias")
+
+
+def bench_launches(config: BenchConfig, device: torch.device) -> list[Result]:
+    """Count what an accelerator has to do in a training step, on any machine."""
+    B, N, K, S = 8, config.points(2048), 20, 10
+    checks = []
+    for name, work in step_parts(B, N, K, S).items():
+        kernels = _KERNELS[name]
+        checks.append(deterministic(f"{name}: kernels", work.kernels, target=kernels, promise=FAST))
+        checks.append(deterministic(f"{name}: read and written", work.bytes / 1e6, "MB"))
+        if work.flops:
+            checks.append(deterministic(f"{name}: matrix products", work.flops / 1e9, "GFLOP"))
+    title = f"Counted for an accelerator, not measured: forward and backward, B={B}, N={N:,}, K={K}, S={S}"
+    return [Result("launches", title, checks=checks)]
 
 
 class Work(NamedTuple):
@@ -80,8 +98,8 @@ def step_parts(B: int, N: int, K: int, S: int) -> dict[str, Work]:
         seed, temperature = torch.tensor(0), torch.tensor(1.0, dtype=torch.float64)
 
         def operator() -> None:
-            drawn = _kernel._draw(logits, pos, variance, ptr, seed, temperature, S, False, 0)
-            _kernel._draw_backward(
+            drawn = kernel._draw(logits, pos, variance, ptr, seed, temperature, S, False, 0)
+            kernel._draw_backward(
                 drawn[0], *drawn, logits, pos, variance, ptr, seed, temperature, False, 0, True, False, False
             )
 
@@ -94,9 +112,12 @@ def step_parts(B: int, N: int, K: int, S: int) -> dict[str, Work]:
             (error + 0.05 * losses.presence_loss(presence, visible)).backward()
 
         clouds = [Start(b * N, N, min(SINGLE_SCALE[0].num_samples or N, N), 0) for b in range(B)]
-        parts = {"network": count(network), "operator": count(operator), "losses": count(loss)}
-        parts["farthest points, first level, if searched"] = count(lambda: Torch().farthest(pos, clouds))
-    return parts
+        return {
+            "network": count(network),
+            "operator": count(operator),
+            "losses": count(loss),
+            "farthest points, first level, if searched": count(lambda: Torch().farthest(pos, clouds)),
+        }
 
 
 def _geometry(B: int, N: int) -> list[LevelGeometry]:
@@ -114,7 +135,7 @@ def _geometry(B: int, N: int) -> list[LevelGeometry]:
 
 
 class _NoNoise:
-    """As ``_kernel._Noise`` on an accelerator, where torch has no generator for tensors without values."""
+    """As ``kernel._Noise`` on an accelerator, where torch has no generator for tensors without values."""
 
     def __init__(self, seed: Tensor, device: torch.device) -> None:
         self.device = device
@@ -128,9 +149,7 @@ class _NoNoise:
 
 @contextlib.contextmanager
 def _without_values() -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(_kernel, "_Noise", _NoNoise))
-        # Autocast, which it switches off, does not know tensors without values.
-        for module in ("pcsa.models.pointnet2", "pcsa.losses"):
-            stack.enter_context(mock.patch(f"{module}.full_precision", return_value=contextlib.nullcontext()))
+    # Autocast, which the network and the losses switch off, does not know tensors without values.
+    no_autocast = mock.patch.object(torch, "autocast", return_value=contextlib.nullcontext())
+    with mock.patch.object(kernel, "_Noise", _NoNoise), no_autocast:
         yield
