@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from pcsa.datasets.procedural import FigureImages3D, Figures2D, Figures3D
-from pcsa.datasets.procedural._body import draw_person, draw_view, pose
-from pcsa.datasets.procedural._render import Canvas, add_capsule, add_ellipsoid
-from pcsa.datasets.procedural.figures import _draw_picture
+from pcsa.datasets.procedural.pictures.body import draw_person, draw_view, pose
+from pcsa.datasets.procedural.pictures.figures import _draw_picture
+from pcsa.datasets.procedural.pictures.render import Canvas, add_capsule, add_ellipsoid
 
 MAKERS = {
     "Figures2D": lambda split, count, **more: Figures2D(split, num_images=count, **more),

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from pcsa.datasets.procedural._parts import (
+from pcsa.datasets.procedural.shapes.parts import (
     Array,
     Design,
     Part,

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from pcsa.datasets.pcd import write_pcd
-from pcsa.datasets.procedural._categories import TABLE, check_categories
-from pcsa.datasets.procedural._shape import Cloud, Shape, check_num_points, make_shape, sample_shape
+from pcsa.datasets.procedural.shapes.categories import TABLE, check_categories
+from pcsa.datasets.procedural.shapes.shape import Cloud, Shape, check_num_points, make_shape, sample_shape
 
 # Every model id starts with "pcsa" in hex, so that our files are told from KeypointNet's by name alone.
 _ID_PREFIX = "70637361"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pcsa.datasets.procedural._parts import Design, log_uniform, palette, revolved, tube
+from pcsa.datasets.procedural.shapes.parts import Design, log_uniform, palette, revolved, tube
 
 NAMES = {
     0: "rim handle side",

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pcsa.datasets.procedural._parts import Array, Design, Part, box, loft, log_uniform, palette, tube, turned
+from pcsa.datasets.procedural.shapes.parts import Array, Design, Part, box, loft, log_uniform, palette, tube, turned
 
 NAMES = {
     0: "bow",

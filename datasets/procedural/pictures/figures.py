@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsa.datasets.coco import CocoKeypoints
-from pcsa.datasets.procedural._body import Array, Body, draw_person, draw_view, pose, turn
-from pcsa.datasets.procedural._items import Items, Split, check_split, stream
-from pcsa.datasets.procedural._render import Canvas, add_capsule, add_ellipsoid, background
+from pcsa.datasets.procedural.pictures.body import Array, Body, draw_person, draw_view, pose, turn
+from pcsa.datasets.procedural.pictures.items import Items, Split, check_split, stream
+from pcsa.datasets.procedural.pictures.render import Canvas, add_capsule, add_ellipsoid, background
 
 if TYPE_CHECKING:
     from pcsa.datasets.crops import CropAugment

@@ -6,7 +6,17 @@ the floor within. The others are this twin's own.
 
 import numpy as np
 
-from pcsa.datasets.procedural._parts import Array, Design, Part, log_uniform, palette, prism, revolved, spindle, tube
+from pcsa.datasets.procedural.shapes.parts import (
+    Array,
+    Design,
+    Part,
+    log_uniform,
+    palette,
+    prism,
+    revolved,
+    spindle,
+    tube,
+)
 
 NAMES = {
     0: "outer rim right front",

@@ -5,7 +5,16 @@ The ids are this twin's own.
 
 import numpy as np
 
-from pcsa.datasets.procedural._parts import Array, Design, Part, log_uniform, palette, rounded, rounded_corner, tube
+from pcsa.datasets.procedural.shapes.parts import (
+    Array,
+    Design,
+    Part,
+    log_uniform,
+    palette,
+    rounded,
+    rounded_corner,
+    tube,
+)
 
 NAMES = {
     0: "base front right",

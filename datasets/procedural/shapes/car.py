@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pcsa.datasets.procedural._parts import (
+from pcsa.datasets.procedural.shapes.parts import (
     Array,
     Design,
     box,

@@ -11,8 +11,8 @@ from scipy.spatial import cKDTree
 from pcsa.datasets.keypointnet import CLASS_IDS
 from pcsa.datasets.pcd import read_pcd
 from pcsa.datasets.procedural import CATEGORIES, generate, make_shape, sample_shape
-from pcsa.datasets.procedural._categories import TABLE
-from pcsa.datasets.procedural._shape import _cells, _inside
+from pcsa.datasets.procedural.shapes.categories import TABLE
+from pcsa.datasets.procedural.shapes.shape import _cells, _inside
 
 trimesh = pytest.importorskip("trimesh")
 
@@ -369,7 +369,7 @@ def test_interrupted_run_leaves_the_old_data_and_no_litter(tmp_path, monkeypatch
         if len(calls) == 3:
             raise OSError("disk full")
 
-    monkeypatch.setattr("pcsa.datasets.procedural._files.write_pcd", fail)
+    monkeypatch.setattr("pcsa.datasets.procedural.shapes.files.write_pcd", fail)
     with pytest.raises(OSError, match="disk full"):
         generate(tmp_path, "mug", 5, seed=9, overwrite=True)
     assert contents(tmp_path) == before

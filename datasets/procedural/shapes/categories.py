@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pcsa.datasets.procedural import (
+from pcsa.datasets.procedural.shapes import (
     airplane,
     bathtub,
     bed,
@@ -23,7 +23,7 @@ from pcsa.datasets.procedural import (
     table,
     vessel,
 )
-from pcsa.datasets.procedural._parts import Design
+from pcsa.datasets.procedural.shapes.parts import Design
 
 
 class Category(NamedTuple):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pcsa.datasets.procedural._items import Items, check_split, stream
+from pcsa.datasets.procedural.pictures.items import Items, check_split, stream
 
 if TYPE_CHECKING:
     from pcsa.datasets.crops import CropAugment

@@ -4,8 +4,8 @@ import torch
 from torch.utils.data import default_collate
 
 from pcsa.datasets.procedural import Retinas
-from pcsa.datasets.procedural._items import Items, stream
-from pcsa.datasets.procedural.retina import HEIGHT, SURFACES, draw_layers, make_retina
+from pcsa.datasets.procedural.pictures.items import Items, stream
+from pcsa.datasets.procedural.pictures.retina import HEIGHT, SURFACES, draw_layers, make_retina
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pcsa.datasets.procedural._parts import Array, Design, Part, box, log_uniform, palette, spindle, wing
+from pcsa.datasets.procedural.shapes.parts import Array, Design, Part, box, log_uniform, palette, spindle, wing
 
 NAMES = {
     0: "nose",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pcsa.datasets.procedural._parts import (
+from pcsa.datasets.procedural.shapes.parts import (
     Array,
     Design,
     box,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pcsa.datasets.procedural._parts import Array, Design, box, loft, log_uniform, palette, tube, turned
+from pcsa.datasets.procedural.shapes.parts import Array, Design, box, loft, log_uniform, palette, tube, turned
 
 NAMES = {
     0: "tip front",

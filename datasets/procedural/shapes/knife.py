@@ -5,7 +5,7 @@ The ids are this twin's own.
 
 import numpy as np
 
-from pcsa.datasets.procedural._parts import Array, Design, Part, log_uniform, palette, spindle, tube
+from pcsa.datasets.procedural.shapes.parts import Array, Design, Part, log_uniform, palette, spindle, tube
 
 NAMES = {
     0: "tip",

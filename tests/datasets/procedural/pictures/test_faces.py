@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from pcsa.datasets.procedural import Faces, faces
-from pcsa.datasets.procedural._items import Items, stream
+from pcsa.datasets.procedural import Faces
+from pcsa.datasets.procedural.pictures import faces
+from pcsa.datasets.procedural.pictures.items import Items, stream
 
 
 @pytest.fixture(scope="module")

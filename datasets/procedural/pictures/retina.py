@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from pcsa.datasets.oct import SURFACES
-from pcsa.datasets.procedural._items import Items, check_split, stream
+from pcsa.datasets.procedural.pictures.items import Items, check_split, stream
 from pcsa.datasets.scans import ScanAugment, window
 
 __all__ = ["Retinas"]
