@@ -14,13 +14,13 @@ Apart from these, pictures with exact truth for networks on grids: people in pic
 """
 
 from pcsa.datasets.procedural.pictures.faces import Faces as Faces
-from pcsa.datasets.procedural.pictures.figures import (
-    FigureImages3D as FigureImages3D,
-    Figures2D as Figures2D,
-    Figures3D as Figures3D,
-)
+from pcsa.datasets.procedural.pictures.figure_images import FigureImages3D as FigureImages3D, Figures2D as Figures2D
+from pcsa.datasets.procedural.pictures.figure_volumes import Figures3D as Figures3D
 from pcsa.datasets.procedural.pictures.retina import Retinas as Retinas
-from pcsa.datasets.procedural.shapes.categories import CATEGORIES as CATEGORIES, check_categories as check_categories
+from pcsa.datasets.procedural.shapes.categories import (
+    CATEGORIES as CATEGORIES,
+    check_categories as check_categories,
+)
 from pcsa.datasets.procedural.shapes.files import (
     embedded_root as embedded_root,
     generate as generate,

@@ -4,14 +4,11 @@ Frame, in millimeters: x to the right of a viewer, y down, z away from the viewe
 body stands upright and faces the viewer (-z), so that its own left is at +x.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Angle = Callable[[float, float], Array]
+from pcsa.datasets.procedural.arrays import Array
 
 # Poses drawn at once, of which the first without a limb inside the trunk, the head or another limb is taken.
 _CANDIDATES = 8
@@ -119,82 +116,71 @@ def turn(axis: int, degrees: float | Array) -> Array:
 
 def pose(person: Person, rng: np.random.Generator, view: Array) -> Body:
     """Draw a pose of a person and turn it into a view (see :func:`draw_view`)."""
-
-    def angle(low: float, high: float) -> Array:
-        return rng.uniform(low, high, _CANDIDATES)
-
-    joints: dict[str, Array] = {"pelvis": np.zeros((_CANDIDATES, 3))}
-    frames: dict[str, Array] = {}
-    _pose_trunk(person, angle, joints, frames)
+    poses = _Poses(person, rng)
+    poses.trunk()
     calm_legs, calm_arms = rng.random(2) < (0.5, 0.3)
     for name, side in _SIDES:
-        _pose_leg(person, angle, name, side, calm_legs, joints, frames)
-        _pose_arm(person, angle, name, side, calm_arms, joints, frames)
-    chosen = int(np.argmin(_overlap(person, joints, frames)))
-    joints = {name: view @ position[chosen] for name, position in joints.items()}
-    frames = {name: view @ frame[chosen] for name, frame in frames.items()}
+        poses.leg(name, side, calm_legs)
+        poses.arm(name, side, calm_arms)
+    chosen = int(np.argmin(_overlap(person, poses.joints, poses.frames)))
+    joints = {name: view @ position[chosen] for name, position in poses.joints.items()}
+    frames = {name: view @ frame[chosen] for name, frame in poses.frames.items()}
     return _clothe(person, joints, frames)
 
 
-def _along(frame: Array, x: float, y: float, z: float) -> Array:
-    return frame @ np.array([x, y, z])
+class _Poses:
+    """Candidates for the pose of a person: `joints` hold a place of each, `frames` how a part of each is turned."""
 
+    def __init__(self, person: Person, rng: np.random.Generator) -> None:
+        self._person, self._rng = person, rng
+        self.joints: dict[str, Array] = {"pelvis": np.zeros((_CANDIDATES, 3))}
+        self.frames: dict[str, Array] = {}
 
-def _pose_trunk(person: Person, angle: Angle, joints: dict[str, Array], frames: dict[str, Array]) -> None:
-    size = person.lengths
-    twist, lean, bend = angle(-30, 30), angle(-12, 40), angle(-14, 14)
-    frames["pelvis"] = turn(0, 0 * lean)
-    frames["belly"] = turn(1, twist / 2) @ turn(0, lean / 2) @ turn(2, bend / 2)
-    frames["chest"] = turn(1, twist) @ turn(0, lean) @ turn(2, bend)
-    nod, look, tilt = angle(-30, 20), angle(-50, 50), angle(-14, 14)
-    frames["neck"] = frames["chest"] @ turn(0, nod / 2) @ turn(2, tilt / 2)
-    frames["head"] = frames["chest"] @ turn(0, nod) @ turn(2, tilt) @ turn(1, look)
-    joints["spine"] = joints["pelvis"] + _along(frames["belly"], 0, -size["belly"], 0)
-    joints["thorax"] = joints["spine"] + _along(frames["chest"], 0, -size["chest"], 0)
-    joints["neck_base"] = joints["thorax"] + _along(frames["neck"], 0, -size["neck"], 0)
-    joints["head"] = joints["neck_base"] + _along(frames["head"], 0, -size["head"], 0)
+    def _angle(self, low: float, high: float) -> Array:
+        return self._rng.uniform(low, high, _CANDIDATES)
 
+    def _join(self, name: str, origin: str, frame: Array, x: float, y: float, z: float) -> None:
+        self.joints[name] = self.joints[origin] + frame @ np.array([x, y, z])
 
-def _pose_leg(
-    person: Person,
-    angle: Angle,
-    name: str,
-    side: float,
-    calm: bool,
-    joints: dict[str, Array],
-    frames: dict[str, Array],
-) -> None:
-    size = person.lengths
-    swing = angle(-25, 35) if calm else angle(-20, 105)
-    bent = angle(0, 50) if calm else np.clip(swing, 0, 60) * 0.5 + angle(0, 80)
-    thigh = frames["pelvis"] @ turn(0, -swing) @ turn(2, -side * angle(-3, 35)) @ turn(1, side * angle(-30, 10))
-    shin = thigh @ turn(0, bent)
-    joints[f"{name}_hip"] = joints["pelvis"] + _along(frames["pelvis"], side * size["hip"], 0.01 * person.stature, 0)
-    joints[f"{name}_knee"] = joints[f"{name}_hip"] + _along(thigh, 0, size["thigh"], 0)
-    joints[f"{name}_ankle"] = joints[f"{name}_knee"] + _along(shin, 0, size["shin"], 0)
-    foot = shin @ turn(0, angle(-15, 30))
-    joints[f"{name}_toe"] = joints[f"{name}_ankle"] + _along(foot, 0, 0.25 * size["foot"], -size["foot"])
+    def trunk(self) -> None:
+        """Draw spine, neck and head."""
+        angle, size, frames = self._angle, self._person.lengths, self.frames
+        twist, lean, bend = angle(-30, 30), angle(-12, 40), angle(-14, 14)
+        frames["pelvis"] = turn(0, 0 * lean)
+        frames["belly"] = turn(1, twist / 2) @ turn(0, lean / 2) @ turn(2, bend / 2)
+        frames["chest"] = turn(1, twist) @ turn(0, lean) @ turn(2, bend)
+        nod, look, tilt = angle(-30, 20), angle(-50, 50), angle(-14, 14)
+        frames["neck"] = frames["chest"] @ turn(0, nod / 2) @ turn(2, tilt / 2)
+        frames["head"] = frames["chest"] @ turn(0, nod) @ turn(2, tilt) @ turn(1, look)
+        self._join("spine", "pelvis", frames["belly"], 0, -size["belly"], 0)
+        self._join("thorax", "spine", frames["chest"], 0, -size["chest"], 0)
+        self._join("neck_base", "thorax", frames["neck"], 0, -size["neck"], 0)
+        self._join("head", "neck_base", frames["head"], 0, -size["head"], 0)
 
+    def leg(self, name: str, side: float, calm: bool) -> None:
+        """Draw the leg of a side, "left" (1) or "right" (-1); a calm one stands or walks."""
+        angle, size, pelvis = self._angle, self._person.lengths, self.frames["pelvis"]
+        swing = angle(-25, 35) if calm else angle(-20, 105)
+        bent = angle(0, 50) if calm else np.clip(swing, 0, 60) * 0.5 + angle(0, 80)
+        thigh = pelvis @ turn(0, -swing) @ turn(2, -side * angle(-3, 35)) @ turn(1, side * angle(-30, 10))
+        shin = thigh @ turn(0, bent)
+        self._join(f"{name}_hip", "pelvis", pelvis, side * size["hip"], 0.01 * self._person.stature, 0)
+        self._join(f"{name}_knee", f"{name}_hip", thigh, 0, size["thigh"], 0)
+        self._join(f"{name}_ankle", f"{name}_knee", shin, 0, size["shin"], 0)
+        foot = shin @ turn(0, angle(-15, 30))
+        self._join(f"{name}_toe", f"{name}_ankle", foot, 0, 0.25 * size["foot"], -size["foot"])
 
-def _pose_arm(
-    person: Person,
-    angle: Angle,
-    name: str,
-    side: float,
-    calm: bool,
-    joints: dict[str, Array],
-    frames: dict[str, Array],
-) -> None:
-    size = person.lengths
-    swing = angle(-30, 30) if calm else angle(-40, 150)
-    spread = angle(5, 40) if calm else angle(5, 100)
-    upper = frames["chest"] @ turn(0, -swing) @ turn(2, -side * spread) @ turn(1, side * angle(-30, 80))
-    fore = upper @ turn(0, -(angle(0, 40) if calm else angle(0, 135)))
-    shoulder = _along(frames["chest"], side * size["shoulder"], 0.03 * person.stature, 0)
-    joints[f"{name}_shoulder"] = joints["thorax"] + shoulder
-    joints[f"{name}_elbow"] = joints[f"{name}_shoulder"] + _along(upper, 0, size["upper arm"], 0)
-    joints[f"{name}_wrist"] = joints[f"{name}_elbow"] + _along(fore, 0, size["forearm"], 0)
-    joints[f"{name}_hand"] = joints[f"{name}_wrist"] + _along(fore, 0, size["hand"], 0)
+    def arm(self, name: str, side: float, calm: bool) -> None:
+        """Draw the arm of a side, "left" (1) or "right" (-1); a calm one hangs down."""
+        angle, size, chest = self._angle, self._person.lengths, self.frames["chest"]
+        swing = angle(-30, 30) if calm else angle(-40, 150)
+        spread = angle(5, 40) if calm else angle(5, 100)
+        upper = chest @ turn(0, -swing) @ turn(2, -side * spread) @ turn(1, side * angle(-30, 80))
+        fore = upper @ turn(0, -(angle(0, 40) if calm else angle(0, 135)))
+        self._join(f"{name}_shoulder", "thorax", chest, side * size["shoulder"], 0.03 * self._person.stature, 0)
+        self._join(f"{name}_elbow", f"{name}_shoulder", upper, 0, size["upper arm"], 0)
+        self._join(f"{name}_wrist", f"{name}_elbow", fore, 0, size["forearm"], 0)
+        self._join(f"{name}_hand", f"{name}_wrist", fore, 0, size["hand"], 0)
 
 
 def _overlap(person: Person, joints: dict[str, Array], frames: dict[str, Array]) -> Array:

@@ -5,30 +5,26 @@ and where on it: what is painted on the head turns with it, and what turns away 
 landmarks are those of `MTFL <https://mmlab.ie.cuhk.edu.hk/projects/TCDCN.html>`_.
 """
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pcsa.datasets.procedural.pictures.items import Items, check_split, stream
-
-if TYPE_CHECKING:
-    from pcsa.datasets.crops import CropAugment
+from pcsa.datasets.crops import CropAugment
+from pcsa.datasets.images import Split
+from pcsa.datasets.procedural.arrays import Array
+from pcsa.datasets.procedural.pictures.items import DrawnImages, stream
 
 __all__ = ["LANDMARKS", "Faces"]
-
-Array = NDArray[np.floating[Any]]
 
 # In MTFL's order. Left is left in the picture of a face that looks at the camera: the person's right.
 LANDMARKS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 SIDE = 100
 
 
-class Faces:
+class Faces(DrawnImages):
     """Pictures of one face each, drawn as they are asked for and kept.
 
     Heads of all proportions, turned in the picture (standard deviation 12 degrees), sideways (to 75 degrees) and up or
@@ -39,17 +35,8 @@ class Faces:
     sideways. Glasses, closed lids and things in front hide nothing, since annotators mark a landmark behind them too.
     Left is left in the picture of a face that looks at the camera, as in MTFL.
 
-    Picture i depends on (`seed`, `split`, i) alone: splits share none, and more pictures leave the first as they were.
-
-    Args:
-        split: Which part.
-        num_images: How many.
-        input_size: (height, width) of the network's input.
-        augment: Variation of :meth:`augmented`. Default: flips, scale by 20 %, turns by 20 degrees, shifts by 5 %.
-        seed: Not negative.
-
-    Raises:
-        ValueError: If an argument is out of its range.
+    Arguments as :class:`~pcsa.datasets.procedural.pictures.items.DrawnImages`: ``input_size`` is (height, width), (64,
+    64) by default, and the default ``augment`` flips, scales by 20 %, turns by 20 degrees and shifts by 5 %.
 
     Example:
         >>> faces = Faces("train", num_images=20)
@@ -59,29 +46,11 @@ class Faces:
     """
 
     names = LANDMARKS
-    num_keypoints = len(LANDMARKS)
     pairs = ((0, 1), (3, 4))
     bones = ((0, 1), (0, 2), (1, 2), (2, 3), (2, 4), (3, 4))
 
-    def __init__(
-        self,
-        split: Literal["train", "val", "test"],
-        *,
-        num_images: int,
-        input_size: tuple[int, int] = (64, 64),
-        augment: CropAugment | None = None,
-        seed: int = 0,
-    ) -> None:
-        check_split(split, "num_images", num_images, seed)
-        if len(input_size) != 2 or min(input_size) < 1:
-            raise ValueError(f"`input_size` (={input_size}) must be (height, width), both at least 1")
-        self.input_size = input_size
-        self.augment = augment
-        self.skipped: dict[str, int] = {}
-        self._items = Items([seed, stream(f"faces/{split}")], num_images)
-
-    def __len__(self) -> int:
-        return len(self._items)
+    default_size = (64, 64)
+    default_augment = CropAugment(flip=0.5, scale=0.2, rotation=20.0, shift=0.05)
 
     def source(self, index: int) -> dict[str, Any]:
         """The whole picture: ``image [3, 100, 100]`` (0..1), ``keypoints [5, 2]``, ``visible [5]``, ``box [4]``.
@@ -96,19 +65,9 @@ class Faces:
             "box": torch.from_numpy(box.copy()),
         }
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """The crop around the box: ``image [3, *input_size]``, ``keypoints``, ``visible``, ``to_source``, ``index``."""
-        from pcsa.datasets.crops import crop
-
-        return {**crop(self.source(index), self.input_size, pairs=self.pairs), "index": self._items.place(index)}
-
-    def augmented(self, index: int, generator: torch.Generator) -> dict[str, Any]:
-        """The same, varied as `augment` says; all randomness is from `generator`."""
-        from pcsa.datasets.crops import CropAugment, crop
-
-        augment = self.augment or CropAugment(flip=0.5, scale=0.2, rotation=20.0, shift=0.05)
-        sample = crop(self.source(index), self.input_size, pairs=self.pairs, augment=augment, generator=generator)
-        return {**sample, "index": self._items.place(index)}
+    @classmethod
+    def _stream(cls, split: Split) -> list[int]:
+        return [stream(f"faces/{split}")]
 
 
 class _Ellipsoid(NamedTuple):

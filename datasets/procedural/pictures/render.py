@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from pcsa.datasets.procedural.arrays import Array
+
 Image = NDArray[np.float32]
 Window = tuple[slice, ...]
 

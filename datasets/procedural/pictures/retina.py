@@ -5,22 +5,20 @@ The nine surfaces are those of `"Fully Convolutional Boundary Regression for Ret
 in proportion to the share of a pixel that they fill and speckle multiplies, and shown as its fourth root.
 """
 
-from __future__ import annotations
-
 import math
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from pcsa.datasets.crops import check_size
+from pcsa.datasets.images import Split
 from pcsa.datasets.oct import SURFACES
-from pcsa.datasets.procedural.pictures.items import Items, check_split, stream
+from pcsa.datasets.procedural.arrays import Array
+from pcsa.datasets.procedural.pictures.items import Items, check_arguments, stream
 from pcsa.datasets.scans import ScanAugment, window
 
 __all__ = ["Retinas"]
-
-Array = NDArray[np.float32]
 
 HEIGHT = 128
 SPACING = (0.006, 0.03)  # mm per pixel: about 50 rows of retina, and 6 mm in 192 columns
@@ -69,7 +67,7 @@ class Retinas:
 
     def __init__(
         self,
-        split: Literal["train", "val", "test"],
+        split: Split,
         *,
         num_scans: int,
         input_size: tuple[int, int] = (HEIGHT, 64),
@@ -77,13 +75,11 @@ class Retinas:
         augment: ScanAugment | None = None,
         seed: int = 0,
     ) -> None:
-        check_split(split, "num_scans", num_scans, seed)
-        if len(input_size) != 2 or min(input_size) < 1:
-            raise ValueError(f"`input_size` (={input_size}) must be (height, width), both at least 1")
+        check_arguments(split, "num_scans", num_scans, seed)
         if width < 16:
             raise ValueError(f"`width` (={width}) must be at least 16")
         self.width = width
-        self.input_size = input_size
+        self.input_size = check_size(input_size, "input_size")
         self.augment = augment or ScanAugment()
         self.skipped: dict[str, int] = {}
         self._items = Items([seed, stream(f"retina/{split}")], num_scans)

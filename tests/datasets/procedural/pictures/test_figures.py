@@ -11,7 +11,7 @@ import torch
 
 from pcsa.datasets.procedural import FigureImages3D, Figures2D, Figures3D
 from pcsa.datasets.procedural.pictures.body import draw_person, draw_view, pose
-from pcsa.datasets.procedural.pictures.figures import _draw_picture
+from pcsa.datasets.procedural.pictures.figure_images import draw_picture
 from pcsa.datasets.procedural.pictures.render import Canvas, add_capsule, add_ellipsoid
 
 MAKERS = {
@@ -183,7 +183,7 @@ def test_joints_are_where_the_person_is(name):
     joint_names = [n.replace("_foot", "_ankle").replace("root (pelvis)", "pelvis") for n in data.names]
     seen = covered = 0
     for seed in range(40):
-        picture = _draw_picture(np.random.default_rng(seed), joint_names, cut_off=True)
+        picture = draw_picture(np.random.default_rng(seed), joint_names, cut_off=True)
         x, y, width, height = picture.box
         points = picture.points[picture.inside & ~picture.hidden & ~picture.averted, :2]
         assert (points >= (x - 1.5, y - 1.5)).all()
@@ -202,7 +202,7 @@ def test_the_persons_mask_holds_every_joint(monkeypatch):
     mask = Canvas.mask
     monkeypatch.setattr(Canvas, "mask", property(lambda self: masks.append(mask.fget(self)) or masks[-1]))
     for seed in range(30):
-        picture = _draw_picture(np.random.default_rng(seed), Figures2D.names, cut_off=True)
+        picture = draw_picture(np.random.default_rng(seed), Figures2D.names, cut_off=True)
         pixels = np.clip(np.rint(picture.points[picture.inside, :2]), 0, 159).astype(int)
         # The tip of the nose is on the outline: the neighbors of its pixel count.
         grown = np.pad(masks[-1], 1)
@@ -245,8 +245,8 @@ def test_projected_3d_joints_are_the_2d_ones():
 
 def test_the_same_person_as_picture_with_either_names():
     inner = [n.replace("_foot", "_ankle").replace("root (pelvis)", "pelvis") for n in FigureImages3D.names]
-    a = _draw_picture(np.random.default_rng(5), Figures2D.names, cut_off=True)
-    b = _draw_picture(np.random.default_rng(5), inner, cut_off=True)
+    a = draw_picture(np.random.default_rng(5), Figures2D.names, cut_off=True)
+    b = draw_picture(np.random.default_rng(5), inner, cut_off=True)
     np.testing.assert_array_equal(a.image, b.image)
     for i, name in enumerate(inner):
         if name in Figures2D.names:

@@ -1,18 +1,17 @@
-"""Articulated figures with exact truth: pictures and volumes of people of capsules and ellipsoids, for pose estimation.
+"""Pictures of articulated figures with exact truth: people of capsules and ellipsoids, for pose estimation.
 
 One body model (bone lengths of a person, joint angles of a pose, a direction to see it from) is drawn as
 
 - :class:`Figures2D`: pictures with COCO's 17 keypoints,
 - :class:`FigureImages3D`: the same pictures with Human3.6M's 17 joints and their depth,
-- :class:`Figures3D`: volumes with Human3.6M's 17 joints.
+- :class:`~pcsa.datasets.procedural.pictures.figure_volumes.Figures3D`: volumes with Human3.6M's 17 joints.
 
-Item i depends on the class, ``seed``, ``split`` and i alone: the splits share no item, and more items leave the first
-ones as they are. Items are drawn when first asked for, in 2 to 5 ms, and kept.
+An item takes 2 to 5 ms to draw.
 
 **Left and right** are those of the person. In pictures, the face, the light panel on the chest, the toes, and how knees
 and elbows bend tell the front from the back, and so the sides. One side is lighter than the other, but which one is
 drawn by lot: a mirrored picture with exchanged sides is as likely as the picture, and flips in training and testing
-are exact. In volumes the left limbs are always denser and thicker, see :class:`Figures3D`.
+are exact. In volumes the left limbs are always denser and thicker.
 
 **Frames.** Pixel (voxel) centers are integers; positions are (x, y) or (x, y, z), arrays (z,) y, x; y points down. A
 box is (x, y, width, height) with the outer edge of its top left pixel, where the picture spans 0 to its width.
@@ -20,7 +19,7 @@ box is (x, y, width, height) with the outer edge of its top left pixel, where th
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,19 +28,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsa.datasets.coco import CocoKeypoints
-from pcsa.datasets.procedural.pictures.body import Array, Body, draw_person, draw_view, pose, turn
-from pcsa.datasets.procedural.pictures.items import Items, Split, check_split, stream
-from pcsa.datasets.procedural.pictures.render import Canvas, add_capsule, add_ellipsoid, background
+from pcsa.datasets.images import masked
+from pcsa.datasets.procedural.arrays import Array
+from pcsa.datasets.procedural.pictures.body import Body, draw_person, draw_view, pose, turn
+from pcsa.datasets.procedural.pictures.items import DrawnImages
+from pcsa.datasets.procedural.pictures.render import Canvas, background
 
-if TYPE_CHECKING:
-    from pcsa.datasets.crops import CropAugment
-
-__all__ = ["FigureImages3D", "Figures2D", "Figures3D"]
-
+__all__ = ["HUMAN36M_JOINTS", "FigureImages3D", "Figures2D"]
 
 # Height and width of a whole picture.
 _CANVAS = 160
-_HUMAN36M = (
+# The dataset's name of a joint, and the body's.
+
+HUMAN36M_JOINTS = (
     ("root (pelvis)", "pelvis"),
     ("left_hip", "left_hip"),
     ("left_knee", "left_knee"),
@@ -60,25 +59,6 @@ _HUMAN36M = (
     ("right_elbow", "right_elbow"),
     ("right_wrist", "right_wrist"),
 )
-_HUMAN36M_PAIRS = ((1, 4), (2, 5), (3, 6), (11, 14), (12, 15), (13, 16))
-_HUMAN36M_BONES = (
-    (0, 1),
-    (1, 2),
-    (2, 3),
-    (0, 4),
-    (4, 5),
-    (5, 6),
-    (0, 7),
-    (7, 8),
-    (8, 9),
-    (9, 10),
-    (8, 11),
-    (11, 12),
-    (12, 13),
-    (8, 14),
-    (14, 15),
-    (15, 16),
-)
 
 
 class _Picture(NamedTuple):
@@ -92,13 +72,25 @@ class _Picture(NamedTuple):
     mm_per_pixel: float
 
 
-class _Volume(NamedTuple):
-    image: NDArray[np.uint8]  # [D, H, W]
-    points: Array  # [J, 3] in voxels
-    voxel_size: float
+class _Figures(DrawnImages):
+    """Pictures of people. A subclass names the joints of the body that are its keypoints."""
+
+    joints: tuple[str, ...]
+    cut_off: bool
+
+    def _picture(self, index: int) -> _Picture:
+        return self._items.get(index, lambda rng: draw_picture(rng, self.joints, cut_off=self.cut_off))
+
+    def _source(self, picture: _Picture, points: Array, visible: NDArray[np.bool_]) -> dict[str, Any]:
+        return {
+            "image": torch.from_numpy(picture.image).permute(2, 0, 1).contiguous().float() / 255,
+            **masked(points, visible),
+            "box": torch.from_numpy(picture.box).float(),
+            "area": torch.tensor(picture.area),
+        }
 
 
-class Figures2D:
+class Figures2D(_Figures):
     """Pictures of people with COCO's 17 keypoints.
 
     A person of thick limbs stands, walks, sits or reaches before a cluttered background whose rods are shaded as limbs
@@ -109,15 +101,8 @@ class Figures2D:
     the face on the far side of the head. The box and `area` are those of the person's silhouette in the picture, as if
     nothing covered it.
 
-    Args:
-        split: ``"train"``, ``"val"`` or ``"test"``.
-        num_images: Length of the split, at least 1.
-        input_size: (height, width) of the network's input. Default (96, 72).
-        augment: How :meth:`augmented` varies. Default: :class:`~pcsa.datasets.crops.CropAugment` as it is.
-        seed: Not negative.
-
-    Raises:
-        ValueError: Naming the argument, its value and the rule.
+    Arguments as :class:`~pcsa.datasets.procedural.pictures.items.DrawnImages`: ``input_size`` is (height, width), (96,
+    72) by default, and the default ``augment`` is :class:`~pcsa.datasets.crops.CropAugment` as it is.
 
     Example:
         >>> figures = Figures2D("val", num_images=10)
@@ -130,24 +115,9 @@ class Figures2D:
     names = CocoKeypoints.names
     pairs = CocoKeypoints.pairs
     bones = CocoKeypoints.bones
-    num_keypoints = 17
-
-    def __init__(
-        self,
-        split: Split,
-        *,
-        num_images: int,
-        input_size: tuple[int, int] = (96, 72),
-        augment: "CropAugment | None" = None,
-        seed: int = 0,
-    ) -> None:
-        self.input_size = _check_size(input_size, 2)
-        self.augment = augment
-        self._pictures = _items(type(self).__name__, split, "num_images", num_images, seed)
-        self.skipped: dict[str, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._pictures)
+    joints = names
+    cut_off = True
+    default_size = (96, 72)
 
     def source(self, index: int) -> dict[str, Any]:
         """Return the whole picture `[3, 160, 160]`, in its own pixels, and the box of the person.
@@ -157,21 +127,8 @@ class Figures2D:
         """
         picture = self._picture(index)
         visible = picture.inside & ~picture.averted
-        return {
-            "image": _to_tensor(picture.image),
-            "keypoints": torch.from_numpy(np.where(visible[:, None], picture.points[:, :2], 0)).float(),
-            "visible": torch.from_numpy(visible),
-            "box": torch.from_numpy(picture.box).float(),
-            "area": torch.tensor(picture.area),
-            "hidden": torch.from_numpy(picture.hidden & visible),
-        }
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self._crop(index)
-
-    def augmented(self, index: int, generator: torch.Generator) -> dict[str, Any]:
-        """Return a sample as ``self[index]`` does, randomly flipped, scaled and turned."""
-        return self._crop(index, generator)
+        source = self._source(picture, picture.points[:, :2], visible)
+        return source | {"hidden": torch.from_numpy(picture.hidden & visible)}
 
     def coco_annotations(self) -> dict[str, Any]:
         """Return the split as COCO's ground truth for keypoints, for ``pycocotools``.
@@ -211,17 +168,13 @@ class Figures2D:
         images = [{"id": i, "file_name": f"{i:06d}.png", "height": _CANVAS, "width": _CANVAS} for i in range(len(self))]
         return {"info": {}, "images": images, "annotations": annotations, "categories": [person]}
 
-    def _picture(self, index: int) -> _Picture:
-        return self._pictures.get(index, lambda rng: _draw_picture(rng, self.names, cut_off=True))
-
-    def _crop(self, index: int, generator: torch.Generator | None = None) -> dict[str, Any]:
-        source = {name: self.source(index)[name] for name in ("image", "keypoints", "visible", "box")}
-        height, width = self.input_size
-        sample = _crop(source, (height, width), self.pairs, self.augment, generator)
-        return sample | {"index": self._pictures.place(index)}
+    def _crop(self, index: int, **arguments: Any) -> dict[str, Any]:
+        sample = super()._crop(index, **arguments)
+        del sample["area"], sample["hidden"]  # the source's
+        return sample
 
 
-class FigureImages3D:
+class FigureImages3D(_Figures):
     r"""Pictures of people with Human3.6M's 17 joints and their depth, for the integral volumetric head.
 
     Pictures as those of :class:`Figures2D`, but nobody is cut off. They are orthographic, so that millimeters are
@@ -236,15 +189,9 @@ class FigureImages3D:
 
     `visible` are all joints in the depth range (all but the farthest reaches) and in the crop, also hidden ones.
 
-    Args:
-        split: ``"train"``, ``"val"`` or ``"test"``.
-        num_images: Length of the split, at least 1.
-        input_size: (depth, height, width): D and the size of the network's input. Default (64, 96, 72).
-        augment: How :meth:`augmented` varies. Default: :class:`~pcsa.datasets.crops.CropAugment` as it is.
-        seed: Not negative.
-
-    Raises:
-        ValueError: Naming the argument, its value and the rule.
+    Arguments as :class:`~pcsa.datasets.procedural.pictures.items.DrawnImages`: ``input_size`` is (depth, height,
+    width), the D above and the size of the network's input, (64, 96, 72) by default, and the default ``augment`` is
+    :class:`~pcsa.datasets.crops.CropAugment` as it is.
 
     Example:
         >>> figures = FigureImages3D("val", num_images=10)
@@ -254,28 +201,16 @@ class FigureImages3D:
 
     """
 
-    names: tuple[str, ...] = tuple(name for name, _ in _HUMAN36M)
-    pairs: tuple[tuple[int, int], ...] = _HUMAN36M_PAIRS
-    bones: tuple[tuple[int, int], ...] = _HUMAN36M_BONES
-    num_keypoints = 17
+    names = tuple(name for name, _ in HUMAN36M_JOINTS)
+    pairs = ((1, 4), (2, 5), (3, 6), (11, 14), (12, 15), (13, 16))
+    bones = (
+        *((0, 1), (1, 2), (2, 3), (0, 4), (4, 5), (5, 6), (0, 7), (7, 8), (8, 9), (9, 10)),
+        *((8, 11), (11, 12), (12, 13), (8, 14), (14, 15), (15, 16)),
+    )
+    joints = tuple(joint for _, joint in HUMAN36M_JOINTS)
+    cut_off = False
+    default_size = (64, 96, 72)
     depth_range = 2000.0
-
-    def __init__(
-        self,
-        split: Split,
-        *,
-        num_images: int,
-        input_size: tuple[int, int, int] = (64, 96, 72),
-        augment: "CropAugment | None" = None,
-        seed: int = 0,
-    ) -> None:
-        self.input_size = _check_size(input_size, 3)
-        self.augment = augment
-        self._pictures = _items(type(self).__name__, split, "num_images", num_images, seed)
-        self.skipped: dict[str, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._pictures)
 
     def source(self, index: int) -> dict[str, Any]:
         """Return the whole picture `[3, 160, 160]` and the box of the person.
@@ -283,29 +218,16 @@ class FigureImages3D:
         Extras: `area`, the silhouette's pixels; `mm_per_pixel`; and `joints` `[17, 3]`, all of them, in millimeters
         relative to the root.
         """
-        joint_names = [joint for _, joint in _HUMAN36M]
-        picture = self._pictures.get(index, lambda rng: _draw_picture(rng, joint_names, cut_off=False))
+        picture = self._picture(index)
         depth = self.input_size[0]
         points = picture.points * (1, 1, depth / self.depth_range) + (0, 0, (depth - 1) / 2)
         visible = picture.inside & (points[:, 2] >= -0.5) & (points[:, 2] <= depth - 0.5)
         scale = picture.mm_per_pixel
         joints = (picture.points - picture.points[0] * (1, 1, 0)) * (scale, scale, 1)
-        return {
-            "image": _to_tensor(picture.image),
-            "keypoints": torch.from_numpy(np.where(visible[:, None], points, 0)).float(),
-            "visible": torch.from_numpy(visible),
-            "box": torch.from_numpy(picture.box).float(),
-            "area": torch.tensor(picture.area),
+        return self._source(picture, points, visible) | {
             "mm_per_pixel": torch.tensor(scale),
             "joints": torch.from_numpy(joints).float(),
         }
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self._crop(index)
-
-    def augmented(self, index: int, generator: torch.Generator) -> dict[str, Any]:
-        """Return a sample as ``self[index]`` does, randomly flipped, scaled and turned."""
-        return self._crop(index, generator)
 
     def to_mm(self, keypoints: Float[Tensor, "B K 3"], mm_per_pixel: Float[Tensor, " B"]) -> Float[Tensor, "B K 3"]:
         """Keypoints as the samples have them, in millimeters relative to the root, which is the first of them.
@@ -316,128 +238,15 @@ class FigureImages3D:
         scale[:, 2] = self.depth_range / self.input_size[0]
         return (keypoints - keypoints[:, :1]) * scale[:, None]
 
-    def _crop(self, index: int, generator: torch.Generator | None = None) -> dict[str, Any]:
-        source = self.source(index)
-        scale = source["mm_per_pixel"]
-        source = {name: source[name] for name in ("image", "keypoints", "visible", "box")}
-        _, height, width = self.input_size
-        sample = _crop(source, (height, width), self.pairs, self.augment, generator)
+    def _crop(self, index: int, **arguments: Any) -> dict[str, Any]:
+        sample = super()._crop(index, **arguments)
+        del sample["area"], sample["joints"]  # the source's
         # Source pixels per pixel of the crop, whichever way it is turned or flipped.
         a, b = sample["to_source"][0, :2]
-        return sample | {"mm_per_pixel": scale * torch.hypot(a, b), "index": self._pictures.place(index)}
+        return sample | {"mm_per_pixel": sample["mm_per_pixel"] * torch.hypot(a, b)}
 
 
-class Figures3D:
-    """Volumes of bodies with Human3.6M's 17 joints.
-
-    Bodies are upright and turned about the vertical axis, all directions alike. They are capsules and ellipsoids whose
-    density falls off over one voxel, under noise, among balls and rods that mean nothing. A voxel is about as large as
-    makes the volume 2 meters wide, or larger if a pose needs it: the whole body is inside.
-
-    The limbs on the body's left are denser (0.95 against 0.65) and a tenth thicker. A mirrored volume would have them
-    on the wrong side, so that :meth:`augmented` draws a body anew, with the *right* side denser, and mirrors that; and
-    averaging over a mirrored input when testing is wrong here.
-
-    Args:
-        split: ``"train"``, ``"val"`` or ``"test"``.
-        num_volumes: Length of the split, at least 1.
-        input_size: (depth, height, width) of the volumes, each at least 16. Default (32, 32, 32).
-        seed: Not negative.
-
-    Raises:
-        ValueError: Naming the argument, its value and the rule.
-
-    Example:
-        >>> sample = Figures3D("val", num_volumes=10)[3]
-        >>> sample["image"].shape, sample["keypoints"].shape
-        (torch.Size([1, 32, 32, 32]), torch.Size([17, 3]))
-
-    """
-
-    names: tuple[str, ...] = FigureImages3D.names
-    pairs: tuple[tuple[int, int], ...] = _HUMAN36M_PAIRS
-    bones: tuple[tuple[int, int], ...] = _HUMAN36M_BONES
-    num_keypoints = 17
-
-    def __init__(
-        self,
-        split: Split,
-        *,
-        num_volumes: int,
-        input_size: tuple[int, int, int] = (32, 32, 32),
-        seed: int = 0,
-    ) -> None:
-        self.input_size = _check_size(input_size, 3)
-        if min(self.input_size) < 16:
-            raise ValueError(
-                f"`input_size` (={input_size}) must be at least 16 each: limbs would be thinner than a voxel"
-            )
-        self._volumes = _items(type(self).__name__, split, "num_volumes", num_volumes, seed)
-        self._mirrored = _items(type(self).__name__, split, "num_volumes", num_volumes, seed)
-        self.skipped: dict[str, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._volumes)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self._sample(index)
-
-    def augmented(self, index: int, generator: torch.Generator) -> dict[str, Any]:
-        """Return ``self[index]`` or, half of the time, its mirror image along x, whose left limbs are denser too."""
-        return self._sample(index, mirror=bool(torch.rand((), generator=generator) < 0.5))
-
-    def _sample(self, index: int, mirror: bool = False) -> dict[str, Any]:
-        items, dense = (self._mirrored, -1.0) if mirror else (self._volumes, 1.0)
-        volume = items.get(index, lambda rng: _draw_volume(rng, self.input_size, dense))
-        image = torch.from_numpy(volume.image)[None].float() / 255
-        keypoints = torch.from_numpy(volume.points).float()
-        if mirror:
-            image, keypoints = image.flip(-1), keypoints.clone()
-            keypoints[:, 0] = self.input_size[2] - 1 - keypoints[:, 0]
-            order = list(range(self.num_keypoints))
-            for left, right in self.pairs:
-                order[left], order[right] = right, left
-            keypoints = keypoints[order]
-        return {
-            "image": image,
-            "keypoints": keypoints,
-            "visible": torch.ones(self.num_keypoints, dtype=torch.bool),
-            "voxel_size": torch.tensor(volume.voxel_size),
-            "index": items.place(index),
-        }
-
-
-def _items(name: str, split: str, argument: str, count: int, seed: int) -> Items:
-    check_split(split, argument, count, seed)
-    return Items([seed, stream(name), get_args(Split).index(split)], count)
-
-
-def _check_size(size: Sequence[int], length: int) -> Any:
-    rule = {2: "(height, width)", 3: "(depth, height, width)"}[length]
-    if not isinstance(size, Sequence) or len(size) != length or not all(type(n) is int and n > 0 for n in size):
-        raise ValueError(f"`input_size` (={size!r}) must be {rule}: whole numbers above 0")
-    return tuple(size)
-
-
-def _to_tensor(image: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(image).permute(2, 0, 1).contiguous().float() / 255
-
-
-def _crop(
-    source: dict[str, Any],
-    size: tuple[int, int],
-    pairs: tuple[tuple[int, int], ...],
-    augment: "CropAugment | None",
-    generator: torch.Generator | None,
-) -> dict[str, Any]:
-    from pcsa.datasets.crops import CropAugment, crop
-
-    if generator is None:
-        return crop(source, size, pairs=pairs)
-    return crop(source, size, pairs=pairs, augment=augment or CropAugment(), generator=generator)
-
-
-def _draw_picture(rng: np.random.Generator, names: Sequence[str], *, cut_off: bool) -> _Picture:
+def draw_picture(rng: np.random.Generator, names: Sequence[str], *, cut_off: bool) -> _Picture:
     n = _CANVAS
     person = draw_person(rng)
     body = pose(person, rng, draw_view(rng))
@@ -535,40 +344,3 @@ def _cover(canvas: Canvas, box: Array, rng: np.random.Generator) -> None:
     ramp = np.linspace(0.8, 1.2, part.shape[1], dtype=np.float32)[None, :, None]
     part[:] = np.clip(ramp * rng.uniform(0.05, 0.9, 3).astype(np.float32), 0, 1)
     canvas.depth[rows, columns] = -np.inf
-
-
-def _draw_volume(rng: np.random.Generator, size: tuple[int, int, int], dense: float) -> _Volume:
-    """Draw a body whose limbs of the side `dense` (1: left) are denser; all else is the same for both sides."""
-    person = draw_person(rng)
-    body = pose(person, rng, draw_view(rng, upright=True))
-    extents = np.array(size[::-1], dtype=np.float64)
-    ends = np.stack(list(body.joints.values()))
-    margin = 0.05 * person.stature
-    low, high = ends.min(0) - margin, ends.max(0) + margin
-    # 31 of 32 voxels: positions are of centers.
-    voxel_size = max(2000 / min(size), float(((high - low) / (extents - 1)).max())) * rng.uniform(1.0, 1.08)
-    room = (extents - 1) - (high - low) / voxel_size
-    offset = rng.uniform(0, 1, 3) * room - low / voxel_size
-
-    volume = np.zeros(size, dtype=np.float32)
-    for _ in range(rng.integers(2, 5)):
-        center, radii = rng.uniform(0, 1, 3) * (extents - 1), rng.uniform(0.025, 0.07, 3) * min(size)
-        add_ellipsoid(volume, center, np.eye(3), radii, rng.uniform(0.3, 0.8))
-    for _ in range(rng.integers(2, 5)):
-        start, way = rng.uniform(0, 1, 3) * (extents - 1), rng.normal(size=3)
-        end = start + way / np.linalg.norm(way) * rng.uniform(0.1, 0.35) * min(size)
-        radius = rng.uniform(0.4, 1.2)
-        add_capsule(volume, start, end, (radius, radius), rng.uniform(0.3, 0.9))
-    for solid in body.solids:
-        add_ellipsoid(volume, solid.center / voxel_size + offset, solid.frame, solid.radii / voxel_size, 0.8)
-    for limb in body.limbs:
-        if limb.start is limb.end:
-            continue  # nose and ears are too small for voxels
-        side = dense * limb.side
-        # Thinner than a voxel, a limb would fade between voxels.
-        first, last = ((1 + 0.05 * side) * max(1.0, radius / voxel_size) for radius in limb.radii)
-        start, end = limb.start / voxel_size + offset, limb.end / voxel_size + offset
-        add_capsule(volume, start, end, (first, last), 0.8 + 0.15 * side)
-    volume += rng.normal(0.05, rng.uniform(0.03, 0.08), size).astype(np.float32)
-    points = np.stack([body.joints[joint] for _, joint in _HUMAN36M]) / voxel_size + offset
-    return _Volume((np.clip(volume, 0, 1) * 255 + 0.5).astype(np.uint8), points, voxel_size)
