@@ -79,7 +79,8 @@ class Retinas:
         if width < 16:
             raise ValueError(f"`width` (={width}) must be at least 16")
         self.width = width
-        self.input_size = check_size(input_size, "input_size")
+        height, columns = check_size(input_size, "input_size")
+        self.input_size = (height, columns)
         self.augment = augment or ScanAugment()
         self.skipped: dict[str, int] = {}
         self._items = Items([seed, stream(f"retina/{split}")], num_scans)

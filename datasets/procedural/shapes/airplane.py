@@ -2,29 +2,15 @@
 
 import numpy as np
 
-from pcsa.datasets.procedural.shapes.parts import Array, Design, Part, box, log_uniform, palette, spindle, wing
+from pcsa.datasets.procedural.arrays import Array
+from pcsa.datasets.procedural.shapes.design import Design, Part, log_uniform, numbered, palette
+from pcsa.datasets.procedural.shapes.solids import box, spindle, wing
 
-NAMES = {
-    0: "nose",
-    1: "cockpit top",
-    2: "tail end",
-    3: "wing tip left",
-    4: "wing root front left",
-    5: "wing tip right",
-    6: "wing root front right",
-    7: "tailplane tip left",
-    8: "tailplane tip right",
-    9: "fin tip",
-    10: "tail engine left",
-    11: "tail engine right",
-    12: "wing root back left",
-    13: "wing root back right",
-    14: "inner engine left",
-    15: "inner engine right",
-    16: "outer engine left",
-    17: "outer engine right",
-    18: "fin root front",
-}
+NAMES = numbered(
+    "nose, cockpit top, tail end, wing tip left, wing root front left, wing tip right, wing root front right, "
+    "tailplane tip left/right, fin tip, tail engine left/right, wing root back left/right, inner engine left/right, "
+    "outer engine left/right, fin root front"
+)
 
 
 def draw(rng: np.random.Generator) -> Design:

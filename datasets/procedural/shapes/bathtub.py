@@ -6,58 +6,25 @@ the floor within. The others are this twin's own.
 
 import numpy as np
 
-from pcsa.datasets.procedural.shapes.parts import (
-    Array,
-    Design,
-    Part,
-    log_uniform,
-    palette,
-    prism,
-    revolved,
-    spindle,
-    tube,
-)
+from pcsa.datasets.procedural.arrays import Array
+from pcsa.datasets.procedural.shapes.design import Design, Part, log_uniform, numbered, palette
+from pcsa.datasets.procedural.shapes.solids import ellipse, prism, revolved, spindle, tube
 
-NAMES = {
-    0: "outer rim right front",
-    1: "outer rim right back",
-    2: "outer rim left back",
-    3: "outer rim left front",
-    4: "base right front",
-    5: "base right back",
-    6: "base left back",
-    7: "base left front",
-    8: "inner rim right front",
-    9: "inner rim right back",
-    10: "inner rim left back",
-    11: "inner rim left front",
-    12: "floor right front",
-    13: "floor right back",
-    14: "floor left back",
-    15: "floor left front",
-    16: "outer rim right end",
-    17: "outer rim left end",
-    18: "base right end",
-    19: "base left end",
-    20: "inner rim right end",
-    21: "inner rim left end",
-    22: "floor right end",
-    23: "floor left end",
-    24: "faucet tip",
-    25: "drain",
-    26: "headrest",
-}
+NAMES = numbered(
+    "outer rim right front/back, outer rim left back/front, base right front/back, base left back/front, "
+    "inner rim right front/back, inner rim left back/front, floor right front/back, floor left back/front, "
+    "outer rim right/left end, base right/left end, inner rim right/left end, floor right/left end, "
+    "faucet tip, drain, headrest"
+)
 _SIDES = 48
 
 
 def _ring(extents: tuple[float, float, float], power: float, y: float, margin: float = 0.0) -> Array:
     """Superellipse with its own extent to the left, to the right and across: 2 is an ellipse, 20 nearly a rectangle."""
     left, right, half = extents
-    angle = 2 * np.pi * np.arange(_SIDES) / _SIDES
-    c, s = np.cos(angle), np.sin(angle)
-    x, z = np.sign(c) * np.abs(c) ** (2 / power), np.sign(s) * np.abs(s) ** (2 / power)
-    x *= np.where(c > 0, right + margin, left + margin)
-    return np.stack([x, np.full(_SIDES, y), z * (half + margin)], axis=1)
+    x, z = ellipse(_SIDES, power).T
+    wide = np.where(x > 0, right + margin, left + margin)
+    return np.stack([x * wide, np.full(_SIDES, y), z * (half + margin)], axis=1)
 
 
 def _corners(d: Design, stem: str, ring: Array) -> None:
@@ -145,8 +112,7 @@ def draw(rng: np.random.Generator) -> Design:
 
     if style == "clawfoot":
         claw = rng.uniform(0.05, 0.08)
-        angle = np.pi * np.arange(8) / 4
-        sole = claw * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        sole = claw * ellipse(8)
         splay = rng.uniform(0.0, 0.08)
         for side, reach in (("right", extents(0.1)[1]), ("left", -extents(0.1)[0])):
             foot = prism(sole, (0, 0.3 * lift, lift, floor), (1.1, 0.75, 0.8, 1.3), metal)
@@ -190,11 +156,7 @@ def draw(rng: np.random.Generator) -> Design:
 
     if not tap and not cushion and rise == 0 and lean == steep:
         for stem in ("outer rim", "base", "inner rim", "floor"):
-            ring = tuple(f"{stem} {place}" for place in ("right front", "left front", "left back", "right back"))
-            if ring[0] in d.marks and style == "round":
-                d.groups.append((ring, True))
-            elif ring[0] in d.marks:
-                d.groups += [(ring[0::2], False), (ring[1::2], False)]
-            if f"{stem} right end" in d.marks:
-                d.groups.append(((f"{stem} right end", f"{stem} left end"), False))
+            corners, circle = ("right front", "left front", "left back", "right back"), style == "round"
+            d.turns(stem, corners, circle, circle)
+            d.turns(stem, ("right end", "left end"))
     return d

@@ -8,46 +8,16 @@ import itertools
 
 import numpy as np
 
-from pcsa.datasets.procedural.shapes.parts import (
-    Array,
-    Design,
-    Part,
-    box,
-    log_uniform,
-    palette,
-    prism,
-    rounded,
-    rounded_corner,
-    tube,
-)
+from pcsa.datasets.procedural.arrays import Array
+from pcsa.datasets.procedural.shapes.design import ENDS, Design, Part, log_uniform, numbered, palette
+from pcsa.datasets.procedural.shapes.solids import box, prism, rounded, rounded_corner, tube
 
-NAMES = {
-    0: "foot front right",
-    1: "foot back right",
-    2: "foot back left",
-    3: "foot front left",
-    4: "mattress front right",
-    5: "mattress back right",
-    6: "mattress back left",
-    7: "mattress front left",
-    8: "upper mattress front right",
-    9: "upper mattress back right",
-    10: "upper mattress back left",
-    11: "upper mattress front left",
-    12: "post top front right",
-    13: "post top back right",
-    14: "post top back left",
-    15: "post top front left",
-    16: "footboard right",
-    17: "headboard right",
-    18: "headboard left",
-    19: "footboard left",
-    20: "pillow right",
-    21: "pillow left",
-    22: "pillow middle",
-    23: "ladder top right",
-    24: "ladder top left",
-}
+NAMES = numbered(
+    "foot front/back right, foot back/front left, mattress front/back right, mattress back/front left, "
+    "upper mattress front/back right, upper mattress back/front left, "
+    "post top front/back right, post top back/front left, footboard right, headboard right/left, footboard left, "
+    "pillow right/left/middle, ladder top right/left"
+)
 
 
 def draw(rng: np.random.Generator) -> Design:
@@ -74,7 +44,7 @@ def draw(rng: np.random.Generator) -> Design:
         if inset:  # a plinth under a wider slab
             d.parts.append(box((-x, deck - rail, -z), (x, deck, z), wood))
         d.parts.append(box((inset - x, 0, inset - z), (x - inset, deck - rail / 2, z - inset), wood))
-        for name, sign in (("front", -1), ("back", 1)):
+        for name, sign in ENDS:
             d.mark_both(f"foot {name}", (x - inset, 0, sign * (z - inset)))
     else:
         d.parts.append(box((-x, deck - rail, -z), (x, deck, z), wood))
@@ -223,7 +193,7 @@ def _bunk(d: Design, rng: np.random.Generator, loft: bool) -> None:
     top = upper + log_uniform(rng, 0.25, 0.5)
     rail, pad = rng.uniform(0.08, 0.16), rng.uniform(0.1, 0.16)
 
-    for name, sign in (("front", -1), ("back", 1)):
+    for name, sign in ENDS:
         a, b = sorted((sign * (z - 2 * bar), sign * z))
         d.both(box((x - 2 * bar, 0, a), (x, top, b), wood))
         d.mark_both(f"foot {name}", (x, 0, sign * z))
@@ -278,6 +248,5 @@ def _bunk(d: Design, rng: np.random.Generator, loft: bool) -> None:
         for y in np.arange(0.15, top - 0.1, rng.uniform(0.2, 0.3)):
             d.parts.append(tube([(out, y, at - 0.15), (out, y, at + 0.15)], 0.016, wood, 6))
     if ladder == "none" and not pillow and not loft:
-        for stem in ("foot", "mattress", "upper mattress", "post top"):
-            d.groups.append(((f"{stem} front right", f"{stem} back left"), False))
-            d.groups.append(((f"{stem} back right", f"{stem} front left"), False))
+        for name in ("foot", "mattress", "upper mattress", "post top"):
+            d.turns(name, ("front right", "back right", "back left", "front left"), whole=False)

@@ -2,50 +2,20 @@
 
 import numpy as np
 
-from pcsa.datasets.procedural.shapes.parts import Array, Design, Part, box, log_uniform, palette, revolved, tube
+from pcsa.datasets.procedural.arrays import Array
+from pcsa.datasets.procedural.shapes.design import AROUND, Design, Part, log_uniform, numbered, palette
+from pcsa.datasets.procedural.shapes.solids import box, ellipse, revolved, tube
 
-NAMES = {
-    0: "mouth right",
-    1: "mouth front",
-    2: "mouth left",
-    3: "mouth back",
-    4: "base right",
-    5: "base front",
-    6: "base left",
-    7: "base back",
-    8: "shoulder right",
-    9: "shoulder front",
-    10: "shoulder left",
-    11: "shoulder back",
-    12: "neck right",
-    13: "neck front",
-    14: "neck left",
-    15: "neck back",
-    16: "underside center",
-    17: "cap top center",
-    18: "cap rim right",
-    19: "cap rim front",
-    20: "cap rim left",
-    21: "cap rim back",
-    22: "spout tip",
-    23: "handle top",
-    24: "handle bottom",
-}
+NAMES = numbered(
+    "mouth/base/shoulder/neck right/front/left/back, underside center, cap top center, "
+    "cap rim right/front/left/back, spout tip, handle top/bottom"
+)
 _SIDES = 32
-_CYCLE = ("right", "front", "left", "back")
 
 
 def _ring(half_x: float, half_z: float, power: float, y: float) -> Array:
-    """Superellipse: power 2 is an ellipse, 10 nearly a rectangle."""
-    angle = 2 * np.pi * np.arange(_SIDES) / _SIDES
-    c, s = np.cos(angle), np.sin(angle)
-    x, z = np.sign(c) * np.abs(c) ** (2 / power), np.sign(s) * np.abs(s) ** (2 / power)
-    return np.stack([half_x * x, np.full(_SIDES, y), half_z * z], axis=1)
-
-
-def _four(d: Design, stem: str, half_x: float, half_z: float, y: float) -> None:
-    for place, a, b in (("right", 1, 0), ("front", 0, -1), ("left", -1, 0), ("back", 0, 1)):
-        d.mark(f"{stem} {place}", (a * half_x, y, b * half_z))
+    """Superellipse at a height: power 2 is an ellipse, 10 nearly a rectangle."""
+    return np.insert(ellipse(_SIDES, power) * (half_x, half_z), 1, y, axis=1)
 
 
 def draw(rng: np.random.Generator) -> Design:
@@ -115,15 +85,14 @@ def draw(rng: np.random.Generator) -> Design:
     if not closed:
         hole = neck * rng.uniform(0.6, 0.8)
         rings += [_ring(hole, hole, 2, y) for y in (top, top - 0.8 * long)]
-        _four(d, "mouth", (edge + hole) / 2, (edge + hole) / 2, top)
+        d.mark_around("mouth", (edge + hole) / 2, (edge + hole) / 2, top)
     d.parts.append(Part(np.stack(rings), glass, outer))
     d.mark("underside center", (0, 0, 0))
-    _four(d, "base", half(0), flat * half(0), 0)
-    _four(d, "shoulder", half(body), flat * half(body), body)
+    d.mark_around("base", half(0), flat * half(0), 0)
+    d.mark_around("shoulder", half(body), flat * half(body), body)
     if long > 0.3:
-        _four(d, "neck", neck, neck, body + shoulder)
+        d.mark_around("neck", neck, neck, body + shoulder)
 
-    stems = ["mouth", "base", "shoulder", "neck", "cap rim"]
     turns = flat == 1
     if closed:
         grip = neck + rng.uniform(0.02, 0.06)
@@ -135,7 +104,7 @@ def draw(rng: np.random.Generator) -> Design:
             turns = False
             _dispenser(d, rng, high, rim, lid)
         else:
-            _four(d, "cap rim", rim, rim, high)
+            d.mark_around("cap rim", rim, rim, high)
             d.mark("cap top center", (0, high, 0))
     if style == "jug":
         turns = False
@@ -159,14 +128,9 @@ def draw(rng: np.random.Generator) -> Design:
         b = max(b, a + 0.2 * body)
         d.parts.append(Part(np.stack([section(y, 0.008) for y in np.linspace(a, min(b, 0.95 * body), 5)]), label))
 
-    if turns:
-        circular = power == 2
-        d.groups = [(tuple(f"{s} {c}" for c in _CYCLE), circular) for s in stems if f"{s} right" in d.marks]
-    elif style in ("flask", "square"):
-        for s in stems:
-            ring = tuple(f"{s} {c}" for c in _CYCLE)
-            if ring[0] in d.marks:
-                d.groups += [(ring[0::2], False), (ring[1::2], False)]
+    if turns or style in ("flask", "square"):
+        for stem in ("mouth", "base", "shoulder", "neck", "cap rim"):
+            d.turns(stem, AROUND, turns, power == 2)
     return d
 
 

@@ -2,43 +2,24 @@
 
 import numpy as np
 
-from pcsa.datasets.procedural.shapes.parts import Array, Design, Part, box, log_uniform, palette, revolved, tube
+from pcsa.datasets.procedural.arrays import Array
+from pcsa.datasets.procedural.shapes.design import AROUND, Design, Part, log_uniform, numbered, palette
+from pcsa.datasets.procedural.shapes.solids import box, ellipse, revolved, tube
 
-NAMES = {
-    0: "crown top",
-    1: "crown base right",
-    2: "crown base front",
-    3: "crown base left",
-    4: "crown base back",
-    5: "visor tip",
-    6: "visor corner right",
-    7: "visor corner left",
-    8: "brim edge right",
-    9: "brim edge front",
-    10: "brim edge left",
-    11: "brim edge back",
-    12: "crown edge right",
-    13: "crown edge front",
-    14: "crown edge left",
-    15: "crown edge back",
-    16: "emblem",
-    17: "buckle",
-    18: "visor edge right",
-    19: "visor edge left",
-}
+NAMES = numbered(
+    "crown top, crown base right/front/left/back, visor tip, visor corner right/left, "
+    "brim edge right/front/left/back, crown edge right/front/left/back, emblem, buckle, visor edge right/left"
+)
 _SIDES = 36
-_CYCLE = ("right", "front", "left", "back")
 
 
 def _ring(half: float, deep: float, y: float) -> Array:
-    angle = 2 * np.pi * np.arange(_SIDES) / _SIDES
-    c, s = np.cos(angle), np.sin(angle)
-    return np.stack([half * c, np.full(_SIDES, y), deep * s], axis=1)
+    return np.insert(ellipse(_SIDES) * (half, deep), 1, y, axis=1)
 
 
 def _four(d: Design, stem: str, ring: Array) -> None:
     """Name a ring's points on the axes."""
-    for place, index in zip(_CYCLE, (0, 27, 18, 9), strict=True):
+    for place, index in zip(AROUND, (0, 27, 18, 9), strict=True):
         point = ring[index].copy()
         point[2 if place in ("right", "left") else 0] = 0.0
         d.mark(f"{stem} {place}", point)
@@ -143,11 +124,7 @@ def draw(rng: np.random.Generator) -> Design:
             d.mark("buckle", (0, y, deep + 0.02))
     else:
         for stem in ("crown base", "brim edge", "crown edge"):
-            cycle = tuple(f"{stem} {place}" for place in _CYCLE)
-            if cycle[0] in d.marks and round_head:
-                d.groups.append((cycle, True))
-            elif cycle[0] in d.marks:
-                d.groups += [(cycle[0::2], False), (cycle[1::2], False)]
+            d.turns(stem, AROUND, round_head, round_head)
     return d
 
 

@@ -4,42 +4,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pcsa.datasets.procedural.shapes.parts import (
-    Array,
-    Design,
-    box,
-    loft,
-    log_uniform,
-    palette,
-    prism,
-    rounded,
-    rounded_corner,
-    tube,
-    turned,
-)
+from pcsa.datasets.procedural.arrays import Array
+from pcsa.datasets.procedural.shapes.design import Design, log_uniform, numbered, palette
+from pcsa.datasets.procedural.shapes.solids import box, loft, prism, rounded, rounded_corner, tube, turned
 
-NAMES = {
-    0: "wheel front right",
-    1: "wheel front left",
-    2: "wheel back right",
-    3: "wheel back left",
-    4: "headlight right",
-    5: "headlight left",
-    6: "tail light right",
-    7: "tail light left",
-    8: "windscreen top right",
-    9: "windscreen top left",
-    10: "windscreen bottom right",
-    11: "windscreen bottom left",
-    12: "roof back right",
-    13: "roof back left",
-    14: "rear window bottom right",
-    15: "rear window bottom left",
-    16: "mirror right",
-    17: "mirror left",
-    18: "spoiler right",
-    19: "spoiler left",
-}
+NAMES = numbered(
+    "wheel front/back right/left, headlight right/left, tail light right/left, windscreen top/bottom right/left, "
+    "roof back right/left, rear window bottom right/left, mirror right/left, spoiler right/left"
+)
 
 
 class _Style(NamedTuple):

@@ -23,7 +23,7 @@ from pcsa.datasets.procedural.shapes import (
     table,
     vessel,
 )
-from pcsa.datasets.procedural.shapes.parts import Design
+from pcsa.datasets.procedural.shapes.design import Design
 
 
 class Category(NamedTuple):

@@ -4,41 +4,21 @@ import itertools
 
 import numpy as np
 
-from pcsa.datasets.procedural.shapes.parts import (
-    Array,
+from pcsa.datasets.procedural.arrays import Array
+from pcsa.datasets.procedural.shapes.design import (
     Design,
     Part,
     Point,
     log_uniform,
+    numbered,
     palette,
-    prism,
-    rounded,
-    rounded_corner,
-    tube,
 )
+from pcsa.datasets.procedural.shapes.solids import prism, rounded, rounded_corner, tube
 
-NAMES = {
-    0: "back top right",
-    1: "back top left",
-    2: "seat back right",
-    3: "seat back left",
-    4: "seat front right",
-    5: "seat front left",
-    6: "arm front right",
-    7: "arm front left",
-    8: "arm back right",
-    9: "arm back left",
-    10: "star hub",
-    12: "star tip front",
-    13: "star tip side right",
-    14: "star tip side left",
-    15: "star tip back right",
-    16: "star tip back left",
-    17: "foot front right",
-    18: "foot back right",
-    19: "foot back left",
-    20: "foot front left",
-}
+NAMES = numbered(
+    "back top right/left, seat back/front right/left, arm front/back right/left, star hub, -, "
+    "star tip front, star tip side/back right/left, foot front/back right, foot back/front left"
+)
 
 
 def draw(rng: np.random.Generator) -> Design:

@@ -2,39 +2,14 @@
 
 import numpy as np
 
-from pcsa.datasets.procedural.shapes.parts import (
-    Array,
-    Design,
-    box,
-    loft,
-    log_uniform,
-    palette,
-    tube,
-    turned,
-)
+from pcsa.datasets.procedural.arrays import Array
+from pcsa.datasets.procedural.shapes.design import Design, log_uniform, numbered, palette
+from pcsa.datasets.procedural.shapes.solids import box, loft, tube, turned
 
-NAMES = {
-    0: "head top",
-    1: "head corner right",
-    2: "head corner left",
-    3: "nut right",
-    4: "nut left",
-    5: "fingerboard end",
-    6: "upper bout right",
-    7: "upper bout left",
-    8: "waist right",
-    9: "waist left",
-    10: "lower bout right",
-    11: "lower bout left",
-    12: "bottom center",
-    13: "bridge",
-    14: "sound hole",
-    15: "horn right",
-    16: "horn left",
-    17: "neck pickup",
-    18: "neck heel right",
-    19: "neck heel left",
-}
+NAMES = numbered(
+    "head top, head corner right/left, nut right/left, fingerboard end, upper bout right/left, waist right/left, "
+    "lower bout right/left, bottom center, bridge, sound hole, horn right/left, neck pickup, neck heel right/left"
+)
 
 
 def draw(rng: np.random.Generator) -> Design:

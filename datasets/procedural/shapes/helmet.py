@@ -4,27 +4,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pcsa.datasets.procedural.shapes.parts import Array, Design, Part, log_uniform, palette, tube, turned
+from pcsa.datasets.procedural.arrays import Array
+from pcsa.datasets.procedural.shapes.design import Design, Part, log_uniform, numbered, palette
+from pcsa.datasets.procedural.shapes.solids import tube, turned
 
-NAMES = {
-    0: "crown",
-    1: "brow",
-    2: "nape",
-    3: "side right",
-    4: "side left",
-    5: "temple right",
-    6: "temple left",
-    7: "chin",
-    8: "cheek right",
-    9: "cheek left",
-    10: "hinge right",
-    11: "hinge left",
-    12: "visor bottom",
-    13: "peak tip",
-    14: "strap bottom",
-    15: "ridge front",
-    16: "ridge back",
-}
+NAMES = numbered(
+    "crown, brow, nape, side right/left, temple right/left, chin, cheek right/left, hinge right/left, "
+    "visor bottom, peak tip, strap bottom, ridge front/back"
+)
 
 # Place at an angle about y (0 front, 90 right, in degrees), at an elevation (90 top, 0 widest) and at a scale.
 Place = Callable[[float, float, float], Array]

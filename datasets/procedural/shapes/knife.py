@@ -5,29 +5,14 @@ The ids are this twin's own.
 
 import numpy as np
 
-from pcsa.datasets.procedural.shapes.parts import Array, Design, Part, log_uniform, palette, spindle, tube
+from pcsa.datasets.procedural.arrays import Array
+from pcsa.datasets.procedural.shapes.design import Design, Part, log_uniform, numbered, palette
+from pcsa.datasets.procedural.shapes.solids import ellipse, spindle, tube
 
-NAMES = {
-    0: "tip",
-    1: "heel",
-    2: "spine base",
-    3: "edge middle",
-    4: "spine middle",
-    5: "handle end top",
-    6: "handle end bottom",
-    7: "butt",
-    8: "guard top",
-    9: "guard bottom",
-    10: "front rivet right",
-    11: "front rivet left",
-    12: "back rivet right",
-    13: "back rivet left",
-    14: "point shoulder",
-    15: "blade side right",
-    16: "blade side left",
-    17: "handle middle top",
-    18: "handle middle bottom",
-}
+NAMES = numbered(
+    "tip, heel, spine base, edge/spine middle, handle end top/bottom, butt, guard top/bottom, "
+    "front/back rivet right/left, point shoulder, blade side right/left, handle middle top/bottom"
+)
 _SIDES = 16
 
 # Height over length of the blade; where spine and edge start to bend to the tip, and how sharply; how far below
@@ -129,9 +114,7 @@ def _handle(
     belly, swell = rng.uniform(-0.12, 0.2), rng.choice([0.0, rng.uniform(0.1, 0.45)])
     droop = rng.choice([0.0, rng.uniform(-0.05, 0.09)]) if style not in ("dagger", "table") else 0.0
     pommel = style == "dagger" or (guard and rng.random() < 0.4)
-    angle = 2 * np.pi * np.arange(_SIDES) / _SIDES
-    c, s = np.cos(angle), np.sin(angle)
-    outline = np.stack([np.sign(c) * np.abs(c) ** (2 / power), np.sign(s) * np.abs(s) ** (2 / power), 0 * c], axis=1)
+    outline = np.insert(ellipse(_SIDES, power), 2, 0.0, axis=1)
 
     def section(u: float, scale: float = 1.0, beyond: float = 0.0) -> Array:
         """Ring at u: 0 at the blade, 1 at the end."""

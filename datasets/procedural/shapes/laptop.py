@@ -5,44 +5,15 @@ The ids are this twin's own.
 
 import numpy as np
 
-from pcsa.datasets.procedural.shapes.parts import (
-    Array,
-    Design,
-    Part,
-    log_uniform,
-    palette,
-    rounded,
-    rounded_corner,
-    tube,
-)
+from pcsa.datasets.procedural.arrays import Array
+from pcsa.datasets.procedural.shapes.design import Design, Part, log_uniform, numbered, palette
+from pcsa.datasets.procedural.shapes.solids import rounded, rounded_corner, tube
 
-NAMES = {
-    0: "base front right",
-    1: "base front left",
-    2: "base back left",
-    3: "base back right",
-    4: "screen top right",
-    5: "screen top left",
-    6: "screen bottom right",
-    7: "screen bottom left",
-    8: "display top right",
-    9: "display top left",
-    10: "display bottom left",
-    11: "display bottom right",
-    12: "keyboard front right",
-    13: "keyboard front left",
-    14: "keyboard back left",
-    15: "keyboard back right",
-    16: "touchpad front right",
-    17: "touchpad front left",
-    18: "touchpad back left",
-    19: "touchpad back right",
-    20: "camera",
-    21: "hinge right",
-    22: "hinge left",
-    23: "stand right",
-    24: "stand left",
-}
+NAMES = numbered(
+    "base front right/left, base back left/right, screen top/bottom right/left, display top right/left, "
+    "display bottom left/right, keyboard front right/left, keyboard back left/right, touchpad front right/left, "
+    "touchpad back left/right, camera, hinge right/left, stand right/left"
+)
 
 
 def draw(rng: np.random.Generator) -> Design:

@@ -2,42 +2,14 @@
 
 import numpy as np
 
-from pcsa.datasets.procedural.shapes.parts import (
-    Array,
-    Design,
-    box,
-    hoop,
-    loft,
-    log_uniform,
-    palette,
-    rounded,
-    spindle,
-    tube,
-    turned,
-)
+from pcsa.datasets.procedural.arrays import Array
+from pcsa.datasets.procedural.shapes.design import Design, log_uniform, numbered, palette
+from pcsa.datasets.procedural.shapes.solids import box, hoop, loft, rounded, spindle, tube, turned
 
-NAMES = {
-    0: "front axle right",
-    1: "front axle left",
-    2: "back axle right",
-    3: "back axle left",
-    4: "front wheel bottom",
-    5: "back wheel bottom",
-    6: "handle end right",
-    7: "handle end left",
-    8: "headlight",
-    9: "tail light",
-    10: "tank top",
-    11: "windshield top",
-    12: "mirror right",
-    13: "mirror left",
-    14: "peg right",
-    15: "peg left",
-    16: "exhaust end right",
-    17: "exhaust end left",
-    18: "pannier right",
-    19: "pannier left",
-}
+NAMES = numbered(
+    "front/back axle right/left, front/back wheel bottom, handle end right/left, headlight, tail light, "
+    "tank top, windshield top, mirror right/left, peg right/left, exhaust end right/left, pannier right/left"
+)
 
 _RUBBER, _GLASS, _RED = np.array([35.0, 35, 40]), np.array([90.0, 120, 150]), np.array([200.0, 40, 40])
 _SHARES = {"standard": 0.18, "cruiser": 0.19, "sport": 0.16, "touring": 0.18, "dirt": 0.11, "scooter": 0.18}

@@ -2,23 +2,13 @@
 
 import numpy as np
 
-from pcsa.datasets.procedural.shapes.parts import Design, log_uniform, palette, revolved, tube
+from pcsa.datasets.procedural.shapes.design import Design, log_uniform, numbered, palette
+from pcsa.datasets.procedural.shapes.solids import revolved, tube
 
-NAMES = {
-    0: "rim handle side",
-    1: "rim front",
-    2: "rim opposite",
-    3: "rim back",
-    4: "bottom handle side",
-    5: "bottom front",
-    6: "bottom opposite",
-    7: "bottom back",
-    8: "handle top joint",
-    9: "handle bottom joint",
-    10: "handle outermost",
-    11: "floor center",
-    12: "underside center",
-}
+NAMES = numbered(
+    "rim handle side, rim front/opposite/back, bottom handle side, bottom front/opposite/back, "
+    "handle top/bottom joint, handle outermost, floor/underside center"
+)
 
 
 def draw(rng: np.random.Generator) -> Design:
@@ -56,10 +46,8 @@ def draw(rng: np.random.Generator) -> Design:
         # Wider than tall, a mug without a handle would be a bowl.
         for places in (cup.rings, *d.marks.values()):
             places[..., 1] *= max(1.0, 1.2 / height)
-        d.groups = [
-            (tuple(NAMES[i] for i in range(0, 4)), True),
-            (tuple(NAMES[i] for i in range(4, 8)), True),
-        ]
+        for name in ("rim", "bottom"):
+            d.turns(name, ("handle side", "front", "opposite", "back"), circle=True)
         return d
 
     high = height * rng.uniform(0.7, 0.9)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pcsa.datasets.procedural.arrays import Array
 from pcsa.datasets.procedural.shapes.categories import TABLE, check_categories
-from pcsa.datasets.procedural.shapes.parts import Array
 
 if TYPE_CHECKING:
     import trimesh

@@ -2,30 +2,14 @@
 
 import numpy as np
 
-from pcsa.datasets.procedural.shapes.parts import Array, Design, box, loft, log_uniform, palette, tube, turned
+from pcsa.datasets.procedural.arrays import Array
+from pcsa.datasets.procedural.shapes.design import CORNERS, ENDS, Design, log_uniform, numbered, palette
+from pcsa.datasets.procedural.shapes.solids import box, loft, tube, turned
 
-NAMES = {
-    0: "tip front",
-    1: "tip back",
-    2: "side right",
-    3: "side left",
-    4: "wheel front right",
-    5: "wheel front left",
-    6: "wheel back left",
-    7: "wheel back right",
-    8: "truck front",
-    9: "truck back",
-    10: "bend front right",
-    11: "bend front left",
-    12: "bend back left",
-    13: "bend back right",
-    14: "corner back right",
-    15: "corner back left",
-    16: "rail front right",
-    17: "rail front left",
-    18: "rail back left",
-    19: "rail back right",
-}
+NAMES = numbered(
+    "tip front/back, side right/left, wheel front right/left, wheel back left/right, truck front/back, "
+    "bend front right/left, bend back left/right, corner back right/left, rail front right/left, rail back left/right"
+)
 
 
 def draw(rng: np.random.Generator) -> Design:
@@ -100,7 +84,7 @@ def draw(rng: np.random.Generator) -> Design:
     d.mark("tip front", (0, height(-0.5), -0.5))
     d.mark("tip back", (0, height(0.5), 0.5))
     d.mark_both("side", edge(0.0))
-    for name, sign in (("front", -1), ("back", 1)):
+    for name, sign in ENDS:
         if kicks[int(sign > 0)]:
             d.mark_both(f"bend {name}", edge(sign * (0.5 - kick)))
     if ends[1][2] > 0.42 and style in ("old", "cruiser"):
@@ -112,7 +96,7 @@ def draw(rng: np.random.Generator) -> Design:
     below = thick / 2 + rng.uniform(1.1, 1.7) * radius + 0.01
     axle = max(wide * rng.uniform(0.75, 1.0) - tread, 2 * tread)
     at = 0.5 - kick - rng.uniform(0.0, 0.06)
-    for name, sign in (("front", -1), ("back", 1)):
+    for name, sign in ENDS:
         z = sign * at
         under = height(z)
         plate = 0.045
@@ -138,15 +122,13 @@ def draw(rng: np.random.Generator) -> Design:
         # Between the trucks, where the deck is flat.
         long = at - 0.06
         d.both(box((x - bar, -thick / 2 - 1.6 * bar, -long), (x + bar, 0, long), extra))
-        for name, sign in (("front", -1), ("back", 1)):
+        for name, sign in ENDS:
             d.mark_both(f"rail {name}", (x, -thick / 2 - 1.6 * bar, sign * long))
 
     if style == "street" or (style == "longboard" and kicks[0] == kicks[1]):
-        d.groups.append((("tip front", "tip back"), False))
-        d.groups.append((("side right", "side left"), False))
-        d.groups.append((("truck front", "truck back"), False))
-        for stem in ("wheel", "bend", "rail"):
-            if f"{stem} front right" in d.marks:
-                d.groups.append(((f"{stem} front right", f"{stem} back left"), False))
-                d.groups.append(((f"{stem} front left", f"{stem} back right"), False))
+        d.turns("tip", ("front", "back"))
+        d.turns("side", ("right", "left"))
+        d.turns("truck", ("front", "back"))
+        for name in ("wheel", "bend", "rail"):
+            d.turns(name, CORNERS, whole=False)
     return d

@@ -2,41 +2,13 @@
 
 import numpy as np
 
-from pcsa.datasets.procedural.shapes.parts import (
-    Design,
-    Point,
-    box,
-    log_uniform,
-    palette,
-    prism,
-    revolved,
-    rounded,
-    rounded_corner,
-    tube,
-)
+from pcsa.datasets.procedural.shapes.design import AROUND, CORNERS, ENDS, Design, Point, log_uniform, numbered, palette
+from pcsa.datasets.procedural.shapes.solids import box, ellipse, prism, revolved, rounded, rounded_corner, tube
 
-NAMES = {
-    0: "top front right",
-    1: "top front left",
-    2: "top back left",
-    3: "top back right",
-    4: "foot front right",
-    5: "foot front left",
-    6: "foot back left",
-    7: "foot back right",
-    8: "rim right",
-    9: "rim front",
-    10: "rim left",
-    11: "rim back",
-    12: "shelf front right",
-    13: "shelf front left",
-    14: "shelf back left",
-    15: "shelf back right",
-    16: "base right",
-    17: "base front",
-    18: "base left",
-    19: "base back",
-}
+NAMES = numbered(
+    "top front right/left, top back left/right, foot front right/left, foot back left/right, "
+    "rim right/front/left/back, shelf front right/left, shelf back left/right, base right/front/left/back"
+)
 
 
 def draw(rng: np.random.Generator) -> Design:
@@ -53,10 +25,8 @@ def draw(rng: np.random.Generator) -> Design:
     reach = np.array([x, z]) * (np.sqrt(0.5) if curved else 1.0)
 
     if curved:
-        angle = 2 * np.pi * np.arange(32) / 32
-        outline = np.stack([x * np.cos(angle), z * np.sin(angle)], axis=1)
-        for name, a, b in (("right", x, 0), ("front", 0, -z), ("left", -x, 0), ("back", 0, z)):
-            d.mark(f"rim {name}", (a, height, b))
+        outline = ellipse(32) * (x, z)
+        d.mark_around("rim", x, z, height)
     else:
         corner = rng.choice([0.0, rng.uniform(0.05, 0.3)]) * z
         outline = rounded(x, x, z, corner)
@@ -76,7 +46,7 @@ def draw(rng: np.random.Generator) -> Design:
         slim = rng.uniform(0.4, 1.0)
         sides = int(rng.choice([4, 10]))
         at = reach * inset - bar
-        for name, sign in (("front", -1), ("back", 1)):
+        for name, sign in ENDS:
             foot = np.array([at[0] * splay, 0.0, sign * at[1] * splay])
             leg: list[Point] = [foot, (at[0], height - thick / 2, sign * at[1])]
             d.both(tube(leg, [bar * slim, bar], leg_color, sides))
@@ -92,7 +62,7 @@ def draw(rng: np.random.Generator) -> Design:
             y = share * (height - thick)
             sx, sz = (at * (splay + (1 - splay) * y / (height - thick / 2)) + bar) * rng.uniform(1.0, 1.04)
             d.parts.append(box((-sx, y - 0.4 * bar, -sz), (sx, y + 0.4 * bar, sz), extra_color))
-            for name, sign in (("front", -1), ("back", 1)):
+            for name, sign in ENDS:
                 d.mark_both(f"shelf {name}", (sx, y + 0.4 * bar, sign * sz))
         elif not curved and rng.random() < 0.35:  # drawers under one end
             side = rng.choice([-1, 1])
@@ -107,7 +77,7 @@ def draw(rng: np.random.Generator) -> Design:
         d.both(box((at_x - bar, 0, -foot_z), (at_x + bar, 2 * bar, foot_z), leg_color))
         y = rng.uniform(0.2, 0.7) * height
         d.parts.append(box((-at_x, y, -bar / 2), (at_x, y + 2 * bar, bar / 2), leg_color))
-        for name, sign in (("front", -1), ("back", 1)):
+        for name, sign in ENDS:
             d.mark_both(f"foot {name}", (at_x, 0, sign * foot_z))
     else:
         stem = log_uniform(rng, 0.02, 0.08)
@@ -118,30 +88,17 @@ def draw(rng: np.random.Generator) -> Design:
             plate, cone = log_uniform(rng, 0.01, 0.05), rng.uniform(0.2, 1.0)
             d.parts.append(revolved(profile, leg_color))
             d.parts.append(revolved([(radius, 0), (radius, plate), (cone * radius, 2 * plate)], leg_color))
-            for name, a, b in (("right", 1, 0), ("front", 0, -1), ("left", -1, 0), ("back", 0, 1)):
-                d.mark(f"base {name}", (a * radius, plate, b * radius))
+            d.mark_around("base", radius, radius, plate)
         else:
             d.parts.append(revolved([(r, max(y, 0.08 * height)) for r, y in profile], leg_color))
             hub = height * rng.uniform(0.1, 0.35)
-            for name, sign in (("front", -1), ("back", 1)):
+            for name, sign in ENDS:
                 tip = np.array([reach[0] * 0.8, bar, sign * reach[1] * 0.8])
                 d.both(tube([(0, hub, 0), tip], bar, leg_color, 6))
                 d.mark_both(f"foot {name}", tip)
 
     circular = plan == "round" and style == "pedestal"
     fourfold = plan in ("square", "round") and style != "trestle"
-    for stem_name, cycle in (
-        ("top", ("front right", "front left", "back left", "back right")),
-        ("foot", ("front right", "front left", "back left", "back right")),
-        ("shelf", ("front right", "front left", "back left", "back right")),
-        ("rim", ("right", "front", "left", "back")),
-        ("base", ("right", "front", "left", "back")),
-    ):
-        ring = tuple(f"{stem_name} {end}" for end in cycle)
-        if not turned or ring[0] not in d.marks:
-            continue
-        if fourfold:
-            d.groups.append((ring, circular))
-        else:
-            d.groups += [(ring[0::2], False), (ring[1::2], False)]
+    for name in ("top", "foot", "shelf", "rim", "base") if turned else ():
+        d.turns(name, AROUND if name in ("rim", "base") else CORNERS, fourfold, circular)
     return d

@@ -4,30 +4,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pcsa.datasets.procedural.shapes.parts import Array, Design, Part, box, loft, log_uniform, palette, tube, turned
+from pcsa.datasets.procedural.arrays import Array
+from pcsa.datasets.procedural.shapes.design import Design, Part, log_uniform, numbered, palette
+from pcsa.datasets.procedural.shapes.solids import box, loft, tube, turned
 
-NAMES = {
-    0: "bow",
-    1: "stern corner right",
-    2: "stern corner left",
-    3: "keel front",
-    4: "keel back",
-    5: "beam right",
-    6: "beam left",
-    7: "main mast top",
-    8: "fore mast top",
-    9: "boom end",
-    10: "house front right",
-    11: "house front left",
-    12: "house back right",
-    13: "house back left",
-    14: "funnel top",
-    15: "rudder bottom",
-    16: "bowsprit tip",
-    17: "gun muzzle",
-    18: "oar tip right",
-    19: "oar tip left",
-}
+NAMES = numbered(
+    "bow, stern corner right/left, keel front/back, beam right/left, main/fore mast top, boom end, "
+    "house front/back right/left, funnel top, rudder bottom, bowsprit tip, gun muzzle, oar tip right/left"
+)
 
 _SHARES = {
     "yacht": 0.19,
