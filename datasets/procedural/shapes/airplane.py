@@ -7,9 +7,11 @@ from pcsa.datasets.procedural.shapes.design import Design, Part, log_uniform, nu
 from pcsa.datasets.procedural.shapes.solids import box, spindle, wing
 
 NAMES = numbered(
-    "nose, cockpit top, tail end, wing tip left, wing root front left, wing tip right, wing root front right, "
-    "tailplane tip left/right, fin tip, tail engine left/right, wing root back left/right, inner engine left/right, "
-    "outer engine left/right, fin root front"
+    """
+    nose, cockpit top, tail end, wing tip left, wing root front left, wing tip right, wing root front right,
+    tailplane tip left/right, fin tip, tail engine left/right, wing root back left/right, inner engine left/right,
+    outer engine left/right, fin root front
+    """
 )
 
 

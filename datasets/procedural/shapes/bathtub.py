@@ -11,10 +11,12 @@ from pcsa.datasets.procedural.shapes.design import Design, Part, log_uniform, nu
 from pcsa.datasets.procedural.shapes.solids import ellipse, prism, revolved, spindle, tube
 
 NAMES = numbered(
-    "outer rim right front/back, outer rim left back/front, base right front/back, base left back/front, "
-    "inner rim right front/back, inner rim left back/front, floor right front/back, floor left back/front, "
-    "outer rim right/left end, base right/left end, inner rim right/left end, floor right/left end, "
-    "faucet tip, drain, headrest"
+    """
+    outer rim right front/back, outer rim left back/front, base right front/back, base left back/front,
+    inner rim right front/back, inner rim left back/front, floor right front/back, floor left back/front,
+    outer rim right/left end, base right/left end, inner rim right/left end, floor right/left end, faucet tip, drain,
+    headrest
+    """
 )
 _SIDES = 48
 

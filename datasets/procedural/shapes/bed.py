@@ -13,10 +13,12 @@ from pcsa.datasets.procedural.shapes.design import ENDS, Design, Part, log_unifo
 from pcsa.datasets.procedural.shapes.solids import box, prism, rounded, rounded_corner, tube
 
 NAMES = numbered(
-    "foot front/back right, foot back/front left, mattress front/back right, mattress back/front left, "
-    "upper mattress front/back right, upper mattress back/front left, "
-    "post top front/back right, post top back/front left, footboard right, headboard right/left, footboard left, "
-    "pillow right/left/middle, ladder top right/left"
+    """
+    foot front/back right, foot back/front left, mattress front/back right, mattress back/front left,
+    upper mattress front/back right, upper mattress back/front left, post top front/back right,
+    post top back/front left, footboard right, headboard right/left, footboard left, pillow right/left/middle,
+    ladder top right/left
+    """
 )
 
 

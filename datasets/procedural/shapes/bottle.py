@@ -7,8 +7,10 @@ from pcsa.datasets.procedural.shapes.design import AROUND, Design, Part, log_uni
 from pcsa.datasets.procedural.shapes.solids import box, ellipse, revolved, tube
 
 NAMES = numbered(
-    "mouth/base/shoulder/neck right/front/left/back, underside center, cap top center, "
-    "cap rim right/front/left/back, spout tip, handle top/bottom"
+    """
+    mouth/base/shoulder/neck right/front/left/back, underside center, cap top center, cap rim right/front/left/back,
+    spout tip, handle top/bottom
+    """
 )
 _SIDES = 32
 

@@ -7,8 +7,10 @@ from pcsa.datasets.procedural.shapes.design import AROUND, Design, Part, log_uni
 from pcsa.datasets.procedural.shapes.solids import box, ellipse, revolved, tube
 
 NAMES = numbered(
-    "crown top, crown base right/front/left/back, visor tip, visor corner right/left, "
-    "brim edge right/front/left/back, crown edge right/front/left/back, emblem, buckle, visor edge right/left"
+    """
+    crown top, crown base right/front/left/back, visor tip, visor corner right/left, brim edge right/front/left/back,
+    crown edge right/front/left/back, emblem, buckle, visor edge right/left
+    """
 )
 _SIDES = 36
 

@@ -9,8 +9,10 @@ from pcsa.datasets.procedural.shapes.design import Design, log_uniform, numbered
 from pcsa.datasets.procedural.shapes.solids import box, loft, prism, rounded, rounded_corner, tube, turned
 
 NAMES = numbered(
-    "wheel front/back right/left, headlight right/left, tail light right/left, windscreen top/bottom right/left, "
-    "roof back right/left, rear window bottom right/left, mirror right/left, spoiler right/left"
+    """
+    wheel front/back right/left, headlight right/left, tail light right/left, windscreen top/bottom right/left,
+    roof back right/left, rear window bottom right/left, mirror right/left, spoiler right/left
+    """
 )
 
 

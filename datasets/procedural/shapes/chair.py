@@ -16,8 +16,10 @@ from pcsa.datasets.procedural.shapes.design import (
 from pcsa.datasets.procedural.shapes.solids import prism, rounded, rounded_corner, tube
 
 NAMES = numbered(
-    "back top right/left, seat back/front right/left, arm front/back right/left, star hub, -, "
-    "star tip front, star tip side/back right/left, foot front/back right, foot back/front left"
+    """
+    back top right/left, seat back/front right/left, arm front/back right/left, star hub, -, star tip front,
+    star tip side/back right/left, foot front/back right, foot back/front left
+    """
 )
 
 

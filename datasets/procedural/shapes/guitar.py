@@ -7,8 +7,10 @@ from pcsa.datasets.procedural.shapes.design import Design, log_uniform, numbered
 from pcsa.datasets.procedural.shapes.solids import box, loft, tube, turned
 
 NAMES = numbered(
-    "head top, head corner right/left, nut right/left, fingerboard end, upper bout right/left, waist right/left, "
-    "lower bout right/left, bottom center, bridge, sound hole, horn right/left, neck pickup, neck heel right/left"
+    """
+    head top, head corner right/left, nut right/left, fingerboard end, upper bout right/left, waist right/left,
+    lower bout right/left, bottom center, bridge, sound hole, horn right/left, neck pickup, neck heel right/left
+    """
 )
 
 

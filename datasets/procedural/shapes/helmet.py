@@ -9,8 +9,10 @@ from pcsa.datasets.procedural.shapes.design import Design, Part, log_uniform, nu
 from pcsa.datasets.procedural.shapes.solids import tube, turned
 
 NAMES = numbered(
-    "crown, brow, nape, side right/left, temple right/left, chin, cheek right/left, hinge right/left, "
-    "visor bottom, peak tip, strap bottom, ridge front/back"
+    """
+    crown, brow, nape, side right/left, temple right/left, chin, cheek right/left, hinge right/left, visor bottom,
+    peak tip, strap bottom, ridge front/back
+    """
 )
 
 # Place at an angle about y (0 front, 90 right, in degrees), at an elevation (90 top, 0 widest) and at a scale.

@@ -10,8 +10,10 @@ from pcsa.datasets.procedural.shapes.design import Design, Part, log_uniform, nu
 from pcsa.datasets.procedural.shapes.solids import ellipse, spindle, tube
 
 NAMES = numbered(
-    "tip, heel, spine base, edge/spine middle, handle end top/bottom, butt, guard top/bottom, "
-    "front/back rivet right/left, point shoulder, blade side right/left, handle middle top/bottom"
+    """
+    tip, heel, spine base, edge/spine middle, handle end top/bottom, butt, guard top/bottom,
+    front/back rivet right/left, point shoulder, blade side right/left, handle middle top/bottom
+    """
 )
 _SIDES = 16
 

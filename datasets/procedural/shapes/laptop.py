@@ -10,9 +10,11 @@ from pcsa.datasets.procedural.shapes.design import Design, Part, log_uniform, nu
 from pcsa.datasets.procedural.shapes.solids import rounded, rounded_corner, tube
 
 NAMES = numbered(
-    "base front right/left, base back left/right, screen top/bottom right/left, display top right/left, "
-    "display bottom left/right, keyboard front right/left, keyboard back left/right, touchpad front right/left, "
-    "touchpad back left/right, camera, hinge right/left, stand right/left"
+    """
+    base front right/left, base back left/right, screen top/bottom right/left, display top right/left,
+    display bottom left/right, keyboard front right/left, keyboard back left/right, touchpad front right/left,
+    touchpad back left/right, camera, hinge right/left, stand right/left
+    """
 )
 
 

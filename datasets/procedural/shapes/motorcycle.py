@@ -7,8 +7,10 @@ from pcsa.datasets.procedural.shapes.design import Design, log_uniform, numbered
 from pcsa.datasets.procedural.shapes.solids import box, hoop, loft, rounded, spindle, tube, turned
 
 NAMES = numbered(
-    "front/back axle right/left, front/back wheel bottom, handle end right/left, headlight, tail light, "
-    "tank top, windshield top, mirror right/left, peg right/left, exhaust end right/left, pannier right/left"
+    """
+    front/back axle right/left, front/back wheel bottom, handle end right/left, headlight, tail light, tank top,
+    windshield top, mirror right/left, peg right/left, exhaust end right/left, pannier right/left
+    """
 )
 
 _RUBBER, _GLASS, _RED = np.array([35.0, 35, 40]), np.array([90.0, 120, 150]), np.array([200.0, 40, 40])

@@ -6,8 +6,10 @@ from pcsa.datasets.procedural.shapes.design import Design, log_uniform, numbered
 from pcsa.datasets.procedural.shapes.solids import revolved, tube
 
 NAMES = numbered(
-    "rim handle side, rim front/opposite/back, bottom handle side, bottom front/opposite/back, "
-    "handle top/bottom joint, handle outermost, floor/underside center"
+    """
+    rim handle side, rim front/opposite/back, bottom handle side, bottom front/opposite/back, handle top/bottom joint,
+    handle outermost, floor/underside center
+    """
 )
 
 

@@ -7,8 +7,10 @@ from pcsa.datasets.procedural.shapes.design import CORNERS, ENDS, Design, log_un
 from pcsa.datasets.procedural.shapes.solids import box, loft, tube, turned
 
 NAMES = numbered(
-    "tip front/back, side right/left, wheel front right/left, wheel back left/right, truck front/back, "
-    "bend front right/left, bend back left/right, corner back right/left, rail front right/left, rail back left/right"
+    """
+    tip front/back, side right/left, wheel front right/left, wheel back left/right, truck front/back,
+    bend front right/left, bend back left/right, corner back right/left, rail front right/left, rail back left/right
+    """
 )
 
 

@@ -6,8 +6,10 @@ from pcsa.datasets.procedural.shapes.design import AROUND, CORNERS, ENDS, Design
 from pcsa.datasets.procedural.shapes.solids import box, ellipse, prism, revolved, rounded, rounded_corner, tube
 
 NAMES = numbered(
-    "top front right/left, top back left/right, foot front right/left, foot back left/right, "
-    "rim right/front/left/back, shelf front right/left, shelf back left/right, base right/front/left/back"
+    """
+    top front right/left, top back left/right, foot front right/left, foot back left/right, rim right/front/left/back,
+    shelf front right/left, shelf back left/right, base right/front/left/back
+    """
 )
 
 

@@ -1,6 +1,7 @@
 """Vessels: sailing towards -z, so -x is port, here called left. The ids are this twin's own."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,8 +10,10 @@ from pcsa.datasets.procedural.shapes.design import Design, Part, log_uniform, nu
 from pcsa.datasets.procedural.shapes.solids import box, loft, tube, turned
 
 NAMES = numbered(
-    "bow, stern corner right/left, keel front/back, beam right/left, main/fore mast top, boom end, "
-    "house front/back right/left, funnel top, rudder bottom, bowsprit tip, gun muzzle, oar tip right/left"
+    """
+    bow, stern corner right/left, keel front/back, beam right/left, main/fore mast top, boom end,
+    house front/back right/left, funnel top, rudder bottom, bowsprit tip, gun muzzle, oar tip right/left
+    """
 )
 
 _SHARES = {
@@ -124,20 +127,47 @@ def draw(rng: np.random.Generator) -> Design:
         d.parts.append(loft([(outline, bottom), (outline, 0.45 * high)], wood, axis=1))
         d.mark("rudder bottom", (0, bottom, back + blade))
 
-    draw_rest: dict[str, Callable[[], None]] = {
-        "yacht": lambda: _yacht(d, rng, deck, width, high, wood, upper, sail),
-        "rowing": lambda: _rowing(d, rng, deck, width, high, wood),
-        "warship": lambda: _warship(d, rng, deck, width, beam, upper, wood),
-        "tall ship": lambda: _tall_ship(d, rng, deck, width, high, wood, paint, sail),
-        "cargo": lambda: _cargo(d, rng, deck, width, beam, upper, wood),
-        "liner": lambda: _liner(d, rng, deck, width, beam, upper, wood),
-        "motor": lambda: _motor_boat(d, rng, deck, width, high, upper),
+    builders = {
+        "yacht": _yacht,
+        "rowing": _rowing,
+        "warship": _warship,
+        "tall ship": _tall_ship,
+        "cargo": _cargo,
+        "liner": _liner,
+        "motor": _motor_boat,
     }
-    draw_rest[style]()
+    builders[style](_Hull(d, rng, deck, width, beam, high, paint, upper, wood, sail))
     return d
 
 
-Along = Callable[..., float]
+class _Hull(NamedTuple):
+    """What the rest of a vessel is built on.
+
+    Args:
+        design: What it is added to.
+        rng: Source of the randomness.
+        deck: Height of the deck's edge at z.
+        width: Half the width of the hull at z, at the deck or on a level that is 0 at the keel and 1 at the deck.
+        beam: Half the greatest width.
+        high: Height of the deck amidships.
+        paint: Color of the hull.
+        upper: Color of what stands on it.
+        wood: Color of spars, boards and, on ships of steel, of dark parts.
+        sail: Color of sails.
+    """
+
+    design: Design
+    rng: np.random.Generator
+    deck: Callable[[float], float]
+    width: Callable[..., float]
+    beam: float
+    high: float
+    paint: Array
+    upper: Array
+    wood: Array
+    sail: Array
+
+
 _GLASS = np.array([45.0, 60, 80])
 
 
@@ -172,16 +202,9 @@ def _triangle(corners: list[tuple[float, float]], color: Array) -> Part:
     return loft([(np.array(corners), -0.004), (np.array(corners), 0.004)], color, axis=0)
 
 
-def _yacht(
-    d: Design,
-    rng: np.random.Generator,
-    deck: Along,
-    width: Along,
-    high: float,
-    wood: Array,
-    upper: Array,
-    sail: Array,
-) -> None:
+def _yacht(hull: _Hull) -> None:
+    d, rng, deck, width = hull.design, hull.rng, hull.deck, hull.width
+    high, wood, upper, sail = hull.high, hull.wood, hull.upper, hull.sail
     tall = log_uniform(rng, 0.75, 1.3)
     two = rng.random() < 0.35  # a schooner's second mast stands before the main one
     at = rng.uniform(0.02, 0.1) if two else rng.uniform(-0.14, -0.04)
@@ -223,7 +246,9 @@ def _yacht(
         d.parts.append(loft([(low + shift, -deep), (outline + shift, 0.2 * high)], upper, axis=1))
 
 
-def _rowing(d: Design, rng: np.random.Generator, deck: Along, width: Along, high: float, wood: Array) -> None:
+def _rowing(hull: _Hull) -> None:
+    d, rng, deck, width = hull.design, hull.rng, hull.deck, hull.width
+    high, wood = hull.high, hull.wood
     level = rng.uniform(0.65, 0.8)
     # Boards end within the hull's wall.
     for z in np.linspace(-0.15, 0.3, int(rng.integers(2, 5))):
@@ -262,9 +287,9 @@ def _gun(d: Design, at: Array, size: float, way: float, color: Array) -> Array:
     return muzzle
 
 
-def _warship(
-    d: Design, rng: np.random.Generator, deck: Along, width: Along, beam: float, upper: Array, dark: Array
-) -> None:
+def _warship(hull: _Hull) -> None:
+    d, rng, deck, width = hull.design, hull.rng, hull.deck, hull.width
+    beam, upper, dark = hull.beam, hull.upper, hull.wood
     start, end = rng.uniform(-0.16, -0.08), rng.uniform(0.15, 0.25)
     level = rng.uniform(0.035, 0.055)
     y = deck(0.0)
@@ -294,9 +319,9 @@ def _warship(
         d.mark("gun muzzle", _gun(d, np.array([0, deck(further), further]), 0.8 * size, 1.0, dark))
 
 
-def _cargo(
-    d: Design, rng: np.random.Generator, deck: Along, width: Along, beam: float, upper: Array, dark: Array
-) -> None:
+def _cargo(hull: _Hull) -> None:
+    d, rng, deck, width = hull.design, hull.rng, hull.deck, hull.width
+    beam, upper, dark = hull.beam, hull.upper, hull.wood
     long = rng.uniform(0.08, 0.14)
     end = 0.46
     x = 0.85 * min(width(end), beam)
@@ -334,9 +359,9 @@ def _cargo(
         _mast(d, at, deck(0.0) - 0.03, deck(at) + rng.uniform(0.08, 0.14), 0.011, upper, "fore")
 
 
-def _liner(
-    d: Design, rng: np.random.Generator, deck: Along, width: Along, beam: float, upper: Array, dark: Array
-) -> None:
+def _liner(hull: _Hull) -> None:
+    d, rng, deck, width = hull.design, hull.rng, hull.deck, hull.width
+    beam, upper, dark = hull.beam, hull.upper, hull.wood
     floors = int(rng.integers(2, 5))
     story = rng.uniform(0.024, 0.036)
     front, back = rng.uniform(-0.34, -0.28), rng.uniform(0.38, 0.44)
@@ -358,7 +383,9 @@ def _liner(
         _mast(d, at, deck(0.0) - 0.03, top + rng.uniform(0.06, 0.14), 0.011, dark, "fore")
 
 
-def _motor_boat(d: Design, rng: np.random.Generator, deck: Along, width: Along, high: float, upper: Array) -> None:
+def _motor_boat(hull: _Hull) -> None:
+    d, rng, deck, width = hull.design, hull.rng, hull.deck, hull.width
+    high, upper = hull.high, hull.upper
     start, end = rng.uniform(-0.2, -0.08), rng.uniform(0.15, 0.32)
     x = 0.78 * min(width(start), width(end))
     y, tall = deck(0.0), rng.uniform(0.08, 0.14)
@@ -372,16 +399,9 @@ def _motor_boat(d: Design, rng: np.random.Generator, deck: Along, width: Along, 
     d.both(box((0.35 * width(0.45), 0.3 * high, 0.47), (0.6 * width(0.45), 1.15 * high, 0.56), _GLASS))
 
 
-def _tall_ship(
-    d: Design,
-    rng: np.random.Generator,
-    deck: Along,
-    width: Along,
-    high: float,
-    wood: Array,
-    paint: Array,
-    sail: Array,
-) -> None:
+def _tall_ship(hull: _Hull) -> None:
+    d, rng, deck, width = hull.design, hull.rng, hull.deck, hull.width
+    high, wood, paint, sail = hull.high, hull.wood, hull.paint, hull.sail
     hoisted = rng.random() < 0.65
     tall = log_uniform(rng, 0.5, 0.8)
     places = (("fore", -0.27, 0.88), ("main", 0.0, 1.0), (None, 0.27, 0.75))
