@@ -66,8 +66,8 @@ def draw(rng: np.random.Generator) -> Design:
                 d.mark_both(f"foot {name}", (at[0] + lean + slim * bar, 0, at[2] + sign * (lean + slim * bar)))
         if tall and rng.random() < 0.75:  # a canopy's frame
             for sign, reach in ((-1, ahead), (1, rear)):
-                a, b = sorted((sign * (reach - 1.6 * bar), sign * (reach - 0.4 * bar)))
-                d.parts.append(box((2 * bar - x, tall - 1.4 * bar, a), (x - 2 * bar, tall - 0.2 * bar, b), wood))
+                one, other = (2 * bar - x, tall - 1.4 * bar), (x - 2 * bar, tall - 0.2 * bar)
+                d.parts.append(box((*one, sign * (reach - 1.6 * bar)), (*other, sign * (reach - 0.4 * bar)), wood))
             beam = (x - 1.6 * bar, tall - 1.4 * bar, 2 * bar - ahead), (x - 0.4 * bar, tall - 0.2 * bar, rear - 2 * bar)
             d.both(box(*beam, wood))
 
@@ -127,7 +127,7 @@ def _board(
     elif kind == "padded":
         d.parts.append(piece(-1, 1, low, high, cloth))
         bulge = 0.5 * place[1]
-        near, far = sorted((place[0] - bulge, place[0] + bulge))
+        near, far = place[0] - bulge, place[0] + bulge
         for u0, u1 in itertools.pairwise(np.linspace(-0.97, 0.97, int(rng.integers(3, 7))) * wide):
             d.parts.append(box((u0 + 0.01, mattress + 0.05, near), (u1 - 0.01, high - 0.03, far), cloth))
     else:
@@ -196,8 +196,7 @@ def _bunk(d: Design, rng: np.random.Generator, loft: bool) -> None:
     rail, pad = rng.uniform(0.08, 0.16), rng.uniform(0.1, 0.16)
 
     for name, sign in ENDS:
-        a, b = sorted((sign * (z - 2 * bar), sign * z))
-        d.both(box((x - 2 * bar, 0, a), (x, top, b), wood))
+        d.both(box((x - 2 * bar, 0, sign * (z - 2 * bar)), (x, top, sign * z), wood))
         d.mark_both(f"foot {name}", (x, 0, sign * z))
         d.mark_both(f"post top {name}", (x - bar, top, sign * (z - bar)))
     pillow = rng.random() < 0.5
@@ -209,10 +208,10 @@ def _bunk(d: Design, rng: np.random.Generator, loft: bool) -> None:
             continue
         d.parts.append(box((-half_x, y - 0.3 * rail, -half_z), (half_x, y + pad, half_z), linen))
         d.both(box((x - 1.5 * bar, y - rail, -half_z), (x - 0.5 * bar, y + 0.3 * pad, half_z), wood))
-        for sign in (-1, 1):
-            a, b = sorted((sign * (z - 1.5 * bar), sign * (z - 0.5 * bar)))
-            d.parts.append(box((-half_x, y - rail, a), (half_x, y + 0.3 * pad, b), wood))
-            d.mark_both(f"{name} {'front' if sign < 0 else 'back'}", (half_x, y + pad, sign * half_z))
+        for end, sign in ENDS:
+            near, far = sign * (z - 1.5 * bar), sign * (z - 0.5 * bar)
+            d.parts.append(box((-half_x, y - rail, near), (half_x, y + 0.3 * pad, far), wood))
+            d.mark_both(f"{name} {end}", (half_x, y + pad, sign * half_z))
         if pillow:
             cushion = prism(rounded(0.7 * x, 0.7 * x, deep, 0.5 * deep), (0, thick / 2, thick), (0.85, 1, 0.75), cover)
             cushion.rings += np.array([0, y + pad - 0.01, half_z - deep - 0.03])
@@ -220,17 +219,15 @@ def _bunk(d: Design, rng: np.random.Generator, loft: bool) -> None:
             if name == "upper mattress":
                 d.mark("pillow middle", (0, y + pad - 0.01 + thick, half_z - deep - 0.03))
 
+    slats = [(sign * (z - 1.4 * bar), sign * (z - 0.6 * bar)) for sign in (-1, 1)]
     count = int(rng.integers(1, 4))
     for level in np.linspace(upper + pad, top, count + 1)[1:]:  # the guard at the sides, and the ends
         y0, y1 = level - 0.06, level - 0.02
         d.both(box((x - 1.4 * bar, y0, -half_z), (x - 0.6 * bar, y1, half_z), wood))
-        for sign in (-1, 1):
-            a, b = sorted((sign * (z - 1.4 * bar), sign * (z - 0.6 * bar)))
-            d.parts.append(box((-half_x, y0, a), (half_x, y1, b), wood))
+        d.parts += [box((-half_x, y0, near), (half_x, y1, far), wood) for near, far in slats]
     if not loft and rng.random() < 0.5:
-        for sign in (-1, 1):
-            a, b = sorted((sign * (z - 1.4 * bar), sign * (z - 0.6 * bar)))
-            d.parts.append(box((-half_x, lower + pad, a), (half_x, lower + pad + 0.25, b), wood))
+        y0, y1 = lower + pad, lower + pad + 0.25
+        d.parts += [box((-half_x, y0, near), (half_x, y1, far), wood) for near, far in slats]
     if loft:
         y = rng.uniform(0.5, 0.7)
         d.parts.append(box((-half_x, y, rng.uniform(-0.2, 0.3)), (half_x, y + bar, z - 0.5 * bar), wood))

@@ -149,8 +149,7 @@ def draw(rng: np.random.Generator) -> Design:
         z = at(0.5 + 0.5 * sign)
         low = clearance + 0.9 * rise
         share = (1 - swell) if sign < 0 else (1 - 0.6 * swell)
-        a, b = sorted((z + sign * 0.09, z - sign * 0.1))
-        d.parts.append(box((-half * share, low, a), (half * share, low + 0.16, b), second))
+        d.parts.append(box((-half * share, low, z + sign * 0.09), (half * share, low + 0.16, z - sign * 0.1), second))
 
     if rng.random() < 0.72:
         z = at(foot) + 0.25 * (at(top_front) - at(foot))

@@ -18,9 +18,9 @@ def ellipse(sides: int, power: float = 2.0) -> Array:
     return np.stack([np.sign(c) * np.abs(c) ** (2 / power), np.sign(s) * np.abs(s) ** (2 / power)], axis=1)
 
 
-def box(low: Point, high: Point, color: Array) -> Part:
-    """Span a box between its lowest and its highest corner."""
-    (x0, y0, z0), (x1, y1, z1) = low, high
+def box(one: Point, other: Point, color: Array) -> Part:
+    """Span a box between two opposite corners."""
+    (x0, y0, z0), (x1, y1, z1) = np.sort([one, other], axis=0)
     ring = np.array([(x0, y0, z0), (x1, y0, z0), (x1, y0, z1), (x0, y0, z1)])
     return Part(np.stack([ring, ring + np.array([0, y1 - y0, 0])]), color)
 

@@ -56,8 +56,8 @@ def draw(rng: np.random.Generator) -> Design:
         if rng.random() < 0.4:  # an apron under the top
             low = height - thick - rng.uniform(0.04, 0.15) * height
             for sign in (-1, 1):
-                a, b = sorted((sign * (at[1] - bar / 2), sign * (at[1] + bar / 2)))
-                d.parts.append(box((-at[0], low, a), (at[0], height - thick / 2, b), leg_color))
+                near, far = sign * (at[1] - bar / 2), sign * (at[1] + bar / 2)
+                d.parts.append(box((-at[0], low, near), (at[0], height - thick / 2, far), leg_color))
             d.both(box((at[0] - bar / 2, low, -at[1]), (at[0] + bar / 2, height - thick / 2, at[1]), leg_color))
         if rng.random() < 0.35:
             share = rng.uniform(0.15, 0.6)
@@ -68,9 +68,9 @@ def draw(rng: np.random.Generator) -> Design:
                 d.mark_both(f"shelf {name}", (sx, y + 0.4 * bar, sign * sz))
         elif not curved and rng.random() < 0.35:  # drawers under one end
             side = rng.choice([-1, 1])
-            a, b = sorted((side * at[0], side * at[0] * rng.uniform(0.1, 0.6)))
+            end, inner = side * at[0], side * at[0] * rng.uniform(0.1, 0.6)
             low = height * rng.uniform(0.1, 0.75)
-            d.parts.append(box((a, low, -at[1]), (b, height - thick / 2, at[1]), extra_color))
+            d.parts.append(box((end, low, -at[1]), (inner, height - thick / 2, at[1]), extra_color))
             turned = False
     elif style == "trestle":
         at_x, foot_z = x * rng.uniform(0.55, 0.9), z * rng.uniform(0.7, 0.97)
