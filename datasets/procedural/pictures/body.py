@@ -69,11 +69,11 @@ class Body:
     """A posed body.
 
     Args:
-        joints: name to position.
-        normals: of the points of the face: where the head's surface faces there.
-        thickness: by joint, how far beneath the surface of its own limb it may lie.
-        limbs: the capsules.
-        solids: the ellipsoids.
+        joints: Name to position.
+        normals: Of the points of the face: where the head's surface faces there.
+        thickness: By joint, how far beneath the surface of its own limb it may lie.
+        limbs: The capsules.
+        solids: The ellipsoids.
     """
 
     joints: dict[str, Array]

@@ -19,8 +19,8 @@ class Canvas:
 
     Args:
         color: `[H, W, 3]`, 0 to 1; painted over in place.
-        light: direction towards the lamp.
-        fade: how much darker a surface is per pixel of depth.
+        light: Direction towards the lamp.
+        fade: How much darker a surface is per pixel of depth.
     """
 
     def __init__(self, color: Image, light: Array, fade: float = 0.0) -> None:

@@ -103,14 +103,14 @@ def _board(
     """Add a head- or footboard.
 
     Args:
-        d: what it is added to.
-        rng: source of the randomness.
-        kind: panel, bars, padded or planks.
-        size: half the width; heights of the lower edge, of the mattress and of the upper edge.
-        place: z of the inner face, and the thickness away from it.
-        arch: rise of the middle over half the width.
-        wood: color of the frame.
-        cloth: color of the padding.
+        d: What it is added to.
+        rng: Source of the randomness.
+        kind: Panel, bars, padded or planks.
+        size: Half the width; heights of the lower edge, of the mattress and of the upper edge.
+        place: Z of the inner face, and the thickness away from it.
+        arch: Rise of the middle over half the width.
+        wood: Color of the frame.
+        cloth: Color of the padding.
     """
     wide, low, mattress, high = size
     a, b = sorted((place[0], place[0] + place[1]))

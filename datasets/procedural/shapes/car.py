@@ -20,17 +20,17 @@ class _Style(NamedTuple):
     """A kind of car.
 
     Args:
-        long: length in meters.
-        wide: width.
-        roof: height of the roof.
-        belt: height of the windows' lower edge, as a share of the roof's.
-        foot: where the foot of the windscreen lies, as a share of the length, as the next three.
-        top_front: front of the roof.
-        top_back: back of the roof.
-        rear_foot: foot of the rear window.
-        hood: height of the hood, as a share of the belt's.
-        deck: height of what lies behind the rear window, as a share of the belt's.
-        share: of all cars.
+        long: Length in meters.
+        wide: Width.
+        roof: Height of the roof.
+        belt: Height of the windows' lower edge, as a share of the roof's.
+        foot: Where the foot of the windscreen lies, as a share of the length, as the next three.
+        top_front: Front of the roof.
+        top_back: Back of the roof.
+        rear_foot: Foot of the rear window.
+        hood: Height of the hood, as a share of the belt's.
+        deck: Height of what lies behind the rear window, as a share of the belt's.
+        share: Of all cars.
     """
 
     long: float

@@ -31,8 +31,8 @@ class Category(NamedTuple):
 
     Args:
         class_id: ShapeNet's.
-        names: names of the keypoints by semantic id.
-        draw: draws one shape.
+        names: Names of the keypoints by semantic id.
+        draw: Draws one shape.
     """
 
     class_id: str

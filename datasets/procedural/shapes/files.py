@@ -32,7 +32,7 @@ def generate(
     meshes: bool = False,
     overwrite: bool = False,
 ) -> Path:
-    """Write labelled clouds of procedural shapes in KeypointNet's release layout.
+    """Write labeled clouds of procedural shapes in KeypointNet's release layout.
 
     Writes ``annotations/<category>.json``, ``pcds/<class_id>/<model_id>.pcd``,
     ``splits/{train,val,test}.txt`` (lines of other categories stay) and with `meshes`
@@ -41,14 +41,14 @@ def generate(
     annotation also has a ``"name"``.
 
     Args:
-        root: the folder to write into, made if need be. May hold other categories, also KeypointNet's own.
-        category: one or several of :data:`~pcsa.datasets.procedural.CATEGORIES`.
-        num_shapes: shapes per category, at least 3.
-        num_points: points per cloud, at least 256.
-        seed: not negative.
-        split: shares of train, val and test; each gets at least one shape.
-        meshes: also write every shape's mesh, to which ``mesh_info`` refers.
-        overwrite: replace procedural data of these categories. KeypointNet's own is never replaced.
+        root: The folder to write into, made if need be. May hold other categories, also KeypointNet's own.
+        category: One or several of :data:`~pcsa.datasets.procedural.CATEGORIES`.
+        num_shapes: Shapes per category, at least 3.
+        num_points: Points per cloud, at least 256.
+        seed: Not negative.
+        split: Shares of train, val and test; each gets at least one shape.
+        meshes: Also write every shape's mesh, to which ``mesh_info`` refers.
+        overwrite: Replace procedural data of these categories. KeypointNet's own is never replaced.
 
     Returns:
         The root.

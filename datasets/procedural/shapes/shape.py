@@ -20,17 +20,17 @@ class Shape:
     """A shape with its keypoints, before it is sampled.
 
     Args:
-        category: name of the category.
+        category: Name of the category.
         vertices: ``[V, 3]``, bounding-box diagonal 1.
         faces: ``[F, 3]`` vertex indexes, normals outwards.
         face_parts: ``[F]`` index of the part of every face.
         part_colors: ``[P, 3]`` uint8.
-        solids: per part its convex cells as planes ``[C, n, 4]``: inside where ``n·x + d < 0`` for all n.
-        cavities: per part the cells that are taken out of its solid; none, unless the part is open.
-        keypoints: semantic id to position on the surface.
-        names: semantic id to name, for the keypoints this shape has.
-        pairs: semantic ids that mirror one another across ``mirror_axis`` = 0.
-        groups: semantic ids in the order of a rotation about y, and whether it is a full circle.
+        solids: Per part its convex cells as planes ``[C, n, 4]``: inside where ``n·x + d < 0`` for all n.
+        cavities: Per part the cells that are taken out of its solid; none, unless the part is open.
+        keypoints: Semantic id to position on the surface.
+        names: Semantic id to name, for the keypoints this shape has.
+        pairs: Semantic ids that mirror one another across ``mirror_axis`` = 0.
+        groups: Semantic ids in the order of a rotation about y, and whether it is a full circle.
         mirror_axis: 0 (x) or 2 (z).
     """
 
@@ -61,8 +61,8 @@ def make_shape(category: str, rng: np.random.Generator) -> Shape:
     """Draw one shape of a category.
 
     Args:
-        category: one of :data:`~pcsa.datasets.procedural.CATEGORIES`.
-        rng: source of all its randomness; the same state gives the same shape.
+        category: One of :data:`~pcsa.datasets.procedural.CATEGORIES`.
+        rng: Source of all its randomness; the same state gives the same shape.
 
     Returns:
         The shape in the frame that the docstring of :mod:`pcsa.datasets.procedural` states.
@@ -184,7 +184,7 @@ class Cloud:
         colors: ``[N, 3]`` uint8.
         faces: ``[N]`` face of the shape on which each point lies.
         weights: ``[N, 3]`` barycentric coordinates of each point in its face.
-        indexes: semantic id to the row of `points` that stands for it.
+        indexes: Semantic id to the row of `points` that stands for it.
     """
 
     points: NDArray[np.float32]
@@ -202,9 +202,9 @@ def sample_shape(shape: Shape, num_points: int, rng: np.random.Generator) -> Clo
     corner itself, so keypoints lie about one spacing of the points away from it.
 
     Args:
-        shape: what to sample.
-        num_points: number of points, at least 256.
-        rng: source of the randomness.
+        shape: What to sample.
+        num_points: Number of points, at least 256.
+        rng: Source of the randomness.
 
     Returns:
         The cloud.
