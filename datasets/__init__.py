@@ -1,1 +1,1 @@
-"""Datasets: labelled clouds in KeypointNet's release layout; images, volumes and scans in their own."""
+"""Datasets: labeled clouds in KeypointNet's release layout; images, volumes and scans in their own."""

@@ -1,37 +1,36 @@
-"""Pictures from files, and what the datasets of pictures with keypoints have in common."""
+"""Pictures from files, and the base of all datasets of pictures with keypoints."""
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from pcsa.datasets.crops import CropAugment, check_size, crop
+from pcsa.datasets.crops import CropAugment, crop
+from pcsa.datasets.files import existing
+from pcsa.datasets.samples import Samples
 
-__all__ = ["KeypointImages", "Split", "check_split", "existing", "read_image"]
+__all__ = ["IMAGES", "KeypointImages", "clipped_box", "masked", "read_image"]
 
-Split = Literal["train", "val", "test"]
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def read_image(path: str | os.PathLike[str]) -> Tensor:
     """Read a picture as RGB, `[3, H, W]` float32 from 0 to 1.
 
-    Turned as its EXIF orientation says; gray, CMYK and palettes are converted, transparent parts lie on black, and 16
-    bits keep their range.
+    The picture is turned as its EXIF orientation says; gray, CMYK and palettes are converted, transparent parts lie on
+    black, and 16 bits keep their range.
 
     Args:
-        path: Anything that Pillow reads.
+        path: Any file that Pillow reads.
 
     Raises:
-        FileNotFoundError: Naming the file.
-        ValueError: Naming the file, if it is no picture or is cut off.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no picture or is cut off; the message names the file.
 
     """
     from PIL import Image, ImageOps
@@ -53,69 +52,23 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     return torch.from_numpy(array.transpose(2, 0, 1).astype(np.float32) / 255)
 
 
-def existing(path: str | os.PathLike[str]) -> Path:
-    """Return a path that is there, or raise naming it."""
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"`{path}` is missing")
-    return path
+class KeypointImages(Samples):
+    """Pictures with keypoints; a subclass says what the source sample of an item is.
 
-
-def check_split(split: str) -> None:
-    """Raise if this is no split."""
-    if split not in get_args(Split):
-        raise ValueError(f"`split` (={split!r}) must be one of {', '.join(get_args(Split))}")
-
-
-def split_rows(num_train: int, num_test: int, split: Split, num_val: int | None) -> range:
-    """Rows of a split, where the first ``num_train`` rows are for training and the next ``num_test`` for testing.
-
-    ``num_val`` rows at the end of the training part are held out for validation; None: the last tenth of the training
-    part is for watching, and trained on as well.
-    """
-    check_split(split)
-    if num_val is not None and (type(num_val) is not int or not 0 < num_val < num_train):
-        raise ValueError(
-            f"`num_val` (={num_val!r}) must be from 1 to {num_train - 1}: {num_train} rows are for training"
-        )
-    if split == "test":
-        return range(num_train, num_train + num_test)
-    start = num_train - (max(1, num_train // 10) if num_val is None else num_val)
-    if split == "val":
-        return range(start, num_train)
-    return range(num_train if num_val is None else start)
-
-
-class KeypointImages(Dataset[dict[str, Any]]):
-    """Pictures with keypoints; a subclass says how to get the source sample of an item.
-
-    ``source(i)`` is in the frame of the file: ``image`` `[3, H, W]` from 0 to 1, ``keypoints`` `[K, D]` in pixels whose
-    centers are integers (rows of those that are not visible are 0), ``visible`` `[K]`, ``box`` `[4]` (x, y, width,
-    height; the picture spans 0 to its width) and extras. ``dataset[i]`` is the crop that a network takes, with
-    ``to_source`` and ``index``, and ``augmented(i, generator)`` a randomly varied one: see
+    The source sample, ``source(i)``, is in the frame of the file: ``image`` `[3, H, W]` from 0 to 1, ``keypoints``
+    `[K, D]` in pixels whose centers are integers (0 where they are not visible), ``visible`` `[K]`, ``box`` `[4]` (x,
+    y, width, height; the picture spans 0 to its width) and extras. ``dataset[i]`` is the crop that a network takes,
+    with ``to_source`` and ``index``, and ``augmented(i, generator)`` a randomly varied one: see
     :func:`pcsa.datasets.crops.crop`.
     """
 
-    names: tuple[str, ...]
     pairs: tuple[tuple[int, int], ...]
     bones: tuple[tuple[int, int], ...]
     padding: float = 1.25
 
     def __init__(self, input_size: Sequence[int], augment: CropAugment | None, axes: int = 2) -> None:
-        self.input_size = check_size(input_size, "input_size", axes)
+        super().__init__(input_size, axes)
         self.augment = CropAugment() if augment is None else augment
-        self.skipped: dict[str, int] = {}
-
-    @property
-    def num_keypoints(self) -> int:
-        return len(self.names)
-
-    def __len__(self) -> int:
-        raise NotImplementedError
-
-    def source(self, index: int) -> dict[str, Any]:
-        """Return the item as the files have it."""
-        raise NotImplementedError
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         index = self._row(index)
@@ -130,25 +83,15 @@ class KeypointImages(Dataset[dict[str, Any]]):
         size = (self.input_size[-2], self.input_size[-1])
         return crop(self.source(index), size, padding=self.padding, pairs=self.pairs, **arguments)
 
-    def _row(self, index: int) -> int:
-        row = operator.index(index)
-        if not -len(self) <= row < len(self):
-            raise IndexError(f"`index` (={row}) must be below {len(self)}")
-        return row % len(self)
-
-    def _skip(self, reason: str, count: int = 1) -> None:
-        if count:
-            self.skipped[reason] = self.skipped.get(reason, 0) + count
-
 
 def masked(keypoints: np.ndarray, visible: np.ndarray) -> dict[str, Tensor]:
-    """Return ``keypoints`` and ``visible`` of a sample; what is not visible becomes 0."""
+    """Return ``keypoints`` and ``visible`` of a sample; keypoints that are not visible become 0."""
     shown = np.where(visible[:, None], keypoints, 0).astype(np.float32)
     return {"keypoints": torch.from_numpy(shown), "visible": torch.from_numpy(np.asarray(visible, dtype=bool).copy())}
 
 
 def clipped_box(box: Sequence[float], width: int, height: int) -> list[float] | None:
-    """Return the part of a box that is in the picture; None if there is none, or the box has no area."""
+    """Return the part of a box that is in the picture; None if no area of it is."""
     if len(box) != 4 or not all(np.isfinite(box)):
         return None
     left, top = max(box[0], 0.0), max(box[1], 0.0)

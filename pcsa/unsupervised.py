@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from torch_geometric.data import Batch, Data
 
 import pcsa
-from pcsa.datasets.clouds import UnlabelledClouds
+from pcsa.datasets.clouds import UnlabeledClouds
 from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.datasets.procedural import embedded_root
 from pcsa.datasets.shapenet import ShapeNetPoints, is_hdf5
@@ -202,7 +202,7 @@ def open_clouds(config: ShapesConfig, split: str) -> Dataset[Data]:
         return ShapeNetPoints(root, int(config.category), split)
     if (root / "annotations" / f"{config.category}.json").exists():
         return KeypointNet(root, config.category, split)
-    return UnlabelledClouds(root, config.category, split)
+    return UnlabeledClouds(root, config.category, split)
 
 
 def build_merger(config: SkeletonConfig, anchors: Tensor | None = None) -> SkeletonMerger:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 import pcsa
-from pcsa.datasets.pcd import read_pcd
+from pcsa.datasets.files import files_of, picture_names
+from pcsa.datasets.points import CLOUDS, MESHES, read_points
 from pcsa.datasets.transforms import Normalize, denormalize
 from pcsa.localization import ReadOut
 from pcsa.models.detector import KeypointDetector
@@ -25,9 +26,6 @@ from pcsa.skeleton import segment_pairs
 from pcsa.training import load_about, load_detector, write_json
 from pcsa.unsupervised import SKELETON_KIND, load_skeleton_merger
 from pcsa.viz import Scene, keypoint_scene, save_html, save_pngs
-
-CLOUDS = (".pcd", ".npy", ".npz")
-MESHES = (".obj", ".off", ".stl", ".ply")  # a .ply without faces is a cloud
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         raise ValueError(f"`num-points` (={config.num_points}) must be at least 1")
     if config.seed < 0:
         raise ValueError(f"`seed` (={config.seed}) must be at least 0")
-    files = input_files(config.inputs)
+    files = files_of(config.inputs, (*CLOUDS, *MESHES))
     device = pick_device(config.device)
     model, about = open_model(config.checkpoint, device)
     clouds: list[dict[str, Any]] = []
@@ -130,91 +128,6 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         np.savez(config.out, **arrays)
     return result
-
-
-def read_points(file: Path, num_points: int = 2048, seed: int = 0) -> Tensor:
-    """Points [N, 3] of a cloud, or sampled by area on a mesh; float64, so that far from the origin nothing is lost.
-
-    Raises:
-        ValueError: If the file cannot be read, has no points, or values that are not finite; names the file.
-    """
-    import trimesh
-
-    suffix = file.suffix.lower()
-    try:
-        if suffix == ".pcd":
-            points = read_pcd(file).points
-        elif suffix == ".npy":
-            points = np.load(file)
-        elif suffix == ".npz":
-            points = _npz_points(file)
-        else:
-            loaded = trimesh.load(file, process=False)
-            if isinstance(loaded, trimesh.Scene):
-                loaded = loaded.to_mesh()
-            if isinstance(loaded, trimesh.Trimesh) and len(loaded.faces):
-                if not loaded.area > 0:
-                    raise ValueError("the mesh has no area to sample")
-                points = trimesh.sample.sample_surface(loaded, num_points, seed=seed)[0]
-            else:
-                points = np.asarray(getattr(loaded, "vertices", ()))
-        points = np.asarray(points)
-    except Exception as error:
-        named = str(error).startswith(f"`{file}`")
-        raise ValueError(str(error) if named else f"`{file}` cannot be read: {error}") from None
-    if points.ndim != 2 or points.shape[1] < 3 or len(points) == 0 or points.dtype.kind not in "fiu":
-        raise ValueError(
-            f"`{file}` holds {points.dtype} {list(points.shape)}, must be numbers [N, 3] with N at least 1"
-        )
-    points = points[:, :3].astype(np.float64)
-    if not np.isfinite(points).all():
-        raise ValueError(f"`{file}` has {int((~np.isfinite(points)).any(1).sum())} points that are not finite")
-    return torch.from_numpy(points)
-
-
-def _npz_points(file: Path) -> Any:
-    with np.load(file) as archive:
-        for key in ("pos", "points", "xyz"):
-            if key in archive:
-                return archive[key]
-        if len(archive.files) == 1:
-            return archive[archive.files[0]]
-        raise ValueError(f"arrays {archive.files}, none of them named pos, points or xyz")
-
-
-def input_files(inputs: Sequence[Path]) -> list[Path]:
-    """The clouds and meshes that are named, and those in the folders that are named."""
-    return files_of(inputs, (*CLOUDS, *MESHES))
-
-
-def files_of(inputs: Sequence[Path], known: Sequence[str]) -> list[Path]:
-    """The files of known suffixes that are named, and those in the folders that are named."""
-    files: list[Path] = []
-    for path in inputs:
-        if path.is_dir():
-            inside = sorted(f for f in path.iterdir() if f.suffix.lower() in known)
-            if not inside:
-                raise FileNotFoundError(f"`{path}` is a folder without any file of {', '.join(known)}")
-            files += inside
-        elif not path.exists():
-            raise FileNotFoundError(f"`{path}` does not exist")
-        elif path.suffix.lower() not in known:
-            raise ValueError(f"`{path}` must be a file of {', '.join(known)}")
-        else:
-            files.append(path)
-    if not files:
-        raise ValueError("`inputs` must name at least one file or folder")
-    return files
-
-
-def picture_names(files: Sequence[Path]) -> list[str]:
-    """One for each file, also where two folders have files of one name."""
-    seen: Counter[str] = Counter()
-    names = []
-    for file in files:
-        seen[file.name] += 1
-        names.append(f"{file.name}.png" if seen[file.name] == 1 else f"{file.name}-{seen[file.name]}.png")
-    return names
 
 
 def open_model(path: Path, device: torch.device) -> tuple[KeypointDetector | SkeletonMerger, dict[str, Any]]:

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import tyro
 from torch import Tensor
 
+from pcsa.datasets.arrays import ARRAYS, read_volume
 from pcsa.datasets.crops import crop, to_source
+from pcsa.datasets.files import files_of, picture_names
 from pcsa.datasets.human36m import DEPTH_RANGE
-from pcsa.datasets.images import read_image
-from pcsa.datasets.oct import read_scan
+from pcsa.datasets.images import IMAGES, read_image
+from pcsa.datasets.scans import read_scan_file
 from pcsa.grid_training import depth_of, load_grid_network, locate
 from pcsa.localization import ReadOut
 from pcsa.scripts.evaluate import pick_device
-from pcsa.scripts.predict import files_of, picture_names
 from pcsa.training import write_json
 from pcsa.viz import Overlay, save_overlay
 
 log = logging.getLogger(__name__)
-
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-ARRAYS = (".npy", ".npz")
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,7 @@ def predict_grid(config: PredictGridConfig) -> dict[str, Any]:
     names = iter(picture_names(places))
     items: list[dict[str, Any]] = []
     for file in files:
-        image = _volume(file) if volumes else _scan(file) if task == "oct" else read_image(file)
+        image = read_volume(file) if volumes else read_scan_file(file) if task == "oct" else read_image(file)
         whole = [0.0, 0.0, float(image.shape[-1]), float(image.shape[-2])]
         for box in [whole] if boxes is None else boxes.get(file.name, []):
             item: dict[str, Any] = {"input": str(file)}
@@ -153,42 +149,3 @@ def _read_boxes(path: Path) -> dict[str, list[list[float]]]:
     if not isinstance(boxes, dict) or not all(isinstance(b, list) and all(map(fits, b)) for b in boxes.values()):
         raise ValueError(f"`boxes` (={str(path)!r}) must map file names to lists of [x, y, width, height]")
     return {name: [[float(x) for x in box] for box in rows] for name, rows in boxes.items()}
-
-
-def _scan(file: Path) -> Tensor:
-    """A scan [1, H, W] as it is shown."""
-    if file.suffix.lower() in IMAGES:
-        return read_image(file).mean(0, keepdim=True)
-    image = _load(file) if file.suffix.lower() == ".npy" else read_scan(file)
-    return _checked(file, image, 2)
-
-
-def _load(file: Path) -> Any:
-    """What numpy finds in a file."""
-    try:
-        with file.open("rb") as stream:
-            loaded = np.load(stream)
-            if isinstance(loaded, np.ndarray):
-                return loaded
-            return {name: loaded[name] for name in loaded.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"`{file}` cannot be read as an array: {error}") from None
-
-
-def _volume(file: Path) -> Tensor:
-    """A volume [1, D, H, W]."""
-    loaded = _load(file)
-    if isinstance(loaded, dict):
-        if len(loaded) != 1:
-            raise ValueError(f"`{file}` must hold one array, has {list(loaded)}")
-        (loaded,) = loaded.values()
-    return _checked(file, loaded, 3)
-
-
-def _checked(file: Path, values: Any, axes: int) -> Tensor:
-    rule = f"numbers from 0 to 1 of {axes} axes"
-    if values.ndim != axes or values.dtype.kind not in "fiu" or 0 in values.shape:
-        raise ValueError(f"`{file}` holds {values.dtype} {list(values.shape)}, must be {rule}")
-    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-        raise ValueError(f"`{file}` has values from {values.min():g} to {values.max():g}, must be {rule}")
-    return torch.from_numpy(values.astype(np.float32))[None]

@@ -11,11 +11,13 @@ from typing import Annotated, Any, Literal, overload
 import torch
 import tyro
 
+from pcsa.datasets.files import files_of
+from pcsa.datasets.points import CLOUDS, MESHES, read_points
 from pcsa.localization import ReadOut
 from pcsa.models.detector import KeypointDetector
 from pcsa.models.skeleton_merger import SkeletonMerger
 from pcsa.scripts.evaluate import COMPARED, labelled_scene, pick_device
-from pcsa.scripts.predict import input_files, locate, open_model, read_points, unlabelled_scene
+from pcsa.scripts.predict import locate, open_model, unlabelled_scene
 from pcsa.training import DataConfig, open_dataset
 from pcsa.viz import Scene, show
 
@@ -79,7 +81,7 @@ def open_scenes(config: ViewConfig, model: KeypointDetector | SkeletonMerger, ab
             return labelled_scene(cloud, logits, dataset, config.read_out, generator=_noise(), **options)
 
         return _Lazy(len(dataset), labelled)
-    files = input_files(config.data)
+    files = files_of(config.data, (*CLOUDS, *MESHES))
 
     def unlabelled(place: int) -> Scene:
         pos = read_points(files[place])

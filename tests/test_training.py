@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pcsa.datasets.custom import write_labelled
+from pcsa.datasets.custom import write_labeled
 from pcsa.datasets.procedural import generate
 from pcsa.datasets.transforms import Augment
 from pcsa.training import (
@@ -316,7 +316,7 @@ def test_a_trainer_that_cannot_be_set_up_leaves_no_folder(config, tmp_path):
 def test_a_split_without_keypoints_stops_before_the_training(tmp_path, config):
     points = torch.rand(40, 3).numpy()
     items = [(points, points[:1], ["nose"])] + [(points, [], [])] * 5
-    write_labelled(tmp_path / "root", "fish", items)
+    write_labeled(tmp_path / "root", "fish", items)
     data = dataclasses.replace(config.data, root=tmp_path / "root", category="fish")
     with pytest.raises(ValueError, match=r"`data\.root` .* none of the \d clouds of 'fish' in split '(train|val)'"):
         train_supervised(dataclasses.replace(config, data=data, out=tmp_path / "out"))

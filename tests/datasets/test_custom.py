@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pcsa.datasets import custom
-from pcsa.datasets.custom import LabelledCloud, check_labelled, write_labelled
+from pcsa.datasets.custom import LabeledCloud, check_labeled, write_labeled
 from pcsa.datasets.keypointnet import KeypointNet, check_root
 
 # 3 x 3 points one apart: the spacing is exactly 1.
@@ -24,7 +24,7 @@ def fish(n: int) -> list[tuple]:
 
 def test_written_clouds_load(tmp_path: Path) -> None:
     clouds = fish(10)
-    write_labelled(tmp_path, "fish", clouds, mirror_pairs=[("nose", "tail"), ("fin", "tail")])
+    write_labeled(tmp_path, "fish", clouds, mirror_pairs=[("nose", "tail"), ("fin", "tail")])
     splits = {s: KeypointNet(tmp_path, "fish", s, strict=True) for s in ("train", "val", "test", "all")}
     # Shares of 0.8, 0.1, 0.1 of ten clouds.
     assert [len(splits[s]) for s in ("train", "val", "test", "all")] == [8, 1, 1, 10]
@@ -44,7 +44,7 @@ def test_written_clouds_load(tmp_path: Path) -> None:
 
 
 def test_keypoints_snap_to_the_cloud(tmp_path: Path) -> None:
-    write_labelled(tmp_path, "one", [(GRID, [[0.1, 0.2, 0.05]], ["a"], np.full((9, 3), 7), "my-cloud.1")])
+    write_labeled(tmp_path, "one", [(GRID, [[0.1, 0.2, 0.05]], ["a"], np.full((9, 3), 7), "my-cloud.1")])
     data = KeypointNet(tmp_path, "one", "train")[0]
     assert data.model_id == "my-cloud.1"
     assert data.keypoints.tolist() == [[[0.0, 0.0, 0.0]]]
@@ -53,13 +53,13 @@ def test_keypoints_snap_to_the_cloud(tmp_path: Path) -> None:
 
 def test_same_seed_same_bytes_and_other_categories_stay(tmp_path: Path) -> None:
     for name in "ab":
-        write_labelled(tmp_path / name, "fish", fish(10), seed=3)
+        write_labeled(tmp_path / name, "fish", fish(10), seed=3)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    write_labelled(tmp_path / "b", "fish_two", fish(4))
-    write_labelled(tmp_path / "b", "fish", fish(10), seed=4, overwrite=True)
+    write_labeled(tmp_path / "b", "fish_two", fish(4))
+    write_labeled(tmp_path / "b", "fish", fish(10), seed=4, overwrite=True)
     assert len(KeypointNet(tmp_path / "b", "fish_two", "all", strict=True)) == 4
     assert contents(tmp_path / "a")["splits/val.txt"] != contents(tmp_path / "b")["splits/val.txt"]
-    write_labelled(tmp_path / "b", "fish", fish(3), overwrite=True)
+    write_labeled(tmp_path / "b", "fish", fish(3), overwrite=True)
     assert len(list((tmp_path / "b" / "pcds" / "fish").iterdir())) == 3
     assert [len(KeypointNet(tmp_path / "b", "fish", s, strict=True)) for s in ("train", "val", "test")] == [
         1,
@@ -70,7 +70,7 @@ def test_same_seed_same_bytes_and_other_categories_stay(tmp_path: Path) -> None:
 
 
 def test_an_official_category_name_gets_its_class_id(tmp_path: Path) -> None:
-    write_labelled(tmp_path, "mug", fish(3), names=["tail", "nose", "fin"], binary=True)
+    write_labeled(tmp_path, "mug", fish(3), names=["tail", "nose", "fin"], binary=True)
     dataset = KeypointNet(tmp_path, "mug", "all")
     assert dataset.class_id == "03797390"
     assert dataset.names == ("tail", "nose", "fin")
@@ -101,27 +101,27 @@ def test_an_official_category_name_gets_its_class_id(tmp_path: Path) -> None:
 )
 def test_each_fault_is_named_and_nothing_is_written(tmp_path: Path, item: tuple, fault: str) -> None:
     good = (GRID, [GRID[0]], ["a"])
-    faults = check_labelled([good, item], names=["a", "b", ""])
+    faults = check_labeled([good, item], names=["a", "b", ""])
     assert len(faults) == 1
     assert faults[0].startswith("item 1")
     with pytest.raises(ValueError, match=fault):
-        write_labelled(tmp_path / "root", "thing", [good, item], names=["a", "b", ""])
+        write_labeled(tmp_path / "root", "thing", [good, item], names=["a", "b", ""])
     assert not (tmp_path / "root").exists()
 
 
 def test_all_faults_in_one_list() -> None:
-    items = [LabelledCloud(GRID, [[9, 9, 9], [0, 0, 9]], ["a", "a"]), (GRID + np.inf, [], [])]
-    faults = check_labelled(items)
+    items = [LabeledCloud(GRID, [[9, 9, 9], [0, 0, 9]], ["a", "a"]), (GRID + np.inf, [], [])]
+    faults = check_labeled(items)
     # Two far keypoints and a repeated name; infinite points.
     assert len(faults) == 4
-    assert check_labelled([]) == ["no items"]
-    assert check_labelled([(GRID, [], [])]) == ["no item has a keypoint"]
+    assert check_labeled([]) == ["no items"]
+    assert check_labeled([(GRID, [], [])]) == ["no item has a keypoint"]
 
 
 def test_one_point_and_equal_points_are_valid() -> None:
-    assert check_labelled([([[1.0, 2.0, 3.0]], [[1.0, 2.0, 3.0]], ["a"])]) == []
-    assert check_labelled([([[1.0, 2.0, 3.0]] * 4, [[1.0, 2.0, 3.0]], ["a"])]) == []
-    assert len(check_labelled([([[1.0, 2.0, 3.0]], [[1.0, 2.0, 3.1]], ["a"])])) == 1
+    assert check_labeled([([[1.0, 2.0, 3.0]], [[1.0, 2.0, 3.0]], ["a"])]) == []
+    assert check_labeled([([[1.0, 2.0, 3.0]] * 4, [[1.0, 2.0, 3.0]], ["a"])]) == []
+    assert len(check_labeled([([[1.0, 2.0, 3.0]], [[1.0, 2.0, 3.1]], ["a"])])) == 1
 
 
 def test_bad_arguments(tmp_path: Path) -> None:
@@ -137,15 +137,15 @@ def test_bad_arguments(tmp_path: Path) -> None:
         ({"seed": -1}, r"`seed` \(=-1\)"),
     ]:
         with pytest.raises(ValueError, match=rule):
-            write_labelled(tmp_path / "root", **{"category": "fish", "items": fish(2), **options})
+            write_labeled(tmp_path / "root", **{"category": "fish", "items": fish(2), **options})
         assert not (tmp_path / "root").exists()
-    write_labelled(tmp_path / "root", "fish", fish(2))
+    write_labeled(tmp_path / "root", "fish", fish(2))
     with pytest.raises(FileExistsError, match=r"fish\.json"):
-        write_labelled(tmp_path / "root", "fish", fish(2))
+        write_labeled(tmp_path / "root", "fish", fish(2))
 
 
 def test_what_goes_wrong_while_writing_leaves_the_old_clouds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_labelled(tmp_path, "fish", fish(4))
+    write_labeled(tmp_path, "fish", fish(4))
     before = contents(tmp_path)
 
     def fails(*_: object, **__: object) -> None:
@@ -153,5 +153,10 @@ def test_what_goes_wrong_while_writing_leaves_the_old_clouds(tmp_path: Path, mon
 
     monkeypatch.setattr(custom, "write_pcd", fails)
     with pytest.raises(OSError, match="disk full"):
-        write_labelled(tmp_path, "fish", fish(2), overwrite=True)
+        write_labeled(tmp_path, "fish", fish(2), overwrite=True)
     assert contents(tmp_path) == before
+
+
+def test_the_british_spelling_works() -> None:
+    assert custom.check_labelled is check_labeled
+    assert custom.write_labelled is write_labeled

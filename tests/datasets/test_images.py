@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pcsa.datasets.images import clipped_box, read_image, split_rows
+from pcsa.datasets.images import clipped_box, read_image
 
 RAMP = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3) * 3
 
@@ -74,17 +74,3 @@ def test_clipped_box() -> None:
     assert clipped_box([15, 18, 10, 4], 20, 20) == [15, 18, 5, 2]
     for box in ([20, 0, 5, 5], [-5, 0, 5, 5], [1, 1, 0, 5], [1, 1, 5, -1], [float("nan"), 0, 1, 1], [1, 2, 3]):
         assert clipped_box(box, 20, 20) is None
-
-
-def test_split_rows() -> None:
-    assert split_rows(20, 5, "train", None) == range(20)
-    assert split_rows(20, 5, "val", None) == range(18, 20)
-    assert split_rows(20, 5, "test", None) == range(20, 25)
-    assert split_rows(20, 5, "train", 4) == range(16)
-    assert split_rows(20, 5, "val", 4) == range(16, 20)
-    assert split_rows(3, 0, "val", None) == range(2, 3)
-    for bad in (0, 20, -1, 1.5):
-        with pytest.raises(ValueError, match="`num_val`"):
-            split_rows(20, 5, "train", bad)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="`split`"):
-        split_rows(20, 5, "dev", None)  # type: ignore[arg-type]

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from pcsa.datasets.oct import SURFACES, Mshc, OctScans, read_vol
+from pcsa.datasets.oct import SURFACES, Mshc, OctScans
+from pcsa.datasets.vol import read_vol
 
 
 def rows(width: int = 96, number: int = 3, height: int = 40) -> np.ndarray:

@@ -1,7 +1,11 @@
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from pcsa.datasets.scans import ScanAugment, window
+from pcsa.datasets.scans import ScanAugment, read_scan_file, window
 
 STILL = ScanAugment(flip=0, shift=0, brightness=0)
 
@@ -158,10 +162,10 @@ def test_all_randomness_is_the_generators():
     ("change", "message"),
     [
         ({"flip": 1.5}, r"`flip` \(=1.5\) must be from 0 to 1"),
-        ({"shift": -1}, r"`shift` \(=-1\) must be finite and at least 0"),
+        ({"shift": -1}, r"`shift` \(=-1\) must be at least 0 and finite"),
         ({"brightness": 2}, r"`brightness` \(=2\) must be from 0 to 1"),
-        ({"noise": float("nan")}, r"`noise` \(=nan\) must be finite"),
-        ({"shift": float("inf")}, r"`shift` \(=inf\) must be finite"),
+        ({"noise": float("nan")}, r"`noise` \(=nan\) must be at least 0 and finite"),
+        ({"shift": float("inf")}, r"`shift` \(=inf\) must be at least 0 and finite"),
     ],
 )
 def test_bad_augmentation(change, message):
@@ -173,15 +177,40 @@ def test_bad_input():
     source = ramp(8, 10)
     with pytest.raises(ValueError, match=r"`size` \(=\(0, 4\)\) must be"):
         window(source, (0, 4))
-    with pytest.raises(ValueError, match=r"`start` \(=7\) must be from 0 to 6 for 10 columns"):
+    with pytest.raises(ValueError, match=r"`start` \(=7\) must be from 0 to 6"):
         window(source, (8, 4), start=7)
     with pytest.raises(ValueError, match=r"`generator` \(=None\) must be given"):
         window(source, (8, 4), augment=STILL)
     with pytest.raises(ValueError, match=r"must have `visible`"):
         window({name: source[name] for name in ("image", "boundaries")}, (8, 4))
-    with pytest.raises(ValueError, match=r"`image` \(shape \[8, 10\]\) must be \[1, H, W\]"):
+    with pytest.raises(ValueError, match=r"`image` \[8, 10\] must be \[1, H, W\]"):
         window({**source, "image": source["image"][0]}, (8, 4))
-    with pytest.raises(ValueError, match=r"`boundaries` \(shape \[2, 9\]\) must be \[K, 10\]"):
+    with pytest.raises(ValueError, match=r"`boundaries` \[2, 9\] must be \[K, 10\]"):
         window({**source, "boundaries": source["boundaries"][:, 1:]}, (8, 4))
-    with pytest.raises(ValueError, match=r"`visible` \(torch.float32"):
+    with pytest.raises(ValueError, match=r"`visible` \[2, 10\] \(torch.float32\) must be bool"):
         window({**source, "visible": source["visible"].float()}, (8, 4))
+
+
+def test_scans_of_every_format(tmp_path: Path):
+    values = np.random.default_rng(0).integers(0, 256, (6, 5), dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "scan.png")
+    np.save(tmp_path / "scan.npy", values / 255)
+    np.savez(tmp_path / "scan.npz", image=values / 255)
+    np.savez(tmp_path / "raw.npz", bscan=(values / 255) ** 4, image=np.zeros((6, 5)))
+    for name in ("scan.png", "scan.npy", "scan.npz", "raw.npz"):
+        scan = read_scan_file(tmp_path / name)
+        assert scan.shape == (1, 6, 5)
+        assert scan.dtype == torch.float32
+        np.testing.assert_allclose(scan[0], values / 255, atol=1e-6)
+
+
+def test_what_is_no_scan(tmp_path: Path):
+    np.save(tmp_path / "a.npy", np.zeros((2, 3, 4)))
+    with pytest.raises(ValueError, match=r"a\.npy` holds float64 \[2, 3, 4\], must be numbers from 0 to 1 of 2 axes"):
+        read_scan_file(tmp_path / "a.npy")
+    np.savez(tmp_path / "a.npz", image=np.full((3, 4), 7.0))
+    with pytest.raises(ValueError, match=r"a\.npz` has values from 7 to 7"):
+        read_scan_file(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", other=np.zeros((3, 4)))
+    with pytest.raises(ValueError, match=r"a\.npz` must hold bscan or image, has other"):
+        read_scan_file(tmp_path / "a.npz")

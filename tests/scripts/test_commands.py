@@ -5,15 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
-import trimesh
 from torch_geometric.data import Data
 
 from pcsa.datasets.keypointnet import KeypointNet
-from pcsa.datasets.pcd import write_pcd
 from pcsa.datasets.transforms import Normalize, denormalize
 from pcsa.metrics import dual_alignment
 from pcsa.scripts.cli import MODULES, main
-from pcsa.scripts.predict import read_points
 from pcsa.unsupervised import load_skeleton_merger
 
 
@@ -132,26 +129,6 @@ def test_skeleton_merger_from_training_to_predictions(root, tmp_path, capsys):
     expected = dual_alignment(found, annotated, ids)
     scored = metrics["held_out"]["rows"]["detector"]["dual_alignment"]
     assert scored == pytest.approx(expected._asdict(), abs=1e-9)
-
-
-def test_every_format_is_read(tmp_path):
-    box = trimesh.creation.box((1.0, 2.0, 3.0))
-    for suffix in ("obj", "off", "stl", "ply"):
-        file = tmp_path / f"mesh.{suffix}"
-        box.export(file)
-        points = read_points(file, 500, seed=1)
-        assert points.shape == (500, 3)
-        # Every sampled point lies on a face of the box.
-        gap = (torch.tensor([0.5, 1.0, 1.5]) - points.abs()).abs().amin(1)
-        assert gap.max() < 1e-5
-        assert torch.equal(points, read_points(file, 500, seed=1))
-    points = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
-    trimesh.PointCloud(points).export(tmp_path / "cloud.ply")
-    write_pcd(tmp_path / "cloud.pcd", points, binary=True)
-    np.save(tmp_path / "cloud.npy", points)
-    np.savez(tmp_path / "cloud.npz", anything=points)
-    for suffix in ("ply", "pcd", "npy", "npz"):
-        np.testing.assert_allclose(read_points(tmp_path / f"cloud.{suffix}"), points, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,162 @@
+"""The rules on arguments, each written once. A broken one raises a ValueError: "`name` (=value) must be …"."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Collection, Iterable, Sequence
+from itertools import pairwise
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+#: A flag that a device holds, and the message where it is false; see :func:`raise_first`.
+Rule = tuple[Tensor, str]
+
+
+class _Shaped(Protocol):
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+
+def check_count(name: str, value: int, least: int = 1, most: int | None = None) -> None:
+    """Raise unless ``value`` is a whole number from ``least`` to ``most``; a bool is none."""
+    if isinstance(value, bool) or not isinstance(value, (numbers.Integral, torch.SymInt)):
+        raise ValueError(f"`{name}` (={value!r}) must be a whole number of at least {least}")
+    if most is not None and not least <= value <= most:
+        raise ValueError(f"`{name}` (={value}) must be from {least} to {most}")
+    if value < least:
+        raise ValueError(f"`{name}` (={value}) must be at least {least}")
+
+
+def check_number(name: str, value: object) -> None:
+    """Raise unless ``value`` is a real number; a bool is none, a numpy scalar is one."""
+    if isinstance(value, bool) or not isinstance(value, (numbers.Real, torch.SymInt, torch.SymFloat)):
+        raise ValueError(f"`{name}` (={value!r}) must be a number")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise unless ``value`` is a positive, finite number."""
+    check_number(name, value)
+    if not 0 < value < math.inf:
+        raise ValueError(f"`{name}` (={value}) must be positive and finite")
+
+
+def check_non_negative(name: str, value: float) -> None:
+    """Raise unless ``value`` is a finite number of at least 0."""
+    check_number(name, value)
+    if not 0 <= value < math.inf:
+        raise ValueError(f"`{name}` (={value}) must be at least 0 and finite")
+
+
+def check_between(name: str, value: float, low: float, high: float, ends: Literal["[]", "[)", "(]"] = "[]") -> None:
+    """Raise unless ``value`` is a number in the interval; ``ends`` says which of its ends belong to it."""
+    check_number(name, value)
+    inside = (low < value if ends[0] == "(" else low <= value) and (value < high if ends[1] == ")" else value <= high)
+    if not inside:
+        above, below = ("above" if ends[0] == "(" else "at least"), ("below" if ends[1] == ")" else "at most")
+        rule = f"from {low} to {high}" if ends == "[]" else f"{above} {low} and {below} {high}"
+        raise ValueError(f"`{name}` (={value}) must be {rule}")
+
+
+def check_temperature(temperature: float | Tensor) -> None:
+    """Raise unless ``temperature`` is a positive, finite number, or such a 0-d tensor on the CPU."""
+    if isinstance(temperature, Tensor):
+        if temperature.dim() != 0 or temperature.device.type != "cpu" or temperature.requires_grad:
+            raise ValueError(
+                f"`temperature` {list(temperature.shape)} (on {temperature.device}) must be a number, or a 0-d tensor "
+                "on the CPU that needs no gradient"
+            )
+        if torch.compiler.is_compiling():
+            return
+    elif not isinstance(temperature, (numbers.Real, torch.SymFloat)):
+        raise ValueError(f"`temperature` ({type(temperature).__name__}) must be a number, or a 0-d tensor on the CPU")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"`temperature` (={float(temperature)}) must be positive and finite")
+
+
+def check_thresholds(name: str, thresholds: Iterable[float]) -> None:
+    """Raise unless ``thresholds`` rise, and are finite and at least 0; there must be one."""
+    values = list(thresholds)
+    rising = all(a < b for a, b in pairwise(values))
+    if not values or not rising or not all(0 <= t < math.inf for t in values):
+        raise ValueError(f"`{name}` (={values}) must be increasing, at least 0, finite and not empty")
+
+
+def check_one_of(name: str, value: object, known: Collection[object]) -> None:
+    """Raise unless ``value`` is one of those known."""
+    if value not in known:
+        raise ValueError(f"`{name}` (={value!r}) must be one of {', '.join(map(repr, known))}")
+
+
+def check_size(name: str, size: Sequence[int], length: int = 2) -> tuple[int, ...]:
+    """Return the size of an image (``length`` 2) or volume (3) as a tuple; raise unless whole numbers above 0."""
+    axes = ("depth", "height", "width")[-length:]
+    whole = isinstance(size, Sequence) and all(
+        isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in size
+    )
+    if not whole or len(size) != length or min(size) < 1:
+        raise ValueError(f"`{name}` (={size!r}) must be ({', '.join(axes)}): whole numbers above 0")
+    return tuple(size)
+
+
+def check_tensor(name: str, value: object) -> None:
+    """Raise unless ``value`` is a tensor."""
+    if not isinstance(value, Tensor):
+        raise ValueError(f"`{name}` ({type(value).__name__}) must be a tensor")
+
+
+def check_floating(name: str, value: Tensor) -> None:
+    """Raise unless ``value`` is a floating point tensor."""
+    check_tensor(name, value)
+    if not value.is_floating_point():
+        raise ValueError(f"`{name}` ({value.dtype}) must be floating point")
+
+
+def check_shape(name: str, value: _Shaped, shape: Sequence[int | str]) -> None:
+    """Raise unless a tensor or array has this shape; an axis of any size is named, as in ``(3, "N")``."""
+    given = list(value.shape)
+    if len(given) != len(shape) or any(a != b for a, b in zip(given, shape, strict=True) if not isinstance(b, str)):
+        raise ValueError(f"`{name}` {given} must be [{', '.join(map(str, shape))}]")
+
+
+def check_mask(name: str, mask: Tensor, shape: Sequence[int]) -> None:
+    """Raise unless ``mask`` is a bool tensor of this shape."""
+    _check_kind(name, mask, shape, "bool", (torch.bool,))
+
+
+def check_index(name: str, index: Tensor, shape: Sequence[int]) -> None:
+    """Raise unless ``index`` is an int64 or int32 tensor of this shape."""
+    _check_kind(name, index, shape, "int64", (torch.int64, torch.int32))
+
+
+def _check_kind(name: str, value: Tensor, shape: Sequence[int], kind: str, dtypes: Sequence[torch.dtype]) -> None:
+    check_tensor(name, value)
+    if value.dtype not in dtypes or value.shape != torch.Size(shape):
+        raise ValueError(f"`{name}` {list(value.shape)} ({value.dtype}) must be {kind} {list(shape)}")
+
+
+def reads_values(validate: bool) -> bool:
+    """Whether rules on values hold: where the caller wants them, and nothing is being compiled."""
+    return validate and not torch.compiler.is_compiling()
+
+
+def finite(name: str, value: Tensor, where: str = "") -> Rule:
+    """Rule for :func:`raise_first`: no NaN and nothing infinite, ``where`` for instance "wherever `visible`"."""
+    return value.isfinite().all(), f"`{name}` must be finite{where and ' ' + where}: NaN or infinite values found"
+
+
+def check_finite(name: str, value: Tensor, validate: bool = True) -> None:
+    """Raise unless ``value`` is finite everywhere; ``validate=False`` and compilation skip it."""
+    if reads_values(validate):
+        raise_first([finite(name, value)])
+
+
+def raise_first(rules: Sequence[Rule]) -> None:
+    """Raise the first rule that does not hold, with one read from the device for all of them."""
+    if not rules:
+        return
+    for good, (_, rule) in zip(torch.stack([flag for flag, _ in rules]).tolist(), rules, strict=True):
+        if not good:
+            raise ValueError(rule)
