@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pcsa._core.checks import check_count
 from pcsa.datasets.procedural import Shape, check_categories, make_shape, shape_rng
 from pcsa.viz import Scene, fit, keypoint_colors, render
 from pcsa.viz.png import Backend, Entry, Pixels, beside, font_of, in_rows, rgb
@@ -34,8 +35,7 @@ def draw_gallery(folder: Path, categories: str | Sequence[str], seed: int = 0, b
     Raises:
         ValueError: If a category is unknown, ``seed`` is negative or the backend cannot be had.
     """
-    if seed < 0:
-        raise ValueError(f"`seed` (={seed}) must not be negative")
+    check_count("seed", seed, 0)
     chosen = check_categories(categories)
     folder.mkdir(parents=True, exist_ok=True)
     for category in chosen:

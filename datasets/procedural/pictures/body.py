@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pcsa.datasets.procedural.arrays import Array
+from pcsa.datasets.procedural.types import Array
 
 # Poses drawn at once, of which the first without a limb inside the trunk, the head or another limb is taken.
 _CANDIDATES = 8

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from pcsa.datasets.crops import CropAugment
-from pcsa.datasets.images import Split
-from pcsa.datasets.procedural.arrays import Array
-from pcsa.datasets.procedural.pictures.items import DrawnImages, stream
+from pcsa.datasets.procedural.pictures.items import DrawnImages, as_bytes, stream
+from pcsa.datasets.procedural.types import Array
+from pcsa.datasets.splits import Split
 
 __all__ = ["LANDMARKS", "Faces"]
 
@@ -57,7 +57,7 @@ class Faces(DrawnImages):
 
         The box holds the head, without hair, as inexactly as a detector would have it.
         """
-        image8, keypoints, visible, box = self._items.get(index, _face_as_bytes)
+        image8, keypoints, visible, box = self._items[self._row(index)]
         return {
             "image": torch.from_numpy(image8).float() / 255,
             "keypoints": torch.from_numpy(keypoints.copy()),
@@ -68,6 +68,11 @@ class Faces(DrawnImages):
     @classmethod
     def _stream(cls, split: Split) -> list[int]:
         return [stream(f"faces/{split}")]
+
+    @classmethod
+    def _draw(cls, rng: np.random.Generator) -> tuple[Any, ...]:
+        image, *labels = make_face(rng)
+        return as_bytes(image), *labels
 
 
 class _Ellipsoid(NamedTuple):
@@ -130,12 +135,6 @@ class _Head(NamedTuple):
     mouth: Array  # [2, 2]: x and y of each corner
     hairline: tuple[float, float, float]  # top of the forehead, how far its temples reach down, where the side begins
     bald: bool
-
-
-def _face_as_bytes(rng: np.random.Generator) -> tuple[Any, ...]:
-    """A byte per value, as files have it, keeps the whole dataset in little memory."""
-    image, *labels = make_face(rng)
-    return (image * 255 + 0.5).astype(np.uint8), *labels
 
 
 def make_face(rng: np.random.Generator) -> tuple[Array, Array, NDArray[np.bool_], Array]:

@@ -29,10 +29,10 @@ from torch import Tensor
 
 from pcsa.datasets.coco import CocoKeypoints
 from pcsa.datasets.images import masked
-from pcsa.datasets.procedural.arrays import Array
 from pcsa.datasets.procedural.pictures.body import Body, draw_person, draw_view, pose, turn
-from pcsa.datasets.procedural.pictures.items import DrawnImages
+from pcsa.datasets.procedural.pictures.items import DrawnImages, as_bytes
 from pcsa.datasets.procedural.pictures.render import Canvas, background
+from pcsa.datasets.procedural.types import Array
 
 __all__ = ["HUMAN36M_JOINTS", "FigureImages3D", "Figures2D"]
 
@@ -78,8 +78,9 @@ class _Figures(DrawnImages):
     joints: tuple[str, ...]
     cut_off: bool
 
-    def _picture(self, index: int) -> _Picture:
-        return self._items.get(index, lambda rng: draw_picture(rng, self.joints, cut_off=self.cut_off))
+    @classmethod
+    def _draw(cls, rng: np.random.Generator) -> _Picture:
+        return draw_picture(rng, cls.joints, cut_off=cls.cut_off)
 
     def _source(self, picture: _Picture, points: Array, visible: NDArray[np.bool_]) -> dict[str, Any]:
         return {
@@ -125,7 +126,7 @@ class Figures2D(_Figures):
         Extras: `area`, the silhouette's pixels, and `hidden` `[17]`, which of the visible keypoints are behind a limb
         or a cover (COCO's flag 1; the others have flag 2).
         """
-        picture = self._picture(index)
+        picture: _Picture = self._items[self._row(index)]
         visible = picture.inside & ~picture.averted
         source = self._source(picture, picture.points[:, :2], visible)
         return source | {"hidden": torch.from_numpy(picture.hidden & visible)}
@@ -218,7 +219,7 @@ class FigureImages3D(_Figures):
         Extras: `area`, the silhouette's pixels; `mm_per_pixel`; and `joints` `[17, 3]`, all of them, in millimeters
         relative to the root.
         """
-        picture = self._picture(index)
+        picture: _Picture = self._items[self._row(index)]
         depth = self.input_size[0]
         points = picture.points * (1, 1, depth / self.depth_range) + (0, 0, (depth - 1) / 2)
         visible = picture.inside & (points[:, 2] >= -0.5) & (points[:, 2] <= depth - 0.5)
@@ -274,7 +275,7 @@ def draw_picture(rng: np.random.Generator, names: Sequence[str], *, cut_off: boo
         _cover(canvas, box, rng)
     # Uniform: drawn in a fifth of the time of normal noise.
     noise = (rng.random((n, n, 3), dtype=np.float32) - np.float32(0.5)) * np.float32(rng.uniform(0.03, 0.17))
-    image = (np.clip(canvas.color + noise, 0, 1) * 255 + 0.5).astype(np.uint8)
+    image = as_bytes(np.clip(canvas.color + noise, 0, 1))
 
     places = np.stack([body.joints[name] for name in names])
     points = places * (scale, scale, 1) + offset

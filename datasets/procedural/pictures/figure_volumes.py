@@ -3,19 +3,20 @@
 Bodies, joints and frames are those of :mod:`pcsa.datasets.procedural.pictures.figure_images`.
 """
 
-from typing import Any, NamedTuple, get_args
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pcsa.datasets.crops import check_size
-from pcsa.datasets.images import Split
-from pcsa.datasets.procedural.arrays import Array
 from pcsa.datasets.procedural.pictures.body import draw_person, draw_view, pose
 from pcsa.datasets.procedural.pictures.figure_images import FigureImages3D
-from pcsa.datasets.procedural.pictures.items import Items, check_arguments, stream
+from pcsa.datasets.procedural.pictures.items import Items, as_bytes, check_arguments, stream
 from pcsa.datasets.procedural.pictures.render import add_capsule, add_ellipsoid
+from pcsa.datasets.procedural.types import Array
+from pcsa.datasets.samples import Samples
+from pcsa.datasets.splits import SPLITS, Split
 
 __all__ = ["Figures3D"]
 
@@ -26,7 +27,7 @@ class _Volume(NamedTuple):
     voxel_size: float
 
 
-class Figures3D:
+class Figures3D(Samples):
     """Volumes of bodies with Human3.6M's 17 joints.
 
     Bodies are upright and turned about the vertical axis, all directions alike. They are capsules and ellipsoids whose
@@ -56,7 +57,6 @@ class Figures3D:
     names = FigureImages3D.names
     pairs = FigureImages3D.pairs
     bones = FigureImages3D.bones
-    num_keypoints = len(names)
 
     def __init__(
         self,
@@ -66,45 +66,45 @@ class Figures3D:
         input_size: tuple[int, int, int] = (32, 32, 32),
         seed: int = 0,
     ) -> None:
-        self.input_size = check_size(input_size, "input_size", 3)
+        super().__init__(input_size, axes=3)
         if min(self.input_size) < 16:
             raise ValueError(
                 f"`input_size` (={input_size}) must be at least 16 each: limbs would be thinner than a voxel"
             )
         check_arguments(split, "num_volumes", num_volumes, seed)
-        key = [seed, stream("Figures3D"), get_args(Split).index(split)]
-        self._volumes, self._mirrored = Items(key, num_volumes), Items(key, num_volumes)
-        self.skipped: dict[str, int] = {}
+        key = [seed, stream("Figures3D"), SPLITS.index(split)]
+        self._items, self._mirrored = (
+            Items(key, num_volumes, partial(_draw_volume, size=self.input_size, dense=side)) for side in (1.0, -1.0)
+        )
 
-    def __len__(self) -> int:
-        return len(self._volumes)
+    def source(self, index: int) -> dict[str, Any]:
+        """Return the volume with its joints: networks take it whole."""
+        return _sample(self._items[self._row(index)])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self._sample(index)
+        return self.source(index) | {"index": self._row(index)}
 
     def augmented(self, index: int, generator: torch.Generator) -> dict[str, Any]:
         """Return ``self[index]`` or, half of the time, its mirror image along x, whose left limbs are denser too."""
-        return self._sample(index, mirror=bool(torch.rand((), generator=generator) < 0.5))
+        if not torch.rand((), generator=generator) < 0.5:
+            return self[index]
+        index = self._row(index)
+        sample = _sample(self._mirrored[index])
+        image, keypoints = sample["image"].flip(-1), sample["keypoints"].clone()
+        keypoints[:, 0] = self.input_size[2] - 1 - keypoints[:, 0]
+        order = list(range(self.num_keypoints))
+        for left, right in self.pairs:
+            order[left], order[right] = right, left
+        return sample | {"image": image, "keypoints": keypoints[order], "index": index}
 
-    def _sample(self, index: int, mirror: bool = False) -> dict[str, Any]:
-        items, dense = (self._mirrored, -1.0) if mirror else (self._volumes, 1.0)
-        volume = items.get(index, lambda rng: _draw_volume(rng, self.input_size, dense))
-        image = torch.from_numpy(volume.image)[None].float() / 255
-        keypoints = torch.from_numpy(volume.points).float()
-        if mirror:
-            image, keypoints = image.flip(-1), keypoints.clone()
-            keypoints[:, 0] = self.input_size[2] - 1 - keypoints[:, 0]
-            order = list(range(self.num_keypoints))
-            for left, right in self.pairs:
-                order[left], order[right] = right, left
-            keypoints = keypoints[order]
-        return {
-            "image": image,
-            "keypoints": keypoints,
-            "visible": torch.ones(self.num_keypoints, dtype=torch.bool),
-            "voxel_size": torch.tensor(volume.voxel_size),
-            "index": items.place(index),
-        }
+
+def _sample(volume: _Volume) -> dict[str, Any]:
+    return {
+        "image": torch.from_numpy(volume.image)[None].float() / 255,
+        "keypoints": torch.from_numpy(volume.points).float(),
+        "visible": torch.ones(len(volume.points), dtype=torch.bool),
+        "voxel_size": torch.tensor(volume.voxel_size),
+    }
 
 
 def _draw_volume(rng: np.random.Generator, size: tuple[int, ...], dense: float) -> _Volume:
@@ -141,4 +141,4 @@ def _draw_volume(rng: np.random.Generator, size: tuple[int, ...], dense: float) 
         add_capsule(volume, start, end, (first, last), 0.8 + 0.15 * side)
     volume += rng.normal(0.05, rng.uniform(0.03, 0.08), size).astype(np.float32)
     points = np.stack([body.joints[joint] for joint in FigureImages3D.joints]) / voxel_size + offset
-    return _Volume((np.clip(volume, 0, 1) * 255 + 0.5).astype(np.uint8), points, voxel_size)
+    return _Volume(as_bytes(np.clip(volume, 0, 1)), points, voxel_size)

@@ -1,13 +1,17 @@
 """What the procedural pictures share: items that are drawn when first asked for, each by itself, and kept."""
 
 import zlib
-from collections.abc import Callable
-from typing import Any, get_args
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pcsa._core.checks import check_count
 from pcsa.datasets.crops import CropAugment
-from pcsa.datasets.images import KeypointImages, Split, check_split
+from pcsa.datasets.images import KeypointImages
+from pcsa.datasets.procedural.types import Array
+from pcsa.datasets.splits import SPLITS, Split, check_split
 
 
 def stream(name: str) -> int:
@@ -16,36 +20,40 @@ def stream(name: str) -> int:
 
 
 def check_arguments(split: str, argument: str, count: int, seed: int) -> None:
-    """Raise unless the split is known, there are items, and the seed is a whole number that is not negative."""
+    """Raise unless the split is known, there are items, and the seed is a whole number of at least 0."""
     check_split(split)
-    if type(count) is not int or count < 1:
-        raise ValueError(f"`{argument}` (={count!r}) must be a whole number of at least 1")
-    if type(seed) is not int or seed < 0:
-        raise ValueError(f"`seed` (={seed!r}) must be a whole number that is not negative")
+    check_count(argument, count)
+    check_count("seed", seed, 0)
 
 
-class Items:
-    """The items of a split. Item i's randomness is that of `key` and i: no other item's, however many there are."""
+class Items(Sequence[Any]):
+    """Items that are drawn when first asked for, each by itself, and kept.
 
-    def __init__(self, key: list[int], count: int) -> None:
-        self._key = key
+    The randomness of item i is that of `key` and i: no other item's, however many there are.
+
+    Args:
+        key: Whole numbers that no other items have.
+        count: Number of items.
+        draw: Makes an item of its randomness.
+
+    """
+
+    def __init__(self, key: Sequence[int], count: int, draw: Callable[[np.random.Generator], Any]) -> None:
+        self._key, self._draw = key, draw
         self._kept: list[Any] = [None] * count
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def place(self, index: int) -> int:
-        """Return the index from 0; negative ones count from the end."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"`index` (={index}) must be below {len(self)}")
-        return index % len(self)
+    def __getitem__(self, index: Any) -> Any:
+        if self._kept[index] is None:
+            self._kept[index] = self._draw(np.random.default_rng([*self._key, range(len(self))[index]]))
+        return self._kept[index]
 
-    def get(self, index: int, draw: Callable[[np.random.Generator], Any]) -> Any:
-        """Return what `draw` made of the item's randomness when it was first asked for."""
-        place = self.place(index)
-        if self._kept[place] is None:
-            self._kept[place] = draw(np.random.default_rng([*self._key, place]))
-        return self._kept[place]
+
+def as_bytes(image: Array) -> NDArray[np.uint8]:
+    """Return values from 0 to 1 as files have them: a byte each keeps a whole dataset in little memory."""
+    return (image * 255 + 0.5).astype(np.uint8)
 
 
 class DrawnImages(KeypointImages):
@@ -82,11 +90,13 @@ class DrawnImages(KeypointImages):
         size = self.default_size if input_size is None else input_size
         super().__init__(size, augment or self.default_augment, axes=len(self.default_size))
         check_arguments(split, "num_images", num_images, seed)
-        self._items = Items([seed, *self._stream(split)], num_images)
-
-    def __len__(self) -> int:
-        return len(self._items)
+        self._items = Items([seed, *self._stream(split)], num_images, self._draw)
 
     @classmethod
     def _stream(cls, split: Split) -> list[int]:
-        return [stream(cls.__name__), get_args(Split).index(split)]
+        return [stream(cls.__name__), SPLITS.index(split)]
+
+    @classmethod
+    def _draw(cls, rng: np.random.Generator) -> Any:
+        """Draw what is kept of an item."""
+        raise NotImplementedError

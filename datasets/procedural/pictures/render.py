@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from pcsa.datasets.procedural.arrays import Array
+from pcsa.datasets.procedural.types import Array
 
 Image = NDArray[np.float32]
 Window = tuple[slice, ...]

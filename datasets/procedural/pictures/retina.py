@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from pcsa.datasets.crops import check_size
-from pcsa.datasets.images import Split
+from pcsa._core.checks import check_count
 from pcsa.datasets.oct import SURFACES
-from pcsa.datasets.procedural.arrays import Array
-from pcsa.datasets.procedural.pictures.items import Items, check_arguments, stream
+from pcsa.datasets.procedural.pictures.items import Items, as_bytes, check_arguments, stream
+from pcsa.datasets.procedural.types import Array
+from pcsa.datasets.samples import Samples
 from pcsa.datasets.scans import ScanAugment, window
+from pcsa.datasets.splits import Split
 
 __all__ = ["Retinas"]
 
@@ -32,7 +34,7 @@ _LEVELS = np.array([0.0004, 0.17, 0.05, 0.013, 0.035, 0.005, 0.05, 0.018, 0.2, 0
 _PIT = np.array([1.0, 0.95, 0.95, 0.8, -0.5, 0.0, -0.3, 0.0], np.float32)
 
 
-class Retinas:
+class Retinas(Samples):
     """Phantoms of retinal scans, drawn as they are asked for and kept.
 
     Smooth layers at least 1.5 pixels thick, tilted, curved and wavy, in half of the scans with a fovea; reflectivity
@@ -62,8 +64,8 @@ class Retinas:
     """
 
     names = SURFACES
-    num_keypoints = len(SURFACES)
     spacing = SPACING
+    input_size: tuple[int, int]
 
     def __init__(
         self,
@@ -75,31 +77,19 @@ class Retinas:
         augment: ScanAugment | None = None,
         seed: int = 0,
     ) -> None:
+        super().__init__(input_size)
         check_arguments(split, "num_scans", num_scans, seed)
-        if width < 16:
-            raise ValueError(f"`width` (={width}) must be at least 16")
+        check_count("width", width, 16)
         self.width = width
-        height, columns = check_size(input_size, "input_size")
-        self.input_size = (height, columns)
         self.augment = augment or ScanAugment()
-        self.skipped: dict[str, int] = {}
-        self._items = Items([seed, stream(f"retina/{split}")], num_scans)
-
-    def __len__(self) -> int:
-        return len(self._items)
+        self._items = Items([seed, stream(f"retina/{split}")], num_scans, self._draw)
 
     def source(self, index: int) -> dict[str, Any]:
         """The whole scan: ``image [1, 128, width]`` (0..1), ``boundaries [9, width]`` (rows), ``visible``, ``spacing``.
 
         ``spacing`` is (y, x) in millimeters per pixel. ``visible [9, width]`` is True throughout.
         """
-
-        def as_bytes(rng: np.random.Generator) -> tuple[Any, Any]:
-            # As files have it: keeps the whole dataset in little memory.
-            image, boundaries = make_retina(rng, self.width)
-            return (image * 255 + 0.5).astype(np.uint8), boundaries
-
-        image8, rows = self._items.get(index, as_bytes)
+        image8, rows = self._items[self._row(index)]
         return {
             "image": torch.from_numpy(image8)[None].float() / 255,
             "boundaries": torch.from_numpy(rows.copy()),
@@ -109,15 +99,16 @@ class Retinas:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """The central window: `source` cut to `input_size` (``boundaries [9, width]``), and ``index``."""
-        return {**window(self.source(index), self.input_size), "index": self._items.place(index)}
+        return window(self.source(index), self.input_size) | {"index": self._row(index)}
 
     def augmented(self, index: int, generator: torch.Generator) -> dict[str, Any]:
         """A window anywhere, varied as `augment` says; all randomness is from `generator`."""
-        source = self.source(index)
-        return {
-            **window(source, self.input_size, augment=self.augment, generator=generator),
-            "index": self._items.place(index),
-        }
+        index = self._row(index)
+        return window(self.source(index), self.input_size, augment=self.augment, generator=generator) | {"index": index}
+
+    def _draw(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Array]:
+        image, boundaries = make_retina(rng, self.width)
+        return as_bytes(image), boundaries
 
 
 def make_retina(rng: np.random.Generator, width: int) -> tuple[Array, Array]:

@@ -6,9 +6,9 @@ the floor within. The others are this twin's own.
 
 import numpy as np
 
-from pcsa.datasets.procedural.arrays import Array
 from pcsa.datasets.procedural.shapes.design import Design, Part, log_uniform, numbered, palette
 from pcsa.datasets.procedural.shapes.solids import ellipse, prism, revolved, spindle, tube
+from pcsa.datasets.procedural.types import Array
 
 NAMES = numbered(
     """

@@ -8,9 +8,9 @@ import itertools
 
 import numpy as np
 
-from pcsa.datasets.procedural.arrays import Array
 from pcsa.datasets.procedural.shapes.design import ENDS, Design, Part, log_uniform, numbered, palette
 from pcsa.datasets.procedural.shapes.solids import box, prism, rounded, rounded_corner, tube
+from pcsa.datasets.procedural.types import Array
 
 NAMES = numbered(
     """

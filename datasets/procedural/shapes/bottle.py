@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from pcsa.datasets.procedural.arrays import Array
 from pcsa.datasets.procedural.shapes.design import AROUND, Design, Part, log_uniform, numbered, palette
 from pcsa.datasets.procedural.shapes.solids import box, ellipse, revolved, tube
+from pcsa.datasets.procedural.types import Array
 
 NAMES = numbered(
     """

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pcsa.datasets.procedural.arrays import Array
 from pcsa.datasets.procedural.shapes.design import Design, log_uniform, numbered, palette
 from pcsa.datasets.procedural.shapes.solids import box, loft, prism, rounded, rounded_corner, tube, turned
+from pcsa.datasets.procedural.types import Array
 
 NAMES = numbered(
     """

@@ -4,7 +4,6 @@ import itertools
 
 import numpy as np
 
-from pcsa.datasets.procedural.arrays import Array
 from pcsa.datasets.procedural.shapes.design import (
     Design,
     Part,
@@ -14,6 +13,7 @@ from pcsa.datasets.procedural.shapes.design import (
     palette,
 )
 from pcsa.datasets.procedural.shapes.solids import prism, rounded, rounded_corner, tube
+from pcsa.datasets.procedural.types import Array
 
 NAMES = numbered(
     """

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pcsa.datasets.procedural.arrays import Array
+from pcsa.datasets.procedural.types import Array
 
 Point = tuple[float, float, float] | Array
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from pcsa._core.checks import check_count
 from pcsa.datasets.pcd import write_pcd
 from pcsa.datasets.procedural.shapes.categories import TABLE, check_categories
-from pcsa.datasets.procedural.shapes.shape import Cloud, Shape, check_num_points, make_shape, sample_shape
+from pcsa.datasets.procedural.shapes.shape import MIN_POINTS, Cloud, Shape, make_shape, sample_shape
+from pcsa.datasets.splits import SPLITS
 
 # Every model id starts with "pcsa" in hex, so that our files are told from KeypointNet's by name alone.
 _ID_PREFIX = "70637361"
-_SPLITS = ("train", "val", "test")
 
 
 def generate(
@@ -62,11 +63,9 @@ def generate(
         >>> generate("data/procedural", ["chair", "mug"], num_shapes=50)  # doctest: +SKIP
     """
     categories = check_categories(category)
-    if num_shapes < 3:
-        raise ValueError(f"`num_shapes` (={num_shapes}) must be at least 3: one for each split")
-    check_num_points(num_points)
-    if seed < 0:
-        raise ValueError(f"`seed` (={seed}) must not be negative")
+    check_count("num_shapes", num_shapes, 3)  # one for each split
+    check_count("num_points", num_points, MIN_POINTS)
+    check_count("seed", seed, 0)
     shares = tuple(float(share) for share in split)
     if len(shares) != 3 or not all(share > 0 for share in shares) or abs(sum(shares) - 1) > 1e-6:
         raise ValueError(f"`split` (={tuple(split)}) must be three positive shares that sum to 1")
@@ -116,7 +115,7 @@ def _check_root(root: Path, category: str, overwrite: bool) -> None:
     for folder in (root / "pcds" / class_id, root / "meshes" / class_id):
         if folder.exists():
             found[folder] = [path.stem for path in folder.iterdir()]
-    for name in _SPLITS:
+    for name in SPLITS:
         path = root / "splits" / f"{name}.txt"
         if path.exists():
             lines = path.read_text().split()
@@ -165,7 +164,7 @@ def _write_category(
     val = min(max(1, round(num_shapes * shares[1])), num_shapes - 2)
     test = min(max(1, round(num_shapes * shares[2])), num_shapes - 1 - val)
     train = num_shapes - val - test
-    bounds = dict(zip(_SPLITS, ((0, train), (train, train + val), (train + val, num_shapes)), strict=True))
+    bounds = dict(zip(SPLITS, ((0, train), (train, train + val), (train + val, num_shapes)), strict=True))
 
     # Without its annotation a category counts as absent: it goes first and comes last, so that whoever is
     # interrupted in between leaves no annotation that its clouds do not fit.

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pcsa.datasets.procedural.arrays import Array
 from pcsa.datasets.procedural.shapes.design import Design, Part, log_uniform, numbered, palette
 from pcsa.datasets.procedural.shapes.solids import tube, turned
+from pcsa.datasets.procedural.types import Array
 
 NAMES = numbered(
     """

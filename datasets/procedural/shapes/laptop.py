@@ -5,9 +5,9 @@ The ids are this twin's own.
 
 import numpy as np
 
-from pcsa.datasets.procedural.arrays import Array
 from pcsa.datasets.procedural.shapes.design import Design, Part, log_uniform, numbered, palette
 from pcsa.datasets.procedural.shapes.solids import rounded, rounded_corner, tube
+from pcsa.datasets.procedural.types import Array
 
 NAMES = numbered(
     """

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pcsa.datasets.procedural.arrays import Array
+from pcsa._core.checks import check_count
 from pcsa.datasets.procedural.shapes.categories import TABLE, check_categories
+from pcsa.datasets.procedural.types import Array
 
 if TYPE_CHECKING:
     import trimesh
 
-_MIN_POINTS = 256
+MIN_POINTS = 256
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ def sample_shape(shape: Shape, num_points: int, rng: np.random.Generator) -> Clo
     Raises:
         ValueError: If `num_points` is too small.
     """
-    check_num_points(num_points)
+    check_count("num_points", num_points, MIN_POINTS)
     corners = shape.vertices[shape.faces]
     areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     steps = np.cumsum(areas)
@@ -250,9 +251,3 @@ def sample_shape(shape: Shape, num_points: int, rng: np.random.Generator) -> Clo
         indexes[semantic_id] = int(distance.argmin())
     colors = shape.part_colors[shape.face_parts[faces]]
     return Cloud(stored, colors, faces, weights, indexes)
-
-
-def check_num_points(num_points: int) -> None:
-    """ValueError if there are too few."""
-    if num_points < _MIN_POINTS:
-        raise ValueError(f"`num_points` (={num_points}) must be at least {_MIN_POINTS}")

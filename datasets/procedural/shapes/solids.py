@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pcsa.datasets.procedural.arrays import Array
 from pcsa.datasets.procedural.shapes.design import Part, Point
+from pcsa.datasets.procedural.types import Array
 
 
 def ellipse(sides: int, power: float = 2.0) -> Array:

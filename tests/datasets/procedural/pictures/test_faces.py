@@ -41,8 +41,7 @@ class Pose:
 
 
 def heads(count: int):
-    items = Items([0, stream("faces/train")], count)
-    return [items.get(index, faces._head) for index in range(count)]
+    return list(Items([0, stream("faces/train")], count, faces._head))
 
 
 def test_left_is_left_in_the_picture_and_up_is_up():
@@ -234,10 +233,10 @@ def test_crops_lead_back_to_the_source(train):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"split": "all"}, r"`split` \(='all'\) must be one of train, val, test"),
-        ({"num_images": 0}, r"`num_images` \(=0\) must be a whole number of at least 1"),
+        ({"split": "all"}, r"`split` \(='all'\) must be one of 'train', 'val', 'test'"),
+        ({"num_images": 0}, r"`num_images` \(=0\) must be at least 1"),
         ({"input_size": (64, 0)}, r"`input_size` \(=\(64, 0\)\) must be"),
-        ({"seed": -1}, r"`seed` \(=-1\) must be a whole number that is not negative"),
+        ({"seed": -1}, r"`seed` \(=-1\) must be at least 0"),
     ],
 )
 def test_bad_input(change, message):

@@ -429,10 +429,10 @@ def test_names_and_bones_are_those_of_the_real_files():
 def test_bad_input(name):
     make = MAKERS[name]
     count = "num_volumes" if name == "Figures3D" else "num_images"
-    with pytest.raises(ValueError, match=r"`split` \(='all'\) must be one of train, val, test"):
+    with pytest.raises(ValueError, match=r"`split` \(='all'\) must be one of 'train', 'val', 'test'"):
         make("all", 3)
-    for bad in (0, -1, 2.0):
-        with pytest.raises(ValueError, match=rf"`{count}` \(={bad}\) must be a whole number of at least 1"):
+    for bad, rule in ((0, "at least 1"), (-1, "at least 1"), (2.0, "a whole number of at least 1")):
+        with pytest.raises(ValueError, match=rf"`{count}` \(={bad}\) must be {rule}"):
             make("train", bad)
     with pytest.raises(ValueError, match=r"`seed` \(=-1\) must be"):
         make("train", 3, seed=-1)
