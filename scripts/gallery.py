@@ -87,7 +87,7 @@ def _numbered(pixels: Pixels, shape: Shape, scene: Scene) -> Image:
     axes = view_axes()
     height, width = pixels.shape[:2]
     middle, half = fit([scene], size=(width, height), layers=("mesh",))
-    place = np.stack(list(shape.keypoints.values()))
+    place = np.array(list(shape.keypoints.values()), dtype=np.float64)
     flat = (place - middle) @ axes.T * height / 2 / half
     x, y = flat[:, 0] + width / 2 + _BORDER, height / 2 - flat[:, 1] + _BORDER
     hidden = _hidden(place, scene, axes)

@@ -200,17 +200,6 @@ def test_shapes_values_and_attributes(train):
     assert 1 <= hidden < 30
 
 
-def test_an_item_depends_on_seed_split_and_index_alone(train):
-    last = train.source(8)["image"]
-    assert torch.equal(Faces("train", num_images=9).source(8)["image"], last)
-    images = [Faces(split, num_images=9).source(8)["image"] for split in ("val", "test")]
-    images += [train.source(7)["image"], Faces("train", num_images=9, seed=1).source(8)["image"]]
-    assert all(not torch.equal(image, last) for image in images)
-    kept = train.source(8)
-    kept["keypoints"].zero_()
-    assert train.source(8)["keypoints"].abs().sum() > 0
-
-
 def test_crops_lead_back_to_the_source(train):
     generator = torch.Generator().manual_seed(0)
     for index in range(10):
@@ -228,22 +217,3 @@ def test_crops_lead_back_to_the_source(train):
     assert not torch.equal(first["image"], train[2]["image"])
     batch = default_collate([train[0], train.augmented(1, generator)])
     assert batch["image"].shape == (2, 3, 64, 64)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"split": "all"}, r"`split` \(='all'\) must be one of 'train', 'val', 'test'"),
-        ({"num_images": 0}, r"`num_images` \(=0\) must be at least 1"),
-        ({"input_size": (64, 0)}, r"`input_size` \(=\(64, 0\)\) must be"),
-        ({"seed": -1}, r"`seed` \(=-1\) must be at least 0"),
-    ],
-)
-def test_bad_input(change, message):
-    with pytest.raises(ValueError, match=message):
-        Faces(**{"split": "train", "num_images": 2} | change)
-
-
-def test_bad_index(train):
-    with pytest.raises(IndexError, match=r"`index` \(=120\) must be below 120"):
-        train.source(120)
