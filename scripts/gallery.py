@@ -27,9 +27,9 @@ def draw_gallery(folder: Path, categories: str | Sequence[str], seed: int = 0, b
     """Write ``<category>.png``: the first shapes that :func:`pcsa.datasets.procedural.generate` makes of ``seed``.
 
     Args:
-        folder: Where to; made if need be.
+        folder: Folder to write into, made if need be.
         categories: One or several of :data:`pcsa.datasets.procedural.CATEGORIES`.
-        seed: Of the shapes, not negative.
+        seed: Seed of the shapes, at least 0.
         backend: See :func:`pcsa.viz.render`.
 
     Raises:
@@ -39,7 +39,7 @@ def draw_gallery(folder: Path, categories: str | Sequence[str], seed: int = 0, b
     chosen = check_categories(categories)
     folder.mkdir(parents=True, exist_ok=True)
     for category in chosen:
-        # A third of the size of all colors.
+        # With a palette a file has a third of the size.
         _sheet(category, seed, backend).save(folder / f"{category}.png", optimize=True)
 
 
@@ -60,7 +60,7 @@ def _sheet(category: str, seed: int, backend: Backend) -> Image:
 
 
 def _palette(ids: list[int]) -> Image:
-    """Grays, the colors of keypoints, and what lies between them and white, as their edges and hidden dots need."""
+    """Make a palette of grays, the colors of keypoints, and, for edges and hidden dots, paler ones."""
     from PIL import Image
 
     colors = np.unique(keypoint_colors(ids), axis=0)
@@ -73,7 +73,7 @@ def _palette(ids: list[int]) -> Image:
 
 
 def _scene(shape: Shape) -> Scene:
-    """The mesh, its parts in grays that differ as their colors do: other colors are for the keypoints."""
+    """Make the scene of the mesh, its parts in grays that differ as their colors do: colors are for the keypoints."""
     light = shape.part_colors @ np.array([0.299, 0.587, 0.114]) / 255
     colors = np.ones((len(shape.vertices), 3))
     colors[shape.faces] = (1 - 0.65 * (light.max() - light))[shape.face_parts][:, None, None]
@@ -81,7 +81,7 @@ def _scene(shape: Shape) -> Scene:
 
 
 def _numbered(pixels: Pixels, shape: Shape, scene: Scene) -> Image:
-    """The drawing with a dot and the semantic id at every keypoint; a pale dot is on the far side."""
+    """Return the drawing with a dot and the semantic id at every keypoint; a pale dot is on the far side."""
     from PIL import Image, ImageDraw, ImageOps
 
     axes = view_axes()
@@ -113,7 +113,7 @@ def _numbered(pixels: Pixels, shape: Shape, scene: Scene) -> Image:
 
 
 def _hidden(place: Array, scene: Scene, axes: Array) -> NDArray[np.bool_]:
-    """Which places [K, 3] the mesh covers, for who looks along the last of ``axes``."""
+    """Find which places [K, 3] the mesh hides from a viewer who looks along the last of ``axes``."""
     a, b, c = (scene.vertices @ axes.T)[scene.faces].transpose(1, 0, 2)
     p = (place @ axes.T)[:, None]
 
@@ -130,7 +130,7 @@ def _hidden(place: Array, scene: Scene, axes: Array) -> NDArray[np.bool_]:
 
 
 def _beside_dots(dots: Array) -> Array:
-    """Where the number of each dot [K, 2] goes: clear of dots and other numbers, and outwards if it can."""
+    """Place the number of each dot [K, 2]: clear of dots and other numbers, and outwards if it can."""
     angle = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     ring = 13 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     center = dots.mean(0)

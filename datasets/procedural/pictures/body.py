@@ -10,7 +10,7 @@ import numpy as np
 
 from pcsa.datasets.procedural.types import Array
 
-# Poses drawn at once, of which the first without a limb inside the trunk, the head or another limb is taken.
+# Poses drawn at once, of which the one whose limbs are least inside of other parts is taken.
 _CANDIDATES = 8
 _SIDES = (("left", 1.0), ("right", -1.0))
 
@@ -69,9 +69,9 @@ class Body:
     """A posed body.
 
     Args:
-        joints: Name to position.
-        normals: Of the points of the face: where the head's surface faces there.
-        thickness: By joint, how far beneath the surface of its own limb it may lie.
+        joints: Position of each joint, by name.
+        normals: Where the head's surface faces at each point of the face.
+        thickness: How far each joint may lie beneath the surface of its own limb it may lie.
         limbs: The capsules.
         solids: The ellipsoids.
     """
@@ -92,9 +92,9 @@ def draw_person(rng: np.random.Generator) -> Person:
 
 
 def draw_view(rng: np.random.Generator, *, upright: bool = False) -> Array:
-    """Draw how a body is turned `[3, 3]`: half of them roughly to the viewer, the others anywhere.
+    """Draw how a body is turned `[3, 3]`: half of the bodies roughly to the viewer, the others anywhere.
 
-    Upright is a turn about the vertical axis alone, all directions alike.
+    An upright body is turned about the vertical axis alone, all directions alike.
     """
     if upright:
         return turn(1, rng.uniform(-180, 180))
@@ -103,7 +103,7 @@ def draw_view(rng: np.random.Generator, *, upright: bool = False) -> Array:
 
 
 def turn(axis: int, degrees: float | Array) -> Array:
-    """Rotation about an axis `[..., 3, 3]`, the next axis towards the one after it."""
+    """Make the rotation `[..., 3, 3]` about an axis, from the next axis towards the one after it."""
     radians = np.radians(np.asarray(degrees, dtype=np.float64))
     cos, sin = np.cos(radians), np.sin(radians)
     out = np.zeros((*radians.shape, 3, 3))

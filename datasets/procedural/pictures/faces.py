@@ -19,7 +19,7 @@ from pcsa.datasets.splits import Split
 
 __all__ = ["LANDMARKS", "Faces"]
 
-# In MTFL's order. Left is left in the picture of a face that looks at the camera: the person's right.
+# In the order of MTFL. Left is left in the picture of a face that looks at the camera: the person's right.
 LANDMARKS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 SIDE = 100
 
@@ -53,7 +53,7 @@ class Faces(DrawnImages):
     default_augment = CropAugment(flip=0.5, scale=0.2, rotation=20.0, shift=0.05)
 
     def source(self, index: int) -> dict[str, Any]:
-        """The whole picture: ``image [3, 100, 100]`` (0..1), ``keypoints [5, 2]``, ``visible [5]``, ``box [4]``.
+        """Return the whole picture: ``image [3, 100, 100]`` (0..1), ``keypoints [5, 2]``, ``visible [5]``, ``box [4]``.
 
         The box holds the head, without hair, as inexactly as a detector would have it.
         """
@@ -76,7 +76,7 @@ class Faces(DrawnImages):
 
 
 class _Ellipsoid(NamedTuple):
-    """Where it is and how it is turned; camera axes are x right, y down, z towards the viewer, in pixels."""
+    """An ellipsoid in the camera's frame: x right, y down, z towards the viewer, in pixels."""
 
     center: Array
     axes: Array
@@ -87,7 +87,7 @@ class _Ellipsoid(NamedTuple):
         return (self.rotation / self.axes**2) @ self.rotation.T
 
     def hit(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """What the viewer sees of it at places of the picture: z, and its coverage of the pixel there (0..1)."""
+        """Find what the viewer sees of it at places of the picture: z, and the share of the pixel that it covers."""
         m = self.matrix
         u, v = x - self.center[0], y - self.center[1]
         slope = (m[0, 2] * u + m[1, 2] * v) / m[2, 2]
@@ -114,13 +114,13 @@ class _Ellipsoid(NamedTuple):
         return n / np.maximum(np.sqrt((n * n).sum(0)), 1e-9)
 
     def outline(self) -> tuple[float, float]:
-        """Half of its width and height in the picture."""
+        """Half of the width and height of the outline in the picture."""
         extent = np.sqrt(((self.rotation * self.axes) ** 2).sum(1))
         return float(extent[0]), float(extent[1])
 
 
 def _ellipsoid(center: Any, axes: Any, rotation: Any) -> _Ellipsoid:
-    # In one precision with the pictures' coordinates: numpy would turn them to the parameters' otherwise.
+    # In the precision of the pictures' coordinates: numpy would raise those to the parameters' precision otherwise.
     return _Ellipsoid(*(np.asarray(value, np.float32) for value in (center, axes, rotation)))
 
 
@@ -397,7 +397,7 @@ def _occlude(rng: np.random.Generator, image: Array, x: Array, y: Array, skull: 
     size = rng.uniform(0.2, 0.4, 2) * skull.axes[0] * (1.0, 1.5)
     shape = _ellipse if rng.random() < 0.5 else _box
     stripes = 1 + 0.2 * np.sin(rng.uniform(0.3, 1.5) * (x * toward[1] - y * toward[0]))
-    # Red the least: cloth and things, not skin.
+    # The red channel is the weakest: cloth and things, not skin.
     color = np.sort(rng.uniform(0.05, 0.9, 3))[[0, *rng.permutation([1, 2])]]
     _blend(image, color[:, None, None] * stripes, shape(x, y, middle, size, toward))
 

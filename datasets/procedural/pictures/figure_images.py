@@ -65,7 +65,7 @@ class _Picture(NamedTuple):
     image: NDArray[np.uint8]  # [H, W, 3]
     points: Array  # [J, 3]: x, y in pixels, depth behind the pelvis in millimeters
     inside: NDArray[np.bool_]  # [J]: in the picture
-    averted: NDArray[np.bool_]  # [J]: of the face, on the far side of the head
+    averted: NDArray[np.bool_]  # [J]: point of the face on the far side of the head
     hidden: NDArray[np.bool_]  # [J]: behind something
     box: Array
     area: float
@@ -171,7 +171,7 @@ class Figures2D(_Figures):
 
     def _crop(self, index: int, **arguments: Any) -> dict[str, Any]:
         sample = super()._crop(index, **arguments)
-        del sample["area"], sample["hidden"]  # the source's
+        del sample["area"], sample["hidden"]  # these hold in the source alone
         return sample
 
 
@@ -231,7 +231,7 @@ class FigureImages3D(_Figures):
         }
 
     def to_mm(self, keypoints: Float[Tensor, "B K 3"], mm_per_pixel: Float[Tensor, " B"]) -> Float[Tensor, "B K 3"]:
-        """Keypoints as the samples have them, in millimeters relative to the root, which is the first of them.
+        """Turn keypoints of samples into millimeters relative to the root, which is the first of them.
 
         Differentiable in ``keypoints``.
         """
@@ -241,7 +241,7 @@ class FigureImages3D(_Figures):
 
     def _crop(self, index: int, **arguments: Any) -> dict[str, Any]:
         sample = super()._crop(index, **arguments)
-        del sample["area"], sample["joints"]  # the source's
+        del sample["area"], sample["joints"]  # these hold in the source alone
         # Source pixels per pixel of the crop, whichever way it is turned or flipped.
         a, b = sample["to_source"][0, :2]
         return sample | {"mm_per_pixel": sample["mm_per_pixel"] * torch.hypot(a, b)}

@@ -42,7 +42,7 @@ class Figures3D(Samples):
         split: ``"train"``, ``"val"`` or ``"test"``.
         num_volumes: Length of the split, at least 1.
         input_size: (depth, height, width) of the volumes, each at least 16. Default (32, 32, 32).
-        seed: Whole number that is not negative.
+        seed: Whole number of at least 0.
 
     Raises:
         ValueError: Naming the argument, its value and the rule.

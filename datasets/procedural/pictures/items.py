@@ -68,7 +68,7 @@ class DrawnImages(KeypointImages):
         input_size: (height, width) of the network's input, after the depth where keypoints have one. Default: the
             class's `default_size`.
         augment: How :meth:`augmented` varies. Default: the class's `default_augment`.
-        seed: Whole number that is not negative.
+        seed: Whole number of at least 0.
 
     Raises:
         ValueError: Naming the argument, its value and the rule.

@@ -1,4 +1,4 @@
-"""Bodies as pictures and as volumes: capsules and ellipsoids on a grid, no drawing library.
+"""Bodies as pictures and as volumes: capsules and ellipsoids on a grid, without a drawing library.
 
 Everything here is in units of cells, whose centers are integers: x, y and, positive away from the viewer, z.
 """
@@ -133,7 +133,7 @@ def _raise(volume: Image, window: Window, depth: Array, density: float) -> None:
 
 
 def _window(points: tuple[Array, ...], margin: float, shape: tuple[int, ...]) -> Window | None:
-    """The part of an array around some points, or None if they are all outside."""
+    """Find the part of an array around some points; None if they are all outside."""
     window = []
     for axis, n in enumerate(reversed(shape)):
         values = [float(p[axis]) for p in points]
@@ -145,7 +145,7 @@ def _window(points: tuple[Array, ...], margin: float, shape: tuple[int, ...]) ->
 
 
 def _grid(window: Window) -> tuple[Array, ...]:
-    """Coordinates of a window's cells, x first, to broadcast."""
+    """Return the coordinates of the cells of a window, x first, to broadcast."""
     n = len(window)
     axes = [np.arange(part.start, part.stop, dtype=np.float64) for part in window]
     return tuple(axes[n - 1 - k].reshape([-1 if d == n - 1 - k else 1 for d in range(n)]) for k in range(n))
@@ -154,7 +154,7 @@ def _grid(window: Window) -> tuple[Array, ...]:
 def _nearest(
     grid: tuple[Array, ...], start: Array, end: Array, radii: tuple[float, float]
 ) -> tuple[Array, list[Array], Array]:
-    """For every cell: the place on a segment (0 to 1), the way there from the segment, and the radius there."""
+    """Find for every cell the place on a segment (0 to 1), the way there from the segment, and the radius there."""
     along = end - start
     away = [axis - s for axis, s in zip(grid, start, strict=True)]
     dot = sum((a * v for a, v in zip(away, along, strict=True)), np.zeros(()))
@@ -164,6 +164,6 @@ def _nearest(
 
 
 def _upsampling(n: int, knots: int) -> Array:
-    """Linear interpolation from knots to cells, as a matrix `[n, knots]`."""
+    """Make the linear interpolation from knots to cells, as a matrix `[n, knots]`."""
     place = np.linspace(0, knots - 1, n)
     return np.clip(1 - np.abs(place[:, None] - np.arange(knots)), 0, 1)

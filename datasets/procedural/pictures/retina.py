@@ -26,8 +26,8 @@ HEIGHT = 128
 SPACING = (0.006, 0.03)  # mm per pixel: about 50 rows of retina, and 6 mm in 192 columns
 MIN_THICKNESS = 1.5
 
-# Of the layer below each surface: pixels of thickness beyond the least; raw reflectivity (first that of the vitreous,
-# last the choroid's), both after the scans of a healthy eye.
+# Thickness of the layer below each surface, in pixels beyond the least, and the raw reflectivity of all layers, from
+# the vitreous to the choroid; both after the scans of a healthy eye.
 _THICKNESS = np.array([5.0, 10.0, 5.0, 3.5, 9.5, 2.2, 2.2, 3.0], np.float32)
 _LEVELS = np.array([0.0004, 0.17, 0.05, 0.013, 0.035, 0.005, 0.05, 0.018, 0.2, 0.03], np.float32)
 # How much of a layer the pit of the fovea takes away (the outer nuclear layer grows into it).
@@ -46,15 +46,15 @@ class Retinas(Samples):
     Scan i depends on (`seed`, `split`, i) alone: splits share none, and more scans leave the first as they were.
 
     Args:
-        split: Which part.
-        num_scans: How many.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        num_scans: Length of the split, at least 1.
         input_size: (height, width) of the network's input.
         width: Columns of a whole scan, at least 16. Rows are 128.
-        augment: Variation of :meth:`augmented`. Default: that of :class:`~pcsa.datasets.scans.ScanAugment`.
-        seed: Not negative.
+        augment: How :meth:`augmented` varies. Default: that of :class:`~pcsa.datasets.scans.ScanAugment`.
+        seed: Whole number of at least 0.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: Naming the argument, its value and the rule.
 
     Example:
         >>> scans = Retinas("train", num_scans=20)
@@ -85,9 +85,9 @@ class Retinas(Samples):
         self._items = Items([seed, stream(f"retina/{split}")], num_scans, self._draw)
 
     def source(self, index: int) -> dict[str, Any]:
-        """The whole scan: ``image [1, 128, width]`` (0..1), ``boundaries [9, width]`` (rows), ``visible``, ``spacing``.
+        """Return the whole scan: ``image [1, 128, width]`` (0..1), ``boundaries [9, width]`` (rows), and more.
 
-        ``spacing`` is (y, x) in millimeters per pixel. ``visible [9, width]`` is True throughout.
+        ``visible [9, width]`` is True throughout; ``spacing`` is (y, x) in millimeters per pixel.
         """
         image8, rows = self._items[self._row(index)]
         return {
@@ -98,11 +98,11 @@ class Retinas(Samples):
         }
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """The central window: `source` cut to `input_size` (``boundaries [9, width]``), and ``index``."""
+        """Return the central window: `source` cut to `input_size` (``boundaries [9, width]``), and ``index``."""
         return window(self.source(index), self.input_size) | {"index": self._row(index)}
 
     def augmented(self, index: int, generator: torch.Generator) -> dict[str, Any]:
-        """A window anywhere, varied as `augment` says; all randomness is from `generator`."""
+        """Return a window anywhere, varied as `augment` says; all randomness is from `generator`."""
         index = self._row(index)
         return window(self.source(index), self.input_size, augment=self.augment, generator=generator) | {"index": index}
 
@@ -149,7 +149,7 @@ def draw_layers(boundaries: Array, levels: Array, height: int) -> Array:
 
 
 def _smooth(rng: np.random.Generator, count: int, width: int, cycles: float) -> Array:
-    """Random smooth functions ``[count, width]`` of mean square 1, with up to so many cycles in 192 columns."""
+    """Random smooth functions ``[count, width]`` of mean square 1, with up to `cycles` periods in 192 columns."""
     frequency = rng.uniform(0.2, cycles, (count, 4, 1)) * 2 * math.pi / 192
     phase = rng.uniform(0, 2 * math.pi, (count, 4, 1))
     return (np.sin(frequency * np.arange(width) + phase).sum(1) / math.sqrt(2)).astype(np.float32)
@@ -185,7 +185,7 @@ def _choroid(rng: np.random.Generator, depth: Array) -> Array:
     lines = coarse[i] * (1 - u) + coarse[i + 1] * u
     clouds = lines[:, j] * (1 - v) + lines[:, j + 1] * v
     below = np.clip(depth, 0, None)
-    # Starts at the surface itself, so that the edge there is as sharp as the others.
+    # The clouds start at the surface itself, so that the edge there is as sharp as the others.
     return np.where(depth > 0, np.exp(clouds * np.minimum(below / 6, 1) - below / rng.uniform(12, 40)), 1)
 
 

@@ -22,7 +22,7 @@ _SIDES = 48
 
 
 def _ring(extents: tuple[float, float, float], power: float, y: float, margin: float = 0.0) -> Array:
-    """Superellipse with its own extent to the left, to the right and across: 2 is an ellipse, 20 nearly a rectangle."""
+    """Make a superellipse with its own extent to the left, to the right and across; power 20 is nearly a rectangle."""
     left, right, half = extents
     x, z = ellipse(_SIDES, power).T
     wide = np.where(x > 0, right + margin, left + margin)
@@ -69,7 +69,7 @@ def draw(rng: np.random.Generator) -> Design:
     bend = log_uniform(rng, 0.06, 0.22) * z  # radius between wall and floor
 
     def extents(t: float) -> tuple[float, float, float]:
-        """Those of the inside at t: 0 at the floor, 1 at the rim."""
+        """Extents of the inside at t: 0 at the floor, 1 at the rim."""
         inset = rim + bend * (1 - np.sqrt(1 - max(0.0, 1 - t / 0.25) ** 2))
         return 1 - steep * (1 - t) - inset, 1 - lean * (1 - t) - inset, z - narrow * (1 - t) - inset
 

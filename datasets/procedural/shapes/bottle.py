@@ -16,7 +16,7 @@ _SIDES = 32
 
 
 def _ring(half_x: float, half_z: float, power: float, y: float) -> Array:
-    """Superellipse at a height: power 2 is an ellipse, 10 nearly a rectangle."""
+    """Make a superellipse at a height: power 2 is an ellipse, 10 nearly a rectangle."""
     return np.insert(ellipse(_SIDES, power) * (half_x, half_z), 1, y, axis=1)
 
 

@@ -20,7 +20,7 @@ def _ring(half: float, deep: float, y: float) -> Array:
 
 
 def _four(d: Design, stem: str, ring: Array) -> None:
-    """Name a ring's points on the axes."""
+    """Name the points of a ring that lie on the axes."""
     for place, index in zip(AROUND, (0, 27, 18, 9), strict=True):
         point = ring[index].copy()
         point[2 if place in ("right", "left") else 0] = 0.0
@@ -89,7 +89,7 @@ def draw(rng: np.random.Generator) -> Design:
     d.parts.append(Part(np.stack([*outside, *brim, *inside]), cloth, len(outside)))
 
     if style in ("bowler", "top hat", "cowboy", "beanie") and rng.random() < 0.7:
-        # A ribbon, or the fold of a beanie. It starts within the crown, whose opening it would close else.
+        # A ribbon, or the fold of a beanie. It starts within the crown, else it would close the crown's opening.
         margin, tall = (0.03, rng.uniform(0.2, 0.35)) if style == "beanie" else (0.008, rng.uniform(0.1, 0.25))
         rings, under = [], []
         for level in np.linspace(0.01, tall, 4):
@@ -131,7 +131,7 @@ def draw(rng: np.random.Generator) -> Design:
 
 
 def _brim(d: Design, rng: np.random.Generator, style: str, half: float, deep: float) -> list[Array]:
-    """Rings of a brim all around, out along the top and back along the underside."""
+    """Make the rings of a brim all around, out along the top and back along the underside."""
     reach, slope, curl = {
         "bucket": (rng.uniform(0.18, 0.4), rng.uniform(0.4, 1.0), 0.0),
         "bowler": (log_uniform(rng, 0.15, 0.5), rng.uniform(-0.15, 0.2), 0.0),

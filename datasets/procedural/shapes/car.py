@@ -23,14 +23,14 @@ class _Style(NamedTuple):
         long: Length in meters.
         wide: Width.
         roof: Height of the roof.
-        belt: Height of the windows' lower edge, as a share of the roof's.
-        foot: Where the foot of the windscreen lies, as a share of the length, as the next three.
+        belt: Height of the windows' lower edge, as a share of `roof`.
+        foot: Where the foot of the windscreen lies, as a share of the length; so are the next three.
         top_front: Front of the roof.
         top_back: Back of the roof.
         rear_foot: Foot of the rear window.
-        hood: Height of the hood, as a share of the belt's.
-        deck: Height of what lies behind the rear window, as a share of the belt's.
-        share: Of all cars.
+        hood: Height of the hood, as a share of the belt.
+        deck: Height of what lies behind the rear window, as a share of the belt.
+        share: The kind's share of all cars.
     """
 
     long: float

@@ -1,4 +1,4 @@
-"""The categories: what each is numbered, named and drawn by."""
+"""The categories: the class, the names of the keypoints and the function that draws each."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -30,7 +30,7 @@ class Category(NamedTuple):
     """What a category is made of.
 
     Args:
-        class_id: ShapeNet's.
+        class_id: ShapeNet's number of the category.
         names: Names of the keypoints by semantic id.
         draw: Draws one shape.
     """
@@ -63,7 +63,7 @@ CATEGORIES: tuple[str, ...] = tuple(TABLE)
 
 
 def check_categories(category: str | Sequence[str]) -> list[str]:
-    """Distinct names of one or several categories; ValueError if one is unknown or there is none."""
+    """Return the distinct names of one or several categories; raise if one is unknown or there is none."""
     names = [category] if isinstance(category, str) else list(category)
     unknown = [name for name in names if name not in TABLE]
     if unknown or not names:

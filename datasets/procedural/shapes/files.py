@@ -42,11 +42,11 @@ def generate(
     annotation also has a ``"name"``.
 
     Args:
-        root: The folder to write into, made if need be. May hold other categories, also KeypointNet's own.
+        root: The folder to write into, made if need be. It may hold other categories, also KeypointNet's own.
         category: One or several of :data:`~pcsa.datasets.procedural.CATEGORIES`.
         num_shapes: Shapes per category, at least 3.
         num_points: Points per cloud, at least 256.
-        seed: Not negative.
+        seed: Whole number of at least 0.
         split: Shares of train, val and test; each gets at least one shape.
         meshes: Also write every shape's mesh, to which ``mesh_info`` refers.
         overwrite: Replace procedural data of these categories. KeypointNet's own is never replaced.
@@ -83,10 +83,10 @@ def generate(
 
 
 def embedded_root(category: str, num_shapes: int = 200, *, seed: int = 0) -> Path:
-    """The folder of the default data: procedural shapes of one category, generated once and kept.
+    """Return the folder of the default data: procedural shapes of one category, generated once and kept.
 
-    Lies under ``$XDG_CACHE_HOME/pcsa`` (``~/.cache/pcsa``), beside those of other arguments and of other versions of
-    the generator. Arguments as :func:`generate`.
+    The folder lies under ``$XDG_CACHE_HOME/pcsa`` (``~/.cache/pcsa``), beside those of other arguments and of other
+    versions of the code that draws shapes. Arguments as :func:`generate`.
     """
     check_categories(category)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "pcsa", "procedural")
@@ -132,7 +132,7 @@ def _check_root(root: Path, category: str, overwrite: bool) -> None:
 
 
 def shape_rng(category: str, seed: int, index: int) -> np.random.Generator:
-    """The randomness of one shape among those of :func:`generate`: of no other shape's."""
+    """Make the randomness of one shape that :func:`generate` writes; no other shape has the same."""
     return np.random.default_rng([seed, zlib.crc32(category.encode()), index])
 
 
@@ -195,7 +195,7 @@ def _replace(path: Path, scratch: Path, text: str) -> None:
 
 
 def _record(class_id: str, model_id: str, shape: Shape, cloud: Cloud) -> dict[str, Any]:
-    """One entry of the annotation file; symmetries index this record's own list of keypoints."""
+    """Make one entry of the annotation file; symmetries index this record's own list of keypoints."""
     place = {semantic_id: row for row, semantic_id in enumerate(shape.keypoints)}
     keypoints = [
         {

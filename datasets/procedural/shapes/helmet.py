@@ -129,7 +129,7 @@ def draw(rng: np.random.Generator) -> Design:
         if style == "hard hat":
             d.mark("brow", place(0, rise, 0.97 * scale) + np.array([0, 0.035, 0]))
 
-    # A soldier's without a strap would be a bowl.
+    # Without a strap, a soldier's helmet would be a bowl.
     strap_odds = {"full": 0.0, "open": 0.4, "football": 0.0, "soldier": 1.0, "cycle": 0.8, "hard hat": 0.4}
     if rng.random() < strap_odds[str(style)]:
         side = place(80, rim(80), 0.97 * lip(1) - 0.5 * wall)
@@ -210,7 +210,7 @@ def _visor(
     middle = 0.5 * (bottom + top) - 4
 
     def narrow(angle: float) -> float:
-        """1 over the face, less towards the hinges."""
+        """Share of the height: 1 over the face, less towards the hinges."""
         return 1 - 0.55 * max(0.0, (abs(angle) - 0.6 * end) / (0.4 * end)) ** 2
 
     angles = np.linspace(-end, end, 17)

@@ -98,7 +98,7 @@ def _handle(
     grip: Array,
     metal: Array,
 ) -> None:
-    """Add the handle, perhaps with guard, rivets or pommel; blade: its height, and its edge at the handle."""
+    """Add the handle, perhaps with guard, rivets or pommel; `blade` is its height, and its edge at the handle."""
     tall, low = blade
     long = log_uniform(rng, 0.4, 0.95) if style not in ("pocket", "table") else rng.uniform(0.9, 1.3)
     half = log_uniform(rng, 0.05, 0.08)

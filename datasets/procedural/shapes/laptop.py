@@ -92,7 +92,7 @@ def _screen(
     shell: Array,
     glass: Array,
 ) -> None:
-    """Add the screen, which turns on the hinge (y, z); plan: the base's half width, half depth and corners."""
+    """Add the screen, which turns on the hinge (y, z); `plan` is the base's half width, half depth and corners."""
     x, z, corner = plan
     thick = log_uniform(rng, 0.012, 0.022) if style != "old" else log_uniform(rng, 0.025, 0.05)
     half, tall = x * rng.choice([1.0, rng.uniform(0.94, 1.0)]), 2 * z * rng.uniform(0.88, 1.0)

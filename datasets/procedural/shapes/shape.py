@@ -27,7 +27,7 @@ class Shape:
         face_parts: ``[F]`` index of the part of every face.
         part_colors: ``[P, 3]`` uint8.
         solids: Per part its convex cells as planes ``[C, n, 4]``: inside where ``n·x + d < 0`` for all n.
-        cavities: Per part the cells that are taken out of its solid; none, unless the part is open.
+        cavities: Per part the cells that are taken out of its solid; empty, unless the part is open.
         keypoints: Semantic id to position on the surface.
         names: Semantic id to name, for the keypoints this shape has.
         pairs: Semantic ids that mirror one another across ``mirror_axis`` = 0.

@@ -67,7 +67,7 @@ def tube(
 
 
 def rounded(front: float, back: float, depth: float, corner: float) -> Array:
-    """Outline ``[n, 2]`` in x-z of a trapezoid with rounded corners.
+    """Outline a trapezoid ``[n, 2]`` in x-z with rounded corners.
 
     Args:
         front: Half the width of the front edge, at z = ``-depth``.

@@ -172,7 +172,7 @@ _GLASS = np.array([45.0, 60, 80])
 
 
 def _along(outline: Array, shares: Array, share: float) -> Array:
-    """Place on the right edge of a hull's outline."""
+    """Find a place on the right edge of a hull's outline."""
     right = outline[: len(shares)]
     return np.array([np.interp(share, shares, right[:, k]) for k in range(3)])
 
@@ -277,7 +277,7 @@ def _funnel(d: Design, z: float, low: float, top: float, radius: float, color: A
 
 
 def _gun(d: Design, at: Array, size: float, way: float, color: Array) -> Array:
-    """Add a turret; returns the muzzle."""
+    """Add a turret, and return its muzzle."""
     x, y, z = at
     outline = np.array([(-0.7, -1.0), (0.7, -1.0), (1.0, 0.9), (-1.0, 0.9)]) * size * (1, way)
     shift = np.array([x, z])
@@ -314,7 +314,7 @@ def _warship(hull: _Hull) -> None:
         back = end + 0.02 + 1.5 * size
         _gun(d, np.array([0, deck(back), back]), size, -1.0, dark)
     if rng.random() < 0.5 and width(ahead - 4 * size) > 0.9 * size:
-        # A second turret further ahead, below the first one's barrel: then the foremost muzzle is its.
+        # A second turret further ahead, below the first one's barrel, has the foremost muzzle.
         further = ahead - 4.4 * size
         d.mark("gun muzzle", _gun(d, np.array([0, deck(further), further]), 0.8 * size, 1.0, dark))
 
