@@ -37,7 +37,7 @@ MODULES = {
     "animate": "animate",
     "report": "report",
     "data": "data",
-    "bench": "benchmark",
+    "bench": "bench.command",
 }
 
 

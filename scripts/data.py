@@ -9,7 +9,7 @@ import tyro
 
 from pcsa.datasets.keypointnet import CLASS_IDS, check_root, download
 from pcsa.datasets.procedural import CATEGORIES, generate
-from pcsa.scripts._gallery import draw_gallery
+from pcsa.scripts.gallery import draw_gallery
 
 Folder = Annotated[Path, tyro.conf.Positional]
 

@@ -18,13 +18,13 @@ import tyro
 
 from pcsa.tasks import get_task, task_names
 from pcsa.viz.plots import (
-    Array,
     plot_keypoints,
     plot_miou,
     plot_pck,
     plot_reliability,
     plot_training,
 )
+from pcsa.viz.scene import Array
 
 _log = logging.getLogger(__name__)
 

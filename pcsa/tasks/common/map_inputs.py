@@ -15,7 +15,7 @@ from torch import Tensor
 from pcsa.datasets.crops import crop, to_source
 from pcsa.datasets.images import IMAGES, read_image
 from pcsa.tasks.common.maps import (
-    Located,
+    LocatedMaps,
     MapLabels,
 )
 from pcsa.tasks.common.task import Prediction, PredictOptions, Predictor, Run
@@ -23,7 +23,7 @@ from pcsa.viz import Overlay
 
 log = logging.getLogger(__name__)
 
-Locate = Callable[[Tensor, Sequence[tuple[int, int]] | None], Located]
+Locate = Callable[[Tensor, Sequence[tuple[int, int]] | None], LocatedMaps]
 """Finds the keypoints of a batch of inputs; with left and right keypoints, by the flip test."""
 
 

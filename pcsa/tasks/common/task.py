@@ -102,7 +102,7 @@ class Run(Generic[ConfigT, LabelsT]):
     config: ConfigT
     labels: LabelsT
     model: nn.Module
-    """In eval mode."""
+    """The network, in eval mode."""
     step: int
     """Optimizer steps after which the checkpoint was written."""
     temperature: float
