@@ -155,10 +155,9 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 def _page(runs: Sequence[Run], split: str, sections: Sequence[str]) -> str:
     rows = [_row(run) for run in runs]
-    heads = list(dict.fromkeys(key for row in rows for key in row))
-    table = "<tr>" + "".join(f"<th>{html.escape(h)}</th>" for h in heads) + "</tr>\n"
-    for row in rows:
-        table += "<tr>" + "".join(f"<td>{html.escape(row.get(h, '–'))}</td>" for h in heads) + "</tr>\n"
+    # The same head means something else in another task.
+    tasks = dict.fromkeys(row.get("task") for row in rows)
+    tables = "\n".join(_table([row for row in rows if row.get("task") == task]) for task in tasks)
     body = "\n".join(sections)
     return f"""<!DOCTYPE html>
 <html lang="en">
@@ -167,7 +166,7 @@ def _page(runs: Sequence[Run], split: str, sections: Sequence[str]) -> str:
 <title>pcsa report</title>
 <style>
   body {{ font: 15px system-ui, sans-serif; max-width: 1160px; margin: 2em auto; padding: 0 1em; color: #222; }}
-  div {{ overflow-x: auto; }}
+  div {{ overflow-x: auto; margin-bottom: 1em; }}
   table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
   th, td {{ padding: .3em .55em; font-size: 13px;
     border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }}
@@ -178,32 +177,37 @@ def _page(runs: Sequence[Run], split: str, sections: Sequence[str]) -> str:
 </head>
 <body>
 <h1>Runs compared, {html.escape(split)}</h1>
-<div><table>
-{table}</table></div>
+{tables}
 <p>Distances are in the units of the dataset unless a head names another. PCK is the share of keypoints closer than the
-number behind the @, in percent, as a mean over the items; geod. is the same along the surface.</p>
+number behind the @ (of torsos in images), in percent, as a mean over the items; geod. is the same along the
+surface.</p>
 {body}
 </body>
 </html>
 """
 
 
+def _table(rows: Sequence[dict[str, str]]) -> str:
+    heads = list(dict.fromkeys(key for row in rows for key in row))
+    lines = ["".join(f"<th>{html.escape(h)}</th>" for h in heads)]
+    lines += ["".join(f"<td>{html.escape(row.get(h, '–'))}</td>" for h in heads) for row in rows]
+    return "<div><table>\n" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "\n</table></div>"
+
+
 def _row(run: Run) -> dict[str, str]:
-    metrics, task = run.metrics, run.metrics.get("task")
-    row = {"run": run.name}
-    if metrics and task not in task_names():
-        _log.warning("%s: its metrics name no task of this version, `pcsa evaluate` writes new ones", run.name)
-        return row
-    if task is not None:
-        row["task"] = task
+    metrics, task = run.metrics, (run.metrics or run.config).get("task")
+    if task not in task_names():
+        if metrics:
+            _log.warning("%s: its metrics name no task of this version, `pcsa evaluate` writes new ones", run.name)
+        return {"run": run.name}
+    row = {"run": run.name, "task": task}
     for title, found in (("category", metrics.get("category")), ("items", metrics.get("num_items"))):
         if isinstance(found, str | int):
             row[title] = str(found)
     objective = run.config.get("config", {}).get("objective")
     if objective is not None:
         row["objective"] = str(objective.get("method") or objective.get("read_out", ""))
-    if task is not None:
-        for title, value in get_task(task).columns:
-            shown = value(metrics)
-            row[title] = "–" if shown is None or math.isnan(shown) else f"{shown:.3g}"
+    for title, value in get_task(task).columns:
+        shown = value(metrics)
+        row[title] = "–" if shown is None or math.isnan(shown) else f"{shown:.3g}"
     return row
