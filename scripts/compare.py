@@ -28,7 +28,7 @@ class CompareConfig:
     After `--` follow the options of the training: a preset, and options over it.
     """
 
-    task: Annotated[str, tyro.conf.Positional]
+    task: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK")]
     """Name of the task, as in `pcsa train`."""
     methods: tuple[str, ...] = ()
     """Names of the objectives, such as soft or "sampling, triangular"; default all that the task has."""

@@ -16,7 +16,7 @@ from pcsa.datasets.points import CLOUDS, MESHES, read_points
 from pcsa.localization import ReadOut
 from pcsa.scripts.runs import open_cloud_run
 from pcsa.tasks.common.clouds import LAYERS, CloudTask
-from pcsa.tasks.common.task import Run
+from pcsa.tasks.common.task import Checkpoint, Run
 from pcsa.viz import Scene, show
 
 
@@ -24,8 +24,7 @@ from pcsa.viz import Scene, show
 class ViewConfig:
     """Leaf through clouds and their keypoints in a window."""
 
-    checkpoint: Annotated[Path, tyro.conf.Positional]
-    """Checkpoint that `pcsa train` wrote."""
+    checkpoint: Checkpoint
     data: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """A root in KeypointNet's layout, or files and folders as in `pcsa predict`."""
     split: Literal["train", "val", "test"] = "val"

@@ -11,22 +11,28 @@ from pcsa.scripts.cli import MODULES, main
 from pcsa.tasks import get_task, task_names
 
 
-def _shown(arguments, capsys):
-    """Exit status of a command that shows help, and its text."""
-    capsys.readouterr()
-    try:
-        status = main(arguments)
-    except SystemExit as end:
-        status = end.code
-    return status, capsys.readouterr()
+@pytest.fixture
+def shown(capsys, monkeypatch):
+    """Runs a command that shows help, and returns its exit status and what it prints."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(arguments):
+        capsys.readouterr()
+        try:
+            status = main(arguments)
+        except SystemExit as end:
+            status = end.code
+        return status, capsys.readouterr()
+
+    return run
 
 
 # --- help
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], []])
-def test_the_commands_are_listed(arguments, capsys):
-    status, text = _shown(arguments, capsys)
+def test_the_commands_are_listed(arguments, shown):
+    status, text = shown(arguments)
     assert status == (0 if arguments else 2)
     assert all(f"\n  {command} " in text.out for command in MODULES)
     assert all(name in text.out for name in task_names())
@@ -43,8 +49,8 @@ def test_the_list_comes_without_torch(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [["train", "--help"], ["train", "-h"], ["train"]])
-def test_the_tasks_are_listed_with_their_presets(arguments, capsys):
-    status, text = _shown(arguments, capsys)
+def test_the_tasks_are_listed_with_their_presets(arguments, shown):
+    status, text = shown(arguments)
     assert status == (0 if len(arguments) > 1 else 2)
     assert "usage: pcsa train TASK [PRESET] [options]" in text.out
     for name in task_names():
@@ -61,10 +67,19 @@ def test_the_tasks_are_listed_with_their_presets(arguments, capsys):
         ("train unsupervised demo", ["--model.num-keypoints", "Presets: default"]),
         ("train pose2d", ["--objective.method", "--data.input-size", "Presets: small"]),
         ("train oct large", ["--objective.method", "--data.input-size", "Presets: small"]),
-        ("compare", ["pcsa compare", "--seeds", "--methods", "sampling, triangular"]),
+        ("compare", ["] TASK", "--seeds", "--methods", "sampling, triangular"]),
         ("compare pose2d", ["--seeds", "--methods", "sampling, triangular"]),
-        ("evaluate", ["--split", "--pictures", "--num-workers", "pcsa evaluate CHECKPOINT --help"]),
-        ("predict", ["--png", "--html", "pcsa predict CHECKPOINT --help"]),
+        (
+            "evaluate",
+            [
+                "pcsa evaluate [-h] [OPTIONS] CHECKPOINT",
+                "--split",
+                "--pictures",
+                "--num-workers",
+                "pcsa evaluate CHECKPOINT --help",
+            ],
+        ),
+        ("predict", ["] CHECKPOINT ", "--png", "--html", "pcsa predict CHECKPOINT --help"]),
         ("evaluate SUPERVISED", ["--geodesic", "--thresholds", "--split"]),
         ("evaluate LANDMARKS", ["--flip-test", "--split"]),
         ("evaluate POSE2D", ["--flip-test", "--detections", "network of people's joints"]),
@@ -76,15 +91,15 @@ def test_the_tasks_are_listed_with_their_presets(arguments, capsys):
         ("data gallery", ["--categories", "--seed"]),
         ("data download", ["--categories", "--meshes"]),
         ("data check", ["KeypointNet"]),
-        ("view", ["--num-samples"]),
+        ("view", ["] CHECKPOINT ", "--num-samples"]),
         ("animate", ["--temperature-start"]),
         ("report", ["--split"]),
         ("bench", ["--device"]),
     ],
 )
-def test_help(trained, capsys, arguments, parts):
+def test_help(trained, shown, arguments, parts):
     named = [str(trained(a.lower())) if a.isupper() else a for a in arguments.split()]
-    status, text = _shown([*named, "--help"], capsys)
+    status, text = shown([*named, "--help"])
     assert status == 0
     assert not text.err
     assert all(part in text.out for part in parts), text.out

@@ -62,6 +62,7 @@ def test_mistakes_end_in_one_message_and_status_2(root, trained, tmp_path, refus
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.viz
 def test_view(root, checkpoint, tmp_path, display, open3d):
     environment = {**os.environ, "DISPLAY": display[0], "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}

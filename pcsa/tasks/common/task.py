@@ -23,14 +23,16 @@ ConfigT = TypeVar("ConfigT", bound=TrainConfig)
 LabelsT = TypeVar("LabelsT")
 
 Picture = Scene | Overlay
+Checkpoint = Annotated[
+    Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT", help="Checkpoint that `pcsa train` wrote.")
+]
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
     """Options of ``pcsa evaluate`` that every task has."""
 
-    checkpoint: Annotated[Path, tyro.conf.Positional]
-    """Checkpoint that `pcsa train` wrote."""
+    checkpoint: Checkpoint
     split: Literal["val", "test"] | None = None
     """Items to score; default val, or test where val was trained on. Choose on val, report test once."""
     root: Path | None = None
@@ -71,8 +73,7 @@ class EvaluateOptions:
 class PredictOptions:
     """Options of ``pcsa predict`` that every task has."""
 
-    checkpoint: Annotated[Path, tyro.conf.Positional]
-    """Checkpoint that `pcsa train` wrote."""
+    checkpoint: Checkpoint
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Files, or folders of such files."""
     out: Path = Path("predictions.json")
