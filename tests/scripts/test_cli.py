@@ -39,11 +39,10 @@ def test_the_commands_are_listed(arguments, shown):
 
 
 def test_the_list_comes_without_torch(tmp_path):
-    program = "import sys; from pcsa.scripts.cli import main; status = main(['--help']); sys.exit(status or 'torch' in "
+    program = "import sys; from pcsa.scripts.cli import main; sys.exit(main(['--help']) or 'torch' in sys.modules)"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
-        [sys.executable, "-c", program + "sys.modules)"], env=environment, cwd=tmp_path, capture_output=True, text=True
-    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "usage: pcsa COMMAND" in done.stdout
 
@@ -69,16 +68,7 @@ def test_the_tasks_are_listed_with_their_presets(arguments, shown):
         ("train oct large", ["--objective.method", "--data.input-size", "Presets: small"]),
         ("compare", ["] TASK", "--seeds", "--methods", "sampling, triangular"]),
         ("compare pose2d", ["--seeds", "--methods", "sampling, triangular"]),
-        (
-            "evaluate",
-            [
-                "pcsa evaluate [-h] [OPTIONS] CHECKPOINT",
-                "--split",
-                "--pictures",
-                "--num-workers",
-                "pcsa evaluate CHECKPOINT --help",
-            ],
-        ),
+        ("evaluate", ["] CHECKPOINT", "--split", "--num-workers", "pcsa evaluate CHECKPOINT --help"]),
         ("predict", ["] CHECKPOINT ", "--png", "--html", "pcsa predict CHECKPOINT --help"]),
         ("evaluate SUPERVISED", ["--geodesic", "--thresholds", "--split"]),
         ("evaluate LANDMARKS", ["--flip-test", "--split"]),
