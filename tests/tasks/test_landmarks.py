@@ -1,4 +1,4 @@
-"""What is special to landmarks of faces; of tasks on maps, also what takes long: two processes, and learning by heart."""
+"""What is special to landmarks of faces; of maps in general, also two processes and learning by heart."""
 
 import os
 import subprocess

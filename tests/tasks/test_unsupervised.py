@@ -173,9 +173,7 @@ def test_a_category_without_annotations(clouds_root, config, tmp_path):
     assert torch.equal(open_clouds(data, "train")[0].pos, labeled[0].pos)
     # Trained on all, without anything to validate on.
     shutil.rmtree(tmp_path / "splits")
-    path = TASK.train(
-        replace(config, data=data, optimizer=replace(config.optimizer, steps=4), out=tmp_path / "run")
-    )
+    path = TASK.train(replace(config, data=data, optimizer=replace(config.optimizer, steps=4), out=tmp_path / "run"))
     assert torch.load(path, weights_only=True)["global_step"] == 4
 
 

@@ -8,12 +8,12 @@ import torch
 from torch_geometric.data import Batch
 
 import pcsa
-from pcsa.tasks.common import precompute
-from pcsa.tasks.common.precompute import Hierarchies, geometry_of, open_hierarchies, search
 from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.datasets.procedural import generate
 from pcsa.datasets.transforms import Augment, Normalize, item_generator, resample_points
 from pcsa.models.pointnet2 import Level, LevelGeometry, PointNet2, build_geometry
+from pcsa.tasks.common import precompute
+from pcsa.tasks.common.precompute import Hierarchies, geometry_of, open_hierarchies, search
 
 # The second ball's scales differ, the third level keeps every point, and the last more than a small cloud has.
 LEVELS = (

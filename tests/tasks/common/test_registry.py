@@ -43,7 +43,7 @@ def test_names_of_the_package():
     assert pcsa.tasks.Task is Task
     assert pcsa.tasks.Run.__module__ == "pcsa.tasks.common.task"
     assert pcsa.tasks.open_run.__module__ == "pcsa.tasks.common.run"
-    with pytest.raises(AttributeError, match="'pcsa.tasks' has no attribute 'spaceship'"):
+    with pytest.raises(AttributeError, match=r"'pcsa\.tasks' has no attribute 'spaceship'"):
         _ = pcsa.tasks.spaceship
 
 
