@@ -306,7 +306,6 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
     frame = "unit_sphere"
     labels_type = KeypointLabels
     evaluate_options = SupervisedEvaluateOptions
-    compared = "sampling"
     methods = {"soft": {"method": "soft"}, "sampling": {"method": "sampling"}}
     columns = (
         *(_pck("PCK", "euclidean", t) for t in (0.01, 0.05, 0.1)),
@@ -349,9 +348,6 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
         model = config.model
         backbone = PointNet2(levels=model.levels, out_channels=model.out_channels, norm=model.norm)
         return KeypointDetector(backbone, len(labels.semantic_ids))
-
-    def splits(self, config: SupervisedConfig) -> tuple[Literal["val", "test"], ...]:
-        return ("val", "test")
 
     def evaluation(self, run: Run[SupervisedConfig, KeypointLabels], options: SupervisedEvaluateOptions) -> Evaluation:
         return DetectionEvaluation(self, run, options, self.scored_split(run.config, options.split))

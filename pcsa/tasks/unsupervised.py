@@ -323,7 +323,7 @@ class CategoryEvaluation(CloudEvaluation):
                 "against; `root` may name other clouds of the category"
             )
         everything, held_out, train = (task.annotated(run, part, root) for part in ("all", split, "train"))
-        super().__init__(split, everything, {})
+        super().__init__(split, everything)
         self.task, self.run, self.options = task, run, options
         self.everything, self.held_out, self.train = everything, held_out, train
         self.shown = set(held_out.model_ids[: max(options.pictures, options.page)])
@@ -367,7 +367,6 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
     frame = "min_max"
     labels_type = MergerLabels
     evaluate_options = UnsupervisedEvaluateOptions
-    compared = "default"
     methods = {"soft": {"read_out": "soft"}, "sampling": {"read_out": "sampling"}}
     columns = (
         _score("DAS, all shapes", "category", "dual_alignment", "mean"),
@@ -436,9 +435,6 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
             anchors=anchors,
             anchor_width=config.anchor_width,
         )
-
-    def splits(self, config: UnsupervisedConfig) -> tuple[Literal["val", "test"], ...]:
-        return ("val", "test")
 
     def evaluation(
         self, run: Run[UnsupervisedConfig, MergerLabels], options: UnsupervisedEvaluateOptions

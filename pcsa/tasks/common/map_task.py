@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
@@ -37,14 +37,13 @@ from pcsa.tasks.common.tables import markdown_table, number
 from pcsa.tasks.common.task import (
     EvaluateOptions,
     Evaluation,
-    Picture,
     PredictOptions,
     Predictor,
     Run,
     Task,
     column,
 )
-from pcsa.viz import Overlay, save_overlay, save_overlays
+from pcsa.viz import Overlay
 
 log = logging.getLogger(__name__)
 
@@ -251,14 +250,6 @@ class MapTask(Task[MapConfigT, MapLabels]):
             said = f"Pearson r of peak probability with error < {c['threshold']:g} {c['unit']}"
             lines += ["", f"{said}: {number(c['pearson'], 3)}"]
         return "\n".join(lines)
-
-    def save_panels(self, path: Path, pictures: Sequence[Picture]) -> None:
-        save_overlays(path, [picture for picture in pictures if isinstance(picture, Overlay)])
-
-    def save_pictures(self, pictures: Iterable[tuple[Path, Picture]]) -> None:
-        for path, picture in pictures:
-            if isinstance(picture, Overlay):
-                save_overlay(path, picture)
 
 
 def filled(items: Any, split: Split, where: Path | None) -> Any:
