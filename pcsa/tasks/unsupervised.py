@@ -36,7 +36,7 @@ from pcsa.tasks.common.config import (
 from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems
 from pcsa.tasks.common.floors import evaluate_category, format_category
 from pcsa.tasks.common.objective import draw_samples, point_bandwidth
-from pcsa.tasks.common.task import Column, EvaluateOptions, Evaluation, Run
+from pcsa.tasks.common.task import Column, EvaluateOptions, Evaluation, Run, column
 
 # The network of the paper's code: multi-scale grouping in balls of 0.05 to 0.8, for clouds in [-1, 1].
 MERGER_SCALE = (
@@ -346,17 +346,8 @@ class CategoryEvaluation(CloudEvaluation):
 
 
 def _score(title: str, part: str, *path: str) -> Column:
-    """The column of a score of the detector, in percent; of a curve its last value."""
-
-    def value(metrics: Mapping[str, Any]) -> float | None:
-        found: Any = metrics[part]["rows"]["detector"]
-        for name in path:
-            if name not in found:
-                return None
-            found = found[name]
-        return 100 * float(found[-1] if isinstance(found, list) else found)
-
-    return Column(title, value)
+    """The column of a score of the detector, in percent."""
+    return column(title, part, "rows", "detector", *path, factor=100)
 
 
 class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):

@@ -32,8 +32,7 @@ class ImagePredictOptions(PredictOptions):
     """Keypoints of people or faces in your own images, in pixels of the input; also joints of volumes."""
 
     boxes: Path | None = None
-    """JSON of file name to a list of boxes [x, y, width, height] in pixels, one for each person or face. Without it the
-    whole image is the box."""
+    """JSON of lists of boxes [x, y, width, height] in pixels by file name; default the whole image."""
     flip_test: bool = True
     """Take the mean of the maps of the input and of its mirror image."""
 
