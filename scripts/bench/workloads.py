@@ -105,11 +105,12 @@ def build_skeleton(
 ) -> Run:
     """Train Skeleton Merger for a step on B clouds of N points: network, soft-argmax, loss, gradient and Adam."""
     # Imported here for the same reason.
-    from pcsa.models.pointnet2 import SINGLE_SCALE, PointNet2
-    from pcsa.models.skeleton_merger import MERGER_SCALE, SkeletonMerger
+    from pcsa.models.pointnet2 import PointNet2
+    from pcsa.models.skeleton_merger import SkeletonMerger
     from pcsa.skeleton import composite_chamfer, skeleton_points
+    from pcsa.tasks.unsupervised import LEVELS
 
-    levels = {"single": SINGLE_SCALE, "merger": MERGER_SCALE}[scales]
+    levels = LEVELS[scales]
     torch.manual_seed(0)
     pos = torch.nn.functional.normalize(torch.randn(B, N, 3), dim=-1).to(device)
     # Keypoints far apart, as after training: the longest segments, the most points.

@@ -44,7 +44,6 @@ class ImagePredictor(Predictor):
 
     def __init__(self, locate: Locate, run: Run[Any, MapLabels], options: ImagePredictOptions) -> None:
         self.locate, self.run, self.options = locate, run, options
-        self.header = {}
         self.boxes = None if options.boxes is None else read_boxes(options.boxes)
 
     def expected(self, files: Sequence[Path]) -> Sequence[Path]:
@@ -108,7 +107,6 @@ class WholePredictor(Predictor):
     ) -> None:
         self.locate, self.labels = locate, labels
         self.suffixes, self.read, self.field = suffixes, read, field
-        self.header = {}
 
     def predict(self, file: Path) -> Iterator[Prediction]:
         """One prediction."""
