@@ -209,5 +209,6 @@ def _row(run: Run) -> dict[str, str]:
         row["objective"] = str(objective.get("method") or objective.get("read_out", ""))
     for title, value in get_task(task).columns:
         shown = value(metrics)
-        row[title] = "–" if shown is None or math.isnan(shown) else f"{shown:.3g}"
+        if shown is not None and not math.isnan(shown):
+            row[title] = f"{shown:.3g}"
     return row

@@ -34,7 +34,13 @@ def test_each_run_is_trained_once(training, tmp_path, capsys, monkeypatch, refus
     assert main([*arguments, *options]) == 0
     table = capsys.readouterr().out
     first, rule, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
-    assert first == ["objective", *head, "seconds"]
+    results = [json.loads(file.read_text()) for file in tmp_path.rglob("metrics-test.json")]
+    columns = get_task(task).columns
+    assert [column.title for column in columns] == head
+    # What no run has makes no column.
+    known = [column.title for column in columns if any(column.value(metrics) is not None for metrics in results)]
+    assert first == ["objective", *known, "seconds"]
+    assert known[0] == head[0]
     assert len(rule) == len(first)
     assert all(set(cell) == {"-"} for cell in rule)
     assert [row[0] for row in rows] == list(methods)

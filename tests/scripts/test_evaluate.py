@@ -15,12 +15,16 @@ from pcsa.metrics import dual_alignment
 from pcsa.scripts.cli import main
 from pcsa.tasks import open_run
 
-# Rows of the table of a run: score, name of the row, factor and digits.
+# Rows of the table of a run: score, name of the row, factor and format.
 MAPS = {
-    "pose2d": {"pck_torso@0.1": ("pck_torso@0.1 (%)", 100, 1), "pck_torso@0.2": ("pck_torso@0.2 (%)", 100, 1)},
-    "pose3d": {"mpjpe_mm": ("mpjpe_mm", 1, 1), "pa_mpjpe_mm": ("pa_mpjpe_mm", 1, 1)},
-    "oct": {"mean_px": ("all", 1, 3), "mean_um": ("all, micrometers", 1, 2)},
-    "landmarks": {"nme": ("nme (%)", 100, 2), "failure_rate@0.1": ("failure_rate@0.1 (%)", 100, 1)},
+    "pose2d": {"pck_torso@0.1": ("PCK@0.1", 100, ".4g"), "pck_torso@0.2": ("PCK@0.2", 100, ".4g")},
+    "pose3d": {
+        "mpjpe_mm": ("MPJPE (mm)", 1, ".4g"),
+        "pa_mpjpe_mm": ("PA-MPJPE (mm)", 1, ".4g"),
+        "pck@150mm": ("PCK@150mm", 100, ".4g"),
+    },
+    "oct": {"mean_px": ("all", 1, ".3f"), "mean_um": ("all, micrometers", 1, ".2f")},
+    "landmarks": {"nme": ("NME (%)", 100, ".4g"), "failure_rate@0.1": ("failures (%)", 100, ".4g")},
 }
 
 
@@ -57,10 +61,10 @@ def test_what_is_printed_is_what_is_written(trained, scored, name, capsys, drawn
         assert ("flip test" in table) == metrics["flip_test"] == (name not in ("pose3d", "oct"))
         cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if "|" in line]
         rows = {row[0]: row[1] for row in cells}
-        for key, (label, factor, digits) in MAPS[task].items():
-            assert rows[label] == f"{factor * metrics[key]:.{digits}f}"
+        for key, (label, factor, form) in MAPS[task].items():
+            assert rows[label] == f"{factor * metrics[key]:{form}}"
         if task == "pose2d":
-            assert rows["AP (%)"] == f"{100 * metrics['average_precision']['AP']:.1f}"
+            assert rows["AP"] == f"{100 * metrics['average_precision']['AP']:.4g}"
 
 
 def test_the_default_is_what_was_not_trained_on(trained, name, tmp_path):
@@ -380,7 +384,7 @@ def test_coco_from_training_to_average_precision(coco, tmp_path, capsys, monkeyp
     assert "calibration" not in metrics
     table = capsys.readouterr().out
     assert "AP50 " in table
-    assert "pck" not in table
+    assert "PCK" not in table
 
 
 # --- mistakes
