@@ -46,6 +46,7 @@ def test_log_has_every_loss_and_the_validation(trained):
 def test_precomputed_neighbors_leave_a_step_nothing_to_search(config, weights, same, tmp_path, monkeypatch):
     # Without augmentation the searches of the steps are those done before: the same training but for rounding.
     still = replace(config.data, augment=Augment(), precompute=False)
+    config = replace(config, optimizer=replace(config.optimizer, steps=4))
     trainer = replace(config.trainer, validate_every=10)
     searched = TASK.train(replace(config, data=still, trainer=trainer, out=tmp_path / "searched"))
 
@@ -121,6 +122,7 @@ def test_every_objective_takes_finite_steps(config, weights, objective, tmp_path
     assert all(value.isfinite().all() for value in weights(path).values())
 
 
+@pytest.mark.slow
 def test_training_lowers_the_error(config, tmp_path):
     # 40 steps on eight chairs bring the error of the expectation to less than 3/4 of what it was after ten.
     changed = replace(
