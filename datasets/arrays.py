@@ -13,8 +13,6 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["ARRAYS", "check_unit_values", "read_arrays", "read_volume"]
-
 ARRAYS = (".npy", ".npz")
 
 

@@ -21,19 +21,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pcsa._core.checks import check_between, check_finite, check_one_of, check_shape
 from pcsa.datasets.crops import CropAugment
 from pcsa.datasets.files import existing
 from pcsa.datasets.images import KeypointImages, clipped_box, masked, read_image
-from pcsa.metrics.poses import COCO_SIGMAS
-
-__all__ = ["NAMES", "SIGMAS", "CocoKeypoints", "official", "oks_nms"]
+from pcsa.metrics.coco import COCO_SIGMAS
 
 NAMES = (
     *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow"),
     *("right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle"),
     "right_ankle",
 )
-SIGMAS = COCO_SIGMAS
 _PERSON = 1
 
 
@@ -45,8 +43,7 @@ def official(root: str | os.PathLike[str], split: Literal["train", "val"]) -> tu
         ['coco/annotations/person_keypoints_val2017.json', 'coco/val2017']
 
     """
-    if split not in ("train", "val"):
-        raise ValueError(f"`split` (={split!r}) must be train or val: the others have no public annotations")
+    check_one_of("split", split, ("train", "val"))  # the others have no public annotations
     root = Path(root)
     return root / "annotations" / f"person_keypoints_{split}2017.json", root / f"{split}2017"
 
@@ -61,14 +58,14 @@ class CocoKeypoints(KeypointImages):
     val                       6,352 (11,004), on 2,346 pictures
     ========================  ===============================================================================
 
-    Without ``detections``: the annotated persons that have a labeled joint. A joint is visible here if it is labeled,
-    whether or not it is covered (v = 1 and 2). With ``detections``: one item per box of a detector, for evaluation as
-    the benchmark does it; such items have no truth, so that all keypoints are not visible, and they are kept.
+    Without ``detections``, the items are the annotated persons that have a labeled joint. A joint is visible here if
+    it is labeled, whether or not it is covered (v = 1 and 2). With ``detections``, the items are the boxes of a
+    detector, for evaluation as the benchmark does it; they have no truth, so that none of their keypoints is visible.
 
-    ``source(i)`` has besides: ``image_id``, ``annotation_id`` (-1 for a detection), ``score`` of the box (1 for an
+    ``source(i)`` also has ``image_id``, ``annotation_id`` (-1 for a detection), ``score`` of the box (1 for an
     annotation) and ``area`` in square pixels (an annotation's own, or the box's).
 
-    What was left out is counted in ``skipped``, and ``coco`` is the annotation file in pycocotools' form.
+    ``skipped`` counts what was left out, and ``coco`` is the annotation file in pycocotools' form.
 
     Args:
         annotations: ``person_keypoints_*.json``.
@@ -76,12 +73,12 @@ class CocoKeypoints(KeypointImages):
         input_size: (height, width) of the crops.
         detections: A JSON list of ``bbox``, ``category_id``, ``image_id`` and ``score``, such as
             ``COCO_val2017_detections_AP_H_56_person.json``.
-        augment: What ``augmented`` varies. Default: as :class:`~pcsa.datasets.crops.CropAugment` does.
-        score_threshold: Detections of a lower score are left out.
+        augment: What ``augmented`` varies. Default: what :class:`~pcsa.datasets.crops.CropAugment` varies.
+        score_threshold: Least score of a detection; others are left out.
 
     Raises:
-        FileNotFoundError: Naming the file or folder.
-        ValueError: Naming the file or argument, and the rule.
+        FileNotFoundError: If a file or folder is missing; the message names it.
+        ValueError: If a file or an argument is broken; the message names it and the rule.
 
     """
 
@@ -107,11 +104,8 @@ class CocoKeypoints(KeypointImages):
         self.coco = _read(existing(annotations))
         self._items = self._annotated() if detections is None else self._detected(existing(detections), score_threshold)
 
-    def __len__(self) -> int:
-        return len(self._items)
-
     def source(self, index: int) -> dict[str, Any]:
-        """Return the picture, keypoints and box of a person; see the class."""
+        """Return the picture, the keypoints and the box of a person; see the class."""
         item = self._items[self._row(index)]
         image = read_image(self.images / self.coco.imgs[item["image_id"]]["file_name"])
         extras = {name: item[name] for name in ("image_id", "annotation_id", "score", "area")}
@@ -128,12 +122,12 @@ class CocoKeypoints(KeypointImages):
         nms: float | None = 0.9,
         least_confidence: float = 0.2,
     ) -> list[dict[str, Any]]:
-        """Predictions in the form that pycocotools' ``loadRes`` takes.
+        """Return predictions in the form that pycocotools' ``loadRes`` takes.
 
-        As `SimplePose <https://arxiv.org/abs/1804.06208>`_ does it: a person's score is the score of the box times the
-        mean confidence of the keypoints whose confidence is above ``least_confidence`` (0 if none is), and of persons
-        that are nearly the same, in the same picture, the best one stays: :func:`oks_nms`. The area for that is the
-        box's.
+        The rules are those of `SimplePose <https://arxiv.org/abs/1804.06208>`_: a person's score is the score of the
+        box times the mean confidence of the keypoints whose confidence is above ``least_confidence`` (0 if none is),
+        and of persons that are nearly the same, in the same picture, the best one stays: :func:`oks_nms`, with the
+        area of the box.
 
         Args:
             keypoints: x and y in pixels of the source.
@@ -160,7 +154,7 @@ class CocoKeypoints(KeypointImages):
         )
 
     def coco_annotations(self) -> dict[str, Any]:
-        """All that the annotation file holds."""
+        """Return all that the annotation file holds."""
         return dict(self.coco.dataset)
 
     def _annotated(self) -> list[dict[str, Any]]:
@@ -220,26 +214,24 @@ def person_results(
     nms: float | None = 0.9,
     least_confidence: float = 0.2,
 ) -> list[dict[str, Any]]:
-    """Predicted persons in the form that pycocotools' ``loadRes`` takes; see :meth:`CocoKeypoints.results`.
+    """Return predicted persons in the form that pycocotools' ``loadRes`` takes; see :meth:`CocoKeypoints.results`.
 
     Args:
         keypoints: x and y in pixels of the source.
         confidence: From 0 to 1.
         image_ids: The picture of each person.
-        scores: Of each person's box.
-        areas: Of each person's box, in square pixels.
+        scores: The score of each person's box.
+        areas: The area of each person's box, in square pixels.
         nms: The similarity from which on two persons are the same; None keeps all.
-        least_confidence: Of the keypoints that count for a person's score.
+        least_confidence: The confidence above which a keypoint counts for its person's score.
 
     """
     expected = (len(image_ids), len(NAMES))
-    if keypoints.shape != (*expected, 2):
-        raise ValueError(f"`keypoints` (of shape {list(keypoints.shape)}) must be {[*expected, 2]}")
-    if confidence.shape != expected:
-        raise ValueError(f"`confidence` (of shape {list(confidence.shape)}) must be {list(expected)}")
+    check_shape("keypoints", keypoints, (*expected, 2))
+    check_shape("confidence", confidence, expected)
     keypoints, confidence = keypoints.detach().cpu().double(), confidence.detach().cpu().double()
-    if not (keypoints.isfinite().all() and confidence.isfinite().all()):
-        raise ValueError("`keypoints` and `confidence` must be finite")
+    check_finite("keypoints", keypoints)
+    check_finite("confidence", confidence)
     sure = confidence > least_confidence
     mean = torch.where(sure, confidence, 0.0).sum(1) / sure.sum(1).clamp(min=1)
     score = mean * torch.tensor(scores, dtype=torch.float64)
@@ -264,20 +256,20 @@ def oks_nms(
     scores: Float[Tensor, " N"],
     areas: Float[Tensor, " N"],
     *,
-    sigmas: Sequence[float] = SIGMAS,
+    sigmas: Sequence[float] = COCO_SIGMAS,
     threshold: float = 0.9,
 ) -> Int[Tensor, " M"]:
-    r"""Of persons that are nearly the same, keep the one with the highest score.
+    r"""Keep the person with the highest score of those that are nearly the same.
 
     The similarity of two persons is COCO's, with the mean of their areas for the area:
     :math:`\frac1K \sum_k \exp(-d_k^2 / (2 (2\sigma_k)^2 s^2))`, :math:`s^2` the area.
 
     Args:
         keypoints: x and y in pixels, of the persons in one picture.
-        scores: The best one is taken first.
-        areas: In square pixels.
+        scores: The score of each person; the best one is taken first.
+        areas: The area of each person, in square pixels.
         sigmas: One per keypoint.
-        threshold: Persons of a larger similarity to a kept one go.
+        threshold: The similarity to a kept person above which a person goes.
 
     Returns:
         The rows that stay, by falling score.
@@ -289,14 +281,10 @@ def oks_nms(
         tensor([1, 2])
 
     """
-    if keypoints.dim() != 3 or keypoints.shape[1:] != (len(sigmas), 2):
-        raise ValueError(f"`keypoints` (of shape {list(keypoints.shape)}) must be [N, {len(sigmas)}, 2]")
-    if scores.shape != (len(keypoints),) or areas.shape != (len(keypoints),):
-        raise ValueError(
-            f"`scores` and `areas` (of shapes {list(scores.shape)} and {list(areas.shape)}) must be [{len(keypoints)}]"
-        )
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"`threshold` (={threshold}) must be from 0 to 1")
+    check_shape("keypoints", keypoints, ("N", len(sigmas), 2))
+    check_shape("scores", scores, (len(keypoints),))
+    check_shape("areas", areas, (len(keypoints),))
+    check_between("threshold", threshold, 0, 1)
     variances = 8 * torch.tensor(sigmas, dtype=keypoints.dtype) ** 2
     distances = (keypoints[:, None] - keypoints[None]).square().sum(3)
     area = ((areas[:, None] + areas[None]) / 2).clamp(min=1e-12)

@@ -1,8 +1,8 @@
-"""From a picture with keypoints and a box to what a network takes, and back: crops, flips, rotations, scales.
+"""Crops of pictures with keypoints, as a network takes them, and the way back: flips, rotations, scales.
 
-Pixel frame: pixel centers are integers, pixel (0, 0) covers -1/2 to 1/2. Boxes are (x, y, width, height) with the outer
-edge of the top left pixel, where the picture spans 0 to its width: in the pixel frame a box spans x - 1/2 to
-x + width - 1/2. The edges of the box go to the edges of the crop, so that the scale is a ratio of widths, never of
+Pixel frame: pixel centers are integers, and pixel (0, 0) covers -1/2 to 1/2. A box is (x, y, width, height) with the
+outer edge of its top left pixel, where the picture spans 0 to its width; in the pixel frame the box spans x - 1/2 to
+x + width - 1/2. The edges of the box become the edges of the crop, so that the scale is a ratio of widths, never of
 widths less one.
 """
 
@@ -17,21 +17,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["CropAugment", "check_pairs", "check_size", "crop", "flip_back", "to_source"]
+from pcsa._core.checks import (
+    check_between,
+    check_floating,
+    check_mask,
+    check_non_negative,
+    check_positive,
+    check_shape,
+    check_size,
+)
 
 
 @dataclass(frozen=True)
 class CropAugment:
-    """How much :func:`crop` varies. Zeros everywhere: not at all.
+    """How much :func:`crop` varies a sample; zeros vary nothing.
 
     Args:
         flip: Probability of a horizontal flip, from 0 to 1.
-        scale: The box is 1 - scale to 1 + scale times as large, uniformly; at least 0 and below 1.
-        rotation: Degrees: turned by -rotation to rotation, uniformly; from 0 to 180.
+        scale: The box becomes 1 - scale to 1 + scale times as large, uniformly; at least 0 and below 1.
+        rotation: The crop is turned by -rotation to rotation degrees, uniformly; from 0 to 180.
         shift: The center moves by up to this share of the box's width and height, uniformly; at least 0.
 
     Raises:
-        ValueError: Naming the argument, its value and the rule.
+        ValueError: If an argument is out of its range; the message names it, its value and the rule.
 
     """
 
@@ -41,14 +49,10 @@ class CropAugment:
     shift: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.flip <= 1:
-            raise ValueError(f"`flip` (={self.flip}) must be a probability, from 0 to 1")
-        if not 0 <= self.scale < 1:
-            raise ValueError(f"`scale` (={self.scale}) must be at least 0 and below 1")
-        if not 0 <= self.rotation <= 180:
-            raise ValueError(f"`rotation` (={self.rotation}) must be from 0 to 180 degrees")
-        if not (self.shift >= 0 and math.isfinite(self.shift)):
-            raise ValueError(f"`shift` (={self.shift}) must be a share of the box of at least 0")
+        check_between("flip", self.flip, 0, 1)
+        check_between("scale", self.scale, 0, 1, "[)")
+        check_between("rotation", self.rotation, 0, 180)
+        check_non_negative("shift", self.shift)
 
 
 def crop(
@@ -62,22 +66,22 @@ def crop(
 ) -> dict[str, Any]:
     r"""Cut a box out of a picture, with its keypoints, at the size that a network takes.
 
-    The box grows to the aspect ratio of ``size`` around its center, then by ``padding``; outside of the picture is
-    zero. kornia's ``warp_affine`` samples the picture (bilinear, ``align_corners=True``: pixel centers are integers),
-    and the same matrix moves the keypoints. Where the crop shrinks the picture, the picture is first made that much
-    smaller (``interpolate`` with ``antialias``, edges to edges), so that nothing aliases and the places stay. Values
-    stay within 0 and 1.
+    The box grows to the aspect ratio of ``size`` around its center, then by ``padding``; what lies outside of the
+    picture is zero. kornia's ``warp_affine`` samples the picture (bilinear, ``align_corners=True``: pixel centers are
+    integers), and the same matrix moves the keypoints. Where the crop shrinks the picture, the picture is first made
+    that much smaller (``interpolate`` with ``antialias``, edges to edges), so that nothing aliases and the places
+    stay. Values stay within 0 and 1.
 
     Random numbers come from ``generator`` alone, and equally many at every call. The flip is a flip of the finished
     crop: column x becomes column width - 1 - x, and ``pairs`` change places.
 
     Args:
         source: ``image`` `[C, H, W]`, ``keypoints`` `[K, D]` in source pixels (x, y first; the rest, such as a depth,
-            is untouched), ``visible`` `[K]`, ``box`` `[4]`. Anything else is handed on as it is.
+            is untouched), ``visible`` `[K]`, ``box`` `[4]`. The result has everything else as it is.
         size: (height, width) of the crop.
         padding: How much larger than the box the crop is. Default 1.25, as in SimplePose.
         pairs: Left and right keypoints, which a flip exchanges.
-        augment: How to vary at random. Default: not at all.
+        augment: How the sample varies at random. Default: not at all.
         generator: The source of randomness, on the CPU; needed with ``augment``.
 
     Returns:
@@ -86,8 +90,8 @@ def crop(
         the source; and the rest of ``source`` but for ``box``.
 
     Raises:
-        ValueError: Naming the argument, its value and the rule; if the box is wholly outside of the picture or has no
-            area; if there is ``augment`` without ``generator``.
+        ValueError: If the source lacks something or has other shapes or dtypes, if the box has no area or does not
+            touch the picture, or if there is ``augment`` without ``generator``; the message names the argument.
 
     Example:
         >>> image = torch.zeros(3, 40, 40)
@@ -100,11 +104,10 @@ def crop(
     """
     from kornia.geometry.transform import warp_affine
 
-    height, width = check_size(size)
+    height, width = check_size("size", size)
     image, keypoints, visible = _check_source(source)
     check_pairs(pairs, len(keypoints))
-    if not (padding > 0 and math.isfinite(padding)):
-        raise ValueError(f"`padding` (={padding}) must be above 0")
+    check_positive("padding", padding)
     center, extent = _check_box(source["box"], image)
 
     flipped, turn, factor = False, 0.0, 1.0
@@ -141,7 +144,7 @@ def crop(
 def flip_back(logits: Float[Tensor, "B K *spatial"], pairs: Sequence[tuple[int, int]]) -> Float[Tensor, "B K *spatial"]:
     """Undo a horizontal flip of a network's input in its output: mirror the last axis and exchange the pairs.
 
-    For the flip test: the mean of the network's output and of ``flip_back`` of its output on the flipped input.
+    The flip test takes the mean of the network's output and of ``flip_back`` of its output on the flipped input.
     Differentiable.
 
     Args:
@@ -149,7 +152,7 @@ def flip_back(logits: Float[Tensor, "B K *spatial"], pairs: Sequence[tuple[int, 
         pairs: Left and right keypoints.
 
     Raises:
-        ValueError: Naming the argument, its value and the rule.
+        ValueError: If ``logits`` or ``pairs`` has another form; the message names it.
 
     Example:
         >>> flip_back(torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), [(0, 1)])
@@ -164,7 +167,7 @@ def flip_back(logits: Float[Tensor, "B K *spatial"], pairs: Sequence[tuple[int, 
 
 
 def to_source(points: Float[Tensor, "B K D"], matrix: Float[Tensor, "B 2 3"]) -> Float[Tensor, "B K D"]:
-    """Pixels of the crop to pixels of the source.
+    """Take pixels of the crop to pixels of the source.
 
     Differentiable in ``points``.
 
@@ -173,28 +176,19 @@ def to_source(points: Float[Tensor, "B K D"], matrix: Float[Tensor, "B 2 3"]) ->
         matrix: ``to_source`` of the samples.
 
     Raises:
-        ValueError: Naming the argument, its value and the rule.
+        ValueError: If an argument has another shape; the message names it.
 
     """
     if points.dim() != 3 or points.shape[2] < 2:
         raise ValueError(f"`points` (of shape {list(points.shape)}) must be [B, K, D] with D of at least 2")
-    if matrix.shape != (len(points), 2, 3):
-        raise ValueError(f"`matrix` (of shape {list(matrix.shape)}) must be [{len(points)}, 2, 3]")
+    check_shape("matrix", matrix, (len(points), 2, 3))
     matrix = matrix.to(points)
     xy = points[..., :2] @ matrix[:, :, :2].transpose(1, 2) + matrix[:, None, :, 2]
     return torch.cat([xy, points[..., 2:]], 2)
 
 
-def check_size(size: Sequence[int], name: str = "size", length: int = 2) -> tuple[int, ...]:
-    """Return a size as a tuple of positive whole numbers, or say what is wrong with it."""
-    rule = {2: "(height, width)", 3: "(depth, height, width)"}[length]
-    if not isinstance(size, Sequence) or len(size) != length or not all(type(n) is int and n > 0 for n in size):
-        raise ValueError(f"`{name}` (={size!r}) must be {rule}: whole numbers above 0")
-    return tuple(size)
-
-
 def check_pairs(pairs: Sequence[tuple[int, int]], num_keypoints: int) -> None:
-    """Raise if the pairs are no pairs of different keypoints, each in one pair at most."""
+    """Raise unless the pairs are of different keypoints, each in one pair at most."""
     flat = [index for pair in pairs for index in pair]
     if any(len(pair) != 2 for pair in pairs) or len(set(flat)) < len(flat):
         raise ValueError(f"`pairs` (={tuple(pairs)}) must be pairs of different keypoints, each in one pair at most")
@@ -214,19 +208,19 @@ def _check_source(source: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
     if missing:
         raise ValueError(f"`source` (with {', '.join(source)}) must have {', '.join(missing)} too")
     image, keypoints, visible = source["image"], source["keypoints"], source["visible"]
-    if image.dim() != 3 or 0 in image.shape or not image.is_floating_point():
-        raise ValueError(f"`image` ({image.dtype}, of shape {list(image.shape)}) must be [C, H, W] in floating point")
+    check_floating("image", image)
+    check_shape("image", image, ("C", "H", "W"))
+    if 0 in image.shape:
+        raise ValueError(f"`image` {list(image.shape)} must have no axis of size 0")
     if keypoints.dim() != 2 or keypoints.shape[1] < 2:
         raise ValueError(f"`keypoints` (of shape {list(keypoints.shape)}) must be [K, D] with D of at least 2")
-    if visible.shape != keypoints.shape[:1] or visible.dtype != torch.bool:
-        raise ValueError(f"`visible` ({visible.dtype}, of shape {list(visible.shape)}) must be bool [{len(keypoints)}]")
+    check_mask("visible", visible, keypoints.shape[:1])
     return image, keypoints, visible
 
 
 def _check_box(box: Tensor, image: Tensor) -> tuple[list[float], list[float]]:
     """Return center (in the pixel frame) and extent of a box that touches the picture."""
-    if box.shape != (4,):
-        raise ValueError(f"`box` (of shape {list(box.shape)}) must be [4]: x, y, width, height")
+    check_shape("box", box, (4,))
     x, y, width, height = box.double().tolist()
     if not all(map(math.isfinite, (x, y, width, height))) or width <= 0 or height <= 0:
         raise ValueError(f"`box` (={[x, y, width, height]}) must have a width and a height above 0, all finite")
@@ -253,7 +247,10 @@ def _shrunk(image: Tensor, shrink: float) -> tuple[Tensor, Tensor]:
 
 
 def _matrix(center: list[float], shrink: float, turn: float, size: tuple[int, int], flipped: bool) -> Tensor:
-    """Source pixels to pixels of the crop, [3, 3]; a positive turn is clockwise to the eye, as y points down."""
+    """Return the matrix `[3, 3]` from source pixels to pixels of the crop.
+
+    A positive turn is clockwise to the eye, as y points down.
+    """
     cos, sin = math.cos(turn) / shrink, math.sin(turn) / shrink
     linear = torch.tensor([[cos, -sin], [sin, cos]], dtype=torch.float64)
     height, width = size

@@ -1,4 +1,4 @@
-"""Your own labeled clouds: from (points, keypoints, names) to a root that :class:`KeypointNet` loads."""
+"""Your own labeled clouds: from (points, keypoints, names) to a root that `KeypointNet` loads."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike, NDArray
 
-from pcsa.datasets.keypointnet import CLASS_IDS, SPLITS
+from pcsa._core.checks import check_count
+from pcsa.datasets.keypointnet.categories import CLASS_IDS
 from pcsa.datasets.pcd import write_pcd
+from pcsa.datasets.splits import SPLITS
 
 
 class LabeledCloud(NamedTuple):
@@ -23,16 +25,16 @@ class LabeledCloud(NamedTuple):
     Args:
         points: `[N, 3]`, in any unit.
         keypoints: `[k, 3]`, in the same unit; on the cloud, or nearly so.
-        names: `k` different names. A keypoint that this cloud has not is just not listed.
+        names: `k` different names. Keypoints that this cloud lacks are not listed.
         colors: `[N, 3]` integers from 0 to 255, or None.
-        model_id: A name for the cloud; default: its number.
+        model_id: Name of the cloud. Default: its number.
 
     """
 
-    points: npt.ArrayLike
-    keypoints: npt.ArrayLike
+    points: ArrayLike
+    keypoints: ArrayLike
     names: Sequence[str]
-    colors: npt.ArrayLike | None = None
+    colors: ArrayLike | None = None
     model_id: str | None = None
 
 
@@ -42,9 +44,7 @@ def check_labeled(
     names: Sequence[str] | None = None,
     tolerance: float = 3.0,
 ) -> list[str]:
-    """List everything that is wrong with labeled clouds.
-
-    An empty list means that :func:`write_labeled` takes them.
+    """List everything that is wrong with labeled clouds; :func:`write_labeled` takes those without fault.
 
     Args:
         items: :class:`LabeledCloud`, or tuples of its first three to five fields.
@@ -53,7 +53,7 @@ def check_labeled(
             distance from a point to its nearest neighbor.
 
     Returns:
-        One line per fault, each with the number of the item (from 0) and its model id.
+        One line per fault, with the number of the item (from 0) and its model id.
 
     """
     entries = _entries(items)
@@ -94,8 +94,8 @@ def write_labeled(
 ) -> None:
     """Write labeled clouds as a category of a root in KeypointNet's layout.
 
-    Keypoints move to the nearest point of their cloud. Then ``KeypointNet(root, category, "train")`` loads
-    them, and its ``names`` are yours. The same items and seed give the same bytes.
+    Keypoints move to the nearest point of their cloud. ``KeypointNet(root, category, "train")`` loads the result, with
+    your names. The same items and seed give the same bytes.
 
     Args:
         root: The folder, made if it is missing; it may hold other categories.
@@ -104,18 +104,16 @@ def write_labeled(
         names: All names in the order of their semantic ids, 0, 1, …. Default: those that occur, sorted.
         mirror_pairs: Pairs of names that a mirror plane of the shape exchanges (left and right), for
             :func:`pcsa.datasets.transforms.random_mirror`.
-        fractions: Shares of train, val and test. From three clouds on, each share above zero gets one cloud
-            at least.
-        seed: Of the random split.
+        fractions: Shares of train, val and test. From three clouds on, each share above zero gets at least one
+            cloud.
+        seed: Seed of the random split.
         tolerance: As for :func:`check_labeled`.
-        binary: Write binary clouds (smaller, faster).
-        overwrite: Replace the category if the root has it already.
+        binary: Whether to write binary clouds, which are smaller and faster to read.
+        overwrite: Whether to replace the category where the root has it already.
 
     Raises:
-        ValueError: If :func:`check_labeled` finds anything (all of it is in the message) or an argument is
-            invalid.
-        FileExistsError: If the root has the category and not ``overwrite``. Nothing is written in either
-            case.
+        ValueError: If :func:`check_labeled` finds a fault (the message has all of them) or an argument is invalid.
+        FileExistsError: If the root has the category and ``overwrite`` is off. Nothing is written in either case.
 
     Example:
         >>> import tempfile
@@ -147,8 +145,7 @@ def write_labeled(
     stray = sorted({name for pair in mirror_pairs for name in pair} - set(all_names))
     if stray:
         raise ValueError(f"`mirror_pairs` has names that no keypoint has: {', '.join(stray)}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"`seed` (={seed!r}) must be a whole number of at least 0")
+    check_count("seed", seed, least=0)
 
     class_id = CLASS_IDS.get(category, category)
     annotations = root / "annotations" / f"{category}.json"
@@ -190,14 +187,14 @@ write_labelled = write_labeled
 
 
 def _entries(items: Iterable[LabeledCloud | tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Items as tuples; what is none has no fields, which :func:`check_labeled` reports."""
+    """Return items as tuples; other things become tuples without fields, which :func:`check_labeled` reports."""
     return [tuple(item) if isinstance(item, (tuple, list)) else () for item in items]
 
 
 def _record(
     cloud: LabeledCloud, class_id: str, model_id: str, all_names: Sequence[str], mirror_pairs: Sequence[tuple]
 ) -> dict[str, Any]:
-    """One shape's annotation, as KeypointNet writes it."""
+    """Return one shape's annotation in KeypointNet's form."""
     points = np.asarray(cloud.points, dtype=np.float32)
     index, _, _ = _snap(points, _keypoint_array(cloud))
     place = {name: i for i, name in enumerate(cloud.names)}
@@ -219,7 +216,7 @@ def _model_id(cloud: LabeledCloud, number: int) -> str:
     return f"{number:06d}" if cloud.model_id is None else str(cloud.model_id)
 
 
-def _keypoint_array(cloud: LabeledCloud) -> npt.NDArray[np.float32]:
+def _keypoint_array(cloud: LabeledCloud) -> NDArray[np.float32]:
     keypoints = np.asarray(cloud.keypoints, dtype=np.float32)
     return keypoints.reshape(0, 3) if keypoints.size == 0 else keypoints
 
@@ -270,8 +267,8 @@ def _item_faults(cloud: LabeledCloud, names: Sequence[str] | None, tolerance: fl
 
 
 def _snap(
-    points: npt.NDArray[np.float32], keypoints: npt.NDArray[np.float32], tolerance: float = 0.0
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], float]:
+    points: NDArray[np.float32], keypoints: NDArray[np.float32], tolerance: float = 0.0
+) -> tuple[NDArray[np.int64], NDArray[np.float64], float]:
     """Return the nearest point of each keypoint, its distance, and `tolerance` in the units of the points."""
     from scipy.spatial import KDTree
 
@@ -282,7 +279,7 @@ def _snap(
     return np.asarray(index), np.asarray(distance), tolerance * spacing + 1e-6 * float(np.abs(points).max())
 
 
-def _split(n: int, fractions: tuple[float, float, float], seed: int) -> npt.NDArray[np.int64]:
+def _split(n: int, fractions: tuple[float, float, float], seed: int) -> NDArray[np.int64]:
     """Return the number of the split of each item."""
     val, test = (max(round(n * share), 1 if share > 0 and n >= 3 else 0) for share in fractions[1:])
     test = min(test, n - 1)

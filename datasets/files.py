@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["existing", "files_of", "picture_names"]
-
 
 def existing(path: str | os.PathLike[str]) -> Path:
     """Return a path that exists.

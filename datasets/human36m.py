@@ -26,13 +26,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pcsa._core.checks import check_shape
 from pcsa.datasets import crops
+from pcsa.datasets.arrays import read_arrays
 from pcsa.datasets.crops import CropAugment
 from pcsa.datasets.files import existing
 from pcsa.datasets.images import KeypointImages, masked, read_image
-from pcsa.datasets.splits import Split, check_split
-
-__all__ = ["DEPTH_RANGE", "Human36M", "back_project", "project", "to_camera"]
+from pcsa.datasets.splits import Split, checked_root
 
 DEPTH_RANGE = 2000.0  # millimeters, over the depth of the volume
 SUBJECTS = {"train": ("S1", "S5", "S6", "S7", "S8"), "val": ("S8",), "test": ("S9", "S11")}
@@ -50,26 +50,26 @@ class Human36M(KeypointImages):
     category in a ``frames_coco.json`` that lists the left leg first has the legs' names exchanged.
 
     The standard protocol trains on S1, S5, S6, S7 and S8, tests on S9 and S11 and has no part for validation:
-    ``"val"`` is S8, which is trained on as well: for watching, not for choosing. ``subjects`` says otherwise.
+    ``"val"`` is S8, which the training uses too: for watching, not for choosing. ``subjects`` changes that.
 
     ``keypoints`` are `[17, 3]`, with z in depth pixels in the source frame too; a joint deeper than the volume is not
-    visible. ``source(i)`` and ``dataset[i]`` have besides: ``root_depth`` (mm), ``camera`` `[4]` (fx, fy, cx, cy in
+    visible. ``source(i)`` and ``dataset[i]`` also have ``root_depth`` (mm), ``camera`` `[4]` (fx, fy, cx, cy in
     pixels), ``distortion`` `[5]` (k1, k2, k3, p1, p2), ``positions`` `[17, 3]`, the true millimeters in the camera's
-    frame, and ``labeled`` `[17]`: which of them are known, too deep for the volume or not. After a random rotation or
-    flip, x and y are turned and z is not, as usual; ``positions`` stay the source's.
+    frame, and ``labeled`` `[17]`: which of them are known, too deep for the volume or not. A random rotation or flip
+    turns x and y and leaves z, as usual; ``positions`` stay the source's.
 
-    The box has its margin already (1.2 times the joints'): the crop is the box.
+    The box has its margin already (1.2 times the joints'), so that the crop is the box.
 
     Args:
         root: The folder.
-        split: Which part.
+        split: The split.
         input_size: (depth, height, width) of the network's volume; crops have the last two.
-        augment: What ``augmented`` varies. Default: as :class:`~pcsa.datasets.crops.CropAugment` does.
-        subjects: Instead of those of the split.
+        augment: What ``augmented`` varies. Default: what :class:`~pcsa.datasets.crops.CropAugment` varies.
+        subjects: The subjects, in place of those of the split.
 
     Raises:
-        FileNotFoundError: Naming the file.
-        ValueError: Naming the file or argument, and the rule.
+        FileNotFoundError: If a file or folder is missing; the message names it.
+        ValueError: If a file or an argument is broken; the message names it and the rule.
 
     """
 
@@ -95,8 +95,7 @@ class Human36M(KeypointImages):
         subjects: Sequence[str] | None = None,
     ) -> None:
         super().__init__(input_size, augment, axes=3)
-        check_split(split)
-        self.root = existing(root)
+        self.root = checked_root(root, split)
         frames = _frames(existing(self.root / "frames.npz"))
         cameras = _cameras(existing(self.root / "cameras.json"))
         self.subjects = SUBJECTS[split] if subjects is None else tuple(subjects)
@@ -119,9 +118,6 @@ class Human36M(KeypointImages):
                 f"`subjects` (={self.subjects}) has no frame in `{self.root}`, which has {', '.join(there)}"
             )
         self._frames = frames
-
-    def __len__(self) -> int:
-        return len(self._items)
 
     def source(self, index: int) -> dict[str, Any]:
         """Return the picture, joints, box and camera of a frame; see the class."""
@@ -149,7 +145,7 @@ class Human36M(KeypointImages):
 def project(
     positions: Float[Tensor, "B K 3"], camera: Float[Tensor, "B 4"], distortion: Float[Tensor, "B 5"] | None = None
 ) -> Float[Tensor, "B K 2"]:
-    """Millimeters in the camera's frame to pixels of the source; see the module. Differentiable.
+    """Project millimeters in the camera's frame to pixels of the source; see the module. Differentiable.
 
     Args:
         positions: X, Y, Z; Z above 0.
@@ -157,7 +153,7 @@ def project(
         distortion: k1, k2, k3, p1, p2. Default: none.
 
     """
-    _check_rows(positions, "positions", 3)
+    check_shape("positions", positions, ("B", "K", 3))
     _check_camera(camera, distortion, len(positions))
     flat = positions[..., :2] / positions[..., 2:]
     if distortion is not None:
@@ -172,7 +168,7 @@ def back_project(
     camera: Float[Tensor, "B 4"],
     distortion: Float[Tensor, "B 5"] | None = None,
 ) -> Float[Tensor, "B K 3"]:
-    """Pixels of the source and depths to millimeters in the camera's frame: the inverse of :func:`project`.
+    """Take pixels of the source and depths to millimeters in the camera's frame: the inverse of :func:`project`.
 
     Differentiable. Where there is distortion, ten steps of a fixed-point iteration undo it (to 0.001 pixels on this
     dataset's lenses).
@@ -184,7 +180,7 @@ def back_project(
         distortion: k1, k2, k3, p1, p2. Default: none.
 
     Raises:
-        ValueError: Naming the argument and the shape that it must have.
+        ValueError: If an argument has another shape; the message names it.
 
     Example:
         >>> camera = torch.tensor([[1000.0, 1000.0, 500.0, 500.0]])
@@ -192,10 +188,9 @@ def back_project(
         tensor([[[ 500.,    0., 5000.]]])
 
     """
-    _check_rows(pixels, "pixels", 2)
+    check_shape("pixels", pixels, ("B", "K", 2))
     _check_camera(camera, distortion, len(pixels))
-    if depth_mm.shape != pixels.shape[:2]:
-        raise ValueError(f"`depth_mm` (of shape {list(depth_mm.shape)}) must be {list(pixels.shape[:2])}")
+    check_shape("depth_mm", depth_mm, pixels.shape[:2])
     seen = (pixels - camera[:, None, 2:]) / camera[:, None, :2]
     flat = seen
     if distortion is not None:
@@ -213,23 +208,22 @@ def to_camera(
     depth: int,
     distortion: Float[Tensor, "B 5"] | None = None,
 ) -> Float[Tensor, "B K 3"]:
-    """A network's prediction to millimeters in the camera's frame. Differentiable in ``points``.
+    """Take a network's prediction to millimeters in the camera's frame. Differentiable in ``points``.
 
     Args:
         points: x and y in input pixels, z in depth pixels.
         to_source: The samples' matrices.
-        root_depth: Depth of the root joint in millimeters, of the samples.
+        root_depth: Depth of the samples' root joints in millimeters.
         camera: fx, fy, cx, cy in pixels.
         depth: The first of ``input_size``.
         distortion: k1, k2, k3, p1, p2. Default: none, as most published evaluations have it.
 
     Raises:
-        ValueError: Naming the argument and the shape that it must have.
+        ValueError: If an argument has another shape; the message names it.
 
     """
-    _check_rows(points, "points", 3)
-    if root_depth.shape != (len(points),):
-        raise ValueError(f"`root_depth` (of shape {list(root_depth.shape)}) must be [{len(points)}]")
+    check_shape("points", points, ("B", "K", 3))
+    check_shape("root_depth", root_depth, (len(points),))
     source = crops.to_source(points, to_source)
     depth_mm = (source[..., 2] - (depth - 1) / 2) * (DEPTH_RANGE / depth) + root_depth.to(points)[:, None]
     return back_project(source[..., :2], depth_mm, camera.to(points), distortion)
@@ -243,27 +237,15 @@ def _lens(flat: Tensor, distortion: Tensor) -> tuple[Tensor, Tensor]:
     return factor[..., None], r[..., None] * torch.stack([p2, p1], 2)
 
 
-def _check_rows(points: Tensor, name: str, axes: int) -> None:
-    if points.dim() != 3 or points.shape[2] != axes:
-        raise ValueError(f"`{name}` (of shape {list(points.shape)}) must be [B, K, {axes}]")
-
-
 def _check_camera(camera: Tensor, distortion: Tensor | None, size: int) -> None:
-    if camera.shape != (size, 4):
-        raise ValueError(f"`camera` (of shape {list(camera.shape)}) must be [{size}, 4]: fx, fy, cx, cy")
-    if distortion is not None and distortion.shape != (size, 5):
-        raise ValueError(f"`distortion` (of shape {list(distortion.shape)}) must be [{size}, 5]: k1, k2, k3, p1, p2")
+    check_shape("camera", camera, (size, 4))
+    if distortion is not None:
+        check_shape("distortion", distortion, (size, 5))
 
 
 def _frames(path: Path) -> dict[str, np.ndarray]:
-    import zipfile
-
     shapes = {"imgname": (), "center": (2,), "scale": (), "part": (17, 3), "S": (17, 4)}
-    try:
-        with np.load(path) as data:
-            frames = {name: np.asarray(data[name]) for name in shapes}
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"`{path}` must hold {', '.join(shapes)} ({error})") from error
+    frames = read_arrays(path, list(shapes))
     number = len(frames["imgname"])
     for name, shape in shapes.items():
         if frames[name].shape != (number, *shape):

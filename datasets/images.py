@@ -1,8 +1,7 @@
-"""Pictures from files, and what the datasets of pictures with keypoints have in common."""
+"""Pictures from files, and the base of all datasets of pictures with keypoints."""
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -10,12 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from pcsa.datasets.crops import CropAugment, check_size, crop
+from pcsa.datasets.crops import CropAugment, crop
 from pcsa.datasets.files import existing
-
-__all__ = ["IMAGES", "KeypointImages", "read_image"]
+from pcsa.datasets.samples import Samples
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -23,15 +20,15 @@ IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 def read_image(path: str | os.PathLike[str]) -> Tensor:
     """Read a picture as RGB, `[3, H, W]` float32 from 0 to 1.
 
-    Turned as its EXIF orientation says; gray, CMYK and palettes are converted, transparent parts lie on black, and 16
-    bits keep their range.
+    The picture is turned as its EXIF orientation says; gray, CMYK and palettes are converted, transparent parts lie on
+    black, and 16 bits keep their range.
 
     Args:
-        path: Anything that Pillow reads.
+        path: Any file that Pillow reads.
 
     Raises:
-        FileNotFoundError: Naming the file.
-        ValueError: Naming the file, if it is no picture or is cut off.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no picture or is cut off; the message names the file.
 
     """
     from PIL import Image, ImageOps
@@ -53,36 +50,23 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     return torch.from_numpy(array.transpose(2, 0, 1).astype(np.float32) / 255)
 
 
-class KeypointImages(Dataset[dict[str, Any]]):
-    """Pictures with keypoints; a subclass says how to get the source sample of an item.
+class KeypointImages(Samples):
+    """Pictures with keypoints; a subclass says what the source sample of an item is.
 
-    ``source(i)`` is in the frame of the file: ``image`` `[3, H, W]` from 0 to 1, ``keypoints`` `[K, D]` in pixels whose
-    centers are integers (rows of those that are not visible are 0), ``visible`` `[K]`, ``box`` `[4]` (x, y, width,
-    height; the picture spans 0 to its width) and extras. ``dataset[i]`` is the crop that a network takes, with
-    ``to_source`` and ``index``, and ``augmented(i, generator)`` a randomly varied one: see
+    The source sample, ``source(i)``, is in the frame of the file: ``image`` `[3, H, W]` from 0 to 1, ``keypoints``
+    `[K, D]` in pixels whose centers are integers (0 where they are not visible), ``visible`` `[K]`, ``box`` `[4]` (x,
+    y, width, height; the picture spans 0 to its width) and extras. ``dataset[i]`` is the crop that a network takes,
+    with ``to_source`` and ``index``, and ``augmented(i, generator)`` a randomly varied one: see
     :func:`pcsa.datasets.crops.crop`.
     """
 
-    names: tuple[str, ...]
     pairs: tuple[tuple[int, int], ...]
     bones: tuple[tuple[int, int], ...]
     padding: float = 1.25
 
     def __init__(self, input_size: Sequence[int], augment: CropAugment | None, axes: int = 2) -> None:
-        self.input_size = check_size(input_size, "input_size", axes)
+        super().__init__(input_size, axes)
         self.augment = CropAugment() if augment is None else augment
-        self.skipped: dict[str, int] = {}
-
-    @property
-    def num_keypoints(self) -> int:
-        return len(self.names)
-
-    def __len__(self) -> int:
-        raise NotImplementedError
-
-    def source(self, index: int) -> dict[str, Any]:
-        """Return the item as the files have it."""
-        raise NotImplementedError
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         index = self._row(index)
@@ -97,25 +81,15 @@ class KeypointImages(Dataset[dict[str, Any]]):
         size = (self.input_size[-2], self.input_size[-1])
         return crop(self.source(index), size, padding=self.padding, pairs=self.pairs, **arguments)
 
-    def _row(self, index: int) -> int:
-        row = operator.index(index)
-        if not -len(self) <= row < len(self):
-            raise IndexError(f"`index` (={row}) must be below {len(self)}")
-        return row % len(self)
-
-    def _skip(self, reason: str, count: int = 1) -> None:
-        if count:
-            self.skipped[reason] = self.skipped.get(reason, 0) + count
-
 
 def masked(keypoints: np.ndarray, visible: np.ndarray) -> dict[str, Tensor]:
-    """Return ``keypoints`` and ``visible`` of a sample; what is not visible becomes 0."""
+    """Return ``keypoints`` and ``visible`` of a sample; keypoints that are not visible become 0."""
     shown = np.where(visible[:, None], keypoints, 0).astype(np.float32)
     return {"keypoints": torch.from_numpy(shown), "visible": torch.from_numpy(np.asarray(visible, dtype=bool).copy())}
 
 
 def clipped_box(box: Sequence[float], width: int, height: int) -> list[float] | None:
-    """Return the part of a box that is in the picture; None if there is none, or the box has no area."""
+    """Return the part of a box that is in the picture; None if no area of it is."""
     if len(box) != 4 or not all(np.isfinite(box)):
         return None
     left, top = max(box[0], 0.0), max(box[1], 0.0)

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from pcsa.datasets.arrays import read_arrays
 from pcsa.datasets.crops import CropAugment
 from pcsa.datasets.files import existing
 from pcsa.datasets.images import KeypointImages, masked, read_image
-from pcsa.datasets.splits import Split, check_split, split_rows
-
-__all__ = ["Lsp"]
+from pcsa.datasets.splits import Split, checked_root, split_rows
 
 # The head reaches above its joint, and the hands beyond the wrists: a share of the larger side of the joints' box.
 _MARGIN = 0.1
@@ -44,19 +44,19 @@ class Lsp(KeypointImages):
     Positions are used as they are; whether they count from 0 or 1 is not documented. The box is that of the visible
     joints with a tenth of its larger side all around.
 
-    ``source(i)`` has besides ``occluded`` `[14]`.
+    ``source(i)`` also has ``occluded`` `[14]`.
 
     Args:
         root: The folder.
-        split: Which part.
+        split: The split.
         input_size: (height, width) of the crops.
-        augment: What ``augmented`` varies. Default: as :class:`~pcsa.datasets.crops.CropAugment` does.
-        num_val: So many pictures at the end of the training part are for validation and not trained on. Default: the
-            last tenth of the training part is ``"val"``, and trained on as well: for watching, not for choosing.
+        augment: What ``augmented`` varies. Default: what :class:`~pcsa.datasets.crops.CropAugment` varies.
+        num_val: Number of pictures at the end of the training part that are held out for validation. Default: none,
+            see :func:`pcsa.datasets.splits.split_rows`.
 
     Raises:
-        FileNotFoundError: Naming the file.
-        ValueError: Naming the file or argument, and the rule.
+        FileNotFoundError: If a file is missing; the message names it.
+        ValueError: If a file or an argument is broken; the message names it and the rule.
 
     """
 
@@ -80,8 +80,7 @@ class Lsp(KeypointImages):
         num_val: int | None = None,
     ) -> None:
         super().__init__(input_size, augment)
-        check_split(split)
-        self.root = existing(root)
+        self.root = checked_root(root, split)
         positions, visible, occluded = _read(self.root)
         files = sorted(existing(self.root / "images").glob("*.jpg"))
         if len(files) != len(positions):
@@ -91,11 +90,8 @@ class Lsp(KeypointImages):
         self._items = [(files[i], positions[i], visible[i], occluded[i]) for i in rows if visible[i].any()]
         self._skip("no visible joint", len(rows) - len(self._items))
 
-    def __len__(self) -> int:
-        return len(self._items)
-
     def source(self, index: int) -> dict[str, Any]:
-        """Return the picture, joints and box of a person; see the class."""
+        """Return the picture, the joints and the box of a person; see the class."""
         file, positions, visible, occluded = self._items[self._row(index)]
         low, high = positions[visible].min(0), positions[visible].max(0)
         side = max(float((high - low).max()), _SMALLEST)
@@ -110,17 +106,17 @@ class Lsp(KeypointImages):
         }
 
 
-def _read(root: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read(root: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
     """Return positions `[N, 14, 2]`, visible and occluded `[N, 14]`."""
     npz, mat = root / "joints.npz", root / "joints.mat"
     if npz.exists():
-        path, array = npz, _array(npz)
+        path, array = npz, _joints(npz)
         if array.ndim != 3 or array.shape[1:] != (14, 3):
             raise ValueError(f"`{npz}` has joints of shape {list(array.shape)}, not [N, 14, 3]")
         visible = array[:, :, 2] > 0
         occluded = ~visible
     elif mat.exists():
-        path, array = mat, _array(mat)
+        path, array = mat, _joints(mat)
         if array.ndim == 3 and array.shape[:2] == (3, 14):
             array = array.transpose(2, 1, 0)
             visible, occluded = np.ones(array.shape[:2], dtype=bool), array[:, :, 2] > 0
@@ -138,13 +134,12 @@ def _read(root: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return positions, visible, occluded
 
 
-def _array(path: Path) -> np.ndarray:
-    import zipfile
-
+def _joints(path: Path) -> NDArray[Any]:
+    if path.suffix == ".npz":
+        return read_arrays(path, ["joints"])["joints"]
     from scipy.io import loadmat
 
     try:
-        data = np.load(path) if path.suffix == ".npz" else loadmat(path)
-        return np.asarray(data["joints"])
-    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"`{path}` must hold an array `joints` ({error})") from error
+        return np.asarray(loadmat(path)["joints"])
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        raise ValueError(f"`{path}` must hold an array joints ({error})") from error

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from pcsa._core.checks import check_between, check_count
 from pcsa.datasets.crops import CropAugment
 from pcsa.datasets.files import existing
 from pcsa.datasets.images import KeypointImages, masked, read_image
-from pcsa.datasets.splits import Split, check_split, split_rows
-
-__all__ = ["Mtfl"]
+from pcsa.datasets.splits import Split, checked_root, split_rows
 
 
 class Mtfl(KeypointImages):
@@ -28,7 +27,7 @@ class Mtfl(KeypointImages):
     =================================  =================================  ==================================
 
     A line is ``path x1 … x5 y1 … y5 gender smile glasses pose``: left eye, right eye, nose, left and right corner of
-    the mouth, left and right in the picture. Paths may be written with backslashes.
+    the mouth, where left and right are those of the picture. Paths may have backslashes.
 
     **Counted from 1.** Positions are taken for those of MATLAB, where the first pixel's center is 1, and 1 is
     subtracted. Measured on 700 pictures: the dark center of the pupil is, counted from 0, 0.9 (LFW) and 0.8 (net)
@@ -41,19 +40,19 @@ class Mtfl(KeypointImages):
 
     Args:
         root: The folder of ``training.txt`` and the pictures.
-        split: Which part.
+        split: The split.
         input_size: (height, width) of the crops.
-        num_val: So many pictures at the end of the training part are for validation and not trained on. Default: the
-            last tenth of the training part is ``"val"``, and trained on as well: for watching, not for choosing.
-        num_test: See above; not used where there is ``testing.txt``.
+        num_val: Number of pictures at the end of the training part that are held out for validation. Default: none,
+            see :func:`pcsa.datasets.splits.split_rows`.
+        num_test: Number of test faces where there is no ``testing.txt``.
         augment: What ``augmented`` varies. Default: flips, and up to a tenth of scale, 15 degrees and a twentieth of
             shift.
-        share: See above. The crop is 1.25 times that.
-        one_based: See above.
+        share: Side of the box, as a share of the picture's shorter side. The crop is 1.25 times as large.
+        one_based: Whether positions count from 1.
 
     Raises:
-        FileNotFoundError: Naming the file.
-        ValueError: Naming the file and line, or the argument.
+        FileNotFoundError: If a file is missing; the message names it.
+        ValueError: If a file or an argument is broken; the message names it, the line and the rule.
 
     """
 
@@ -74,25 +73,19 @@ class Mtfl(KeypointImages):
         one_based: bool = True,
     ) -> None:
         super().__init__(input_size, augment or CropAugment(flip=0.5, scale=0.1, rotation=15.0, shift=0.05))
-        check_split(split)
-        if not 0 < share <= 1:
-            raise ValueError(f"`share` (={share}) must be above 0 and at most 1")
-        self.root, self._share, self._one_based = existing(root), share, one_based
+        check_between("share", share, 0, 1, "(]")
+        self.root, self._share, self._one_based = checked_root(root, split), share, one_based
         items = _read(existing(self.root / "training.txt"))
         num_train = len(items)
         if (self.root / "testing.txt").exists():
             items += _read(self.root / "testing.txt")
         else:
-            if type(num_test) is not int or not 0 < num_test < len(items):
-                raise ValueError(f"`num_test` (={num_test!r}) must be from 1 to {len(items) - 1}: {len(items)} faces")
+            check_count("num_test", num_test, most=len(items) - 1)
             num_train -= num_test
         self._items = [items[i] for i in split_rows(num_train, len(items) - num_train, split, num_val)]
 
-    def __len__(self) -> int:
-        return len(self._items)
-
     def source(self, index: int) -> dict[str, Any]:
-        """Return the picture, landmarks and box of a face; see the class."""
+        """Return the picture, the landmarks and the box of a face; see the class."""
         name, landmarks = self._items[self._row(index)]
         image = read_image(self.root / name)
         height, width = image.shape[1:]

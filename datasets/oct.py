@@ -2,31 +2,27 @@
 
 A surface is one row per column: `[K, W]`, in pixels whose centers are integers, counted from 0 at the top. Both
 datasets offer **windows**: a scan's columns are cut into windows as wide as ``input_size`` from left to right; the last
-one ends with the scan, and columns that the one before has as well are not visible in it, so that an evaluation meets
+one ends with the scan, and columns that the one before it has too are not visible in it, so that an evaluation meets
 every column once. ``augmented`` draws its columns anew.
 """
 
 from __future__ import annotations
 
-import operator
 import os
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch.utils.data import Dataset
+from numpy.typing import NDArray
 
 from pcsa.datasets.arrays import read_arrays
-from pcsa.datasets.crops import check_size
 from pcsa.datasets.files import existing
+from pcsa.datasets.samples import Samples
 from pcsa.datasets.scans import ScanAugment, read_scan, window
-from pcsa.datasets.splits import Split, check_split
-
-__all__ = ["SURFACES", "Mshc", "OctScans", "read_vol"]
+from pcsa.datasets.splits import Split, checked_root
+from pcsa.datasets.vol import read_vol, read_vol_header
 
 # Nine surfaces, in both datasets. Going down, the light falls at RNFL-GCL, IPL-INL, OPL-ONL and BM and rises at ILM,
 # INL-OPL, ELM and OS-RPE: so it does in the scan that the labels of OctScans were measured on.
@@ -39,38 +35,32 @@ class _Scan(NamedTuple):
     path: Path
     number: int
     start: int
-    boundaries: npt.NDArray[np.float32]
-    visible: npt.NDArray[np.bool_]
+    boundaries: NDArray[np.float32]
+    visible: NDArray[np.bool_]
     spacing: tuple[float, float]
 
 
-class _Scans(Dataset[dict[str, Any]]):
-    """What both datasets have in common: windows of scans whose pictures are read when they are asked for."""
+class _Scans(Samples):
+    """What both datasets share: windows of scans whose pictures are read when they are asked for."""
 
-    names: tuple[str, ...]
+    input_size: tuple[int, int]
 
-    def __init__(self, input_size: Sequence[int], augment: ScanAugment | None) -> None:
-        height, width = check_size(input_size, "input_size")
-        self.input_size = (height, width)
+    def __init__(
+        self, root: str | os.PathLike[str], split: Split, input_size: Sequence[int], augment: ScanAugment | None
+    ) -> None:
+        super().__init__(input_size)
+        self.root = checked_root(root, split)
         self.augment = ScanAugment() if augment is None else augment
-        self.skipped: dict[str, int] = {}
         self._scans: list[_Scan] = []
-        self._windows: list[tuple[int, int]] = []
-
-    @property
-    def num_keypoints(self) -> int:
-        return len(self.names)
-
-    def __len__(self) -> int:
-        return len(self._windows)
+        self._items: list[tuple[int, int]] = []
 
     def source(self, index: int) -> dict[str, Any]:
-        """Return the whole scan, of the split's columns, that an item is a window of.
+        """Return the scan that an item is a window of, in all columns of the split.
 
-        ``image`` `[1, H, W]` from 0 to 1, ``boundaries`` and ``visible`` `[K, W]`, ``spacing`` `[2]` (mm per pixel, y
-        and x; 1 where it is not known).
+        It has ``image`` `[1, H, W]` from 0 to 1, ``boundaries`` and ``visible`` `[K, W]`, and ``spacing`` `[2]` (mm
+        per pixel, y and x; 1 where it is not known).
         """
-        scan = self._scans[self._windows[self._row(index)][0]]
+        scan = self._scans[self._items[self._row(index)][0]]
         columns = slice(scan.start, scan.start + scan.boundaries.shape[1])
         image = np.ascontiguousarray(self._image(scan)[:, columns], dtype=np.float32)
         return {
@@ -82,7 +72,7 @@ class _Scans(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         index = self._row(index)
-        start = self._windows[index][1]
+        start = self._items[index][1]
         source = self.source(index)
         width = source["image"].shape[2]
         sample = window(source, self.input_size, start=max(start, 0) if width >= self.input_size[1] else 0)
@@ -97,13 +87,11 @@ class _Scans(Dataset[dict[str, Any]]):
         index = self._row(index)
         return window(self.source(index), self.input_size, augment=self.augment, generator=generator) | {"index": index}
 
-    def _image(self, scan: _Scan) -> npt.NDArray[np.float32]:
+    def _image(self, scan: _Scan) -> NDArray[np.float32]:
         raise NotImplementedError
 
-    def _add(
-        self, path: Path, number: int, start: int, boundaries: npt.NDArray[Any], height: int, spacing: Any
-    ) -> None:
-        """Take in a scan; what its labels cannot be is masked and counted."""
+    def _add(self, path: Path, number: int, start: int, boundaries: NDArray[Any], height: int, spacing: Any) -> None:
+        """Take in a scan; mask and count the labels that cannot be right."""
         visible = np.isfinite(boundaries)
         rows = np.where(visible, boundaries, 0)
         outside = visible & ((rows < -0.5) | (rows > height - 0.5))
@@ -115,11 +103,10 @@ class _Scans(Dataset[dict[str, Any]]):
             wrong[i] |= crossed.any(0)
             wrong[i + 1 :] |= crossed
         visible &= ~wrong
-        for reason, mask in (("labels outside of the scan", outside), ("labels out of order", wrong)):
-            if mask.any():
-                self.skipped[reason] = self.skipped.get(reason, 0) + int(mask.sum())
+        self._skip("labels outside of the scan", int(outside.sum()))
+        self._skip("labels out of order", int(wrong.sum()))
         if not visible.any():
-            self.skipped["scans without labels"] = self.skipped.get("scans without labels", 0) + 1
+            self._skip("scans without labels")
             return
         rows = np.where(visible, rows, 0).astype(np.float32)
         y, x = (float(value) if np.isfinite(value) and value > 0 else 1.0 for value in spacing)
@@ -128,50 +115,44 @@ class _Scans(Dataset[dict[str, Any]]):
         starts = list(range(0, max(width - self.input_size[1], 0) + 1, self.input_size[1]))
         if width > self.input_size[1] and width % self.input_size[1]:
             starts.append(width - self.input_size[1])
-        self._windows += [(len(self._scans) - 1, first) for first in starts]
-
-    def _row(self, index: int) -> int:
-        row = operator.index(index)
-        if not -len(self) <= row < len(self):
-            raise IndexError(f"`index` (={row}) must be below {len(self)}")
-        return row % len(self)
+        self._items += [(len(self._scans) - 1, first) for first in starts]
 
 
 class OctScans(_Scans):
     """A folder of B-scans, ``*.npz``, one each.
 
-    Every file has the picture, ``bscan`` `[H, W]` (raw intensity from 0 to 1, shown as its fourth root) or ``image``
-    (from 0 to 1, as it is to be shown); the surfaces, ``boundaries_manual`` or ``boundaries`` `[K, W]`, NaN where not
-    labeled; and, if known, ``scale_z_mm`` and ``scale_x_mm`` per pixel (down and across; 1 otherwise).
+    Every file has the picture (see :func:`pcsa.datasets.scans.read_scan`); the surfaces, ``boundaries_manual`` or
+    ``boundaries`` `[K, W]`, NaN where not labeled; and, if known, ``scale_z_mm`` and ``scale_x_mm`` per pixel (down and
+    across; 1 otherwise).
 
     **Counted from 1.** ``boundaries_manual`` comes from a MATLAB tool, so that 1 is subtracted. Measured on the 768
     columns of its scan: the steepest rise of the light at the ILM is 0.86 pixels above the label if that is taken to
     count from 0 (0.14 below it if from 1), and so it is with the labels of the device. ``boundaries`` count from 0.
     ``one_based`` says otherwise.
 
-    Labels outside of the scan, and both of two surfaces that are in the wrong order in a column, are not visible;
+    Labels outside of the scan are not visible, nor are both of two surfaces that are in the wrong order in a column;
     ``skipped`` counts them.
 
     ======================  =========================================================================================
     scans                   splits
     ======================  =========================================================================================
     one, or ``columns``     by columns of every scan: train the first two thirds, test the last quarter (a gap between
-                            them), val the last quarter of train (trained on as well: for watching, not for choosing)
+                            them), val the last quarter of train (which the training uses too: for watching)
     ``splits/*.txt``        the names of the files, one per line, with or without ``.npz``
     otherwise               by the order of the names: 7/10 train, 1/10 val, 2/10 test; of two, train and val the first
     ======================  =========================================================================================
 
     Args:
         root: The folder.
-        split: Which part.
+        split: The split.
         input_size: (height, width) of a window.
-        columns: First column and the one after the last, instead of what the table says.
-        augment: What ``augmented`` varies. Default: as :class:`~pcsa.datasets.scans.ScanAugment` does.
-        one_based: The surfaces' rows count from 1. Default: those of ``boundaries_manual`` do.
+        columns: The first column and the one after the last, in place of those of the table.
+        augment: What ``augmented`` varies. Default: what :class:`~pcsa.datasets.scans.ScanAugment` varies.
+        one_based: Whether the surfaces' rows count from 1. Default: those of ``boundaries_manual`` do.
 
     Raises:
-        FileNotFoundError: Naming the file or folder.
-        ValueError: Naming the file or argument, and the rule.
+        FileNotFoundError: If a file or folder is missing; the message names it.
+        ValueError: If a file or an argument is broken; the message names it and the rule.
 
     """
 
@@ -185,9 +166,7 @@ class OctScans(_Scans):
         augment: ScanAugment | None = None,
         one_based: bool | None = None,
     ) -> None:
-        super().__init__(input_size, augment)
-        check_split(split)
-        self.root = existing(root)
+        super().__init__(root, split, input_size, augment)
         files = sorted(self.root.glob("*.npz"))
         if not files:
             raise FileNotFoundError(f"`{self.root}` has no scans (*.npz)")
@@ -203,7 +182,7 @@ class OctScans(_Scans):
             self._add(path, 0, first, rows[:, first:last], height, spacing)
         self.names = names or ()
 
-    def _image(self, scan: _Scan) -> npt.NDArray[np.float32]:
+    def _image(self, scan: _Scan) -> NDArray[np.float32]:
         return read_scan(scan.path)
 
 
@@ -211,7 +190,7 @@ class Mshc(_Scans):
     """Healthy controls and multiple sclerosis, macular volumes of Johns Hopkins with nine surfaces.
 
     `"Retinal layer parcellation of optical coherence tomography images" <https://doi.org/10.1016/j.dib.2018.12.073>`_.
-    Written from public descriptions of the files; it has met files of that form and not the release itself.
+    The reader follows public descriptions of the files; it has met files of that form and not the release itself.
 
     ``root`` has ``vol/*.vol`` (Heidelberg raw, 49 B-scans of 496 x 1024 each) and ``delineation/*.mat`` of the same
     names (``hc01_spectralis_macula_v1_s1_R``, …), of one of two forms: ``control_pts``, cells `[scans, 11]` of points
@@ -219,19 +198,19 @@ class Mshc(_Scans):
     from 1. Control points are joined by monotone cubics (PCHIP); columns beyond them are not labeled.
 
     Splits as in `He et al., MICCAI 2019 <https://doi.org/10.1007/978-3-030-32239-7_14>`_: of healthy and patients, test
-    is the first 8 and 12, train the others (6 and 9 of 35); val is the last of both (trained on as well: for watching,
-    not for choosing).
+    is the first 8 and 12, train the others (6 and 9 of 35); val is the last of both, which the training uses too: for
+    watching, not for choosing.
 
     Args:
         root: The folder.
-        split: Which part.
+        split: The split.
         input_size: (height, width) of a window.
-        augment: What ``augmented`` varies. Default: as :class:`~pcsa.datasets.scans.ScanAugment` does.
-        one_based: The surfaces' rows and columns count from 1.
+        augment: What ``augmented`` varies. Default: what :class:`~pcsa.datasets.scans.ScanAugment` varies.
+        one_based: Whether the surfaces' rows and columns count from 1.
 
     Raises:
-        FileNotFoundError: Naming the file or folder.
-        ValueError: Naming the file or argument, and the rule.
+        FileNotFoundError: If a file or folder is missing; the message names it.
+        ValueError: If a file or an argument is broken; the message names it and the rule.
 
     """
 
@@ -246,9 +225,7 @@ class Mshc(_Scans):
         augment: ScanAugment | None = None,
         one_based: bool = True,
     ) -> None:
-        super().__init__(input_size, augment)
-        check_split(split)
-        self.root = existing(root)
+        super().__init__(root, split, input_size, augment)
         files = sorted(existing(self.root / "vol").glob("*.vol"))
         healthy, patients = ([f for f in files if f.name.startswith(group)] for group in ("hc", "ms"))
         if not healthy + patients:
@@ -256,78 +233,17 @@ class Mshc(_Scans):
         for group, num_test in ((healthy, 8), (patients, 12)):
             part = {"test": group[:num_test], "train": group[num_test:], "val": group[num_test:][-1:]}[split]
             for path in part:
-                header = _vol_header(path)
+                header = read_vol_header(path)
                 labels = existing(self.root / "delineation" / f"{path.stem}.mat")
                 rows = _delineation(labels, header.width, header.num_scans, int(one_based))
                 for number in range(header.num_scans):
                     self._add(path, number, 0, rows[number], header.height, (header.scale_y, header.scale_x))
 
-    def _image(self, scan: _Scan) -> npt.NDArray[np.float32]:
+    def _image(self, scan: _Scan) -> NDArray[np.float32]:
         return read_vol(scan.path, scan.number)
 
 
-class _VolHeader(NamedTuple):
-    width: int
-    num_scans: int
-    height: int
-    scale_x: float
-    distance: float
-    scale_y: float
-    slo_bytes: int
-    scan_header: int
-
-
-# The file's header, the picture of the fundus (a byte per pixel), then each B-scan's header and float32 rows.
-_VOL_HEADER = 2048
-_VOL_FIELDS = struct.Struct("<12s 3I 3d 2I 2d I d 4s Q i I")
-
-
-def read_vol(path: str | os.PathLike[str], number: int) -> npt.NDArray[np.float32]:
-    """Read one B-scan of a Heidelberg ``.vol`` file, as it is shown: the fourth root of the intensity.
-
-    Args:
-        path: The file.
-        number: Of the B-scan, from 0.
-
-    Returns:
-        `[H, W]` from 0 to 1; samples that the device marks as invalid are 0.
-
-    Raises:
-        FileNotFoundError: Naming the file.
-        ValueError: Naming the file and what is wrong with it, or `number`.
-
-    """
-    header = _vol_header(existing(path))
-    if not 0 <= number < header.num_scans:
-        raise ValueError(f"`number` (={number}) must be from 0 to {header.num_scans - 1}: `{path}`")
-    count = header.width * header.height
-    start = _VOL_HEADER + header.slo_bytes + number * (header.scan_header + 4 * count) + header.scan_header
-    with open(path, "rb") as file:
-        file.seek(start)
-        raw = np.frombuffer(file.read(4 * count), dtype="<f4")
-    # The largest float32 stands for no value.
-    raw = np.where(np.isfinite(raw) & (raw < 1e38), raw, 0)
-    shown: npt.NDArray[np.float32] = np.clip(raw, 0, 1).reshape(header.height, header.width) ** np.float32(0.25)
-    return shown
-
-
-def _vol_header(path: Path) -> _VolHeader:
-    with open(path, "rb") as file:
-        start = file.read(_VOL_FIELDS.size)
-    if len(start) < _VOL_FIELDS.size or not start.startswith(b"HSF-OCT-"):
-        raise ValueError(f"`{path}` is no Heidelberg .vol file")
-    fields = _VOL_FIELDS.unpack(start)
-    width, num_scans, height, scale_x, distance, scale_y, slo_width, slo_height = fields[1:9]
-    header = _VolHeader(width, num_scans, height, scale_x, distance, scale_y, slo_width * slo_height, fields[-1])
-    size = _VOL_HEADER + header.slo_bytes + num_scans * (header.scan_header + 4 * width * height)
-    if 0 in (width, num_scans, height) or path.stat().st_size < size:
-        raise ValueError(
-            f"`{path}` has {path.stat().st_size} bytes and needs {size} for {num_scans} scans of {height} x {width}"
-        )
-    return header
-
-
-def _delineation(path: Path, width: int, num_scans: int, base: int) -> npt.NDArray[np.float64]:
+def _delineation(path: Path, width: int, num_scans: int, base: int) -> NDArray[np.float64]:
     """Return the rows of the surfaces, counted from 0, `[scans, 9, columns]`."""
     from scipy.interpolate import PchipInterpolator
     from scipy.io import loadmat
@@ -364,7 +280,7 @@ def _delineation(path: Path, width: int, num_scans: int, base: int) -> npt.NDArr
     return rows
 
 
-def _labels(path: Path, one_based: bool | None) -> tuple[int, npt.NDArray[np.float64], tuple[float, float]]:
+def _labels(path: Path, one_based: bool | None) -> tuple[int, NDArray[np.float64], tuple[float, float]]:
     """Return the height of a scan, its surfaces' rows from 0 `[K, W]`, and its spacing (y, x)."""
     data = read_arrays(path)
     picture = next((name for name in ("bscan", "image") if name in data), None)

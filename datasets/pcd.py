@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike, NDArray
+
+from pcsa._core.checks import check_shape
 
 _TYPES = {
     **{("F", n): f"<f{n}" for n in (2, 4, 8)},
@@ -30,10 +32,10 @@ _HEADER_KEYS = (
 
 
 class PointCloud(NamedTuple):
-    """What a PCD file holds: ``points [N, 3]`` float32 and ``colors [N, 3]`` uint8 (r, g, b) or None."""
+    """The contents of a PCD file: ``points [N, 3]`` float32 and ``colors [N, 3]`` uint8 (r, g, b) or None."""
 
-    points: npt.NDArray[np.float32]
-    colors: npt.NDArray[np.uint8] | None
+    points: NDArray[np.float32]
+    colors: NDArray[np.uint8] | None
 
 
 class _Header(NamedTuple):
@@ -49,16 +51,15 @@ class _Header(NamedTuple):
 def read_pcd(path: str | os.PathLike[str]) -> PointCloud:
     """Read a `.pcd` file (ASCII or uncompressed binary, any order of fields).
 
-    The fields `x`, `y` and `z` must be there and finite; `rgb` or `rgba` may be: packed as
+    The file must have the fields `x`, `y` and `z`, all finite. It may have `rgb` or `rgba`, packed as
     ``r << 16 | g << 8 | b`` in an integer, or as a float with those bits. Other fields are skipped.
 
     Args:
         path: The file.
 
     Returns:
-        ``(points, colors)``: float32 `[N, 3]` in the file's own units, and uint8 `[N, 3]` or None. Colors are
-        None as well where an ASCII file spells packed floats as `nan` (opaque colors written by PCL):
-        the bits are lost there.
+        ``(points, colors)``: float32 `[N, 3]` in the file's own units, and uint8 `[N, 3]` or None. Colors are None
+        too where an ASCII file spells packed floats as `nan` (opaque colors written by PCL), which loses the bits.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -91,30 +92,28 @@ def read_pcd(path: str | os.PathLike[str]) -> PointCloud:
 
 def write_pcd(
     path: str | os.PathLike[str],
-    points: npt.ArrayLike,
-    colors: npt.ArrayLike | None = None,
+    points: ArrayLike,
+    colors: ArrayLike | None = None,
     *,
     binary: bool = False,
 ) -> None:
     """Write a `.pcd` file with the fields of KeypointNet's release.
 
-    These are `x y z` in float32 and, with colors, `rgb` packed into uint32.
-    The same arrays give the same bytes, and :func:`read_pcd` gives the same float32 values back from either
-    encoding.
+    The fields are `x y z` in float32 and, with colors, `rgb` packed into uint32. The same arrays give the same bytes,
+    and :func:`read_pcd` gives the same float32 values back from either encoding.
 
     Args:
         path: The file to write. Its folder must exist.
         points: `[N, 3]`, finite; stored as float32.
-        colors: `[N, 3]` integers in 0…255 (r, g, b).
-        binary: Write the binary encoding instead of ASCII: a third of the size, ten times as fast.
+        colors: `[N, 3]` integers from 0 to 255 (r, g, b).
+        binary: Whether to write the binary encoding, which takes a third of the space and a tenth of the time of ASCII.
 
     Raises:
         ValueError: If the shapes do not fit, a coordinate is not finite or a color is out of range.
 
     """
     xyz = np.asarray(points, dtype=np.float32)
-    if xyz.ndim != 2 or xyz.shape[1] != 3:
-        raise ValueError(f"`points` (shape {list(xyz.shape)}) must have the shape [N, 3]")
+    check_shape("points", xyz, ("N", 3))
     if not np.isfinite(xyz).all():
         raise ValueError("`points` must be finite")
     table = np.empty(len(xyz), dtype=[(axis, "<f4") for axis in "xyz"] + ([] if colors is None else [("rgb", "<u4")]))
@@ -122,8 +121,7 @@ def write_pcd(
         table[axis] = xyz[:, column]
     if colors is not None:
         rgb = np.asarray(colors)
-        if rgb.shape != xyz.shape:
-            raise ValueError(f"`colors` (shape {list(rgb.shape)}) must have the shape of `points` {list(xyz.shape)}")
+        check_shape("colors", rgb, xyz.shape)
         if rgb.dtype.kind not in "iu" or (rgb.size and (rgb.min() < 0 or rgb.max() > 255)):
             raise ValueError(f"`colors` (dtype {rgb.dtype}) must be integers from 0 to 255")
         r, g, b = rgb.astype(np.uint32).T
@@ -200,7 +198,7 @@ def _integers(entries: dict[str, list[str]], key: str) -> list[int]:
     return values
 
 
-def _read_ascii(body: bytes, header: _Header) -> dict[str, npt.NDArray]:
+def _read_ascii(body: bytes, header: _Header) -> dict[str, NDArray]:
     num_columns = sum(header.counts)
     if not body.strip():  # loadtxt warns about no data
         table = np.empty((0, num_columns))
@@ -234,7 +232,7 @@ def _read_ascii(body: bytes, header: _Header) -> dict[str, npt.NDArray]:
 
 
 def _odd_line(body: bytes, num_columns: int) -> str:
-    """What is wrong with the first line that is not ``num_columns`` numbers."""
+    """Say what is wrong with the first line that is not ``num_columns`` numbers."""
     for number, line in enumerate(body.splitlines(), 1):
         values = line.split()
         if values and len(values) != num_columns:
@@ -248,7 +246,7 @@ def _odd_line(body: bytes, num_columns: int) -> str:
     return "the data are not lines of numbers"
 
 
-def _read_binary(body: bytes, header: _Header) -> dict[str, npt.NDArray]:
+def _read_binary(body: bytes, header: _Header) -> dict[str, NDArray]:
     # Padding fields are all called `_`, so the places, not the names, make the dtype.
     kinds = zip(header.types, header.sizes, header.counts, strict=True)
     dtype = np.dtype([(f"{i}", _TYPES[kind, size], (count,)) for i, (kind, size, count) in enumerate(kinds)])
@@ -260,7 +258,7 @@ def _read_binary(body: bytes, header: _Header) -> dict[str, npt.NDArray]:
     return {name: table[f"{i}"][:, 0] for i, name in enumerate(header.fields) if name in wanted}
 
 
-def _unpack_colors(packed: npt.NDArray) -> npt.NDArray[np.uint8] | None:
+def _unpack_colors(packed: NDArray) -> NDArray[np.uint8] | None:
     if packed.dtype.kind == "f":
         if packed.dtype.itemsize != 4:
             return None

@@ -14,8 +14,6 @@ from torch import Tensor
 from pcsa.datasets.arrays import ARRAYS, read_arrays
 from pcsa.datasets.pcd import read_pcd
 
-__all__ = ["CLOUDS", "MESHES", "read_points"]
-
 CLOUDS = (".pcd", *ARRAYS)
 MESHES = (".obj", ".off", ".stl", ".ply")  # a .ply file without faces is a cloud
 
@@ -59,10 +57,9 @@ def read_points(file: Path, num_points: int = 2048, seed: int = 0) -> Float64[Te
 
 def _cloud_array(file: Path) -> NDArray[Any]:
     arrays = read_arrays(file)
-    key = next((name for name in ("pos", "points", "xyz") if name in arrays), None)
-    if key is None and len(arrays) > 1:
+    if len(arrays) != 1 and not {"pos", "points", "xyz"} & set(arrays):
         raise ValueError(f"arrays {list(arrays)}, none of them named pos, points or xyz")
-    return arrays[key or next(iter(arrays))]
+    return next(arrays[name] for name in ("pos", "points", "xyz", *arrays) if name in arrays)
 
 
 def _vertices_or_samples(file: Path, num_points: int, seed: int) -> NDArray[Any]:

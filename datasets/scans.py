@@ -1,12 +1,11 @@
 """Retinal scans from files, and windows of them: what the datasets of scans, real and procedural, share.
 
-A scan is a dict with ``image [1, H, W]`` (0..1), ``boundaries [K, W]`` (the row of every surface in every column, in
-pixels whose centers are integers) and ``visible [K, W]``; boundaries that are not visible are 0.
+A scan is a dict with ``image [1, H, W]`` (from 0 to 1), ``boundaries [K, W]`` (the row of every surface in every
+column, in pixels whose centers are integers) and ``visible [K, W]``; boundaries that are not visible are 0.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pcsa._core.checks import check_between, check_count, check_mask, check_non_negative, check_shape, check_size
 from pcsa.datasets.arrays import check_unit_values, read_arrays
 from pcsa.datasets.images import IMAGES, read_image
-
-__all__ = ["ScanAugment", "read_scan", "read_scan_file", "window"]
 
 
 @dataclass(frozen=True)
@@ -29,10 +27,12 @@ class ScanAugment:
 
     Args:
         flip: Probability of a left-right flip.
-        shift: Largest vertical shift in pixels. Drawn in whole pixels, since anything between them would blur the
-            speckle.
+        shift: Largest vertical shift in pixels. Shifts are whole pixels, since others would blur the speckle.
         brightness: Largest relative change of the image's values.
         noise: Standard deviation of the noise added to the image's values.
+
+    Raises:
+        ValueError: If an argument is out of its range; the message names it, its value and the rule.
 
     """
 
@@ -42,11 +42,10 @@ class ScanAugment:
     noise: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, high in (("flip", 1.0), ("shift", math.inf), ("brightness", 1.0), ("noise", math.inf)):
-            value = getattr(self, name)
-            if not (0 <= value <= high and math.isfinite(value)):
-                rule = "finite and at least 0" if high == math.inf else f"from 0 to {high:g}"
-                raise ValueError(f"`{name}` (={value}) must be {rule}")
+        for name in ("flip", "brightness"):
+            check_between(name, getattr(self, name), 0, 1)
+        for name in ("shift", "noise"):
+            check_non_negative(name, getattr(self, name))
 
 
 def read_scan(path: Path) -> NDArray[np.float32]:
@@ -92,25 +91,25 @@ def window(
 ) -> dict[str, Tensor]:
     """Cut a window out of a scan, with its boundaries.
 
-    The columns are the central ones or, with `augment`, drawn. Of a scan that is higher than the window, the rows that
-    hold the most light are taken, which needs no label. A scan that is less high or wide is centered and continued by
-    its outermost pixels; columns that are not the scan's own are not visible, and neither are boundaries above or
-    below the window.
+    The columns are the central ones or, with `augment`, drawn. A window that is less high than the scan shows the rows
+    that hold the most light, which needs no label. A scan that is less high or wide than the window is centered and
+    continued by its outermost pixels; columns that are not the scan's own are not visible, and neither are boundaries
+    above or below the window.
 
     Args:
-        source: ``image [1, H, W]``, ``boundaries [K, W]``, ``visible [K, W]`` and, handed on as it is, ``spacing``.
-            Left as it is.
+        source: ``image [1, H, W]``, ``boundaries [K, W]``, ``visible [K, W]`` and, optionally, ``spacing``. Stays as
+            it is.
         size: (height, width) of the window in pixels.
         start: First column, from 0 to W - width. Default: see above.
-        augment: Random changes.
-        generator: Where all their randomness comes from, needed with `augment`. On the CPU.
+        augment: How the window varies at random. Default: not at all.
+        generator: The source of randomness, on the CPU; needed with `augment`.
 
     Returns:
         ``image [1, height, width]``, ``boundaries [K, width]`` (rows of the window), ``visible [K, width]`` and
         ``spacing``.
 
     Raises:
-        ValueError: If an argument is out of its range or the arrays do not fit each other.
+        ValueError: If an argument is out of its range or the arrays do not fit each other; the message names it.
 
     Example:
         >>> scan = {"image": torch.zeros(1, 8, 6), "boundaries": torch.arange(6.0)[None],
@@ -120,14 +119,13 @@ def window(
 
     """
     image, boundaries, visible = _check_source(source)
-    _check_size(size)
+    check_size("size", size)
     height, width = image.shape[1:]
     if augment is not None and generator is None:
         raise ValueError("`generator` (=None) must be given with `augment`")
     room = width - size[1]
     if start is not None:
-        if not 0 <= start <= max(room, 0):
-            raise ValueError(f"`start` (={start}) must be from 0 to {max(room, 0)} for {width} columns")
+        check_count("start", start, 0, max(room, 0))
         first = start if room >= 0 else room // 2
     elif augment is not None and room > 0:
         first = int(torch.randint(room + 1, (), generator=generator))
@@ -175,17 +173,9 @@ def _check_source(source: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
         if name not in source:
             raise ValueError(f"`source` (with {sorted(source)}) must have `{name}`")
     image, boundaries, visible = source["image"], source["boundaries"], source["visible"]
-    if image.dim() != 3 or len(image) != 1 or 0 in image.shape:
-        raise ValueError(f"`image` (shape {list(image.shape)}) must be [1, H, W]")
-    if boundaries.dim() != 2 or boundaries.shape[1] != image.shape[2]:
-        raise ValueError(f"`boundaries` (shape {list(boundaries.shape)}) must be [K, {image.shape[2]}]")
-    if visible.shape != boundaries.shape or visible.dtype != torch.bool:
-        raise ValueError(
-            f"`visible` ({visible.dtype}, shape {list(visible.shape)}) must be bool, {list(boundaries.shape)}"
-        )
+    check_shape("image", image, (1, "H", "W"))
+    if 0 in image.shape:
+        raise ValueError(f"`image` {list(image.shape)} must have no axis of size 0")
+    check_shape("boundaries", boundaries, ("K", image.shape[2]))
+    check_mask("visible", visible, boundaries.shape)
     return image, boundaries, visible
-
-
-def _check_size(size: tuple[int, int]) -> None:
-    if len(size) != 2 or not all(isinstance(n, int) and n > 0 for n in size):
-        raise ValueError(f"`size` (={size}) must be (height, width), both at least 1")

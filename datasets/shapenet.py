@@ -6,47 +6,41 @@ import os
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch.utils.data import Dataset
-from torch_geometric.data import Data
+from numpy.typing import NDArray
 
-from pcsa.datasets.keypointnet import SPLITS
+from pcsa.datasets.clouds import CloudList
+from pcsa.datasets.splits import SPLITS
 
 SUFFIXES = (".h5", ".hdf5")
 
 
-class ShapeNetPoints(Dataset[Data]):
+class ShapeNetPoints(CloudList):
     """The clouds of one label in HDF5 files that hold ``data [n, N, 3]`` and ``label [n]`` or ``[n, 1]``.
 
-    Skeleton Merger (`arXiv:2103.10814 <https://arxiv.org/abs/2103.10814>`_) reads the files of
+    `"Skeleton Merger" <https://arxiv.org/abs/2103.10814>`_ reads the files of
     https://github.com/AnTao97/PointCloudDatasets (``shapenetcorev2_hdf5_2048/train0.h5``, …), in which the label is
-    a number and the cloud is in the unit sphere. All clouds are read at once. Each item is a
-    :class:`torch_geometric.data.Data` with ``pos [N, 3]`` float32 in the file's own units and frame and ``model_id``
-    str: the file's name and the row in it.
+    a number and the cloud is in the unit sphere. The items are those of
+    :class:`~pcsa.datasets.clouds.CloudList`; a model id is the file's name and the row in it.
 
     Args:
-        root: One file, or a folder of files. In a folder, those of a split lie in a folder of its name or begin with
-            its name; where no file says so, all belong to ``"train"``, as one file does.
-        label: The label to keep; None for all clouds, and then no ``label`` is needed.
+        root: One file, or a folder of files. In a folder, the files of a split lie in a folder of its name or begin
+            with its name; where no file says so, all belong to ``"train"``, as one file does.
+        label: The label to keep; None keeps all clouds, and then the files need no ``label``.
         split: ``"train"``, ``"val"``, ``"test"`` or ``"all"``.
-
-    Attributes:
-        model_ids (list of str): Name of each item.
 
     Raises:
         FileNotFoundError: If there is no file of the split.
-        ValueError: If a file cannot be read, lacks ``data`` (or ``label``), has another shape, or values that are
-            not finite, or no cloud has the label; names the file.
+        ValueError: If a file cannot be read, lacks ``data`` (or ``label``), has another shape, or has values that are
+            not finite, or if no cloud has the label; the message names the file.
 
     """
 
     def __init__(self, root: str | os.PathLike[str], label: int | None = None, split: str = "train") -> None:
-        if split not in (*SPLITS, "all"):
-            raise ValueError(f"`split` (={split!r}) must be one of {', '.join(SPLITS)}, all")
-        self.root, self.label, self.split = Path(root), label, split
-        self.model_ids: list[str] = []
-        parts: list[npt.NDArray[np.float32]] = []
+        super().__init__(root, split)
+        self.label = label
+        self.model_ids = []
+        parts: list[NDArray[np.float32]] = []
         seen: set[int] = set()
         for path in hdf5_files(self.root, split):
             data, rows, labels = _read(path, label)
@@ -57,26 +51,20 @@ class ShapeNetPoints(Dataset[Data]):
             raise ValueError(f"`{self.root}` has no cloud with `label` (={label}), only {sorted(seen)}")
         self._points = [torch.from_numpy(cloud) for part in parts for cloud in part]
 
-    def __len__(self) -> int:
-        return len(self._points)
-
-    def __getitem__(self, index: int) -> Data:
-        return Data(pos=self._points[index].clone(), model_id=self.model_ids[index])
-
     def __repr__(self) -> str:
         return f"ShapeNetPoints({self.root.name}, {self.split}, {len(self)} clouds)"
 
 
 def is_hdf5(root: str | os.PathLike[str]) -> bool:
-    """Whether ``root`` is an HDF5 file, by its name, or a folder with some in it or in a folder of a split."""
+    """Whether ``root`` is an HDF5 file, by its name, or a folder that has some, in itself or in a split's folder."""
     return bool(_hdf5_in(Path(root)))
 
 
 def hdf5_files(root: str | os.PathLike[str], split: str) -> list[Path]:
-    """The files of a split, see :class:`ShapeNetPoints`.
+    """List the files of a split, see :class:`ShapeNetPoints`.
 
     Raises:
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If the split has no file.
 
     """
     root = Path(root)
@@ -108,8 +96,8 @@ def _split_of(path: Path, root: Path) -> str | None:
     return next((name for name in SPLITS if path.name.startswith(name)), None)
 
 
-def _read(path: Path, label: int | None) -> tuple[npt.NDArray[np.float32], list[int], set[int]]:
-    """Clouds with the label, their rows, and all labels of the file."""
+def _read(path: Path, label: int | None) -> tuple[NDArray[np.float32], list[int], set[int]]:
+    """Return the clouds that have the label, their rows, and all labels of the file."""
     import h5py
 
     try:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Literal, get_args
 
-__all__ = ["SPLITS", "Split", "check_split", "split_rows"]
+from pcsa._core.checks import check_count, check_one_of
+from pcsa.datasets.files import existing
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -12,8 +15,13 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 def check_split(split: str, *more: str) -> None:
     """Raise unless ``split`` is a split, or one of ``more``."""
-    if split not in (*SPLITS, *more):
-        raise ValueError(f"`split` (={split!r}) must be one of {', '.join((*SPLITS, *more))}")
+    check_one_of("split", split, (*SPLITS, *more))
+
+
+def checked_root(root: str | os.PathLike[str], split: str) -> Path:
+    """Return a root that exists; raise unless it does and ``split`` is a split."""
+    check_split(split)
+    return existing(root)
 
 
 def split_rows(num_train: int, num_test: int, split: Split, num_val: int | None) -> range:
@@ -28,10 +36,8 @@ def split_rows(num_train: int, num_test: int, split: Split, num_val: int | None)
 
     """
     check_split(split)
-    if num_val is not None and (type(num_val) is not int or not 0 < num_val < num_train):
-        raise ValueError(
-            f"`num_val` (={num_val!r}) must be from 1 to {num_train - 1}: {num_train} rows are for training"
-        )
+    if num_val is not None:
+        check_count("num_val", num_val, most=num_train - 1)
     if split == "test":
         return range(num_train, num_train + num_test)
     start = num_train - (max(1, num_train // 10) if num_val is None else num_val)

@@ -1,16 +1,16 @@
 """Normalization that can be undone, and augmentations that keep keypoints and their symmetries right.
 
 All of them take a PyG ``Data`` with ``pos [N, 3]``, ``keypoints [1, K, 3]`` and ``visible [1, K]`` (see
-:class:`pcsa.datasets.keypointnet.KeypointNet`), leave it as it is and return a changed copy. Keypoints that a
-shape has not stay zeros.
+:class:`pcsa.datasets.keypointnet.KeypointNet`), leave it as it is and return a changed copy. Keypoints that are not
+visible stay zeros.
 """
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +18,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch_geometric.data import Data
 
-# Every other tensor with one row per point is cut along with `pos`.
+from pcsa._core.checks import check_between, check_count, check_non_negative, check_one_of
+
+# Every other tensor with one row per point loses the rows that `pos` loses.
 _PER_CLOUD = (
     "keypoints",
     "visible",
@@ -32,7 +34,7 @@ _PER_CLOUD = (
 
 
 def item_generator(seed: int, epoch: int, index: int) -> torch.Generator:
-    """Return the generator of one item in one epoch, whatever process or order it is drawn in.
+    """Return the generator of one item in one epoch, the same in every process and order.
 
     Args:
         seed: The run's seed, at least 0.
@@ -41,8 +43,7 @@ def item_generator(seed: int, epoch: int, index: int) -> torch.Generator:
 
     """
     for name, value in (("seed", seed), ("epoch", epoch), ("index", index)):
-        if value < 0:
-            raise ValueError(f"`{name}` (={value}) must be at least 0")
+        check_count(name, value, least=0)
     # Mixed, because plain sums of the three would give different items the same stream.
     state = np.random.SeedSequence([seed, epoch, index]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]))
@@ -51,8 +52,8 @@ def item_generator(seed: int, epoch: int, index: int) -> torch.Generator:
 class Normalize:
     """Move and scale a cloud into a standard frame and store how: ``(pos - offset) / scale``.
 
-    Sets ``offset [1, 3]`` and ``scale [1, 1]`` (in the units of `pos` before; one after the other they
-    compose), from which :func:`denormalize` leads back.
+    The result has ``offset [1, 3]`` and ``scale [1, 1]``, in the units of `pos` before, with which
+    :func:`denormalize` leads back. Several normalizations in a row compose.
 
     Args:
         mode: ``"unit_sphere"``: centroid at 0, farthest point at 1. ``"unit_box"``: center of the bounding
@@ -68,8 +69,7 @@ class Normalize:
     """
 
     def __init__(self, mode: str = "unit_sphere") -> None:
-        if mode not in ("unit_sphere", "unit_box", "min_max"):
-            raise ValueError(f"`mode` (={mode!r}) must be one of unit_sphere, unit_box, min_max")
+        check_one_of("mode", mode, ("unit_sphere", "unit_box", "min_max"))
         self.mode = mode
 
     def __call__(self, data: Data) -> Data:
@@ -110,8 +110,9 @@ def denormalize(
     Args:
         pos: `[B, ..., 3]` (keypoints, samples), or `[N, 3]` points of a ragged batch or, without `batch`, of
             one cloud.
-        offset: As stored by :class:`Normalize`.
-        scale: As stored by :class:`Normalize`. Standard deviations and distances only need ``* scale``.
+        offset: ``offset`` of the clouds, from :class:`Normalize`.
+        scale: ``scale`` of the clouds, from :class:`Normalize`. Standard deviations and distances only need
+            ``* scale``.
         batch: The cloud of each point.
 
     Returns:
@@ -130,29 +131,32 @@ def denormalize(
 
 @dataclass(frozen=True)
 class Augment:
-    """Random changes of a cloud and its keypoints, all drawn from the generator that is handed in.
+    """Random changes of a cloud and its keypoints.
 
-    Use as ``augment(data, generator)``, with :func:`item_generator` for a generator that depends on nothing
-    but (seed, epoch, index). In this order, each of them off at its default:
+    ``augment(data, generator)`` returns a changed copy; all randomness comes from the generator, and that of
+    :func:`item_generator` depends on nothing but (seed, epoch, index). The changes come in the order of the
+    arguments, and each is off by default.
+
+    A ``bandwidth [N]`` of the cloud grows with ``scale``. The options in :attr:`deforming` change which points are
+    neighbors, so that they must be off for a cloud with a ``bandwidth``.
 
     Args:
-        mirror: Probability of mirroring the shape, ids of the keypoints swapped. Only where its reflection
-            pairs make it possible, see :func:`mirror_partners`; any other shape is left as it is.
+        mirror: Probability of mirroring the shape, which swaps the ids of its keypoints. A shape whose reflection
+            pairs do not allow it stays as it is, see :func:`mirror_partners`.
         rotate: Largest angle in degrees of a turn about the up axis (y) through the origin; 180 for all
             directions.
-        scale: Factors for all axes together, drawn from ``[1 - scale, 1 + scale]``.
-        axis_scale: The same for each axis on its own.
+        scale: Largest change of the factor for all axes together, drawn from ``[1 - scale, 1 + scale]``.
+        axis_scale: Largest change of the factor for each axis on its own.
         shift: Largest distance along each axis, in the units of `pos`.
-        jitter: Standard deviation of the noise on every point, cut off at three times that, in the units of
-            `pos`. The keypoints stay where the shape has them.
-        drop: Largest share of points to leave out; the share is drawn too, and one point is always kept.
+        jitter: Standard deviation of the noise on every point, in the units of `pos`; the noise is cut off at three
+            times that. The keypoints stay where the shape has them.
+        drop: Largest share of points to leave out; the share is drawn too, and one point always stays.
             Keypoints stay; the ``keypoint_index`` of a dropped point becomes -1.
-        resample: Number of points to draw in the end: without repetition as far as there are enough, 0 for
-            all as they are.
+        resample: Number of points to draw in the end, without repetition as far as there are enough; 0 keeps all
+            points.
 
-    A ``bandwidth [N]`` that a cloud carries grows with ``scale``; so do the radii of neighbors searched before (see
-    :mod:`pcsa.datasets.hierarchy`). The options in :attr:`deforming` change who is whose neighbor: such a cloud is
-    refused.
+    Raises:
+        ValueError: If an argument is out of its range; the message names it, its value and the rule.
 
     """
 
@@ -166,19 +170,13 @@ class Augment:
     resample: int = 0
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("mirror", 0, 1),
-            ("rotate", 0, 180),
-            ("shift", 0, math.inf),
-            ("jitter", 0, math.inf),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"`{name}` (={getattr(self, name)}) must be from {low} to {high}")
+        check_between("mirror", self.mirror, 0, 1)
+        check_between("rotate", self.rotate, 0, 180)
+        for name in ("shift", "jitter"):
+            check_non_negative(name, getattr(self, name))
         for name in ("scale", "axis_scale", "drop"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"`{name}` (={getattr(self, name)}) must be at least 0 and below 1")
-        if self.resample < 0:
-            raise ValueError(f"`resample` (={self.resample}) must be at least 0")
+            check_between(name, getattr(self, name), 0, 1, "[)")
+        check_count("resample", self.resample, least=0)
 
     @property
     def deforming(self) -> tuple[str, ...]:
@@ -233,7 +231,7 @@ def drop_points(data: Data, generator: torch.Generator, max_share: float) -> Dat
 
 
 def resample_points(data: Data, generator: torch.Generator, num_points: int) -> Data:
-    """Draw `num_points` points: a random choice, or all of them and then some again where there are fewer."""
+    """Draw `num_points` points at random: all of them and then some again where the cloud has fewer."""
     n = data.num_nodes
     chosen = torch.randperm(n, generator=generator)[:num_points]
     if num_points > n:
@@ -244,13 +242,13 @@ def resample_points(data: Data, generator: torch.Generator, num_points: int) -> 
 def random_mirror(data: Data, generator: torch.Generator, probability: float = 0.5, tolerance: float = 0.03) -> Data:
     """Mirror a shape across one of its vertical planes, with the ids of mirrored keypoints swapped.
 
-    The planes tried are x = c and z = c through the center of the bounding box; one is drawn from those that
-    :func:`mirror_partners` accepts. Without any (or without ``data.reflection``) the shape is left as it is.
+    The plane is drawn from x = c and z = c through the center of the bounding box, as far as :func:`mirror_partners`
+    accepts them. A shape without such a plane, or without ``reflection``, stays as it is.
 
     Args:
         data: The cloud, with ``reflection [1, P, 2]``.
-        generator: Where randomness comes from.
-        probability: How often a shape that can be mirrored is.
+        generator: The source of randomness.
+        probability: Probability of mirroring a shape that can be mirrored.
         tolerance: How far a keypoint may be from the mirror image of its partner, as a share of the diagonal
             of the bounding box.
 
@@ -297,11 +295,11 @@ def mirror_partners(
     pair counts for this plane if each of its keypoints is the mirror image of the other.
 
     Args:
-        keypoints: Positions.
-        visible: Which the shape has.
+        keypoints: Positions of the keypoints.
+        visible: Which keypoints the shape has.
         pairs: Columns that some plane exchanges; rows of -1 are skipped.
-        axis: Normal of the plane: 0, 1 or 2.
-        center: Where the plane is on that axis, in the units of `keypoints`.
+        axis: Axis of the plane's normal: 0, 1 or 2.
+        center: Position of the plane on that axis, in the units of `keypoints`.
         tolerance: Largest distance to the mirror image, and largest distance of a keypoint "on" the plane.
 
     Returns:
@@ -326,7 +324,7 @@ def _uniform(generator: torch.Generator, *size: int) -> Tensor:
     return torch.rand(size, generator=generator) * 2 - 1
 
 
-def _map_positions(data: Data, function: Any) -> Data:
+def _map_positions(data: Data, function: Callable[[Tensor], Tensor]) -> Data:
     out = copy.copy(data)
     out.pos = function(data.pos)
     if "keypoints" in data:

@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from pcsa._core.points import Points, cloud_max, first_maximum, raise_first, resolve_batch
-from pcsa.models._backbone import point_features, wants_ptr, width_of
+from pcsa._core.points import Points, cloud_max, first_maximum
+from pcsa.models.point_network import PointHead, resolve_clouds
 
 
-class KeypointDetector(nn.Module):
+class KeypointDetector(PointHead):
     """Scores of every point for K keypoints, and whether each keypoint is there at all.
 
     Args:
@@ -43,17 +43,10 @@ class KeypointDetector(nn.Module):
         in_channels: int | None = None,
         hidden_channels: int | None = None,
     ) -> None:
-        super().__init__()
-        if num_keypoints < 1:
-            raise ValueError(f"`num_keypoints` (={num_keypoints}) must be at least 1")
-        in_channels = width_of(backbone, in_channels)
-        hidden = hidden_channels or in_channels
-        self.backbone = backbone
-        self.in_channels, self.num_keypoints = in_channels, num_keypoints
-        self.takes_ptr = wants_ptr(backbone)
-        self.score = nn.Sequential(nn.Linear(in_channels, hidden), nn.ReLU(), nn.Linear(hidden, num_keypoints))
-        self.presence_global = nn.Linear(in_channels, hidden)
-        self.presence_local = nn.Linear(in_channels, hidden, bias=False)
+        super().__init__(backbone, num_keypoints, in_channels, hidden_channels)
+        channels, hidden = self.in_channels, self.hidden_channels
+        self.presence_global = nn.Linear(channels, hidden)
+        self.presence_local = nn.Linear(channels, hidden, bias=False)
         self.presence_weight = nn.Parameter(torch.randn(num_keypoints, hidden) / hidden**0.5)
         self.presence_bias = nn.Parameter(torch.zeros(num_keypoints))
 
@@ -68,12 +61,8 @@ class KeypointDetector(nn.Module):
     ) -> dict[str, Tensor]:
         """See the class; ``options`` go to the backbone."""
         # Finding the number of clouds in `batch` waits for the device anyhow; `ptr` must cost nothing.
-        check = batch is not None and not torch.compiler.is_compiling()
-        batch, ptr, batch_size, checks = resolve_batch(
-            pos.shape[0], pos.device, batch=batch, ptr=ptr, batch_size=None, check=check
-        )
-        raise_first(checks)
-        features = point_features(self.backbone, self.takes_ptr, self.in_channels, x, pos, batch, ptr, **options)
+        batch, ptr, batch_size = resolve_clouds(pos, batch, ptr, check=batch is not None)
+        features = self.features(x, pos, batch, ptr, **options)
         logits = self.score(features)
         points = Points(logits, pos, None, batch, ptr, batch_size, None)
         best = first_maximum(logits.detach(), points)

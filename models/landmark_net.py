@@ -7,27 +7,29 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pcsa._core.points import check_count
-from pcsa.models._image import Normalize, Score, UNet, check_image, check_widths
+from pcsa._core.checks import check_count
+from pcsa.models.grid_network import GridNetwork, Score, check_widths
+from pcsa.models.unet import UNet
 
 
-class LandmarkNet(nn.Module):
+class LandmarkNet(GridNetwork):
     """Heatmaps of K landmarks at half the resolution of the image or volume: one cell per two pixels of every axis.
 
-    A 3x3 convolution with stride 2, then MONAI's U-Net with residual units from 1/2 down to 1 / 2^levels and back. Made
-    for images of 64x64 to 256x256 that show one object, such as a face. A cell sees about 50 pixels to either side with
-    three levels, 100 with four, 200 with five: enough to hold the object, else a left eye looks like a right one.
+    The network is a 3x3 convolution with stride 2, then MONAI's U-Net with residual units from 1/2 down to
+    1 / 2^levels and back. It suits images of 64x64 to 256x256 that show one object, such as a face. A cell sees about
+    50 pixels to either side with three levels, 100 with four, 200 with five; that must hold the object, else a left
+    eye looks like a right one.
 
     Args:
         num_keypoints: K, at least 1.
         spatial_dims: 2 for images, 3 for volumes.
-        in_channels: Of the image. Values are 0 to 1; three channels are normalized by ImageNet's statistics, else
-            (x - 1/2) 4.
+        in_channels: Channels of the image. Values are 0 to 1; three channels are normalized by ImageNet's statistics,
+            others to (x - 1/2) 4.
         channels: Width at 1/2 of the resolution, at 1/4, and so on; at least two.
 
     Returns (of ``forward``):
         - **logits** ``[B, K, H / 2, W / 2]`` (``[B, K, D / 2, H / 2, W / 2]``), float32 also under autocast; sizes must
-          be even. Input pixels are :func:`pcsa.grid.soft_argmax` with ``frame="pixels", spacing=net.stride``.
+          be even. :func:`pcsa.grid.soft_argmax` with ``frame="pixels", spacing=net.stride`` gives input pixels.
 
     Example:
         >>> import torch
@@ -44,15 +46,10 @@ class LandmarkNet(nn.Module):
         in_channels: int = 3,
         channels: Sequence[int] = (32, 64, 128),
     ) -> None:
-        super().__init__()
+        super().__init__(in_channels, spatial_dims, stride=2)
         check_count("num_keypoints", num_keypoints)
-        check_count("in_channels", in_channels)
         channels = check_widths("channels", channels, 2)
-        if spatial_dims not in (2, 3):
-            raise ValueError(f"`spatial_dims` (={spatial_dims!r}) must be 2 or 3")
-        self.num_keypoints, self.in_channels, self.stride = num_keypoints, in_channels, 2
-        self.spatial_dims = spatial_dims
-        self.normalize = Normalize(in_channels, spatial_dims)
+        self.num_keypoints = num_keypoints
         convolution, norm = (nn.Conv2d, nn.BatchNorm2d) if spatial_dims == 2 else (nn.Conv3d, nn.BatchNorm3d)
         self.stem = nn.Sequential(
             convolution(in_channels, channels[0], 3, stride=2, padding=1, bias=False),
@@ -64,5 +61,4 @@ class LandmarkNet(nn.Module):
 
     def forward(self, image: Float[Tensor, "B C *spatial"]) -> dict[str, Tensor]:
         """See the class."""
-        check_image(image, self.in_channels, self.spatial_dims, self.stride)
-        return {"logits": self.score(self.unet(self.stem(self.normalize(image))))}
+        return {"logits": self.score(self.unet(self.stem(self.normalized(image))))}

@@ -6,14 +6,16 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, cast, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pcsa._core.points import full_precision, raise_first, resolve_batch
+from pcsa._core.checks import check_count, check_one_of
+from pcsa._core.points import full_precision
+from pcsa.models.point_network import resolve_clouds
 from pcsa.neighbors import ball_query, farthest_points, interpolation_weights, weighted_gather
 
 NormKind = Literal["batch", "group", "none"]
@@ -26,8 +28,8 @@ class Level:
     Args:
         num_samples: Points that remain of each cloud (all of them if it has fewer), farthest-point sampled;
             None keeps every point.
-        radii: Of the balls around a remaining point, one per scale, in the units of ``pos``.
-        num_neighbors: Most points used in each ball, the nearest ones.
+        radii: Radii of the balls around a remaining point, one per scale, in the units of ``pos``.
+        num_neighbors: Maximum number of points used in each ball, the nearest ones.
         channels: Widths of each scale's shared MLP.
     """
 
@@ -42,8 +44,8 @@ class Level:
                 f"`radii` {self.radii}, `num_neighbors` {self.num_neighbors} and `channels` {self.channels} "
                 "must have an entry per scale"
             )
-        if self.num_samples is not None and self.num_samples < 1:
-            raise ValueError(f"`num_samples` (={self.num_samples}) must be at least 1")
+        if self.num_samples is not None:
+            check_count("num_samples", self.num_samples)
         if min(self.radii) <= 0 or min(self.num_neighbors) < 1 or any(not c for c in self.channels):
             raise ValueError(
                 f"`radii` {self.radii} must be positive, `num_neighbors` {self.num_neighbors} at least 1, "
@@ -78,7 +80,7 @@ class LevelGeometry(NamedTuple):
 @torch.compiler.disable  # searches depend on the clouds' sizes: traced, each new batch compiles for minutes
 @torch.no_grad()
 def build_geometry(pos: Tensor, ptr: Tensor, levels: Sequence[Level]) -> list[LevelGeometry]:
-    """Every neighbor search a :class:`PointNet2` with these ``levels`` needs, done once.
+    """Do every neighbor search that a :class:`PointNet2` with these ``levels`` needs.
 
     The result depends on the positions only. Scales share one search: neighbors come nearest first, so a
     smaller ball is a prefix of a larger one.
@@ -124,9 +126,9 @@ class PointNet2(nn.Module):
         out_channels: Width of the features returned.
         norm: ``"batch"`` (over all rows of the batch), ``"group"`` (within each row; independent of the batch)
             or ``"none"``.
-        use_pos: Also give the network the positions as features, so that it can tell left from right in an
+        use_pos: Whether the network takes the positions as features too, so that it can tell left from right in an
             aligned frame.
-        global_context: Add to the coarsest level what the whole cloud looks like (its maximum over points).
+        global_context: Whether to add to the coarsest level what the whole cloud looks like (its maximum over points).
 
     Shapes:
         - x ``[N, in_channels]`` or None, pos ``[N, 3]``, batch ``[N]`` sorted or ptr ``[B + 1]``
@@ -146,10 +148,9 @@ class PointNet2(nn.Module):
         global_context: bool = True,
     ) -> None:
         super().__init__()
-        if in_channels < 0 or out_channels < 1:
-            raise ValueError(
-                f"`in_channels` (={in_channels}) must not be negative, `out_channels` (={out_channels}) at least 1"
-            )
+        check_count("in_channels", in_channels, least=0)
+        check_count("out_channels", out_channels)
+        check_one_of("norm", norm, get_args(NormKind))
         if not levels:
             raise ValueError("`levels` must have at least one set abstraction")
         self.in_channels, self.out_channels = in_channels, out_channels
@@ -189,11 +190,7 @@ class PointNet2(nn.Module):
                 f"`x` ({None if x is None else list(x.shape)}) must be [N, {self.in_channels}] "
                 f"with the N of `pos` (={pos.shape[0]}), as `in_channels` says (None for 0)"
             )
-        check = geometry is None and not torch.compiler.is_compiling()
-        _, ptr, batch_size, checks = resolve_batch(
-            pos.shape[0], pos.device, batch=batch, ptr=ptr, batch_size=None, check=check
-        )
-        raise_first(checks)
+        _, ptr, batch_size = resolve_clouds(pos, batch, ptr, check=geometry is None)
         if geometry is None:
             geometry = build_geometry(pos.detach(), ptr, self.levels)
         elif len(geometry) != len(self.levels):
@@ -283,10 +280,8 @@ class _Norm(nn.Module):
             self.norm = nn.BatchNorm1d(channels)
         elif kind == "group":
             self.norm = nn.GroupNorm(math.gcd(channels, max(1, channels // 16)), channels)
-        elif kind == "none":
-            self.norm = nn.Identity()
         else:
-            raise ValueError(f"`norm` (={kind!r}) must be 'batch', 'group' or 'none'")
+            self.norm = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(self.norm, nn.BatchNorm1d) and self.training and x.shape[0] == 1:

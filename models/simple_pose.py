@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from pcsa._core.points import check_count
-from pcsa.models._image import Normalize, Score, check_image, check_widths
+from pcsa._core.checks import check_count, check_one_of
+from pcsa.models.grid_network import GridNetwork, Score, check_widths
 
 Stem = Literal["imagenet", "small"]
 
@@ -31,7 +31,7 @@ _STRIDES = {"imagenet": 32, "small": 16}
 _PARTS = ("conv1", "bn1", "act", "maxpool", "layer1", "layer2", "layer3", "layer4")
 
 
-class SimplePose(nn.Module):
+class SimplePose(GridNetwork):
     r"""Heatmaps by a ResNet, some deconvolutions that double the resolution, and a 1x1 convolution.
 
     `"Simple Baselines for Human Pose Estimation and Tracking" <https://arxiv.org/abs/1804.06208>`_, for images and,
@@ -53,21 +53,21 @@ class SimplePose(nn.Module):
     Args:
         num_keypoints: K, at least 1.
         spatial_dims: 2 for images, 3 for volumes.
-        in_channels: Of the input. Values are 0 to 1; three channels are normalized by ImageNet's statistics, else
-            (x - 1/2) 4.
+        in_channels: Channels of the image. Values are 0 to 1; three channels are normalized by ImageNet's statistics,
+            others to (x - 1/2) 4.
         layers: 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks), or how many basic blocks each of the four stages
             has.
         widths: Channels of the four stages; the outputs of bottlenecks are four times as wide.
         deconv: Channels of each deconvolution (4x4, stride 2).
-        depth: Cells along z that an image's heatmaps have; None for flat ones. Not for volumes, whose heatmaps have
-            three axes anyhow.
-        stem: See above.
+        depth: Number of cells along z in the heatmaps of an image; None for flat ones. Not for volumes, whose heatmaps
+            have three axes anyhow.
+        stem: Kind of the first layers, see above.
 
     Shapes:
         - image ``[B, C, H, W]`` or ``[B, C, D, H, W]``
         - logits, with s = ``net.stride``: ``[B, K, H/s, W/s]``, ``[B, K, depth, H/s, W/s]`` or
-          ``[B, K, D/s, H/s, W/s]``; float32 also under autocast. Input pixels are :func:`pcsa.grid.soft_argmax` with
-          ``frame="pixels", spacing=net.stride`` (for z of ``depth``, the caller knows what its cells are).
+          ``[B, K, D/s, H/s, W/s]``; float32 also under autocast. :func:`pcsa.grid.soft_argmax` with
+          ``frame="pixels", spacing=net.stride`` gives input pixels (what the cells of ``depth`` are, the caller knows).
 
     Example:
         >>> net = SimplePose(17, layers=(1, 1, 1, 1), widths=(8, 8, 8, 8), deconv=(8, 8), stem="small")
@@ -87,31 +87,24 @@ class SimplePose(nn.Module):
         depth: int | None = None,
         stem: Stem = "imagenet",
     ) -> None:
-        super().__init__()
-        check_count("num_keypoints", num_keypoints)
-        check_count("in_channels", in_channels)
-        if spatial_dims not in (2, 3):
-            raise ValueError(f"`spatial_dims` (={spatial_dims!r}) must be 2 or 3")
-        if depth is not None:
-            check_count("depth", depth)
-            if spatial_dims == 3:
-                raise ValueError(f"`depth` (={depth}) must be None with `spatial_dims` (=3): volumes have a depth")
-        if stem not in get_args(Stem):
-            raise ValueError(f"`stem` (={stem!r}) must be one of {', '.join(map(repr, get_args(Stem)))}")
-        block, blocks = _blocks(layers)
-        widths = check_widths("widths", widths, 4)
+        check_one_of("stem", stem, get_args(Stem))
         deconv = check_widths("deconv", deconv, 0)
-        if len(widths) != 4:
-            raise ValueError(f"`widths` (={widths}) must be four, one per stage")
         if 2 ** len(deconv) > _STRIDES[stem]:
             raise ValueError(
                 f"`deconv` (={deconv}) must have at most {int(math.log2(_STRIDES[stem]))} entries with `stem` "
                 f"(={stem!r}): then a cell is a pixel"
             )
-        self.num_keypoints, self.spatial_dims, self.in_channels = num_keypoints, spatial_dims, in_channels
-        self.depth, self.stem = depth, stem
-        self.stride = _STRIDES[stem] // 2 ** len(deconv)
-        self.normalize = Normalize(in_channels, spatial_dims)
+        super().__init__(in_channels, spatial_dims, stride=_STRIDES[stem] // 2 ** len(deconv))
+        check_count("num_keypoints", num_keypoints)
+        if depth is not None:
+            check_count("depth", depth)
+            if spatial_dims == 3:
+                raise ValueError(f"`depth` (={depth}) must be None with `spatial_dims` (=3): volumes have a depth")
+        block, blocks = _blocks(layers)
+        widths = check_widths("widths", widths, 4)
+        if len(widths) != 4:
+            raise ValueError(f"`widths` (={widths}) must be four, one per stage")
+        self.num_keypoints, self.depth, self.stem = num_keypoints, depth, stem
         self.backbone = _backbone(block, blocks, widths, spatial_dims, in_channels, stem)
         width = widths[-1] * (4 if block == "bottleneck" else 1)
         self.deconvolutions = _deconvolutions([width, *deconv], spatial_dims)
@@ -119,8 +112,7 @@ class SimplePose(nn.Module):
 
     def forward(self, image: Float[Tensor, "B C *spatial"]) -> dict[str, Tensor]:
         """See the class."""
-        check_image(image, self.in_channels, self.spatial_dims, self.stride)
-        features = self.deconvolutions(self.backbone(self.normalize(image)))
+        features = self.deconvolutions(self.backbone(self.normalized(image)))
         # A stage halves sizes upwards, so that there may be more cells than the image fills.
         for axis in range(2, image.dim()):
             features = features.narrow(axis, 0, image.shape[axis] // self.stride)
@@ -131,7 +123,7 @@ class SimplePose(nn.Module):
 
 
 def load_imagenet_weights(model: SimplePose, path: str | Path) -> list[str]:
-    """Put the weights of a ResNet trained on ImageNet into the backbone of ``model``; the rest stays as it is.
+    """Load the weights of a ResNet trained on ImageNet into the backbone of ``model``; the rest stays as it is.
 
     Args:
         model: For images of three channels, with ``stem="imagenet"``.
@@ -139,7 +131,7 @@ def load_imagenet_weights(model: SimplePose, path: str | Path) -> list[str]:
             instance ``resnet50-0676ba61.pth``. No code in it is run.
 
     Returns:
-        The names in the file that the backbone has no use for: those of the classifier.
+        The names in the file that the backbone lacks: those of the classifier.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -207,7 +199,7 @@ def _blocks(layers: int | Sequence[int]) -> tuple[str, tuple[int, ...]]:
 def _backbone(
     block: str, blocks: tuple[int, ...], widths: tuple[int, ...], spatial_dims: int, in_channels: int, stem: Stem
 ) -> nn.Sequential:
-    """MONAI's ResNet up to the last stage; under torchvision's names."""
+    """Return MONAI's ResNet up to the last stage, under torchvision's names."""
     from monai.networks.nets.resnet import ResNet
 
     net = ResNet(

@@ -10,15 +10,17 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pcsa._core.points import Points, cloud_max, full_precision, raise_first, resolve_batch
-from pcsa.models._backbone import point_features, wants_ptr, width_of
+from pcsa._core.checks import check_count, check_positive
+from pcsa._core.points import Points, cloud_max, full_precision
+from pcsa.models.point_network import PointHead, resolve_clouds
 from pcsa.sampling import soft_argmax
 from pcsa.skeleton import num_segments
 
-ReadOut = Callable[[Tensor, Tensor, Tensor], Tensor]
+ReadOutFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From logits, positions and ``ptr`` to keypoints."""
 
 
-class SkeletonMerger(nn.Module):
+class SkeletonMerger(PointHead):
     r"""Scores of every point for K keypoints, and the skeleton between them that should look like the cloud.
 
     `"Skeleton Merger: an Unsupervised Aligned Keypoint Detector" <https://arxiv.org/abs/2103.10814>`_. One segment
@@ -32,23 +34,23 @@ class SkeletonMerger(nn.Module):
         num_keypoints: K, at least 2.
         in_channels: C; default ``backbone.out_channels``.
         hidden_channels: Width of the heads. Default C.
-        competition: Compare the keypoints at each point (a log-softmax over them) before a last linear layer, as
-            the paper's code does.
-        box_features: Also give the backbone each point's place in the bounding box of its cloud
-            (:func:`box_coordinates`), after ``x``: its ``in_channels`` are 3 more. Not part of the paper.
+        competition: Whether to compare the keypoints at each point (a log-softmax over them) before a last linear
+            layer, as the paper's code does.
+        box_features: Whether to give the backbone, after ``x``, each point's place in the bounding box of its cloud
+            (:func:`box_coordinates`): its ``in_channels`` are 3 more. Not part of the paper.
         anchors: ``[K, 3]``, where in the bounding box (-1 to 1 along each axis) each keypoint is expected: the
             logits begin as :math:`-\|c_i - a_k\|^2 / (2\,\mathrm{width}^2)`, c a point's place in the box, in
-            place of nearly flat ones, whose expectations all lie in the middle of the cloud. Not trained. Not part of
-            the paper. Default: none.
-        anchor_width: That width, where the box is 2 wide.
+            place of nearly flat ones, whose expectations all lie in the middle of the cloud. Anchors are not trained
+            and not part of the paper. Default: none.
+        anchor_width: The width of the anchors, where the box is 2 wide.
         num_offsets: Rows R of the offsets.
 
     Returns (of ``forward``):
         - **logits** ``[N, K]``: what :func:`pcsa.sampling_argmax` and its kin take
-        - **keypoints** ``[B, K, 3]`` or, by a read-out that samples, ``[B, K, S, 3]``: in the units of ``pos``
-        - **activation** ``[B, P]``: of each segment, from 0 to 1, in the order of
+        - **keypoints** ``[B, K, 3]`` or, by a read-out that samples, ``[B, K, S, 3]``, in the units of ``pos``
+        - **activation** ``[B, P]``: the activation of each segment, from 0 to 1, in the order of
           :func:`pcsa.skeleton.segment_pairs`
-        - **offsets** ``[P, R, 3]``: of the points along each segment, in the units of ``pos``
+        - **offsets** ``[P, R, 3]``: the offsets of the points along each segment, in the units of ``pos``
 
     Example:
         >>> from pcsa.models import PointNet2
@@ -74,24 +76,15 @@ class SkeletonMerger(nn.Module):
         anchor_width: float = 0.3,
         num_offsets: int = 200,
     ) -> None:
-        super().__init__()
-        if num_keypoints < 2:
-            raise ValueError(f"`num_keypoints` (={num_keypoints}) must be at least 2: a segment has two ends")
-        if num_offsets < 1:
-            raise ValueError(f"`num_offsets` (={num_offsets}) must be at least 1")
-        if not anchor_width > 0:
-            raise ValueError(f"`anchor_width` (={anchor_width}) must be positive")
+        super().__init__(backbone, num_keypoints, in_channels, hidden_channels, least_keypoints=2)
+        check_count("num_offsets", num_offsets)
+        check_positive("anchor_width", anchor_width)
         if anchors is not None and anchors.shape != (num_keypoints, 3):
             raise ValueError(f"`anchors` {list(anchors.shape)} must be [K, 3] = [{num_keypoints}, 3]")
-        in_channels = width_of(backbone, in_channels)
-        hidden, P = hidden_channels or in_channels, num_segments(num_keypoints)
-        self.backbone = backbone
-        self.in_channels, self.num_keypoints = in_channels, num_keypoints
-        self.takes_ptr = wants_ptr(backbone)
-        self.score = nn.Sequential(nn.Linear(in_channels, hidden), nn.ReLU(), nn.Linear(hidden, num_keypoints))
+        hidden, P = self.hidden_channels, num_segments(num_keypoints)
         self.compare = nn.Linear(num_keypoints, num_keypoints) if competition else None
         self.strength = nn.Sequential(
-            nn.Linear(in_channels, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, P)
+            nn.Linear(self.in_channels, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, P)
         )
         self.offsets = nn.Parameter(0.002 * torch.randn(P, num_offsets, 3))
         self.box_features, self.anchor_width = box_features, anchor_width
@@ -104,7 +97,7 @@ class SkeletonMerger(nn.Module):
         batch: Int[Tensor, " N"] | None = None,
         *,
         ptr: Int[Tensor, " B_plus_1"] | None = None,
-        read_out: ReadOut | None = None,
+        read_out: ReadOutFunction | None = None,
         **options: object,
     ) -> dict[str, Tensor]:
         """See the class.
@@ -113,17 +106,13 @@ class SkeletonMerger(nn.Module):
         to the backbone.
         """
         # Finding the number of clouds in `batch` waits for the device anyhow; `ptr` must cost nothing.
-        check = batch is not None and not torch.compiler.is_compiling()
-        batch, ptr, batch_size, checks = resolve_batch(
-            pos.shape[0], pos.device, batch=batch, ptr=ptr, batch_size=None, check=check
-        )
-        raise_first(checks)
+        batch, ptr, batch_size = resolve_clouds(pos, batch, ptr, check=batch is not None)
         box = None
         if self.box_features or self.anchors is not None:
             box = box_coordinates(pos, batch, batch_size)
         if self.box_features and box is not None:
             x = box if x is None else torch.cat([x, box.to(x.dtype)], 1)
-        features = point_features(self.backbone, self.takes_ptr, self.in_channels, x, pos, batch, ptr, **options)
+        features = self.features(x, pos, batch, ptr, **options)
         logits = self.score(features)
         if self.compare is not None:
             logits = self.compare(F.log_softmax(logits, 1))
@@ -146,9 +135,9 @@ class SkeletonMerger(nn.Module):
 
 
 def box_coordinates(pos: Tensor, batch: Tensor, batch_size: int) -> Tensor:
-    """Where each point is in the bounding box of its cloud, ``[N, 3]``: -1 to 1 along each axis, 0 where it is flat.
+    """Return where each point is in the bounding box of its cloud, ``[N, 3]``.
 
-    Carries no gradient.
+    Places go from -1 to 1 along each axis, and are 0 where the box is flat. They carry no gradient.
     """
     pos = pos.detach()
     index = batch.unsqueeze(1).expand_as(pos)

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from pcsa._core.points import check_count
-from pcsa.models._image import Normalize, Score, UNet, check_image, check_widths
+from pcsa._core.checks import check_count, check_floating
+from pcsa.models.grid_network import GridNetwork, Score, check_widths
+from pcsa.models.unet import UNet
 
 
-class SurfaceUNet(nn.Module):
+class SurfaceUNet(GridNetwork):
     """Scores of every pixel for K surfaces, each of which crosses every column once.
 
     `"U-Net: Convolutional Networks for Biomedical Image Segmentation" <https://arxiv.org/abs/1505.04597>`_ with
@@ -20,13 +21,13 @@ class SurfaceUNet(nn.Module):
     of y are the caller's, as in `"Fully Convolutional Boundary Regression for Retina OCT Segmentation"
     <https://doi.org/10.1007/978-3-030-32239-7_14>`_; :func:`order_surfaces` then keeps the surfaces in order.
 
-    Images may have any height and width: inside, they are padded at the bottom and at the right to a multiple of
-    2^(levels - 1), repeating the last row and column, and the scores are cropped.
+    Images may have any height and width: the network pads them at the bottom and at the right to a multiple of
+    2^(levels - 1), repeating the last row and column, and crops the scores.
 
     Args:
         num_surfaces: K, at least 1.
-        in_channels: Of the image. Values are 0 to 1; one channel is normalized to (x - 1/2) 4, three by ImageNet's
-            statistics.
+        in_channels: Channels of the image. Values are 0 to 1; three channels are normalized by ImageNet's statistics,
+            others to (x - 1/2) 4.
         channels: Width at full resolution, at half of it, and so on; at least two. A pixel sees about 25 pixels to
             either side with three levels, 50 with four, 100 with five.
 
@@ -44,45 +45,40 @@ class SurfaceUNet(nn.Module):
     """
 
     def __init__(self, num_surfaces: int, *, in_channels: int = 1, channels: Sequence[int] = (16, 32, 64, 128)) -> None:
-        super().__init__()
+        super().__init__(in_channels, spatial_dims=2, stride=1)
         check_count("num_surfaces", num_surfaces)
-        check_count("in_channels", in_channels)
         channels = check_widths("channels", channels, 2)
-        self.num_surfaces, self.in_channels, self.stride = num_surfaces, in_channels, 1
-        self.normalize = Normalize(in_channels, 2)
+        self.num_surfaces = num_surfaces
         self.unet = UNet(in_channels, channels)
         self.score = Score(channels[0], num_surfaces, 2)
 
     def forward(self, image: Float[Tensor, "B C H W"]) -> dict[str, Tensor]:
         """See the class."""
-        check_image(image, self.in_channels, 2, self.stride)
-        return {"logits": self.score(self.unet(self.normalize(image)))}
+        return {"logits": self.score(self.unet(self.normalized(image)))}
 
 
 def order_surfaces(position: Float[Tensor, "*shape"], dim: int = 1) -> Float[Tensor, "*shape"]:
-    r"""Surfaces in order: where one would lie above the one before it, it is put onto that one.
+    r"""Put surfaces in order: a surface that would lie above the one before it moves onto that one.
 
-    :math:`s_k \leftarrow s_{k-1} + \mathrm{relu}(s_k - s_{k-1})`, one after another along ``dim``, as in
+    The rule is :math:`s_k \leftarrow s_{k-1} + \mathrm{relu}(s_k - s_{k-1})`, one after another along ``dim``, as in
     `"Fully Convolutional Boundary Regression for Retina OCT Segmentation"
     <https://doi.org/10.1007/978-3-030-32239-7_14>`_. That is the cumulative maximum, and computed as such, which leaves
     positions in order as they are to the last bit.
 
-    Differentiable: the gradient to a surface that was moved goes to the one that it was put onto.
+    Differentiable: the gradient of a surface that moved goes to the one that it moved onto.
 
     Args:
-        position: Rows, of any shape and unit, growing in the order that the surfaces have.
-        dim: Axis of the surfaces. Default 1, of ``[B, K, ...]``.
+        position: Rows, of any shape and unit, growing in the order of the surfaces.
+        dim: Axis of the surfaces. Default: 1, as in ``[B, K, ...]``.
 
     Raises:
-        ValueError: If ``position`` is no floating point tensor or doesn't have that axis.
+        ValueError: If ``position`` is no floating point tensor or lacks that axis.
 
     Example:
         >>> order_surfaces(torch.tensor([1.0, 3.0, 2.0, 4.0]), dim=0)
         tensor([1., 3., 3., 4.])
     """
-    if not isinstance(position, Tensor) or not position.is_floating_point():
-        kind = position.dtype if isinstance(position, Tensor) else type(position).__name__
-        raise ValueError(f"`position` ({kind}) must be a floating point tensor")
+    check_floating("position", position)
     if not -position.dim() <= dim < position.dim():
         raise ValueError(f"`dim` (={dim}) must be an axis of `position` {list(position.shape)}")
     return torch.cummax(position, dim).values

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         schedules as schedules,
         scripts as scripts,
         skeleton as skeleton,
+        tasks as tasks,
         viz as viz,
     )
     from pcsa.bandwidth import knn_bandwidth as knn_bandwidth

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pcsa._core.points import full_precision, raise_first, resolve_batch
+from pcsa._core.checks import check_count, check_mask, check_positive, finite, raise_first, reads_values
+from pcsa._core.points import full_precision, resolve_batch
 from pcsa.neighbors import knn
 
 
@@ -65,16 +66,15 @@ def knn_bandwidth(
         return _of_dense(pos, batch, ptr, mask, batch_size, k, scale, validate)
     if mask is not None:
         raise ValueError(f"`mask` is for dense `pos` [B, N, D]; ragged `pos` {list(pos.shape)} has none")
-    if k is not None and k < 1:
-        raise ValueError(f"`k` (={k}) must be at least 1")
-    if not 0 < scale < math.inf:
-        raise ValueError(f"`scale` (={scale}) must be positive and finite")
-    check = validate and not torch.compiler.is_compiling()
-    batch, ptr, batch_size, checks = resolve_batch(
+    if k is not None:
+        check_count("k", k)
+    check_positive("scale", scale)
+    check = reads_values(validate)
+    batch, ptr, batch_size, rules = resolve_batch(
         pos.shape[0], pos.device, batch=batch, ptr=ptr, batch_size=batch_size, check=check
     )
     if check:
-        raise_first([*checks, (pos.isfinite().all(), "`pos` must be finite: NaN or infinite values found")])
+        raise_first([*rules, finite("pos", pos)])
     with full_precision(pos):
         pos = pos.to(torch.promote_types(pos.dtype, torch.float32))
         _, squared, valid = knn(pos, ptr, k or pos.shape[1], exclude_self=True, validate=False)
@@ -108,8 +108,7 @@ def _of_dense(
     if mask is None:
         every = torch.arange(B + 1, device=pos.device) * N
         return knn_bandwidth(pos.flatten(0, 1), ptr=every, k=k, scale=scale, validate=validate).view(B, N)
-    if mask.shape != (B, N) or mask.dtype != torch.bool:
-        raise ValueError(f"`mask` {list(mask.shape)} ({mask.dtype}) must be bool [{B}, {N}] as `pos` has it")
+    check_mask("mask", mask, (B, N))
     ends = mask.sum(1).cumsum(0)
     kept = torch.cat([ends.new_zeros(1), ends])
     ragged = knn_bandwidth(pos[mask], ptr=kept, k=k, scale=scale, validate=validate)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from pcsa._core.checks import check_one_of, check_positive, check_temperature
 from pcsa._core.points import (
     Points,
     bandwidth_of,
     canonical,
-    check_temperature,
     cloud_log_softmax,
+    cloud_logsumexp,
     cloud_max,
     cloud_mean,
     cloud_sum,
@@ -77,7 +78,7 @@ def localize(
         ptr: Where each cloud begins, then N; instead of ``batch``.
         temperature: Divides the logits. Default 1.
         read_out: One of the four above. Default ``"expectation"``.
-        radius: Of the ball, for ``"local"``, in the units of ``pos``. Default three bandwidths (the mean over the
+        radius: Radius of the ball for ``"local"``, in the units of ``pos``. Default three bandwidths (the mean over the
             axes) of the most probable point.
         mask: True at the points of dense input that exist.
         batch_size: Number of clouds; see :func:`pcsa.sampling_argmax`.
@@ -104,10 +105,9 @@ def localize(
         tensor([[[0.4444]]])
     """
     check_temperature(temperature)
-    if read_out not in ("expectation", "peak", "local", "mode"):
-        raise ValueError(f"`read_out` (={read_out!r}) must be 'expectation', 'peak', 'local' or 'mode'")
-    if radius is not None and not 0 < radius < math.inf:
-        raise ValueError(f"`radius` (={radius}) must be positive and finite")
+    check_one_of("read_out", read_out, get_args(ReadOut))
+    if radius is not None:
+        check_positive("radius", radius)
     points = canonical(logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
     with full_precision(logits):
         log_prob = cloud_log_softmax(tempered(points, temperature), points)
@@ -174,11 +174,6 @@ def _mixture_mode(log_prob: Tensor, points: Points) -> Tensor:
     def log_terms(y: Tensor) -> Tensor:
         return log_prob - volume - 0.5 * _squared_distance(y, points, bandwidth)
 
-    def log_density(y: Tensor) -> Tensor:
-        terms = log_terms(y)
-        top = cloud_max(terms, points)
-        return cloud_sum((terms - top.index_select(0, points.batch)).exp(), points).log() + top
-
     score = log_prob - volume  # how high each basis stands on its own
     position = points.pos[first_maximum(score, points)]
     density = torch.full_like(position[..., 0], -math.inf)
@@ -192,7 +187,7 @@ def _mixture_mode(log_prob: Tensor, points: Points) -> Tensor:
             terms = log_terms(y)
             weight = (terms - cloud_max(terms, points).index_select(0, points.batch)).exp_()
             y = cloud_mean(weight, points.pos * precision, points) / cloud_mean(weight, precision, points)
-        reached = log_density(y)
+        reached = cloud_logsumexp(log_terms(y), points)
         better = reached > density
         position = torch.where(better.unsqueeze(-1), y, position)
         density = torch.where(better, reached, density)

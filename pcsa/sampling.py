@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from pcsa._core.checks import check_count, check_one_of, check_temperature
 from pcsa._core.kernel import draw, draw_seed
 from pcsa._core.points import (
     bandwidth_of,
     canonical,
-    check_count,
-    check_temperature,
     cloud_mean,
     cloud_softmax,
     full_precision,
@@ -144,8 +143,7 @@ def sampling_argmax(
     """
     check_temperature(temperature)
     check_count("num_samples", num_samples)
-    if basis_noise not in ("relaxed", "mixture"):
-        raise ValueError(f"`basis_noise` (={basis_noise!r}) must be 'relaxed' or 'mixture'")
+    check_one_of("basis_noise", basis_noise, get_args(BasisNoise))
     points = canonical(logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
     with full_precision(logits):
         variance = bandwidth_of(points).square()
@@ -198,8 +196,7 @@ class SamplingArgmax(nn.Module):
     ) -> None:
         super().__init__()
         check_count("num_samples", num_samples)
-        if basis_noise not in ("relaxed", "mixture"):
-            raise ValueError(f"`basis_noise` (={basis_noise!r}) must be 'relaxed' or 'mixture'")
+        check_one_of("basis_noise", basis_noise, get_args(BasisNoise))
         self.num_samples = num_samples
         self.temperature = (
             temperature if isinstance(temperature, TemperatureSchedule) else TemperatureSchedule(start=temperature)

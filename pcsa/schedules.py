@@ -1,13 +1,15 @@
-"""How the temperature falls during training."""
+"""Schedules of the temperature during training."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
-from pcsa._core.points import check_count
+from pcsa._core.checks import check_count, check_one_of, check_positive
+
+Kind = Literal["constant", "linear", "exponential", "cosine"]
 
 
 class TemperatureSchedule:
@@ -40,18 +42,16 @@ class TemperatureSchedule:
 
     def __init__(
         self,
-        kind: Literal["constant", "linear", "exponential", "cosine"] = "constant",
+        kind: Kind = "constant",
         *,
         start: float = 1.0,
         end: float | None = None,
         num_steps: int = 1,
     ) -> None:
         end = start if end is None else end
-        if kind not in ("constant", "linear", "exponential", "cosine"):
-            raise ValueError(f"`kind` (={kind!r}) must be 'constant', 'linear', 'exponential' or 'cosine'")
-        for name, value in (("start", start), ("end", end)):
-            if not 0 < value < math.inf:
-                raise ValueError(f"`{name}` (={value}) must be a positive, finite temperature")
+        check_one_of("kind", kind, get_args(Kind))
+        check_positive("start", start)
+        check_positive("end", end)
         if kind == "constant" and end != start:
             raise ValueError(f"`end` (={end}) must be `start` (={start}) for a constant temperature")
         check_count("num_steps", num_steps)
@@ -77,16 +77,16 @@ class TemperatureSchedule:
         return self.at(self.steps_done)
 
     def step(self) -> None:
-        """One step further."""
+        """Go one step further."""
         self.go_to(self.steps_done + 1)
 
     def go_to(self, step: int) -> None:
-        """To the temperature after ``step`` steps."""
+        """Go to the temperature after ``step`` steps."""
         self.steps_done = step
         self.tensor.fill_(self.value)
 
     def state_dict(self) -> dict[str, Any]:
-        """Progress, in plain Python numbers."""
+        """Return the progress, in plain Python numbers."""
         return {"steps_done": self.steps_done}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pcsa._core.checks import check_non_negative, check_positive, finite, raise_first
 from pcsa._core.compiling import not_compiled
-from pcsa._core.points import full_precision, raise_first, resolve_batch
+from pcsa._core.points import full_precision, resolve_batch
+from pcsa._core.reduction import Reduction, check_reduction
 
 __all__ = [
     "CompositeChamfer",
@@ -38,8 +40,8 @@ class Skeleton(NamedTuple):
     """The points of all segments, one after the other: by cloud, then by sample, then by segment.
 
     Attributes:
-        points: positions, in the units and frame of the keypoints.
-        ptr: where each segment begins, then M. On the CPU: its values are needed there.
+        points: Positions, in the units and frame of the keypoints.
+        ptr: Where each segment begins, then M. It is on the CPU: its values are needed there.
     """
 
     points: Float[Tensor, "M D"]
@@ -50,8 +52,8 @@ class CompositeChamfer(NamedTuple):
     """The two halves of the Composite Chamfer Distance; their sum is what the paper minimizes.
 
     Attributes:
-        fidelity: how far the skeleton is from the cloud.
-        coverage: how far the cloud is from the skeleton.
+        fidelity: How far the skeleton is from the cloud.
+        coverage: How far the cloud is from the skeleton.
     """
 
     fidelity: Tensor
@@ -59,7 +61,7 @@ class CompositeChamfer(NamedTuple):
 
 
 def num_segments(num_keypoints: int) -> int:
-    """Pairs of keypoints, ``K (K - 1) / 2``."""
+    """Number of pairs of keypoints, ``K (K - 1) / 2``."""
     return num_keypoints * (num_keypoints - 1) // 2
 
 
@@ -90,11 +92,11 @@ def skeleton_points(
 
     Args:
         keypoints: ``[B, K, D]``, or S samples of each ``[B, K, S, D]`` as :func:`pcsa.sampling_argmax` draws them.
-            Only finite ones give a meaningful skeleton. K at least 2.
-        offsets: In the units of ``keypoints``, one row for each of R places along a segment. Default: none.
-        spacing: Between two points, in the units of ``keypoints``.
-        min_points: At least 2.
-        max_points: At least ``min_points``.
+            Only finite ones give a meaningful skeleton. K is at least 2.
+        offsets: Offsets in the units of ``keypoints``, one row for each of R places along a segment; default none.
+        spacing: Distance between two points, in the units of ``keypoints``. Default 0.01.
+        min_points: Minimum points per segment, at least 2. Default 15.
+        max_points: Maximum points per segment, at least ``min_points``. Default 200.
 
     Returns:
         The points ``[M, D]`` and ``ptr [B * S * P + 1]``, S = 1 for keypoints ``[B, K, D]``.
@@ -115,8 +117,7 @@ def skeleton_points(
             f"`keypoints` {list(keypoints.shape)} ({keypoints.dtype}) must be floating point [B, K, D] or "
             "[B, K, S, D] with K at least 2"
         )
-    if not 0 < spacing < math.inf:
-        raise ValueError(f"`spacing` (={spacing}) must be positive and finite")
+    check_positive("spacing", spacing)
     if not 2 <= min_points <= max_points:
         raise ValueError(f"`min_points` (={min_points}) must be from 2 to `max_points` (={max_points})")
     K, D = keypoints.shape[1], keypoints.shape[-1]
@@ -162,7 +163,7 @@ def composite_chamfer(
     ptr: Int[Tensor, " B_plus_1"] | None = None,
     uncovered: float = 20.0,
     epsilon: float = 1e-4,
-    reduction: Literal["mean", "sum", "none"] = "mean",
+    reduction: Reduction = "mean",
     validate: bool = True,
 ) -> CompositeChamfer:
     r"""Distance between clouds and skeletons whose segments count by their activation.
@@ -185,15 +186,15 @@ def composite_chamfer(
     reaches one, or minus u) and ``pos``. Computed in float32 at least.
 
     Args:
-        points: Of all segments, as :func:`skeleton_points` gives them.
-        points_ptr: Its ``ptr``, for B clouds, S samples and P segments: B and P are those of ``activation``. On the
+        points: Points of all segments, as :func:`skeleton_points` gives them.
+        points_ptr: Their ``ptr``, for B clouds, S samples and P segments: B and P are those of ``activation``. On the
             CPU it costs no wait for the device.
-        activation: Of each segment, from 0 to 1; all samples of a cloud share it.
+        activation: Activation of each segment, from 0 to 1; all samples of a cloud share it.
         pos: The clouds, in the units and frame of ``points``.
         batch: Cloud of each point, sorted; without ``batch`` and ``ptr`` there is one cloud.
         ptr: Where each cloud begins, then N; instead of ``batch``.
-        uncovered: u, in the units of ``pos``.
-        epsilon: Under the root, in squared units of ``pos``; positive.
+        uncovered: Charge u for weight that no segment takes, in the units of ``pos``. Default 20.
+        epsilon: Number under the root, in squared units of ``pos``; positive. Default 1e-4.
         reduction: ``"mean"`` over clouds and samples, ``"sum"``, or ``"none"`` for ``[B, S]``.
         validate: Check values (finite, activations from 0 to 1) too; costs one synchronization on an accelerator.
 
@@ -210,12 +211,9 @@ def composite_chamfer(
         >>> composite_chamfer(points, points_ptr, torch.tensor([[0.5]]), cloud, epsilon=1e-9)
         CompositeChamfer(fidelity=tensor(1.5406), coverage=tensor(11.7500))
     """
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"`reduction` (={reduction!r}) must be one of 'mean', 'sum', 'none'")
-    if not 0 < epsilon < math.inf:
-        raise ValueError(f"`epsilon` (={epsilon}) must be positive and finite")
-    if not 0 <= uncovered < math.inf:
-        raise ValueError(f"`uncovered` (={uncovered}) must be at least 0 and finite")
+    check_reduction(reduction)
+    check_positive("epsilon", epsilon)
+    check_non_negative("uncovered", uncovered)
     for name, tensor in (("points", points), ("pos", pos), ("activation", activation)):
         if tensor.dim() != 2 or not tensor.numel() or not tensor.is_floating_point():
             raise ValueError(
@@ -230,8 +228,7 @@ def composite_chamfer(
             f"`points_ptr` {list(points_ptr.shape)} must have an entry more than a multiple of the "
             f"{B} × {P} segments of `activation`"
         )
-    checks: list[tuple[Tensor, str]] = []
-    _, cloud_ptr, _, checks = resolve_batch(
+    _, cloud_ptr, _, rules = resolve_batch(
         pos.shape[0], pos.device, batch=batch, ptr=ptr, batch_size=B if batch is not None else None, check=validate
     )
     if cloud_ptr.numel() != B + 1:
@@ -240,11 +237,9 @@ def composite_chamfer(
     if bounds[0] != 0 or bounds[-1] != len(points) or any(a >= b for a, b in itertools.pairwise(bounds)):
         raise ValueError(f"`points_ptr` must rise from 0 to the number of points (={len(points)})")
     if validate:
-        for name, tensor in (("points", points), ("pos", pos)):
-            checks.append((tensor.isfinite().all(), f"`{name}` must be finite: NaN or infinite values found"))
         inside = ((activation >= 0) & (activation <= 1)).all()
-        checks.append((inside, "`activation` must be from 0 to 1 everywhere"))
-        raise_first(checks)
+        rules += [finite("points", points), finite("pos", pos), (inside, "`activation` must be from 0 to 1 everywhere")]
+        raise_first(rules)
 
     with full_precision(points):
         dtype = torch.promote_types(torch.promote_types(points.dtype, pos.dtype), torch.float32)
@@ -259,19 +254,13 @@ def composite_chamfer(
 
         pairs = _distance(points.index_select(0, found.point_row), pos.index_select(0, found.pair_row), epsilon)
         coverage = pairs.new_zeros(B * S).index_add(0, found.pair_sample, pairs * found.weight).view(B, S)
-        # Worth its constant, with the slope that the weights have in the activations.
+        # Zero in value: it carries the slope that the weights have in the activations.
         slope = (activation - activation.detach()).unsqueeze(1) * found.slope
         coverage = (coverage + slope.sum(2)) / cloud_ptr.diff().unsqueeze(1) + found.missing * uncovered
-    if reduction == "none":
-        return CompositeChamfer(fidelity, coverage)
-    if reduction == "sum":
-        return CompositeChamfer(fidelity.sum(), coverage.sum())
-    return CompositeChamfer(fidelity.mean(), coverage.mean())
+    return CompositeChamfer(_reduced(fidelity, reduction), _reduced(coverage, reduction))
 
 
-def keypoint_separation(
-    keypoints: Float[Tensor, "B K D"], distance: float, *, reduction: Literal["mean", "sum", "none"] = "mean"
-) -> Tensor:
+def keypoint_separation(keypoints: Float[Tensor, "B K D"], distance: float, *, reduction: Reduction = "mean") -> Tensor:
     r"""Penalty on keypoints that are closer than a distance to their nearest other one.
 
     :math:`\frac1K \sum_k \max(0, 1 - \min_{j \ne k} \|y_k - y_j\| / \mathrm{distance})`: from 0 (all apart) to 1 (all
@@ -279,14 +268,13 @@ def keypoint_separation(
     place, where its gradient is zero.
 
     Args:
-        keypoints: K at least 2, in any unit.
-        distance: In that unit; positive.
+        keypoints: Positions in any unit; K is at least 2.
+        distance: Distance to keep, in that unit; positive.
         reduction: ``"mean"`` over clouds, ``"sum"``, or ``"none"`` for ``[B]``.
     """
     if keypoints.dim() != 3 or keypoints.shape[1] < 2:
         raise ValueError(f"`keypoints` {list(keypoints.shape)} must be [B, K, D] with K at least 2")
-    if not 0 < distance < math.inf:
-        raise ValueError(f"`distance` (={distance}) must be positive and finite")
+    check_positive("distance", distance)
     K = keypoints.shape[1]
     squared = (keypoints.unsqueeze(2) - keypoints.unsqueeze(1)).square().sum(-1)
     own = torch.eye(K, dtype=torch.bool, device=keypoints.device)
@@ -302,7 +290,7 @@ def mirror_error(
     center: Float[Tensor, " B"],
     axis: int = 0,
     *,
-    reduction: Literal["mean", "sum", "none"] = "mean",
+    reduction: Reduction = "mean",
 ) -> Tensor:
     r"""How far a set of keypoints is from its own mirror image.
 
@@ -310,8 +298,8 @@ def mirror_error(
     plane may be its own partner. Not part of any paper's objective. Differentiable in ``keypoints`` and ``center``.
 
     Args:
-        keypoints: In any unit.
-        center: Of each cloud, where the plane is, in that unit.
+        keypoints: Positions in any unit.
+        center: Place of each cloud's plane along the axis, in that unit.
         axis: Normal of the plane; KeypointNet's and ShapeNet's left and right are axis 0.
         reduction: ``"mean"`` over clouds, ``"sum"``, or ``"none"`` for ``[B]``.
     """
@@ -325,8 +313,7 @@ def mirror_error(
 
 
 def _reduced(loss: Tensor, reduction: str) -> Tensor:
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"`reduction` (={reduction!r}) must be one of 'mean', 'sum', 'none'")
+    check_reduction(reduction)
     return loss if reduction == "none" else loss.sum() if reduction == "sum" else loss.mean()
 
 
@@ -408,7 +395,7 @@ def _take(distance: Tensor, activation: Tensor, uncovered: float) -> tuple[Tenso
     weight = filled.diff(dim=-1, prepend=filled.new_zeros(*filled.shape[:2], 1))
     # One more of a nearer segment is one less of the segment that reaches one, or of what is charged.
     full = total >= 1.0
-    # The first that is full, for distances rise; `uncovered` where none is.
+    # The distance of the first that is full, for distances rise; `uncovered` where none is.
     reached = distance.masked_fill(~full, math.inf).amin(-1, keepdim=True)
     reached = torch.where(full[..., -1:], reached, uncovered)
     slope = torch.where(full, 0.0, distance - reached)

@@ -1,4 +1,4 @@
-"""``pcsa report``: one page, and pictures, that compare runs."""
+"""``pcsa report``: write one page, and pictures, that compare runs."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from pcsa.tasks import get_task
+from pcsa.tasks import get_task, task_names
 from pcsa.viz.plots import (
-    Array,
     plot_keypoints,
     plot_miou,
     plot_pck,
     plot_reliability,
     plot_training,
 )
+from pcsa.viz.scene import Array
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Compare runs: one page and its pictures, from what `pcsa train` and `pcsa evaluate` wrote."""
+    """Compare runs on one page, from what `pcsa train` and `pcsa evaluate` wrote."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders of runs, or metrics files."""
     out: Path = Path("report")
-    """Folder of report.html and the PNGs."""
+    """Folder for report.html and the pictures."""
     split: Literal["val", "test"] = "val"
-    """Of the metrics in folders: metrics-<split>.json."""
+    """Split of the metrics in the folders: metrics-<split>.json."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is known of a run; empty where a file is missing."""
+    """What the files of a run say; fields of missing files are empty."""
 
     name: str
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
 
 
 def report(config: ReportConfig) -> Path:
-    """Write the page and its pictures; returns the page."""
+    """Write the page and its pictures, and return the path of the page."""
     if not config.runs:
         raise ValueError("`runs` must name at least one folder or metrics file")
     runs = [read_run(path, name, config.split) for path, name in zip(config.runs, _names(config.runs), strict=True)]
@@ -91,7 +91,7 @@ def report(config: ReportConfig) -> Path:
 
 
 def read_run(path: Path, name: str, split: str) -> Run:
-    """Metrics, configuration and log of a run's folder, or metrics alone.
+    """Read metrics, configuration and log from a run's folder, or metrics alone from a file.
 
     Raises:
         FileNotFoundError: If there is neither metrics nor log.
@@ -116,7 +116,7 @@ def read_run(path: Path, name: str, split: str) -> Run:
 
 
 def read_log(folder: Path) -> dict[str, tuple[Array, Array]]:
-    """Steps and values of each quantity in the CSV logs of a run, a resumed one's parts joined."""
+    """Read steps and values of each quantity from the CSV logs of a run, and join the parts of a resumed one."""
     found: dict[str, dict[float, float]] = {}
     files = [f for f in folder.glob("version_*/metrics.csv") if f.parent.name.removeprefix("version_").isdigit()]
     for file in sorted(files, key=lambda f: int(f.parent.name.removeprefix("version_"))):
@@ -144,7 +144,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """The last parts of the paths, as many as tell them apart."""
+    """Name runs by the last parts of their paths, as many as tell them apart."""
     parts = [p.resolve().parts for p in paths]
     for count in range(1, max(len(p) for p in parts) + 1):
         names = ["/".join(p[-count:]) for p in parts]
@@ -180,9 +180,8 @@ def _page(runs: Sequence[Run], split: str, sections: Sequence[str]) -> str:
 <h1>Runs compared, {html.escape(split)}</h1>
 <div><table>
 {table}</table></div>
-<p>Distances in the units of the dataset. PCK: share of keypoints closer than the number behind the @, mean over the
-shapes. Geod.: the same along the
-surface.</p>
+<p>Distances are in the units of the dataset unless a head names another. PCK is the share of keypoints closer than the
+number behind the @, in percent, as a mean over the items; geod. is the same along the surface.</p>
 {body}
 </body>
 </html>
@@ -190,18 +189,21 @@ surface.</p>
 
 
 def _row(run: Run) -> dict[str, str]:
-    metrics = run.metrics
+    metrics, task = run.metrics, run.metrics.get("task")
     row = {"run": run.name}
-    if "task" in metrics:
-        row["task"] = str(metrics["task"])
+    if metrics and task not in task_names():
+        _log.warning("%s: its metrics name no task of this version, `pcsa evaluate` writes new ones", run.name)
+        return row
+    if task is not None:
+        row["task"] = task
     for title, found in (("category", metrics.get("category")), ("items", metrics.get("num_items"))):
         if isinstance(found, str | int):
             row[title] = str(found)
     objective = run.config.get("config", {}).get("objective")
     if objective is not None:
         row["objective"] = str(objective.get("method") or objective.get("read_out", ""))
-    if "task" in metrics:
-        for title, value in get_task(metrics["task"]).columns:
+    if task is not None:
+        for title, value in get_task(task).columns:
             shown = value(metrics)
             row[title] = "–" if shown is None or math.isnan(shown) else f"{shown:.3g}"
     return row

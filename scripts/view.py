@@ -25,19 +25,19 @@ class ViewConfig:
     """Leaf through clouds and their keypoints in a window."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
-    """Written by `pcsa train`."""
+    """Checkpoint that `pcsa train` wrote."""
     data: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """A root in KeypointNet's layout, or files and folders as in `pcsa predict`."""
     split: Literal["train", "val", "test"] = "val"
     """Split of a root."""
     read_out: ReadOut = "expectation"
-    """See pcsa.localize."""
+    """Way to read a keypoint from its map, see pcsa.localize."""
     num_samples: int = 0
     """Samples to draw for every keypoint, at the temperature that the training ended with."""
     folder: Path = Path()
-    """Where screenshots go."""
+    """Folder for screenshots."""
     device: str = "auto"
-    """cpu, cuda, or auto."""
+    """Device: cpu, cuda or auto."""
 
 
 def main(argv: list[str]) -> int:
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
 
 
 def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any]) -> Sequence[Scene]:
-    """The scene of every cloud, predicted when it is asked for."""
+    """Return the scene of every cloud, predicted when it is asked for."""
     objective = run.config.objective
     options: dict[str, Any] = {}
     if config.num_samples:
@@ -63,7 +63,7 @@ def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any
 
     def scene(pos: torch.Tensor, **known: Any) -> Scene:
         located = task.locate(run, [pos], config.read_out)
-        # A shape that is come back to looks as before.
+        # A shape must look the same whenever it is shown.
         noise = torch.Generator().manual_seed(0)
         return task.scene(run, pos, located, 0, config.read_out, generator=noise, **known, **options)
 
@@ -80,7 +80,7 @@ def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any
 
 
 class _Lazy(Sequence[Scene]):
-    """Items that are made when they are asked for; the last few are kept."""
+    """Makes scenes when they are asked for, and keeps the last few."""
 
     def __init__(self, length: int, make: Callable[[int], Scene]) -> None:
         self.length, self.make = length, lru_cache(8)(make)

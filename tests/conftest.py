@@ -3,6 +3,9 @@ import shutil
 import subprocess
 import sys
 
+# One thread for each worker and each process that a test starts: two workers with two threads each wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
 import torch
 

@@ -200,7 +200,7 @@ def test_an_empty_cloud_let_through_spoils_only_itself(ptr, read_out):
 
 def test_bad_input():
     logits, pos, bandwidth, _ = make([4])
-    with pytest.raises(ValueError, match=r"`read_out` \(='median'\) must be 'expectation', 'peak'"):
+    with pytest.raises(ValueError, match=r"`read_out` \(='median'\) must be one of 'expectation', 'peak'"):
         localize(logits, pos, bandwidth, read_out="median")
     for radius in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match=rf"`radius` \(={radius}\) must be positive"):

@@ -111,4 +111,4 @@ def test_version(pyproject):
 
 
 def test_extras(pyproject):
-    assert set(pyproject["project"]["optional-dependencies"]) == {"train", "viz", "cluster", "dev", "all"}
+    assert set(pyproject["project"]["optional-dependencies"]) == {"train", "viz", "cluster", "dev", "docs", "all"}

@@ -673,7 +673,7 @@ def test_number_of_samples_and_names_of_bad_input():
 
 
 def test_bad_input_basis_noise():
-    with pytest.raises(ValueError, match=r"`basis_noise` \(='gumbel'\) must be 'relaxed' or 'mixture'"):
+    with pytest.raises(ValueError, match=r"`basis_noise` \(='gumbel'\) must be one of 'relaxed', 'mixture'"):
         sampling_argmax(*make([3])[:3], basis_noise="gumbel")
     with pytest.raises(ValueError, match=r"`basis_noise` \(='gumbel'\)"):
         SamplingArgmax(basis_noise="gumbel")

@@ -79,10 +79,10 @@ def test_repr():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "step"}, r"`kind` \(='step'\) must be 'constant', 'linear'"),
-        ({"start": 0.0}, r"`start` \(=0.0\) must be a positive"),
+        ({"kind": "step"}, r"`kind` \(='step'\) must be one of 'constant', 'linear'"),
+        ({"start": 0.0}, r"`start` \(=0.0\) must be positive and finite"),
         ({"start": math.nan}, r"`start` \(=nan\)"),
-        ({"kind": "linear", "end": -1.0}, r"`end` \(=-1.0\) must be a positive"),
+        ({"kind": "linear", "end": -1.0}, r"`end` \(=-1.0\) must be positive and finite"),
         ({"kind": "linear", "end": math.inf}, r"`end` \(=inf\)"),
         ({"start": 2.0, "end": 1.0}, r"`end` \(=1.0\) must be `start` \(=2.0\)"),
         ({"kind": "linear", "end": 0.5, "num_steps": 0}, r"`num_steps` \(=0\) must be at least 1"),

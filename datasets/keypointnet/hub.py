@@ -21,14 +21,14 @@ def download(
 ) -> None:
     """Download categories of KeypointNet from the Hugging Face hub (`qq456cvb/KeypointNet`) into `root`.
 
-    Files that are already there and up to date are not fetched again. The annotations are under the MIT
-    licence, the shapes under ShapeNet's terms (research).
+    Files of the root that are up to date are not fetched again. The annotations are under the MIT license, the shapes
+    under ShapeNet's terms (research).
 
     Args:
         root: The folder, made if it is missing.
         categories: Names out of :data:`CLASS_IDS`.
-        meshes: Also fetch the meshes (``ShapeNetCore.v2.ply/<class_id>``).
-        revision: A commit or tag of the hub's repository. Default: its newest.
+        meshes: Whether to fetch the meshes too (``ShapeNetCore.v2.ply/<class_id>``).
+        revision: A commit or tag of the hub's repository. Default: the newest commit.
 
     Raises:
         ValueError: If a category is unknown.

@@ -13,8 +13,8 @@ from torch import Tensor
 class Symmetry(NamedTuple):
     """The symmetries of one shape, in columns of `keypoints`.
 
-    ``rotation`` lists ``(columns, is_circle)``: keypoints that a rotation about the up axis takes into each
-    other; ``reflection`` lists pairs of columns that a mirror plane (the data does not say which) exchanges.
+    ``rotation`` lists ``(columns, is_circle)``: keypoints that a rotation about the up axis takes to each other.
+    ``reflection`` lists pairs of columns that a mirror plane exchanges; the data does not say which plane.
     """
 
     rotation: list[tuple[list[int], bool]]
@@ -22,7 +22,7 @@ class Symmetry(NamedTuple):
 
 
 def rotation_groups(rotation: Int[Tensor, "G C"], is_circle: Bool[Tensor, " G"]) -> list[tuple[list[int], bool]]:
-    """List the rotation groups of one shape, from the filled-up tensors of an item or a row of a batch.
+    """List the rotation groups of one shape from the filled-up tensors of an item, or of a row of a batch.
 
     Example:
         >>> rotation_groups(torch.tensor([[0, 2], [1, -1], [-1, -1]]), torch.tensor([False, True, False]))
@@ -46,21 +46,20 @@ def rotated_labelings(
 ) -> tuple[Float[Tensor, "R K 3"], Int[Tensor, "R K"]]:
     """Find the labelings of a rotationally symmetric shape that are as right as the annotated one.
 
-    The protocol of KeypointNet's benchmark: the keypoints are turned about the vertical (y) axis through the
-    mean of the first group by 2πi/R and moved to the nearest point of the cloud; R is 36 if every group is a
-    circle and the size of the first group otherwise. Shapes without groups and all chairs have R = 1.
+    The protocol of KeypointNet's benchmark turns the keypoints about the vertical (y) axis through the mean of the
+    first group by 2πi/R and moves them to the nearest point of the cloud; R is 36 if every group is a circle and the
+    size of the first group otherwise. Shapes without groups and all chairs have R = 1.
 
     Args:
         pos: The cloud, in the dataset's own units and frame.
         keypoints: The annotated keypoints.
-        visible: Which of them the shape has.
+        visible: Which keypoints the shape has.
         groups: ``(columns, is_circle)`` per group, as in :meth:`KeypointNet.symmetry`.
-        category: The shape's category: ``"chair"`` is exempt.
+        category: The shape's category; chairs are exempt.
 
     Returns:
-        ``(keypoints [R, K, 3], index [R, K])``: the positions and the rows of `pos` nearest to them. The
-        first labeling is the annotated one. Keypoints that the shape has not are zeros and -1.
-        Nothing is differentiable.
+        ``(keypoints [R, K, 3], index [R, K])``: the positions and the rows of `pos` nearest to them. The first
+        labeling is the annotated one. Keypoints that the shape lacks are zeros and -1. Nothing is differentiable.
 
     """
     if len(pos) == 0:

@@ -13,18 +13,22 @@ Apart from these, pictures with exact truth for networks on grids: people in pic
 (:class:`Figures2D`, :class:`Figures3D`, :class:`FigureImages3D`), layered scans (:class:`Retinas`), :class:`Faces`.
 """
 
-from pcsa.datasets.procedural._categories import CATEGORIES as CATEGORIES, check_categories as check_categories
-from pcsa.datasets.procedural._files import embedded_root as embedded_root, generate as generate, shape_rng as shape_rng
-from pcsa.datasets.procedural._shape import (
+from pcsa.datasets.procedural.pictures.faces import Faces as Faces
+from pcsa.datasets.procedural.pictures.figure_images import FigureImages3D as FigureImages3D, Figures2D as Figures2D
+from pcsa.datasets.procedural.pictures.figure_volumes import Figures3D as Figures3D
+from pcsa.datasets.procedural.pictures.retina import Retinas as Retinas
+from pcsa.datasets.procedural.shapes.categories import (
+    CATEGORIES as CATEGORIES,
+    check_categories as check_categories,
+)
+from pcsa.datasets.procedural.shapes.files import (
+    embedded_root as embedded_root,
+    generate as generate,
+    shape_rng as shape_rng,
+)
+from pcsa.datasets.procedural.shapes.shape import (
     Cloud as Cloud,
     Shape as Shape,
     make_shape as make_shape,
     sample_shape as sample_shape,
 )
-from pcsa.datasets.procedural.faces import Faces as Faces
-from pcsa.datasets.procedural.figures import (
-    FigureImages3D as FigureImages3D,
-    Figures2D as Figures2D,
-    Figures3D as Figures3D,
-)
-from pcsa.datasets.procedural.retina import Retinas as Retinas

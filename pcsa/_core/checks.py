@@ -6,7 +6,7 @@ import math
 import numbers
 from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 Rule = tuple[Tensor, str]
 
 
+@runtime_checkable
 class _Shaped(Protocol):
     @property
     def shape(self) -> Sequence[int]: ...
@@ -36,21 +37,23 @@ def check_number(name: str, value: object) -> None:
         raise ValueError(f"`{name}` (={value!r}) must be a number")
 
 
-def check_positive(name: str, value: float) -> None:
+def check_positive(name: str, value: int | float) -> None:
     """Raise unless ``value`` is a positive, finite number."""
     check_number(name, value)
     if not 0 < value < math.inf:
         raise ValueError(f"`{name}` (={value}) must be positive and finite")
 
 
-def check_non_negative(name: str, value: float) -> None:
+def check_non_negative(name: str, value: int | float) -> None:
     """Raise unless ``value`` is a finite number of at least 0."""
     check_number(name, value)
     if not 0 <= value < math.inf:
         raise ValueError(f"`{name}` (={value}) must be at least 0 and finite")
 
 
-def check_between(name: str, value: float, low: float, high: float, ends: Literal["[]", "[)", "(]"] = "[]") -> None:
+def check_between(
+    name: str, value: int | float, low: int | float, high: int | float, ends: Literal["[]", "[)", "(]"] = "[]"
+) -> None:
     """Raise unless ``value`` is a number in the interval; ``ends`` says which of its ends belong to it."""
     check_number(name, value)
     inside = (low < value if ends[0] == "(" else low <= value) and (value < high if ends[1] == ")" else value <= high)
@@ -76,7 +79,7 @@ def check_temperature(temperature: float | Tensor) -> None:
         raise ValueError(f"`temperature` (={float(temperature)}) must be positive and finite")
 
 
-def check_thresholds(name: str, thresholds: Iterable[float]) -> None:
+def check_thresholds(name: str, thresholds: Iterable[int | float]) -> None:
     """Raise unless ``thresholds`` rise, and are finite and at least 0; there must be one."""
     values = list(thresholds)
     rising = all(a < b for a, b in pairwise(values))

@@ -1,4 +1,4 @@
-"""Every accepted input (one cloud, ragged, dense with a mask) in one canonical form, checked once."""
+"""Every accepted form of input (one cloud, ragged, dense with a mask) in one canonical form, checked once."""
 
 from __future__ import annotations
 
@@ -9,11 +9,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pcsa._core.checks import (
+    Rule,
+    check_count,
+    check_floating,
+    check_mask,
+    check_positive,
+    check_tensor,
+    finite,
+    raise_first,
+    reads_values,
+)
+
 
 class Points(NamedTuple):
     """Clouds laid end to end: cloud ``b`` owns rows ``ptr[b]:ptr[b + 1]``."""
 
-    logits: Tensor  # [N, K]; -inf only at rows that a dense mask switches off
+    logits: Tensor  # [N, K]; -inf at rows that a dense mask switches off, and only there
     pos: Tensor  # [N, D]; 0 at rows that are switched off
     bandwidth: Tensor | None  # [N, 1] or [N, D]; 1 at rows that are switched off
     batch: Tensor  # [N] int64, sorted
@@ -35,8 +47,8 @@ def canonical(
 ) -> Points:
     """Check and flatten what a public function was given.
 
-    Rules on shapes and types always hold. Rules on values (finite, sorted, positive, no empty cloud) are
-    read back from the device in one piece, and only where ``validate`` is true and nothing is being compiled.
+    Rules on shapes and types always hold. Rules on values (finite, sorted, positive, no empty cloud) are read
+    back from the device in one piece, and only where ``validate`` is true and nothing is being compiled.
     """
     dtype = _working_dtype(logits, pos)
     device = logits.device
@@ -52,11 +64,7 @@ def canonical(
         dense_size: int | None = logits.shape[1]
         num_clouds = logits.shape[0]
         if mask is not None:
-            _check_tensor("mask", mask)
-        if mask is not None and (mask.shape != logits.shape[:2] or mask.dtype != torch.bool):
-            raise ValueError(
-                f"`mask` {_shape(mask)} ({mask.dtype}) must be bool [B, N] for dense `logits` {_shape(logits)}"
-            )
+            check_mask("mask", mask, logits.shape[:2])
         if batch_size is not None and batch_size != num_clouds:
             raise ValueError(f"`batch_size` (={batch_size}) must be the {num_clouds} clouds of dense `logits`")
     elif logits.dim() == 2:
@@ -73,8 +81,8 @@ def canonical(
     if pos.shape[-1] == 0:
         raise ValueError(f"`pos` {_shape(pos)} must have at least one coordinate")
 
-    checks: list[tuple[Tensor, str]] = []
-    check = validate and not torch.compiler.is_compiling()
+    rules: list[Rule] = []
+    check = reads_values(validate)
     if dense_size is not None:
         if num_clouds == 0:
             raise ValueError(f"`logits` {_shape(logits)} must have at least one cloud")
@@ -83,7 +91,7 @@ def canonical(
             dense_size, output_size=num_clouds * dense_size
         )
     else:
-        batch, ptr, num_clouds, checks = resolve_batch(
+        batch, ptr, num_clouds, rules = resolve_batch(
             logits.shape[0], device, batch=batch, ptr=ptr, batch_size=batch_size, check=check
         )
         if num_clouds == 1:
@@ -99,14 +107,13 @@ def canonical(
         off = ~mask.reshape(-1, 1)
         logits, pos = logits.masked_fill(off, 0.0), pos.masked_fill(off, 0.0)
         spread = spread.masked_fill(off, 1.0) if spread is not None else None
-        checks.append((mask.any(1).all(), "`mask` must keep at least one point of every cloud: an empty cloud is none"))
+        rules.append((mask.any(1).all(), "`mask` must keep at least one point of every cloud: found an empty cloud"))
     if check:
-        checks.append((logits.isfinite().all(), "`logits` must be finite: NaN or infinite values found"))
-        checks.append((pos.isfinite().all(), "`pos` must be finite: NaN or infinite values found"))
+        rules += [finite("logits", logits), finite("pos", pos)]
         if isinstance(bandwidth, Tensor) and spread is not None:
             good = (spread > 0) & spread.isfinite()
-            checks.append((good.all(), "`bandwidth` must be positive and finite everywhere"))
-        raise_first(checks)
+            rules.append((good.all(), "`bandwidth` must be positive and finite everywhere"))
+        raise_first(rules)
     if off is not None:
         logits = logits.masked_fill(off, -math.inf)
     return Points(logits, pos, spread, batch, ptr, num_clouds, dense_size)
@@ -120,9 +127,9 @@ def resolve_batch(
     ptr: Tensor | None,
     batch_size: int | None,
     check: bool,
-) -> tuple[Tensor, Tensor, int, list[tuple[Tensor, str]]]:
-    """Both ``batch`` [N] and ``ptr`` [B + 1] from whichever was given, and the value rules still to be read."""
-    checks: list[tuple[Tensor, str]] = []
+) -> tuple[Tensor, Tensor, int, list[Rule]]:
+    """Return ``batch`` [N], ``ptr`` [B + 1] and B from whatever was given, and the value rules still to be read."""
+    rules: list[Rule] = []
     batch_given = batch is not None
     if batch is not None and ptr is not None:
         raise ValueError("`batch` and `ptr` say the same thing: give one of them")
@@ -131,7 +138,7 @@ def resolve_batch(
     for name, index in (("batch", batch), ("ptr", ptr)):
         if index is None:
             continue
-        _check_tensor(name, index)
+        check_tensor(name, index)
         if index.dim() != 1 or index.dtype not in (torch.int64, torch.int32):
             raise ValueError(f"`{name}` {_shape(index)} ({index.dtype}) must be a vector of int64")
         if index.device != device:
@@ -146,8 +153,8 @@ def resolve_batch(
                 raise ValueError(f"`batch` (ends in {batch_size - 1}) must hold cloud numbers from 0 on")
         ptr = torch.searchsorted(batch, torch.arange(batch_size + 1, device=device))
         if check:
-            checks.append(((batch[1:] >= batch[:-1]).all(), "`batch` must be sorted: clouds are contiguous"))
-            checks.append(
+            rules.append(((batch[1:] >= batch[:-1]).all(), "`batch` must be sorted: clouds are contiguous"))
+            rules.append(
                 (
                     ((batch >= 0) & (batch < batch_size)).all(),
                     f"`batch` must hold cloud numbers from 0 to `batch_size` - 1 (={batch_size - 1})",
@@ -161,8 +168,8 @@ def resolve_batch(
         ptr, batch_size = ptr.long(), ptr.numel() - 1
         if check:
             ends = (ptr[0] == 0) & (ptr[-1] == num_points)
-            checks.append((ends, f"`ptr` must begin with 0 and end with the number of points (={num_points})"))
-            checks.append(((ptr[1:] >= ptr[:-1]).all(), "`ptr` must not decrease"))
+            rules.append((ends, f"`ptr` must begin with 0 and end with the number of points (={num_points})"))
+            rules.append(((ptr[1:] >= ptr[:-1]).all(), "`ptr` must not decrease"))
         batch = torch.searchsorted(ptr, torch.arange(num_points, device=device), right=True) - 1
     else:
         batch_size = batch_size or 1
@@ -172,45 +179,20 @@ def resolve_batch(
         ptr = torch.tensor([0, num_points], device=device)
     if check:
         given = "batch" if batch_given else "ptr"
-        checks.append(((ptr[1:] > ptr[:-1]).all(), f"`{given}` must give every cloud a point: an empty cloud is none"))
-    return batch, ptr, batch_size, checks
+        rules.append(((ptr[1:] > ptr[:-1]).all(), f"`{given}` must give every cloud a point: found an empty cloud"))
+    return batch, ptr, batch_size, rules
 
 
 def bandwidth_of(points: Points) -> Tensor:
-    """The bandwidths, for a function that cannot do without."""
+    """Return the bandwidths, for a function that cannot do without."""
     if points.bandwidth is None:
         raise ValueError("`bandwidth` (=None) must be a number or a tensor")
     return points.bandwidth
 
 
-def raise_first(checks: list[tuple[Tensor, str]]) -> None:
-    """Raise the first rule that does not hold, with one read from the device for all of them."""
-    if not checks:
-        return
-    for good, (_, rule) in zip(torch.stack([flag for flag, _ in checks]).tolist(), checks, strict=True):
-        if not good:
-            raise ValueError(rule)
-
-
 def full_precision(x: Tensor) -> torch.autocast:
     """Context without autocast on the device of ``x``: positions do not survive half precision."""
     return torch.autocast(x.device.type, enabled=False)
-
-
-def check_temperature(temperature: float | Tensor) -> None:
-    """Raise unless ``temperature`` is a positive, finite number, or such a 0-d tensor on the CPU."""
-    if isinstance(temperature, Tensor):
-        if temperature.dim() != 0 or temperature.device.type != "cpu" or temperature.requires_grad:
-            raise ValueError(
-                f"`temperature` {_shape(temperature)} (on {temperature.device}) must be a number, or a 0-d tensor on "
-                "the CPU that needs no gradient"
-            )
-        if torch.compiler.is_compiling():
-            return
-    elif not isinstance(temperature, (numbers.Real, torch.SymFloat)):
-        raise ValueError(f"`temperature` ({type(temperature).__name__}) must be a number, or a 0-d tensor on the CPU")
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"`temperature` (={float(temperature)}) must be positive and finite")
 
 
 def cloud_sum(x: Tensor, points: Points) -> Tensor:
@@ -230,7 +212,7 @@ def cloud_max(x: Tensor, points: Points) -> Tensor:
 
 
 def tempered(points: Points, temperature: float | Tensor) -> Tensor:
-    """Logits less their cloud's maximum, over the temperature: a small one cannot overflow large logits."""
+    """Logits minus their cloud's maximum, over the temperature: a small one cannot overflow large logits."""
     largest = cloud_max(points.logits.detach(), points)
     return (points.logits - largest.index_select(0, points.batch)) / temperature
 
@@ -244,6 +226,12 @@ def cloud_log_softmax(logits: Tensor, points: Points) -> Tensor:
     return shifted - cloud_sum(shifted.exp(), points).log().index_select(0, points.batch)
 
 
+def cloud_logsumexp(x: Tensor, points: Points) -> Tensor:
+    """Logarithm of the sum of the exponentials over the points of each cloud, ``[N, K]`` to ``[B, K]``."""
+    top = cloud_max(x.detach(), points)
+    return cloud_sum((x - top.index_select(0, points.batch)).exp(), points).log() + top
+
+
 def cloud_softmax(logits: Tensor, points: Points) -> Tensor:
     """Softmax over the points of each cloud, ``[N, K]``; 0 at rows switched off."""
     if points.dense_size is not None:
@@ -254,7 +242,7 @@ def cloud_softmax(logits: Tensor, points: Points) -> Tensor:
 
 
 def first_maximum(score: Tensor, points: Points) -> Tensor:
-    """Row of the largest score of each cloud and keypoint, [B, K]; the first of equals, any row if none is."""
+    """Row of the largest score of each cloud and keypoint, [B, K]: the first of equals, any row for an empty cloud."""
     last = score.shape[0] - 1
     rows = torch.arange(score.shape[0], device=score.device)[:, None].expand_as(score)
     largest = cloud_max(score, points).index_select(0, points.batch)
@@ -276,34 +264,17 @@ def cloud_mean(weight: Tensor, value: Tensor, points: Points) -> Tensor:
 
 def _working_dtype(logits: Tensor, pos: Tensor) -> torch.dtype:
     for name, value in (("logits", logits), ("pos", pos)):
-        _check_tensor(name, value)
-        if not value.is_floating_point():
-            raise ValueError(f"`{name}` ({value.dtype}) must be floating point")
+        check_floating(name, value)
     return torch.promote_types(torch.promote_types(logits.dtype, pos.dtype), torch.float32)
-
-
-def _check_tensor(name: str, value: object) -> None:
-    if not isinstance(value, Tensor):
-        raise ValueError(f"`{name}` ({type(value).__name__}) must be a tensor")
-
-
-def check_count(name: str, value: int) -> None:
-    """Raise unless ``value`` is a whole number of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, (numbers.Integral, torch.SymInt)):
-        raise ValueError(f"`{name}` (={value!r}) must be a whole number")
-    if value < 1:
-        raise ValueError(f"`{name}` (={value}) must be at least 1")
 
 
 def _bandwidth_rows(bandwidth: float | Tensor, pos: Tensor, dtype: torch.dtype) -> Tensor:
     if not isinstance(bandwidth, Tensor):
         if not isinstance(bandwidth, numbers.Real):
             raise ValueError(f"`bandwidth` ({type(bandwidth).__name__}) must be a number or a tensor")
-        if not 0 < bandwidth < math.inf:
-            raise ValueError(f"`bandwidth` (={bandwidth}) must be positive and finite")
+        check_positive("bandwidth", bandwidth)
         return pos.new_full((pos.shape[:-1].numel(), 1), bandwidth, dtype=dtype)
-    if not bandwidth.is_floating_point():
-        raise ValueError(f"`bandwidth` ({bandwidth.dtype}) must be floating point")
+    check_floating("bandwidth", bandwidth)
     if bandwidth.device != pos.device:
         raise ValueError(f"`bandwidth` (on {bandwidth.device}) must be on the device of `pos` ({pos.device})")
     if bandwidth.dim() == 0:

@@ -2,9 +2,13 @@
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from pcsa._core.checks import check_count, check_finite, check_index, check_mask
+from pcsa.metrics.per_shape import nearest
 
 
 def geodesic_distances(
@@ -16,14 +20,13 @@ def geodesic_distances(
 ) -> Float[Tensor, "S N"]:
     r"""Shortest-path distances from some points of a cloud to all of its points.
 
-    The graph has an edge between two points if either is among the other's ``k_neighbors`` nearest (a point
-    is not its own neighbor), as long as the straight line between them. This is the graph of the benchmark of
-    `"KeypointNet" <https://arxiv.org/abs/2002.12687>`_: scikit-learn's ``kneighbors_graph(pos, 20,
-    mode="distance", include_self=False)``, read as undirected. Only the asked-for rows are computed.
+    The graph has an edge between two points if either is among the other's ``k_neighbors`` nearest (a point is not its
+    own neighbor); its length is the Euclidean distance of the two. This is the graph of the benchmark of `"KeypointNet"
+    <https://arxiv.org/abs/2002.12687>`_: scikit-learn's ``kneighbors_graph(pos, 20, mode="distance",
+    include_self=False)``, read as undirected. Only the rows asked for are computed.
 
-    Duplicate points are joined by edges of length zero. A part of the cloud that no path reaches is
-    infinitely far; the benchmark's own code, which relies on an old scikit-learn, gives 0 there and so counts
-    such a prediction as right.
+    Duplicate points are joined by edges of length zero. A part of the cloud that no path reaches is infinitely far; the
+    benchmark's own code, which relies on an old scikit-learn, gives 0 there and so counts such a prediction as right.
 
     Args:
         pos: Points, in any unit.
@@ -52,19 +55,17 @@ def geodesic_distances(
     """
     if pos.ndim != 2 or pos.size(0) == 0 or not pos.is_floating_point():
         raise ValueError(f"`pos` ({pos.dtype} {list(pos.shape)}) must be [N, D], floating point and not empty")
-    _check_index("source_index", source_index, pos.size(0))
-    if k_neighbors < 1:
-        raise ValueError(f"`k_neighbors` (={k_neighbors}) must be at least 1")
+    check_index("source_index", source_index, (source_index.numel(),))
+    _check_rows("source_index", source_index, pos.size(0))
+    check_count("k_neighbors", k_neighbors)
+    check_finite("pos", pos)
     if not limit >= 0:
         raise ValueError(f"`limit` (={limit}) must be at least 0")
-    import numpy as np
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import dijkstra
     from scipy.spatial import cKDTree
 
     points = pos.detach().to("cpu", torch.float64).numpy()
-    if not np.isfinite(points).all():
-        raise ValueError("`pos` must be finite")
     source = source_index.cpu().numpy()
     N = len(points)
     k = min(k_neighbors, N - 1)
@@ -73,11 +74,9 @@ def geodesic_distances(
 
     distance, neighbor = map(np.asarray, cKDTree(points).query(points, k=k + 1))
     other = neighbor != np.arange(N)[:, None]
-    # Among more than k duplicates a point may miss itself; all its neighbors are then at distance 0: drop any
-    # one.
+    # Among more than k duplicates a point may miss itself; all its neighbors are then at distance 0: drop any one.
     other[other.all(axis=1), -1] = False
-    # Built from its three arrays the matrix keeps edges of length zero; `maximum(graph, graph.T)` would drop
-    # them.
+    # Built from its three arrays the matrix keeps edges of length zero; `maximum(graph, graph.T)` would drop them.
     graph = csr_matrix((distance[other], neighbor[other], np.arange(N + 1) * k), shape=(N, N))
     rows = dijkstra(graph, directed=False, indices=source, limit=limit)
     return torch.from_numpy(rows).to(pos)
@@ -95,9 +94,8 @@ def geodesic_error(
 ) -> Float[Tensor, " K"]:
     r"""Geodesic distance between the predicted and the annotated keypoints of one cloud.
 
-    A predicted position is first snapped to the nearest point of the cloud. KeypointNet's benchmark evaluates
-    the index of the network's most probable point instead: pass that as ``predicted_index`` to compute its
-    figure.
+    A predicted position is first moved to the nearest point of the cloud. KeypointNet's benchmark evaluates the index
+    of the network's most probable point instead: pass that as ``predicted_index`` to compute its figure.
 
     Args:
         predicted: Predicted positions, in the units of ``pos``.
@@ -125,33 +123,24 @@ def geodesic_error(
     if predicted.ndim != 2 or pos.ndim != 2 or predicted.size(1) != pos.size(1):
         raise ValueError(f"`predicted` {list(predicted.shape)} and `pos` {list(pos.shape)} must be [K, D] and [N, D]")
     K = predicted.size(0)
-    if visible.shape != (K,) or visible.dtype != torch.bool:
-        raise ValueError(f"`visible` ({visible.dtype} {list(visible.shape)}) must be bool [{K}]")
-    if target_index.shape != (K,):
-        raise ValueError(f"`target_index` {list(target_index.shape)} must be [{K}], as `predicted` has K={K}")
-
+    check_mask("visible", visible, (K,))
+    check_index("target_index", target_index, (K,))
     if predicted_index is None:
-        from scipy.spatial import cKDTree
-
-        position = predicted.detach()[visible].to("cpu", torch.float64)
+        position, cloud = (x.detach().to("cpu", torch.float64) for x in (predicted[visible], pos))
         if not bool(position.isfinite().all()):
             raise ValueError("`predicted` must be finite where `visible`")
-        _, nearest = cKDTree(pos.detach().to("cpu", torch.float64).numpy()).query(position.numpy())
-        end = torch.from_numpy(nearest).to(pos.device, torch.long)
+        end = torch.from_numpy(nearest(cloud.numpy(), position.numpy())[1]).to(pos.device)
     else:
-        if predicted_index.shape != (K,):
-            raise ValueError(f"`predicted_index` {list(predicted_index.shape)} must be [{K}]")
+        check_index("predicted_index", predicted_index, (K,))
         end = predicted_index[visible]
-        _check_index("predicted_index", end, pos.size(0))
+        _check_rows("predicted_index", end, pos.size(0))
     rows = geodesic_distances(pos, target_index[visible], k_neighbors, limit=limit)
     error = pos.new_zeros(K)
     error[visible] = rows.gather(1, end[:, None].long())[:, 0]
     return error
 
 
-def _check_index(name: str, index: Tensor, num_points: int) -> None:
-    if index.ndim != 1 or index.is_floating_point() or index.dtype == torch.bool:
-        raise ValueError(f"`{name}` ({index.dtype} {list(index.shape)}) must be one list of integers")
+def _check_rows(name: str, index: Tensor, num_points: int) -> None:
     if index.numel():
         low, high = int(index.min()), int(index.max())
         if low < 0 or high >= num_points:

@@ -27,7 +27,7 @@ from pcsa.tasks.common.config import Count, Rule
 from pcsa.tasks.common.map_inputs import WholePredictor
 from pcsa.tasks.common.map_task import PEARSON, Collected, MapTask
 from pcsa.tasks.common.maps import (
-    Located,
+    LocatedMaps,
     MapConfig,
     MapData,
     MapLabels,
@@ -173,7 +173,7 @@ class OctTask(MapTask[OctConfig]):
         *,
         read_out: ReadOut = "expectation",
         flip_pairs: Sequence[tuple[int, int]] | None = None,
-    ) -> Located:
+    ) -> LocatedMaps:
         """Surfaces of a batch of scans ``[B, 1, H, W]``, as rows ``[B, K, W]``.
 
         They come in order: one that would lie above the one before it is put on it (see
@@ -182,13 +182,13 @@ class OctTask(MapTask[OctConfig]):
         maps = score_maps(network, image, flip_pairs)
         found = pcsa.localize(*as_points(columns_of(maps)), 1.0, read_out=read_out, validate=False)
         rows, peak = (x.unflatten(0, (len(image), -1)).movedim(1, -1) for x in (found.position[..., 0], found.peak))
-        return Located(order_surfaces(rows, 1), peak, maps)
+        return LocatedMaps(order_surfaces(rows, 1), peak, maps)
 
     def targets(self, config: OctConfig, batch: dict[str, Tensor], maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         boundaries = columns_of(batch["boundaries"]).unsqueeze(-1)
         return columns_of(maps), boundaries, columns_of(batch["visible"])
 
-    def errors(self, batch: dict[str, Tensor], found: Located) -> tuple[Tensor, Tensor]:
+    def errors(self, batch: dict[str, Tensor], found: LocatedMaps) -> tuple[Tensor, Tensor]:
         return columns_of((found.position - batch["boundaries"]).abs()), columns_of(batch["visible"])
 
     def overlay(self, items: Any, row: Mapping[str, Any], position: Tensor) -> Overlay:

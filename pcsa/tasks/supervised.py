@@ -19,7 +19,7 @@ from pcsa.datasets.transforms import Augment, Normalize, denormalize
 from pcsa.metrics import PCK, THRESHOLDS, KeypointMetrics, MeanKeypointError, keypoint_error, symmetric_error
 from pcsa.metrics.geodesic import geodesic_error
 from pcsa.models import MULTI_SCALE, SINGLE_SCALE, KeypointDetector, Level, PointNet2
-from pcsa.tasks.common.clouds import CloudEvaluation, CloudsConfig, CloudTask, Located, open_annotated
+from pcsa.tasks.common.clouds import CloudEvaluation, CloudsConfig, CloudTask, LocatedClouds, open_annotated
 from pcsa.tasks.common.config import (
     BandwidthConfig,
     Count,
@@ -362,7 +362,7 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
     def about(
         self,
         run: Run[SupervisedConfig, KeypointLabels],
-        located: Located,
+        located: LocatedClouds,
         place: int,
         annotated: Data | None,
     ) -> dict[str, Any]:
@@ -375,7 +375,7 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
     def header(self, run: Run[SupervisedConfig, KeypointLabels]) -> dict[str, Any]:
         return {"semantic_ids": list(run.labels.semantic_ids)}
 
-    def extra(self, located: Located) -> dict[str, Any]:
+    def extra(self, located: LocatedClouds) -> dict[str, Any]:
         return {"presence": located.outputs["presence"].sigmoid()[0].tolist()}
 
     def table(self, metrics: Mapping[str, Any]) -> str:

@@ -19,10 +19,10 @@ from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.datasets.shapenet import ShapeNetPoints, is_hdf5
 from pcsa.datasets.transforms import Augment, Normalize
 from pcsa.models import MULTI_SCALE, SINGLE_SCALE, Level, PointNet2, SkeletonMerger
+from pcsa.models.anchors import find_anchors
 from pcsa.models.skeleton_merger import box_coordinates
-from pcsa.neighbors import farthest_points
 from pcsa.skeleton import composite_chamfer, keypoint_separation, mirror_error, segment_pairs, skeleton_points
-from pcsa.tasks.common.clouds import CloudEvaluation, CloudsConfig, CloudTask, Located, open_annotated
+from pcsa.tasks.common.clouds import CloudEvaluation, CloudsConfig, CloudTask, LocatedClouds, open_annotated
 from pcsa.tasks.common.config import (
     BandwidthConfig,
     Count,
@@ -36,7 +36,7 @@ from pcsa.tasks.common.config import (
 from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems
 from pcsa.tasks.common.floors import evaluate_category, format_category
 from pcsa.tasks.common.objective import draw_samples, point_bandwidth
-from pcsa.tasks.common.task import Column, EvaluateOptions, Evaluation, Run
+from pcsa.tasks.common.task import Column, EvaluateOptions, Evaluation, Run, column
 
 # The network of the paper's code: multi-scale grouping in balls of 0.05 to 0.8, for clouds in [-1, 1].
 MERGER_SCALE = (
@@ -176,41 +176,6 @@ def open_clouds(config: UnsupervisedData, split: str) -> Dataset[Data]:
     if (root / "annotations" / f"{config.category}.json").exists():
         return KeypointNet(root, config.category, split)
     return UnlabeledClouds(root, config.category, split)
-
-
-@torch.no_grad()
-def find_anchors(clouds: list[Tensor], num_keypoints: int, kind: Literal["corners", "farthest"]) -> Tensor:
-    """Places for the keypoints to begin at, ``[K, 3]``, from aligned clouds ``[N, 3]`` laid over each other.
-
-    ``"farthest"``: on the cells of a grid (16 along the extent) that at least half of the clouds have a point in,
-    farthest points, beginning with the one farthest from the middle. ``"corners"``: the eight of the bounding box, and
-    more of such cells far from them. No randomness. Not differentiable.
-    """
-    everything = torch.cat(clouds).float()
-    low = everything.amin(0)
-    cell_size = ((everything.amax(0) - low).amax() / 16).clamp(min=torch.finfo(torch.float32).tiny)
-    place = ((everything - low) / cell_size).long().clamp(max=15)
-    cell = (place[:, 0] * 16 + place[:, 1]) * 16 + place[:, 2]
-    cloud = torch.arange(len(clouds)).repeat_interleave(torch.tensor([len(c) for c in clouds]))
-    share = torch.bincount((cloud * 16**3 + cell).unique() % 16**3, minlength=16**3) / len(clouds)
-    points = torch.bincount(cell, minlength=16**3)
-    middle = torch.zeros(16**3, 3).index_add(0, cell, everything) / points.clamp(min=1).unsqueeze(1)
-    # Half of the clouds, or fewer where that leaves too few cells.
-    least = min(0.5, share.sort(descending=True).values[min(num_keypoints, 16**3) - 1].item())
-    common = middle[(share >= least) & (points > 0)]
-    if kind == "corners":
-        corners = torch.cartesian_prod(*torch.stack([low, everything.amax(0)], 1))
-        # Farthest points that begin at the eight: each next one is far from all before it.
-        while len(corners) < num_keypoints:
-            corners = torch.cat([corners, common[torch.cdist(common, corners).amin(1).argmax()].unsqueeze(0)])
-        return corners[:num_keypoints]
-    first = (common - everything.mean(0)).norm(dim=1).argmax()
-    common = torch.cat([common[first : first + 1], common])
-    rows, _ = farthest_points(common, torch.tensor([0, len(common)]), num_keypoints)
-    anchors = common[rows]
-    if len(anchors) < num_keypoints:  # fewer cells than keypoints: some share one
-        anchors = anchors.repeat(-(-num_keypoints // len(anchors)), 1)[:num_keypoints]
-    return anchors
 
 
 def subset(pos: Tensor, ptr: Tensor, num_points: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -381,17 +346,8 @@ class CategoryEvaluation(CloudEvaluation):
 
 
 def _score(title: str, part: str, *path: str) -> Column:
-    """The column of a score of the detector, in percent; of a curve its last value."""
-
-    def value(metrics: Mapping[str, Any]) -> float | None:
-        found: Any = metrics[part]["rows"]["detector"]
-        for name in path:
-            if name not in found:
-                return None
-            found = found[name]
-        return 100 * float(found[-1] if isinstance(found, list) else found)
-
-    return Column(title, value)
+    """The column of a score of the detector, in percent."""
+    return column(title, part, "rows", "detector", *path, factor=100)
 
 
 class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
@@ -485,7 +441,7 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
     def about(
         self,
         run: Run[UnsupervisedConfig, MergerLabels],
-        located: Located,
+        located: LocatedClouds,
         place: int,
         annotated: Data | None,  # keypoints without a meaning have no annotations to stand beside
     ) -> dict[str, Any]:
@@ -499,7 +455,7 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
         # Which keypoints each activation joins.
         return {"segments": segment_pairs(len(run.labels.names)).t().tolist()}
 
-    def extra(self, located: Located) -> dict[str, Any]:
+    def extra(self, located: LocatedClouds) -> dict[str, Any]:
         return {"activation": located.outputs["activation"][0].tolist()}
 
     def table(self, metrics: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from pcsa.viz.png import MAX_POINTS, beside, entries, fit, render, titled
 from pcsa.viz.scene import Scene, keypoint_scene, thin
 
 LAYERS = ("cloud", "samples", "annotated")
-"""What the samples do not hide, and does not hide them."""
+"""Layers that the samples do not hide, and that do not hide the samples."""
 
 
 class Stage(NamedTuple):
@@ -35,7 +35,7 @@ def sampling_frames(
         pos: Points [N, 3] of the cloud, y up.
         stages: What changes.
         num_samples: Samples of every keypoint.
-        seed: Of the noise.
+        seed: Seed of the noise.
         options: Those of :func:`pcsa.viz.keypoint_scene`: names, ids, annotated, visible, bandwidth, tempering, …
     """
     return [
@@ -65,9 +65,9 @@ def save_animation(
 
     Args:
         path: The file to write; its folder is made if need be.
-        frames: At least one.
-        seconds: Each is seen in a GIF; the last for a second and a half.
-        size: Of the drawing in a GIF, in pixels.
+        frames: Scenes, at least one.
+        seconds: Time that each scene is seen in a GIF; the last is seen for a second and a half.
+        size: Width and height of the drawing in a GIF, in pixels.
         layers: What is drawn (in a page: at first).
         options: ``turn``, ``tilt``, ``keypoint`` and ``backend`` of :func:`pcsa.viz.render`, for a GIF.
     """

@@ -68,7 +68,7 @@ def marks(o3d: Any, scene: Scene, layers: Collection[str], keypoint: int | None,
     Args:
         o3d: Open3D.
         scene: What is drawn.
-        layers: Of it.
+        layers: Names of what is drawn.
         keypoint: The one whose map is shown.
         axes: Right, up and towards the viewer: rings are turned there, and shadows are part of the colors.
     """
@@ -130,13 +130,13 @@ def seen_colors(scene: Scene, keypoint: int | None, axes: Array) -> Array:
 
 
 def _lamp(axes: Array) -> Array:
-    """From where the light comes: over the viewer's left shoulder."""
+    """Direction that the light comes from: over the viewer's left shoulder."""
     lamp = axes[2] + 0.7 * axes[1] - 0.4 * axes[0]
     return np.asarray(lamp / np.linalg.norm(lamp))
 
 
 def point_radius(scene: Scene, keypoint: int | None = None) -> Array:
-    """Of each drawn point: smaller the more there are, so that a surface neither falls apart nor hides its marks."""
+    """Size of each drawn point: smaller the more there are, so that a surface holds together and shows its marks."""
     radius = size_of(scene) * float(np.clip(0.011 * (2048 / len(scene.pos)) ** 0.5, 0.003, 0.02))
     # A map is often one or two points: they must be seen.
     share = 0.0 if keypoint is None else map_shares(scene, keypoint) ** 0.5

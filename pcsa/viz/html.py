@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pcsa.viz.scene import LAYERS, Array, Scene, heat, keypoint_colors, shading, size_of, strengths, thin, view_axes
 
 MAX_POINTS = 10_000
-"""Of one shape: a page is to be sent by mail."""
+"""Most points drawn of one shape: a page is to be sent by mail."""
 
 
 def save_html(
@@ -29,8 +29,8 @@ def save_html(
 
     Args:
         path: The file to write; its folder is made if need be.
-        scenes: At least one.
-        title: Of the page.
+        scenes: What the page shows, at least one scene.
+        title: Title of the page.
         layers: Those switched on at first.
 
     Raises:

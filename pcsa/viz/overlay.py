@@ -37,7 +37,7 @@ class Overlay:
         predicted: Predicted positions, (x, y) ``[K, 2]`` or (x, y, z) ``[K, 3]``, drawn as dots. On an image, z is not
             looked at.
         annotated: Annotated positions, likewise, drawn as rings. Where both are drawn, a line joins them.
-        surfaces: In place of positions: the predicted row y of each surface in each column, ``[K, W]``.
+        surfaces: Predicted rows, in place of positions: the row y of each surface in each column, ``[K, W]``.
         annotated_surfaces: The annotated rows, likewise.
         visible: Which annotations there are, bool ``[K]``, of surfaces ``[K, W]``; default all.
         bones: Pairs of keypoints that a line joins, between predictions or, without any, between annotations.

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from pcsa.viz.scene import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Array = NDArray[np.float64]
 
 _DISTANCES = (
     ("euclidean", "Euclidean"),
@@ -106,7 +106,7 @@ def plot_training(logs: Mapping[str, Mapping[str, tuple[Array, Array]]]) -> Figu
     """What the runs logged, one panel per quantity.
 
     Args:
-        logs: By the run's name and the quantity's, steps and values.
+        logs: Steps and values by the name of the run and of the quantity.
     """
     quantities = list(dict.fromkeys(q for log in logs.values() for q in log))
     # What one came for first.
@@ -160,7 +160,7 @@ def plot_miou(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
 
 
 def miou_curves(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, Array, Array]]:
-    """Of a file that scores keypoints found without labels: panel, row (detector or floor), thresholds, values."""
+    """Curves of keypoints found without labels: panel, row (detector or floor), thresholds, values."""
     for part, shapes in (("category", "all shapes"), ("held_out", "held out")):
         scored = metrics.get(part)
         if not isinstance(scored, Mapping):

@@ -37,7 +37,7 @@ Backend = Literal["auto", "open3d", "matplotlib"]
 Pixels = NDArray[np.uint8]
 
 MAX_POINTS = 20_000
-"""Of one picture: more would not be told apart."""
+"""Most points drawn in one picture: more would not be told apart."""
 
 
 def render(
@@ -261,7 +261,7 @@ def save_pngs(
     Args:
         pictures: Files and what to draw; folders are made if need be.
         legend: Names of what is drawn, at the right.
-        size: Of the drawing, in pixels; title and legend come on top of that.
+        size: Width and height of the drawing, in pixels; title and legend come on top of that.
         layers: See :func:`render`.
         keypoint: See :func:`render`.
         options: ``turn``, ``tilt``, ``frame`` and ``backend`` of :func:`render`.
@@ -289,7 +289,7 @@ def save_panels(
         path: The PNG to write.
         scenes: One for each panel, at least one.
         columns: Panels in a row.
-        size: Of one panel, in pixels.
+        size: Width and height of one panel, in pixels.
         layers: See :func:`render`.
         keypoint: See :func:`render`.
         options: ``turn``, ``tilt``, ``frame`` and ``backend`` of :func:`render`.

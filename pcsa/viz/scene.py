@@ -57,18 +57,18 @@ class Scene:
         ids: Semantic id of each keypoint, which determines its color; default 0 to K - 1.
         keypoints: Predicted positions [K, 3].
         present: Which predictions are drawn, bool [K]; default all.
-        confidence: Of each prediction [K], for tooltips.
-        covariance: Of each prediction [K, 3, 3], drawn as its ellipsoid of one standard deviation.
+        confidence: Confidence of each prediction [K], for tooltips.
+        covariance: Covariance of each prediction [K, 3, 3], drawn as its ellipsoid of one standard deviation.
         annotated: Annotated positions [K, 3]. Where both are drawn, a line joins them to the predictions.
         visible: Which annotations there are, bool [K]; default all.
         samples: Drawn from the probability maps [K, S, 3].
         prob: Probability of each point for each keypoint [N, K]; one column at a time colors the cloud.
         segments: Pairs of keypoints that a skeleton joins, integer [M, 2].
         activation: Strength of each segment [M], 0 to 1; default 1.
-        color: Of the points [N, 3], 0 to 1; default grays that show the surface.
-        vertices: Of a mesh [V, 3].
-        faces: Of a mesh, integer [F, 3].
-        vertex_color: Of a mesh [V, 3], 0 to 1; default light gray.
+        color: Colors of the points [N, 3], 0 to 1; default grays that show the surface.
+        vertices: Vertices of a mesh [V, 3].
+        faces: Faces of a mesh, integer [F, 3].
+        vertex_color: Colors of the vertices [V, 3], 0 to 1; default light gray.
         note: Small print below the picture.
 
     Raises:
@@ -403,7 +403,7 @@ def lines(scene: Scene, layers: Collection[str], keypoint: int | None, facing: A
 
     Args:
         scene: What is drawn.
-        layers: Of it.
+        layers: Names of what is drawn.
         keypoint: Only the marks of this one; None for all.
         facing: Direction of the viewer, for rings that are turned there.
     """

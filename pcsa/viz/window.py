@@ -19,7 +19,7 @@ from pcsa.viz.scene import LAYERS, Array, Scene, cloud_colors, size_of, thin, vi
 _log = logging.getLogger(__name__)
 
 MAX_POINTS = 200_000
-"""Of one shape: more turn too slowly without a graphics card."""
+"""Most points drawn of one shape: more turn too slowly without a graphics card."""
 
 _RIGHT, _LEFT = 262, 263  # GLFW's numbers
 _KEYS = """\
@@ -42,7 +42,7 @@ def show(
     Args:
         scenes: One, or several to leaf through; each is asked for when it is come to.
         layers: What is drawn at first; the keys 1 to 8 switch each of :data:`pcsa.viz.LAYERS`.
-        size: Of the window, in pixels.
+        size: Width and height of the window, in pixels.
         folder: Where screenshots go, as ``pcsa-1.png``, ``pcsa-2.png``, …
 
     Raises:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ import torch
 from PIL import Image
 from torch.utils.data import default_collate
 
-from pcsa.datasets.coco import NAMES, SIGMAS, CocoKeypoints, official, oks_nms
+from pcsa.datasets.coco import NAMES, CocoKeypoints, official, oks_nms
 from pcsa.datasets.crops import to_source
+from pcsa.metrics import COCO_SIGMAS
 
 JOINTS = [[30 + 2 * k, 20 + 3 * k, 1 + k % 2] for k in range(17)]
 
@@ -179,7 +179,7 @@ def test_bad_results(root: Path) -> None:
 def naive_oks(a: np.ndarray, b: np.ndarray, area: float) -> float:
     total = 0.0
     for k in range(17):
-        total += np.exp(-((a[k] - b[k]) ** 2).sum() / (2 * area * (2 * SIGMAS[k]) ** 2))
+        total += np.exp(-((a[k] - b[k]) ** 2).sum() / (2 * area * (2 * COCO_SIGMAS[k]) ** 2))
     return total / 17
 
 
@@ -270,11 +270,8 @@ def test_official_layout() -> None:
 
 
 @pytest.fixture(scope="module")
-def real() -> Path:
-    folder = os.environ.get("PCSA_TEST_DATA")
-    if not folder:
-        pytest.skip("PCSA_TEST_DATA is not set")
-    return Path(folder, "coco")
+def real(real_data: Path) -> Path:
+    return real_data / "coco"
 
 
 def test_real_counts(real: Path) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -231,11 +230,8 @@ def test_bad_arguments() -> None:
 
 
 @pytest.fixture(scope="module")
-def real() -> Human36M:
-    folder = os.environ.get("PCSA_TEST_DATA")
-    if not folder:
-        pytest.skip("PCSA_TEST_DATA is not set")
-    return Human36M(Path(folder, "h36m"), "train")
+def real(real_data: Path) -> Human36M:
+    return Human36M(real_data / "h36m", "train")
 
 
 def test_real_projection(real: Human36M) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -96,11 +95,8 @@ def test_bad_files(root: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def real() -> Path:
-    folder = os.environ.get("PCSA_TEST_DATA")
-    if not folder:
-        pytest.skip("PCSA_TEST_DATA is not set")
-    return Path(folder, "mtfl")
+def real(real_data: Path) -> Path:
+    return real_data / "mtfl"
 
 
 def test_real_counts(real: Path) -> None:

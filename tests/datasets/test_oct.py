@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from pcsa.datasets.oct import SURFACES, Mshc, OctScans, read_vol
+from pcsa.datasets.oct import SURFACES, Mshc, OctScans
+from pcsa.datasets.vol import read_vol
 
 
 def rows(width: int = 96, number: int = 3, height: int = 40) -> np.ndarray:
@@ -316,11 +316,8 @@ def test_bad_delineations(mshc: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def real() -> Path:
-    folder = os.environ.get("PCSA_TEST_DATA")
-    if not folder:
-        pytest.skip("PCSA_TEST_DATA is not set")
-    return Path(folder, "oct")
+def real(real_data: Path) -> Path:
+    return real_data / "oct"
 
 
 def test_real_columns(real: Path) -> None:

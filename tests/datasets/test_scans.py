@@ -162,10 +162,10 @@ def test_all_randomness_is_the_generators():
     ("change", "message"),
     [
         ({"flip": 1.5}, r"`flip` \(=1.5\) must be from 0 to 1"),
-        ({"shift": -1}, r"`shift` \(=-1\) must be finite and at least 0"),
+        ({"shift": -1}, r"`shift` \(=-1\) must be at least 0 and finite"),
         ({"brightness": 2}, r"`brightness` \(=2\) must be from 0 to 1"),
-        ({"noise": float("nan")}, r"`noise` \(=nan\) must be finite"),
-        ({"shift": float("inf")}, r"`shift` \(=inf\) must be finite"),
+        ({"noise": float("nan")}, r"`noise` \(=nan\) must be at least 0 and finite"),
+        ({"shift": float("inf")}, r"`shift` \(=inf\) must be at least 0 and finite"),
     ],
 )
 def test_bad_augmentation(change, message):
@@ -177,17 +177,17 @@ def test_bad_input():
     source = ramp(8, 10)
     with pytest.raises(ValueError, match=r"`size` \(=\(0, 4\)\) must be"):
         window(source, (0, 4))
-    with pytest.raises(ValueError, match=r"`start` \(=7\) must be from 0 to 6 for 10 columns"):
+    with pytest.raises(ValueError, match=r"`start` \(=7\) must be from 0 to 6"):
         window(source, (8, 4), start=7)
     with pytest.raises(ValueError, match=r"`generator` \(=None\) must be given"):
         window(source, (8, 4), augment=STILL)
     with pytest.raises(ValueError, match=r"must have `visible`"):
         window({name: source[name] for name in ("image", "boundaries")}, (8, 4))
-    with pytest.raises(ValueError, match=r"`image` \(shape \[8, 10\]\) must be \[1, H, W\]"):
+    with pytest.raises(ValueError, match=r"`image` \[8, 10\] must be \[1, H, W\]"):
         window({**source, "image": source["image"][0]}, (8, 4))
-    with pytest.raises(ValueError, match=r"`boundaries` \(shape \[2, 9\]\) must be \[K, 10\]"):
+    with pytest.raises(ValueError, match=r"`boundaries` \[2, 9\] must be \[K, 10\]"):
         window({**source, "boundaries": source["boundaries"][:, 1:]}, (8, 4))
-    with pytest.raises(ValueError, match=r"`visible` \(torch.float32"):
+    with pytest.raises(ValueError, match=r"`visible` \[2, 10\] \(torch.float32\) must be bool"):
         window({**source, "visible": source["visible"].float()}, (8, 4))
 
 

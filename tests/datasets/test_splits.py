@@ -21,7 +21,7 @@ def test_splits_and_more() -> None:
     for split in ("train", "val", "test"):
         check_split(split)
     check_split("all", "all")
-    with pytest.raises(ValueError, match=r"`split` \(='all'\) must be one of train, val, test$"):
+    with pytest.raises(ValueError, match=r"`split` \(='all'\) must be one of 'train', 'val', 'test'$"):
         check_split("all")
-    with pytest.raises(ValueError, match=r"must be one of train, val, test, all$"):
+    with pytest.raises(ValueError, match=r"must be one of 'train', 'val', 'test', 'all'$"):
         check_split("dev", "all")

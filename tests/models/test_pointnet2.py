@@ -370,7 +370,7 @@ def test_level_errors(arguments, match):
 def test_constructor_errors():
     with pytest.raises(ValueError, match=r"`in_channels` \(=-1\)"):
         PointNet2(-1)
-    with pytest.raises(ValueError, match=r"`out_channels` \(=0\) at least 1"):
+    with pytest.raises(ValueError, match=r"`out_channels` \(=0\) must be at least 1"):
         PointNet2(out_channels=0)
     with pytest.raises(ValueError, match="`levels` must have at least one"):
         PointNet2(levels=())

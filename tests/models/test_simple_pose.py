@@ -3,7 +3,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pcsa import grid
 from pcsa.models import SimplePose, load_imagenet_weights
 
 SMALL = {"layers": (1, 1, 1, 1), "widths": (4, 6, 8, 10)}
@@ -31,22 +30,8 @@ def _net(variant: str = "image", **options) -> SimplePose:
     return SimplePose(5, **SMALL | VARIANTS[variant][0] | options)
 
 
-def _trained(net: nn.Module) -> nn.Module:
-    """In eval mode, no parameter or statistic of which is 0 or 1 by default."""
-    for module in net.modules():
-        if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.5, 0.5)
-            module.running_mean.uniform_(-0.1, 0.1)
-            module.running_var.uniform_(0.5, 1.5)
-        if isinstance(module, (nn.ConvTranspose2d, nn.ConvTranspose3d)):
-            nn.init.kaiming_normal_(module.weight)
-    nn.init.normal_(net.score.conv.weight)
-    return net.eval()
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_shapes_and_gradients(variant):
+def test_shapes_and_gradients(variant, gradients_reach_all):
     _, given, shape, stride = VARIANTS[variant]
     net = _net(variant)
     image = torch.rand(given).requires_grad_()
@@ -54,11 +39,7 @@ def test_shapes_and_gradients(variant):
     assert logits.shape == shape
     assert net.stride == stride
     assert all(n == m * stride for n, m in zip(given[2:], shape[2:][-len(given[2:]) :], strict=True))
-    logits.square().sum().backward()
-    for name, parameter in net.named_parameters():
-        assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.abs().sum() > 0, name
-    assert (image.grad.flatten(1).abs().sum(1) > 0).all()
+    gradients_reach_all(net, image, logits)
 
 
 # torchvision's counts, less the classifier's 512 * 1000 + 1000 or 2048 * 1000 + 1000.
@@ -91,16 +72,8 @@ def test_initial_head():
     assert not net.score.conv.bias.any()
 
 
-def test_normalization():
-    image = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1) + torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
-    torch.testing.assert_close(_net().normalize(image), torch.ones(1, 3, 1, 1))
-    gray = torch.tensor([0.0, 0.5, 0.75]).view(1, 1, 1, 3)
-    assert _net("gray").normalize(gray).flatten().tolist() == [-2, 0, 1]
-    assert not [name for name in _net().state_dict() if "normalize" in name]
-
-
-def test_volumetric_head_is_a_stack_per_keypoint():
-    net = _trained(_net("depth"))
+def test_volumetric_head_is_a_stack_per_keypoint(trained):
+    net = trained(_net("depth"))
     with torch.no_grad():
         net.score.conv.weight.zero_()
         net.score.conv.bias.copy_(torch.arange(35.0))
@@ -108,125 +81,13 @@ def test_volumetric_head_is_a_stack_per_keypoint():
     assert torch.equal(logits[0, :, :, 3, 5], torch.arange(35.0).view(5, 7))
 
 
-def test_cells_beyond_the_image_are_cut_off():
+def test_cells_beyond_the_image_are_cut_off(trained):
     # 36 pixels: 18, 9, 5, 3, 2 cells on the way down, 16 after three deconvolutions, 9 of which are of the image.
-    net = _trained(_net("image, no multiple of 32")).double()
+    net = trained(_net("image, no multiple of 32")).double()
     image = torch.rand(1, 3, 64, 36, dtype=torch.float64)
     whole = net.score(net.deconvolutions(net.backbone(net.normalize(image))))
     assert whole.shape[2:] == (16, 16)
     torch.testing.assert_close(net(image)["logits"], whole[..., :9])
-
-
-@pytest.mark.parametrize("variant", ["image, small stem", "depth", "volume"])
-def test_learns_a_handful(variant):
-    generator = torch.Generator().manual_seed(0)
-    net = _net(variant, widths=(8, 8, 16, 16))
-    _, given, shape, _ = VARIANTS[variant]
-    image = torch.rand(4, *given[1:], generator=generator)
-    size = torch.tensor(shape[:1:-1])  # x first
-    target = torch.rand(4, 5, len(size), generator=generator) * (size - 1)
-    optimizer = torch.optim.Adam(net.parameters(), 0.02)
-    errors = []
-    for _ in range(70):
-        where = grid.soft_argmax(net(image)["logits"])
-        error = (where - target).norm(dim=-1).mean()
-        optimizer.zero_grad()
-        error.backward()
-        optimizer.step()
-        errors.append(error.item())
-    assert errors[-1] < 0.3 * errors[0]
-
-
-@pytest.mark.parametrize("variant", ["image", "depth", "volume"])
-def test_an_item_does_not_depend_on_its_batch(variant, close):
-    net = _trained(_net(variant)).double()
-    image = torch.rand(3, *VARIANTS[variant][1][1:], dtype=torch.float64)
-    with torch.no_grad():
-        close(net(image)["logits"][1:2], net(image[1:2])["logits"])
-        assert not torch.allclose(net(image[:1])["logits"], net(image[1:2])["logits"])
-
-
-@pytest.mark.parametrize("variant", ["image", "volume"])
-def test_state_round_trip(variant):
-    net, other = _trained(_net(variant)), _net(variant).eval()
-    image = torch.rand(VARIANTS[variant][1])
-    assert not torch.equal(other(image)["logits"], net(image)["logits"])
-    other.load_state_dict(net.state_dict(), strict=True)
-    assert torch.equal(other(image)["logits"], net(image)["logits"])
-
-
-@pytest.mark.parametrize("variant", ["image, no multiple of 32", "volume"])
-def test_compiles_in_one_piece(variant):
-    net = _trained(_net(variant))
-    image = torch.rand(VARIANTS[variant][1])
-    compiled = torch.compile(net, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(image)["logits"], net(image)["logits"])
-
-
-@pytest.mark.parametrize("variant", ["image", "depth", "volume"])
-def test_bf16_autocast(variant):
-    net = _trained(_net(variant))
-    image = torch.rand(VARIANTS[variant][1])
-    expected = net(image)["logits"]
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = net(image)["logits"]
-    assert logits.dtype == torch.float32
-    assert not torch.equal(logits, logits.bfloat16().float())  # not half precision in disguise
-    assert 0 < (logits - expected).norm() < 0.05 * expected.norm()
-    logits.sum().backward()
-    assert all(p.grad.isfinite().all() for p in net.parameters())
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_cuda(variant):
-    net = _trained(_net(variant)).double()
-    image = torch.rand(VARIANTS[variant][1], dtype=torch.float64)
-    expected = net(image)["logits"]
-    torch.testing.assert_close(net.cuda()(image.cuda())["logits"].cpu(), expected, rtol=1e-8, atol=1e-8)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"num_keypoints": 0}, r"`num_keypoints` \(=0\) must be at least 1"),
-        ({"in_channels": 0}, r"`in_channels` \(=0\) must be at least 1"),
-        ({"spatial_dims": 1}, r"`spatial_dims` \(=1\) must be 2 or 3"),
-        ({"layers": 51}, r"`layers` \(=51\) must be one of 18, 34, 50, 101, 152, or four"),
-        ({"layers": (1, 1, 1)}, r"`layers` \(=\(1, 1, 1\)\) must be one of"),
-        ({"layers": (1, 0, 1, 1)}, r"`layers` \(=0\) must be at least 1"),
-        ({"widths": (8, 8, 8)}, r"`widths` \(=\(8, 8, 8\)\) must be a sequence of at least 4"),
-        ({"widths": (8, 8, 8, 8, 8)}, r"`widths` .* must be four"),
-        ({"widths": (8, 8, 8, 2.5)}, r"`widths` \(=2.5\) must be a whole number"),
-        ({"deconv": (8, 0)}, r"`deconv` \(=0\) must be at least 1"),
-        ({"deconv": 256}, r"`deconv` \(=256\) must be a sequence"),
-        ({"deconv": (8,) * 6}, r"`deconv` .* must have at most 5 entries with `stem` \(='imagenet'\)"),
-        ({"deconv": (8,) * 5, "stem": "small"}, r"`deconv` .* must have at most 4 entries"),
-        ({"stem": "tiny"}, r"`stem` \(='tiny'\) must be one of 'imagenet', 'small'"),
-        ({"depth": 0}, r"`depth` \(=0\) must be at least 1"),
-        ({"depth": 8, "spatial_dims": 3}, r"`depth` \(=8\) must be None with `spatial_dims` \(=3\)"),
-    ],
-)
-def test_bad_input_of_the_constructor(options, message):
-    with pytest.raises(ValueError, match=message):
-        SimplePose(**{"num_keypoints": 5, **SMALL, **options})
-
-
-@pytest.mark.parametrize(
-    ("image", "message"),
-    [
-        (torch.zeros(1, 3, 64, 64, dtype=torch.uint8), r"`image` \(torch.uint8\) must be a floating point"),
-        ([0.0], r"`image` \(list\) must be a floating point tensor"),
-        (torch.zeros(3, 64, 64), r"`image` \[3, 64, 64\] must be \[B, 3, H, W\]"),
-        (torch.zeros(1, 1, 64, 64), r"`image` \[1, 1, 64, 64\] must be \[B, 3, H, W\]"),
-        (torch.zeros(0, 3, 64, 64), r"no axis of size 0"),
-        (torch.zeros(1, 3, 64, 66), r"`image` \[1, 3, 64, 66\] must have H, W divisible by 4"),
-    ],
-)
-def test_bad_input_image(image, message):
-    with pytest.raises(ValueError, match=message):
-        _net()(image)
 
 
 # --- ImageNet's weights ----------------------------------------------------------------------------------------

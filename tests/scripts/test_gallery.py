@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from pcsa.datasets.procedural import make_shape, shape_rng
-from pcsa.scripts._gallery import _beside_dots, _hidden, _scene, draw_gallery
 from pcsa.scripts.cli import main
+from pcsa.scripts.gallery import _beside_dots, _hidden, _scene, draw_gallery
 from pcsa.viz import keypoint_colors
 from pcsa.viz.scene import view_axes
 

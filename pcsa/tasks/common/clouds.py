@@ -76,7 +76,7 @@ def open_annotated(config: CloudsConfig, split: str, **options: Any) -> Keypoint
     return KeypointNet(root, config.category, split, **options)
 
 
-class Located(NamedTuple):
+class LocatedClouds(NamedTuple):
     """What :func:`locate` finds in clouds, in their own units and on the CPU."""
 
     position: Tensor
@@ -96,7 +96,7 @@ class Located(NamedTuple):
 
 
 @torch.inference_mode()
-def locate(network: nn.Module, clouds: Sequence[Tensor], frame: Frame, read_out: ReadOut) -> Located:
+def locate(network: nn.Module, clouds: Sequence[Tensor], frame: Frame, read_out: ReadOut) -> LocatedClouds:
     """Keypoints of clouds ``[N, 3]``: normalize, score, find bandwidths, read the map, go back to the clouds' units.
 
     Args:
@@ -112,7 +112,7 @@ def locate(network: nn.Module, clouds: Sequence[Tensor], frame: Frame, read_out:
     outputs = network(None, pos, ptr=ptr)
     logits = outputs["logits"]
     found = pcsa.localize(logits, pos, pcsa.knn_bandwidth(pos, ptr=ptr), ptr=ptr, read_out=read_out)
-    return Located(
+    return LocatedClouds(
         position=denormalize(found.position.cpu(), batch.offset, batch.scale),
         covariance=found.covariance.cpu() * batch.scale.square().view(-1, 1, 1, 1),
         peak=found.peak.cpu(),
@@ -134,7 +134,7 @@ class CloudTask(Task[ConfigT, LabelsT]):
     has_pages = True
     predict_options = CloudPredictOptions
 
-    def locate(self, run: Run[ConfigT, LabelsT], clouds: Sequence[Tensor], read_out: ReadOut) -> Located:
+    def locate(self, run: Run[ConfigT, LabelsT], clouds: Sequence[Tensor], read_out: ReadOut) -> LocatedClouds:
         """Keypoints of clouds ``[N, 3]``, in their own units."""
         return locate(run.model, clouds, self.frame, read_out)
 
@@ -155,7 +155,7 @@ class CloudTask(Task[ConfigT, LabelsT]):
         self,
         run: Run[ConfigT, LabelsT],
         pos: Tensor,
-        located: Located,
+        located: LocatedClouds,
         place: int,
         read_out: ReadOut,
         *,
@@ -168,7 +168,9 @@ class CloudTask(Task[ConfigT, LabelsT]):
         return keypoint_scene(pos, located.logits[place], title=title, read_out=read_out, **about, **options)
 
     @abstractmethod
-    def about(self, run: Run[ConfigT, LabelsT], located: Located, place: int, annotated: Data | None) -> dict[str, Any]:
+    def about(
+        self, run: Run[ConfigT, LabelsT], located: LocatedClouds, place: int, annotated: Data | None
+    ) -> dict[str, Any]:
         """Names, annotations and the like of a picture: fields of :class:`pcsa.viz.Scene`."""
 
     @abstractmethod
@@ -176,7 +178,7 @@ class CloudTask(Task[ConfigT, LabelsT]):
         """What holds for the keypoints of every cloud, as JSON types."""
 
     @abstractmethod
-    def extra(self, located: Located) -> dict[str, Any]:
+    def extra(self, located: LocatedClouds) -> dict[str, Any]:
         """What the network says of the first cloud beside its keypoints, as JSON types."""
 
     def predictor(self, run: Run[ConfigT, LabelsT], options: CloudPredictOptions) -> Predictor:

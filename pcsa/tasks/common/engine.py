@@ -107,7 +107,7 @@ class StepData(L.LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader:
-        """Varied anew in every epoch."""
+        """Items varied anew in every epoch."""
         assert self.trainer is not None
         trainer, batch_size = self.trainer, self.config.optimizer.batch_size
         sampler = EpochSampler(
@@ -121,7 +121,7 @@ class StepData(L.LightningDataModule):
         return self._loader(self.train_items, batch_size // trainer.world_size, sampler)
 
     def val_dataloader(self) -> DataLoader:
-        """As they are, all of them in each process.
+        """Items without variation, all of them in each process.
 
         Parts of different lengths would leave processes waiting for each other: they exchange buffers in every
         batch. The metrics are means, which the repetition leaves as they are.

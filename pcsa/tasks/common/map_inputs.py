@@ -15,7 +15,7 @@ from torch import Tensor
 from pcsa.datasets.crops import crop, to_source
 from pcsa.datasets.images import IMAGES, read_image
 from pcsa.tasks.common.maps import (
-    Located,
+    LocatedMaps,
     MapLabels,
 )
 from pcsa.tasks.common.task import Prediction, PredictOptions, Predictor, Run
@@ -23,7 +23,7 @@ from pcsa.viz import Overlay
 
 log = logging.getLogger(__name__)
 
-Locate = Callable[[Tensor, Sequence[tuple[int, int]] | None], Located]
+Locate = Callable[[Tensor, Sequence[tuple[int, int]] | None], LocatedMaps]
 """Finds the keypoints of a batch of inputs; with left and right keypoints, by the flip test."""
 
 
@@ -32,8 +32,7 @@ class ImagePredictOptions(PredictOptions):
     """Keypoints of people or faces in your own images, in pixels of the input; also joints of volumes."""
 
     boxes: Path | None = None
-    """JSON of file name to a list of boxes [x, y, width, height] in pixels, one for each person or face. Without it the
-    whole image is the box."""
+    """JSON of lists of boxes [x, y, width, height] in pixels by file name; default the whole image."""
     flip_test: bool = True
     """Take the mean of the maps of the input and of its mirror image."""
 

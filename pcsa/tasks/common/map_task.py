@@ -23,7 +23,7 @@ from pcsa.metrics import MeanKeypointError
 from pcsa.tasks.common.engine import StepData, StepTraining, Training
 from pcsa.tasks.common.map_inputs import ImagePredictOptions, ImagePredictor, Locate
 from pcsa.tasks.common.maps import (
-    Located,
+    LocatedMaps,
     MapConfig,
     MapItems,
     MapLabels,
@@ -166,14 +166,14 @@ class MapTask(Task[MapConfigT, MapLabels]):
         *,
         read_out: ReadOut = "expectation",
         flip_pairs: Sequence[tuple[int, int]] | None = None,
-    ) -> Located:
+    ) -> LocatedMaps:
         """Keypoints of a batch of inputs ``[B, C, *input_size]``."""
         maps = score_maps(network, image, flip_pairs)
         found = pcsa.localize(*as_points(maps), 1.0, read_out=read_out, validate=False)
         depth = self.depth(config)
         size = [*([] if depth is None else [depth]), *image.shape[2:]]
         position = grid.from_index(found.position, maps.shape[2:], frame="pixels", spacing=strides(size, maps))
-        return Located(position, found.peak, maps)
+        return LocatedMaps(position, found.peak, maps)
 
     def targets(self, config: MapConfigT, batch: dict[str, Tensor], maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Maps ``[B, K, *spatial]``, targets ``[B, K, D]`` in index units, and which of them are known."""
@@ -181,7 +181,7 @@ class MapTask(Task[MapConfigT, MapLabels]):
         target = grid.to_index(batch["keypoints"], maps.shape[2:], frame="pixels", spacing=spacing)
         return maps, target, batch["visible"]
 
-    def errors(self, batch: dict[str, Tensor], found: Located) -> tuple[Tensor, Tensor]:
+    def errors(self, batch: dict[str, Tensor], found: LocatedMaps) -> tuple[Tensor, Tensor]:
         """Distances from the labels in pixels of the network's input, and which of the labels are known."""
         return (found.position - batch["keypoints"]).norm(dim=-1), batch["visible"]
 
@@ -224,7 +224,7 @@ class MapTask(Task[MapConfigT, MapLabels]):
     def locator(self, run: Run[MapConfigT, MapLabels], options: PredictOptions) -> Locate:
         """What finds the keypoints of inputs by a run."""
 
-        def find(image: Tensor, flip_pairs: Sequence[tuple[int, int]] | None) -> Located:
+        def find(image: Tensor, flip_pairs: Sequence[tuple[int, int]] | None) -> LocatedMaps:
             image = image.to(run.device)
             return self.locate(run.config, run.model, image, read_out=options.read_out, flip_pairs=flip_pairs)
 
@@ -291,7 +291,7 @@ class Collected:
 
     def __init__(self) -> None:
         self.batches: list[Row] = []
-        self.found: list[Located] = []
+        self.found: list[LocatedMaps] = []
 
     def all(self, name: str) -> Tensor:
         """One field of all items."""
@@ -350,7 +350,7 @@ class MapEvaluation(Evaluation):
             flip_pairs=self.flip_pairs,
         )
         # The images and maps of a whole dataset need not lie in memory.
-        found = Located(found.position.cpu(), found.peak.cpu(), found.maps[:0])
+        found = LocatedMaps(found.position.cpu(), found.peak.cpu(), found.maps[:0])
         for i in range(min(len(image), self.options.pictures - len(self.pictures))):
             row = {"image": image[i], **{name: values[i] for name, values in batch.items()}}
             self.pictures.append(self.task.overlay(self.source, row, found.position[i]))

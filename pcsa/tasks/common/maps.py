@@ -141,7 +141,7 @@ def map_loss(
     return localization_loss(config, samples, logits, pos, unit, sigma, unit * target, visible)
 
 
-class Located(NamedTuple):
+class LocatedMaps(NamedTuple):
     """What :meth:`MapTask.locate` finds, in pixels of the network's input."""
 
     position: Tensor

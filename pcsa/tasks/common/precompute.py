@@ -85,7 +85,7 @@ def open_hierarchies(dataset: KeypointNet, normalize: Normalize, levels: Sequenc
     Args:
         dataset: Its clouds, in its order.
         normalize: Applied to each cloud first.
-        levels: Of the network that will use the result, in the units of the normalized clouds.
+        levels: Levels of the network that will use the result, in the units of the normalized clouds.
 
     """
     clouds = [normalize(dataset[i]).pos for i in range(len(dataset))]
@@ -132,7 +132,7 @@ def search(clouds: Sequence[Tensor], levels: Sequence[Level]) -> dict[str, npt.N
 
 
 def _local(rows: Tensor, ptr: Tensor, first: Tensor) -> Tensor:
-    """From rows of a batch to rows of a cloud: the entries from ``ptr[b]`` on less ``first[b]``."""
+    """Turn rows of a batch into rows of a cloud: subtract ``first[b]`` from the entries from ``ptr[b]`` on."""
     start = first[:-1].repeat_interleave(ptr.diff())
     return (rows - start.view(-1, *[1] * (rows.dim() - 1))).int()
 

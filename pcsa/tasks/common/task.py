@@ -31,27 +31,27 @@ class EvaluateOptions:
     """Options of ``pcsa evaluate`` that every task has."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
-    """Written by `pcsa train`."""
+    """Checkpoint that `pcsa train` wrote."""
     split: Literal["val", "test"] | None = None
-    """Items to score. Default: val, on which choices may be made; test where the layout holds no val out of the
-    training. Report test, once."""
+    """Items to score; default val, or test where val was trained on. Choose on val, report test once."""
     root: Path | None = None
     """Another root of the same layout; default that of the training."""
     read_out: ReadOut = "expectation"
-    """See pcsa.localize."""
+    """Way to read a keypoint from its map, see pcsa.localize."""
     correct_threshold: float | None = None
     """Error below which a keypoint counts as right, for the calibration; each task has its own default."""
     pictures: int = 0
     """Draw this many items, predictions beside annotations, into predictions-<split>.png beside the metrics."""
     page: int = 0
-    """Put this many clouds on a page to turn and look into, predictions-<split>.html beside the metrics."""
+    """Put this many clouds on a page to turn and look into, predictions-<split>.html; for tasks on clouds."""
     batch_size: int = 8
+    """Items that the network takes at once."""
     num_workers: int = 0
     """Processes that load the items."""
     progress: bool = True
     """Show a progress bar."""
     device: str = "auto"
-    """cpu, cuda, or auto."""
+    """Device: cpu, cuda or auto."""
     out: Path | None = None
     """Metrics file; default metrics-<split>.json beside the checkpoint."""
 
@@ -73,21 +73,21 @@ class PredictOptions:
     """Options of ``pcsa predict`` that every task has."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
-    """Written by `pcsa train`."""
+    """Checkpoint that `pcsa train` wrote."""
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Files, or folders of such files."""
     out: Path = Path("predictions.json")
-    """Written as .json or .npz."""
+    """File of the predictions, .json or .npz."""
     read_out: ReadOut = "expectation"
-    """See pcsa.localize."""
+    """Way to read a keypoint from its map, see pcsa.localize."""
     png: Path | None = None
     """Folder for a picture of every prediction."""
     html: Path | None = None
-    """A page with every cloud, to turn and look into."""
+    """Page with every cloud, to turn and look into; for tasks on clouds."""
     progress: bool = True
     """Show a progress bar."""
     device: str = "auto"
-    """cpu, cuda, or auto."""
+    """Device: cpu, cuda or auto."""
 
     def __post_init__(self) -> None:
         if self.out.suffix not in (".json", ".npz"):
@@ -103,7 +103,7 @@ class Run(Generic[ConfigT, LabelsT]):
     config: ConfigT
     labels: LabelsT
     model: nn.Module
-    """In eval mode."""
+    """The network, in eval mode."""
     step: int
     """Optimizer steps after which the checkpoint was written."""
     temperature: float
@@ -123,12 +123,14 @@ class Column(NamedTuple):
 
 
 def column(title: str, *path: str, factor: float = 1.0) -> Column:
-    """The column of the number under ``path`` in the metrics, times ``factor``."""
+    """The column of the number, or the end of the curve, under ``path`` in the metrics, times ``factor``."""
 
     def value(metrics: Mapping[str, Any]) -> float | None:
         found: Any = metrics
         for name in path:
             found = found.get(name) if isinstance(found, Mapping) else None
+        if isinstance(found, Sequence):
+            found = found[-1]
         return None if found is None else factor * float(found)
 
     return Column(title, value)

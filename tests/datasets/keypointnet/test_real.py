@@ -1,5 +1,4 @@
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,12 +16,9 @@ BED = CLASS_IDS["bed"]
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], KeypointNet]:
-    folder = os.environ.get("PCSA_TEST_DATA")
-    if not folder:
-        pytest.skip("PCSA_TEST_DATA is not set")
+def real(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], KeypointNet]:
     cache = tmp_path_factory.mktemp("cache")
-    return lambda category, split: KeypointNet(Path(folder, "keypointnet"), category, split, cache_dir=cache)
+    return lambda category, split: KeypointNet(real_data / "keypointnet", category, split, cache_dir=cache)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,39 @@
+"""Distances between the points of a cloud and positions of its keypoints, axis by axis."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from pcsa._core.points import Points, bandwidth_of, cloud_mean, full_precision
+
+
+def distance(offsets: Iterable[Tensor], norm: str) -> Tensor:
+    """Length of a vector given axis by axis."""
+    total = functools.reduce(torch.add, (x.abs() if norm == "l1" else x.square() for x in offsets))
+    if norm != "l2":
+        return total
+    # The square root's infinite slope at 0 has to be out of the graph before it meets a zero gradient.
+    zero = total == 0
+    return total.masked_fill(zero, 1.0).sqrt().masked_fill(zero, 0.0)
+
+
+def offsets(points: Points, center: Tensor) -> Iterator[Tensor]:
+    """``pos`` minus each cloud's center ``[B, K, D]``, one ``[N, K]`` per axis at a time."""
+    for y, c in zip(points.pos.unbind(1), center.unbind(2), strict=True):
+        yield y.unsqueeze(1) - c.index_select(0, points.batch)
+
+
+def offsets_and_bandwidths(points: Points, center: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """:func:`offsets`, each with the bandwidth along its axis ``[N, 1]``."""
+    return zip(offsets(points, center), bandwidth_of(points).expand_as(points.pos).split(1, dim=1), strict=True)
+
+
+def expectation(prob: Tensor, points: Points) -> Tensor:
+    """Mean position of each map, ``[B, K, D]``."""
+    # A matrix product: the one operation here that autocast would round to 16 bits.
+    with full_precision(prob):
+        return cloud_mean(prob, points.pos, points)

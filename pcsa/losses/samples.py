@@ -1,0 +1,58 @@
+"""Errors of positions: of drawn samples (Eq. 14), or of one position per keypoint."""
+
+from __future__ import annotations
+
+from typing import Unpack, get_args
+
+from jaxtyping import Float
+from torch import Tensor
+
+from pcsa._core.checks import check_one_of, check_shape
+from pcsa.losses.arguments import Masking, Norm, Target, at_least_float32, keypoints_of
+from pcsa.losses.geometry import distance
+
+
+def sample_error(
+    samples: Float[Tensor, "B K S D"], target: Target, *, norm: Norm = "l2", **options: Unpack[Masking]
+) -> Tensor:
+    r"""Expectation of the error, estimated by samples (Eq. 14): :math:`\frac{1}{S} \sum_s d(\hat Y_s, y_t)`.
+
+    Args:
+        samples: What :func:`pcsa.sampling_argmax` drew.
+        target: True positions, in the units of ``samples``.
+        norm: ``"l2"`` Euclidean distance (its gradient at distance zero is zero), ``"l1"`` sum of the
+            absolute differences, ``"squared"`` Euclidean distance squared.
+        **options: See :class:`pcsa.losses.Masking`.
+
+    Example:
+        >>> import torch
+        >>> samples = torch.tensor([[[[3.0, 4.0], [0.0, 1.0]]]])  # distances 5 and 1 from the origin
+        >>> sample_error(samples, torch.zeros(1, 1, 2))
+        tensor(3.)
+    """
+    if samples.dim() != 4 or samples.shape[2] == 0:
+        raise ValueError(f"`samples` {list(samples.shape)} must be [B, K, S, D] with at least one sample")
+    check_one_of("norm", norm, get_args(Norm))
+    keypoints = keypoints_of(samples.shape[:2], **options)
+    samples = at_least_float32("samples", samples)
+    target = keypoints.known(target, samples.shape[3], samples.dtype)
+    return keypoints.reduce(distance((samples - target.unsqueeze(2)).unbind(-1), norm).mean(2))
+
+
+def position_error(
+    position: Float[Tensor, "B K D"], target: Target, *, norm: Norm = "l2", **options: Unpack[Masking]
+) -> Tensor:
+    """Error of one position per keypoint; for :func:`pcsa.soft_argmax` the error of the expectation (Eq. 2).
+
+    Args:
+        position: Predicted positions.
+        target: True positions, in the units of ``position``.
+        norm: ``"l2"``, ``"l1"`` or ``"squared"``, as in :func:`sample_error`.
+        **options: See :class:`pcsa.losses.Masking`.
+    """
+    check_shape("position", position, ("B", "K", "D"))
+    check_one_of("norm", norm, get_args(Norm))
+    keypoints = keypoints_of(position.shape[:2], **options)
+    position = at_least_float32("position", position)
+    target = keypoints.known(target, position.shape[2], position.dtype)
+    return keypoints.reduce(distance((position - target).unbind(-1), norm))

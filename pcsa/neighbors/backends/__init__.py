@@ -1,0 +1,1 @@
+"""One file for each library that searches; :mod:`pcsa.neighbors.backends.contract` says what such a file holds."""

@@ -1,0 +1,49 @@
+"""Graphs of nearest neighbors."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pcsa._core.checks import check_count
+from pcsa.neighbors.backends.contract import Backend
+from pcsa.neighbors.nearest import search
+from pcsa.neighbors.ragged import read_ragged
+
+
+def knn_graph(
+    pos: Float[Tensor, "N D"],
+    ptr: Int[Tensor, " B_plus_1"],
+    k: int,
+    *,
+    loop: bool = False,
+    backend: Backend | None = None,
+    validate: bool = True,
+) -> Int[Tensor, "2 E"]:
+    """Connect each point with its k nearest neighbors, for message passing in PyTorch Geometric.
+
+    Args:
+        pos: Positions or features ``[N, D]``.
+        ptr: Where each cloud begins, then N.
+        k: Edges that arrive at each point; all the others of its cloud where there are fewer.
+        loop: Count a point as its own neighbor. Default false.
+        backend: See :func:`pcsa.neighbors.knn`.
+        validate: Check that ``pos`` is finite too; costs one synchronization on an accelerator.
+
+    Returns:
+        ``edge_index [2, E]``: the neighbor in row 0, the point itself in row 1 (flow ``"source_to_target"``), sorted
+        by row 1.
+
+    Example:
+        >>> knn_graph(torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([0, 3]), 1)
+        tensor([[1, 0, 1],
+                [0, 1, 2]])
+    """
+    check_count("k", k)
+    points = read_ragged(pos, ptr, validate)
+    index = search(points, points, k, not loop, None, backend)
+    target = torch.arange(len(pos), device=pos.device).repeat_interleave(k)
+    edges = torch.stack([index.flatten(), target])
+    smallest = min((size for size in points.sizes if size), default=0)
+    return edges if smallest - (not loop) >= k else edges[:, edges[0] >= 0]

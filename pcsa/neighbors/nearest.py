@@ -1,0 +1,220 @@
+"""The nearest points of each query: a number of them, or those within a radius."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypedDict
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from pcsa._core.checks import check_count, check_positive
+from pcsa.neighbors.backends.choice import choose
+from pcsa.neighbors.backends.contract import Backend
+from pcsa.neighbors.ragged import Ragged, for_search, read_ragged
+
+
+class SearchOptions(TypedDict, total=False):
+    """Options of every search: see :func:`knn`."""
+
+    backend: Backend | None
+    validate: bool
+
+
+class Neighbors(NamedTuple):
+    """The neighbors of M queries, nearest first.
+
+    Attributes:
+        index: Rows of ``pos``. Slots without a neighbor repeat the nearest one, so gathering by ``index`` is
+            always safe and a maximum over the neighbors needs no mask.
+        sq_distance: Squared Euclidean distances to the rows in ``index``, in squared units of ``pos``.
+        valid: Which slots hold a neighbor.
+    """
+
+    index: Int[Tensor, "M k"]  # type: ignore[assignment]  # hides tuple.index, as torch.return_types do
+    sq_distance: Float[Tensor, "M k"]
+    valid: Bool[Tensor, "M k"]
+
+
+def knn(
+    pos: Float[Tensor, "N D"],
+    ptr: Int[Tensor, " B_plus_1"],
+    k: int,
+    query: Float[Tensor, "M D"] | None = None,
+    query_ptr: Int[Tensor, " B_plus_1"] | None = None,
+    *,
+    exclude_self: bool = False,
+    backend: Backend | None = None,
+    validate: bool = True,
+) -> Neighbors:
+    """Find the k nearest points of each query in its own cloud, nearest first.
+
+    Which of several equally distant points are taken, and their order, is left to the backend.
+
+    Differentiable in ``pos`` and ``query`` through ``sq_distance``.
+
+    Args:
+        pos: Positions ``[N, D]``.
+        ptr: Where each cloud begins, then N.
+        k: Number of neighbors. In a cloud with fewer the rest of the slots are not ``valid``.
+        query: Positions ``[M, D]`` to search around; default ``pos`` itself.
+        query_ptr: Where each cloud of ``query`` begins, then M; given with it.
+        exclude_self: Do not count a point as its own neighbor; its duplicates remain neighbors. Needs
+            ``query=None``. Default false.
+        backend: See :mod:`pcsa.neighbors`. Default: on a CPU ``"scipy"`` where installed and faster, else
+            ``"torch"``.
+        validate: Check that ``pos`` and ``query`` are finite too; costs one synchronization on an accelerator.
+
+    Returns:
+        Three tensors ``[M, k]``; without ``query``, M = N.
+
+    Raises:
+        ValueError: Naming the argument, its value and the rule; on queries in an empty cloud too.
+
+    Example:
+        >>> pos = torch.tensor([[0.0], [1.0], [3.0]])
+        >>> knn(pos, torch.tensor([0, 3]), 2).index
+        tensor([[0, 1],
+                [1, 0],
+                [2, 1]])
+    """
+    check_count("k", k)
+    return _neighbors(pos, ptr, query, query_ptr, k, exclude_self, None, backend, validate)
+
+
+def ball_query(
+    pos: Float[Tensor, "N D"],
+    ptr: Int[Tensor, " B_plus_1"],
+    radius: float,
+    max_neighbors: int,
+    query: Float[Tensor, "M D"] | None = None,
+    query_ptr: Int[Tensor, " B_plus_1"] | None = None,
+    *,
+    backend: Backend | None = None,
+    validate: bool = True,
+) -> Neighbors:
+    """Find the nearest points of each query within a radius (inclusive), nearest first.
+
+    A query that has no point within the radius has a row of ``valid`` without any ``True``; its ``index`` then
+    repeats the nearest point outside.
+
+    The search is that of :func:`knn`, with its ``query``, ``query_ptr``, ``backend``, ``validate``, gradients and
+    errors.
+
+    Args:
+        pos: Positions ``[N, D]``.
+        ptr: Where each cloud begins, then N.
+        radius: Radius in the units of ``pos``.
+        max_neighbors: Number of slots; if more points are within the radius, the nearest are kept.
+        query: See :func:`knn`.
+        query_ptr: See :func:`knn`.
+        backend: See :func:`knn`.
+        validate: See :func:`knn`.
+
+    Returns:
+        Three tensors ``[M, max_neighbors]``; without ``query``, M = N.
+
+    Example:
+        >>> pos, ptr = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([0, 3])
+        >>> ball_query(pos, ptr, 1.5, 3, torch.tensor([[1.0]]), torch.tensor([0, 1]))[::2]
+        (tensor([[1, 0, 1]]), tensor([[ True,  True, False]]))
+    """
+    check_count("max_neighbors", max_neighbors)
+    check_positive("radius", radius)
+    return _neighbors(pos, ptr, query, query_ptr, max_neighbors, False, float(radius), backend, validate)
+
+
+def _neighbors(
+    pos: Tensor,
+    ptr: Tensor,
+    query: Tensor | None,
+    query_ptr: Tensor | None,
+    k: int,
+    exclude_self: bool,
+    radius: float | None,
+    backend: Backend | None,
+    validate: bool,
+) -> Neighbors:
+    points = read_ragged(pos, ptr, validate)
+    if query is None:
+        if query_ptr is not None:
+            raise ValueError("`query_ptr` must be given with `query`: there is no `query`")
+        query, queries = pos, points
+    else:
+        if exclude_self:
+            raise ValueError("`exclude_self` (=True) must be False with `query`: its rows are no points of `pos`")
+        if query_ptr is None:
+            raise ValueError("`query_ptr` (=None) must be given with `query`")
+        queries = read_ragged(query, query_ptr, validate, "query", "query_ptr")
+        if query.shape[1] != pos.shape[1] or query.dtype != pos.dtype or query.device != pos.device:
+            raise ValueError(
+                f"`query` ({query.shape[1]} axes, {query.dtype}, {query.device}) must be like `pos` "
+                f"({pos.shape[1]} axes, {pos.dtype}, {pos.device})"
+            )
+        if len(queries.sizes) != len(points.sizes):
+            raise ValueError(
+                f"`query_ptr` ({len(queries.sizes)} clouds) must have as many as `ptr` ({len(points.sizes)})"
+            )
+    index = search(points, queries, k, exclude_self, radius, backend)
+    valid = index >= 0
+    nearest = index[:, :1]
+    if exclude_self:  # a point that is alone in its cloud has no other neighbor to repeat than itself
+        own = torch.arange(len(pos), device=pos.device)[:, None]
+        nearest = torch.where(valid[:, :1], nearest, own)
+    index = torch.where(valid, index, nearest)
+    sq_distance = _sq_distance(pos, query, index)
+    if radius is not None:
+        # Roots are compared, for sqrt(r · r) is r after rounding too: a lattice neighbor at the radius is in.
+        valid = valid & (sq_distance.detach().sqrt() <= radius)
+        index = torch.where(valid, index, nearest)
+        sq_distance = torch.where(valid, sq_distance, sq_distance[:, :1])
+    return Neighbors(index, sq_distance, valid)
+
+
+def _sq_distance(pos: Tensor, query: Tensor, index: Tensor) -> Tensor:
+    """Squared distances from each query to ``pos[index]``, differentiable; at zero the gradient is zero."""
+    if pos.dtype not in (torch.float32, torch.float64):
+        pos, query = pos.float(), query.float()
+    total = torch.zeros(index.shape, dtype=pos.dtype, device=pos.device)
+    flat = index.flatten()
+    # Axis by axis takes a third of the time of [M, k, D].
+    for x, y in zip(pos.unbind(1), query.unbind(1), strict=True):
+        difference = x.index_select(0, flat).view(index.shape) - y[:, None]
+        total = torch.addcmul(total, difference, difference)
+    return total
+
+
+@torch.no_grad()
+def search(
+    points: Ragged, queries: Ragged, k: int, exclude_self: bool, radius: float | None, backend: Backend | None
+) -> Tensor:
+    """Rows of the k nearest points ``[M, k]``, nearest first, -1 where there is none.
+
+    With a ``radius`` points beyond it may be missing, but never the nearest.
+    """
+    for b, (size, m) in enumerate(zip(points.sizes, queries.sizes, strict=True)):
+        if size == 0 and m > 0:
+            raise ValueError(f"`ptr` has no points in cloud {b}, which has queries")
+    device, num_queries = points.pos.device, len(queries.pos)
+    searcher = choose(backend, "nearest", points.pos, max(points.sizes, default=0))
+    if num_queries == 0:
+        return torch.empty(0, k, dtype=torch.long, device=device)
+    points, queries = (Ragged(for_search(batch.pos), batch.bounds) for batch in (points, queries))
+    wanted = k + exclude_self
+    if all(size >= wanted for size, m in zip(points.sizes, queries.sizes, strict=True) if m):
+        index = searcher.nearest(points, queries, wanted, radius)
+    else:
+        index = torch.full((num_queries, wanted), -1, device=device)
+        for b, (size, m) in enumerate(zip(points.sizes, queries.sizes, strict=True)):
+            if m:
+                few = min(wanted, size)
+                found = searcher.nearest(
+                    Ragged(points.cloud(b), [0, size]), Ragged(queries.cloud(b), [0, m]), few, radius
+                )
+                found = torch.where(found >= 0, found + points.bounds[b], -1)
+                index[queries.bounds[b] : queries.bounds[b + 1], :few] = found
+    if exclude_self:
+        # From its own row on the next slots move up; among more than k duplicates it may be missing.
+        own = index[:, :k] == torch.arange(num_queries, device=device)[:, None]
+        index = index.gather(1, torch.arange(k, device=device) + own.cumsum(1))
+    return index

@@ -1,0 +1,112 @@
+"""How ``pcsa bench`` shows what it measured: tables, and a page of documentation with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pcsa.scripts.bench.results import Check, Curve, Report, Row
+from pcsa.tasks.common.tables import markdown_table
+
+BEGIN, END = "<!-- pcsa bench: begin -->", "<!-- pcsa bench: end -->"
+
+
+def format_report(report: Report) -> str:
+    """Write the tables, readable in a terminal and as Markdown."""
+    shrink, turns = report.settings["shrink"], report.settings["repeats"]
+    parts = [
+        f"{format_machine(report)} Median and quartiles of {turns} turns. MB = 10⁶ bytes, above the inputs."
+        + (f" Numbers of points divided by {shrink}." if shrink > 1 else "")
+    ]
+    for result in report.results:
+        parts.append(f"### {result.title}")
+        if result.rows:
+            heads = ["", "time", "quartiles", "peak memory", ""]
+            parts.append(markdown_table(heads, [_row_cells(row) for row in result.rows]))
+        checks = [_check_cells(check, shrink) for check in result.checks if check.median is not None]
+        if checks:
+            parts.append(markdown_table(["", "value", "quartiles", "target", "met"], checks))
+    for curve in report.curves:
+        parts += [f"### Over {curve.over} ({curve.fixed})", _curve_table(curve)]
+    return "\n\n".join(parts)
+
+
+def format_machine(report: Report) -> str:
+    """Say in one line what the figures were measured on."""
+    m = report.machine
+    return (
+        f"{m['cpu']}, {m['cores']} cores, {m['threads']} threads used; device {m['device']}; {m['system']}; "
+        f"Python {m['python']}, torch {m['torch']}, pcsa {m['pcsa']}; {m['date']}; "
+        f"load average {m['load_before']} before and {m['load_after']} after."
+    )
+
+
+def _row_cells(row: Row) -> list[str]:
+    memory = "" if row.memory_bytes is None else size(row.memory_bytes)
+    if row.median is None or row.low is None or row.high is None:
+        return [row.what, "", "", memory, row.note]
+    show = _nanoseconds if row.unit == "ns" else duration
+    return [row.what, show(row.median), f"{show(row.low)} – {show(row.high)}", memory, row.note]
+
+
+def _check_cells(check: Check, shrink: int) -> list[str]:
+    spread = "" if check.low == check.high else f"{check.low:.3g} – {check.high:.3g}"
+    targeted = check.target is not None and shrink == 1
+    return [check.what, value_of(check), spread, *(target_cells(check) if targeted else ["", ""])]
+
+
+def value_of(check: Check) -> str:
+    """Show the figure and its unit."""
+    return "" if check.median is None else f"{_digits(check.median)} {check.unit}".rstrip()
+
+
+def target_cells(check: Check) -> list[str]:
+    """Show the target and whether it is met."""
+    met = {None: "", True: "yes", False: "no"}[check.met]
+    return ["" if check.target is None else f"≤ {_digits(check.target)}", met]
+
+
+def _curve_table(curve: Curve) -> str:
+    table = []
+    for i, value in enumerate(curve.values):
+        cells = [f"{value:,.3g}" if isinstance(value, float) else f"{value:,}"]
+        for name in ("sampler", "literal"):
+            t, b = curve.seconds[name][i], curve.memory_bytes[name][i]
+            cells += ["–" if t is None else duration(t), "–" if b is None else size(b)]
+        table.append(cells)
+    return markdown_table([curve.over, "sampling_argmax", "its memory", "literal Eq. 11-12", "its memory"], table)
+
+
+def duration(seconds: float) -> str:
+    """Show three digits and a unit."""
+    scale, unit = next((x for x in ((1.0, "s"), (1e-3, "ms")) if seconds >= x[0]), (1e-6, "µs"))
+    return f"{seconds / scale:.3g} {unit}"
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _nanoseconds(value: float) -> str:
+    return f"{value:.3g} ns"
+
+
+def size(number: float) -> str:
+    """Show bytes as megabytes."""
+    return f"{number / 1e6:,.1f} MB" if number < 1e8 else f"{number / 1e6:,.0f} MB"
+
+
+def write_page(report: Report, path: Path) -> None:
+    """Replace what stands between the marks by the tables."""
+    before, after = split_page(path)
+    path.write_text(f"{before}{BEGIN}\n\n{format_report(report)}\n\n{END}{after}")
+
+
+def split_page(path: Path) -> tuple[str, str]:
+    """Return what stands before and after the marks."""
+    if not path.is_file():
+        raise FileNotFoundError(f"`markdown` (={str(path)!r}) must be a file: there is none")
+    before, begin, rest = path.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"`markdown` (={str(path)!r}) must have the lines {BEGIN!r} and then {END!r}")
+    return before, after
