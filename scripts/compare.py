@@ -58,13 +58,18 @@ def compare(config: CompareConfig, task: Task[Any, Any], training: TrainConfig) 
             raise ValueError(f"`methods` (={name!r}) must be out of {', '.join(map(repr, task.methods))}")
     asked = config.split or ("test" if "test" in task.splits(training) else None)
     split = task.scored_split(training, asked)
+    found = {
+        name: [_run(config, task, training, name, seed, split) for seed in range(config.seeds)]
+        for name in config.methods or task.methods
+    }
+    # What no run has, such as PCKh without heads, makes no column.
+    columns = [c for c in task.columns if any(c.value(m) is not None for runs in found.values() for m, _ in runs)]
     rows = []
-    for name in config.methods or task.methods:
-        results = [_run(config, task, training, name, seed, split) for seed in range(config.seeds)]
-        cells = [_spread([column.value(metrics) for metrics, _ in results]) for column in task.columns]
-        seconds = [taken for _, taken in results]
+    for name, runs in found.items():
+        seconds = [taken for _, taken in runs]
+        cells = [_spread([column.value(metrics) for metrics, _ in runs]) for column in columns]
         rows.append([name, *cells, f"{min(seconds):.0f}-{max(seconds):.0f}"])
-    return markdown_table(["objective", *(column.title for column in task.columns), "seconds"], rows)
+    return markdown_table(["objective", *(column.title for column in columns), "seconds"], rows)
 
 
 def _run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -16,9 +17,14 @@ Folder = Annotated[Path, tyro.conf.Positional]
 
 def main(argv: list[str]) -> int:
     """Run one of the four actions; ``check`` has exit status 1 if it found anything."""
-    actions = {"generate": _generate, "gallery": _gallery, "download": _download, "check": _check}
+    actions: dict[str, Callable[..., int]] = {
+        "generate": _generate,
+        "gallery": _gallery,
+        "download": _download,
+        "check": _check,
+    }
     description = "Generate the procedural clouds, draw them, download KeypointNet, or check a folder."
-    return int(tyro.extras.subcommand_cli_from_dict(actions, prog="pcsa data", description=description, args=argv))
+    return tyro.extras.subcommand_cli_from_dict(actions, prog="pcsa data", description=description, args=argv)
 
 
 def _generate(

@@ -22,7 +22,14 @@ from pcsa.models import MULTI_SCALE, SINGLE_SCALE, Level, PointNet2, SkeletonMer
 from pcsa.models.anchors import find_anchors
 from pcsa.models.skeleton_merger import box_coordinates
 from pcsa.skeleton import composite_chamfer, keypoint_separation, mirror_error, segment_pairs, skeleton_points
-from pcsa.tasks.common.clouds import CloudEvaluation, CloudsConfig, CloudTask, LocatedClouds, open_annotated
+from pcsa.tasks.common.clouds import (
+    CloudConfig,
+    CloudEvaluation,
+    CloudsConfig,
+    CloudTask,
+    LocatedClouds,
+    open_annotated,
+)
 from pcsa.tasks.common.config import (
     BandwidthConfig,
     Count,
@@ -31,7 +38,6 @@ from pcsa.tasks.common.config import (
     Positive,
     Rule,
     SamplerConfig,
-    TrainConfig,
 )
 from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems
 from pcsa.tasks.common.floors import evaluate_category, format_category
@@ -121,7 +127,7 @@ class ReconstructionConfig(SamplerConfig, BandwidthConfig):
 
 
 @dataclass(frozen=True)
-class UnsupervisedConfig(TrainConfig):
+class UnsupervisedConfig(CloudConfig):
     """Everything that determines an unsupervised training."""
 
     data: UnsupervisedData = field(default_factory=UnsupervisedData)
@@ -145,6 +151,9 @@ class MergerLabels:
 
     category: str
     names: tuple[str, ...]
+
+
+MergerRun = Run[UnsupervisedConfig, MergerLabels]
 
 
 @dataclass(frozen=True)
@@ -312,7 +321,7 @@ class CategoryEvaluation(CloudEvaluation):
     def __init__(
         self,
         task: UnsupervisedTask,
-        run: Run[UnsupervisedConfig, MergerLabels],
+        run: MergerRun,
         options: UnsupervisedEvaluateOptions,
         split: Literal["val", "test"],
     ) -> None:
@@ -427,20 +436,12 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
             anchor_width=config.anchor_width,
         )
 
-    def evaluation(
-        self, run: Run[UnsupervisedConfig, MergerLabels], options: UnsupervisedEvaluateOptions
-    ) -> Evaluation:
+    def evaluation(self, run: MergerRun, options: UnsupervisedEvaluateOptions) -> Evaluation:
         return CategoryEvaluation(self, run, options, self.scored_split(run.config, options.split))
-
-    def data(self, run: Run[UnsupervisedConfig, MergerLabels]) -> UnsupervisedData:
-        return run.config.data
-
-    def open(self, run: Run[UnsupervisedConfig, MergerLabels], config: CloudsConfig, split: str) -> KeypointNet:
-        return open_annotated(config, split)
 
     def about(
         self,
-        run: Run[UnsupervisedConfig, MergerLabels],
+        run: MergerRun,
         located: LocatedClouds,
         place: int,
         annotated: Data | None,  # keypoints without a meaning have no annotations to stand beside
@@ -451,12 +452,12 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
             "activation": located.outputs["activation"][place],
         }
 
-    def header(self, run: Run[UnsupervisedConfig, MergerLabels]) -> dict[str, Any]:
+    def header(self, run: MergerRun) -> dict[str, Any]:
         # Which keypoints each activation joins.
         return {"segments": segment_pairs(len(run.labels.names)).t().tolist()}
 
-    def extra(self, located: LocatedClouds) -> dict[str, Any]:
-        return {"activation": located.outputs["activation"][0].tolist()}
+    def extra(self, located: LocatedClouds) -> dict[str, Tensor]:
+        return {"activation": located.outputs["activation"]}
 
     def table(self, metrics: Mapping[str, Any]) -> str:
         return format_category(metrics)

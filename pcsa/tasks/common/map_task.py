@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import lightning as L
 import torch
@@ -95,33 +95,14 @@ class MapTraining(StepTraining[MapConfig]):
         self.error.reset()
 
 
-class Shown(NamedTuple):
-    """A score in the table of one run."""
-
-    key: str
-    digits: int
-    factor: float = 1.0
-    """100 where the score is a share and shown in percent."""
-
-    def row(self, value: float | None) -> list[str]:
-        """Its row."""
-        title = f"{self.key} (%)" if self.factor == 100 else self.key
-        return [title, number(None if value is None else self.factor * value, self.digits)]
-
-
 class MapTask(Task[MapConfigT, MapLabels]):
-    """A task on images, volumes or scans.
-
-    Attributes:
-        summary: Scores that the table of one run shows.
-    """
+    """A task on images, volumes or scans."""
 
     labels_type = MapLabels
     compared = "quick"
     methods = METHODS
     evaluate_options: ClassVar[type[EvaluateOptions]] = MapEvaluateOptions
     predict_options: ClassVar[type[PredictOptions]] = ImagePredictOptions
-    summary: ClassVar[Sequence[Shown]] = ()
 
     @abstractmethod
     def open(self, config: MapConfigT, split: Split) -> Any:
@@ -235,8 +216,8 @@ class MapTask(Task[MapConfigT, MapLabels]):
 
     def rows(self, metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         """Heads and rows of the table of one run; what its metrics lack is left out."""
-        known = [shown for shown in self.summary if shown.key in metrics]
-        return ["score", "value"], [shown.row(metrics[shown.key]) for shown in known]
+        known = [(column.title, column.value(metrics)) for column in self.columns]
+        return ["score", "value"], [[title, f"{value:.4g}"] for title, value in known if value is not None]
 
     def table(self, metrics: Mapping[str, Any]) -> str:
         left_out = "".join(f"; {count} left out: {reason}" for reason, count in metrics["left_out"].items())
@@ -279,8 +260,6 @@ class WithSource(Dataset[Row]):
         return len(self.items)
 
     def __getitem__(self, index: int) -> Row:
-        if not hasattr(self.items, "source"):  # volumes are taken whole
-            return dict(self.items[index])
         source = self.items.source(index)
         names = ("keypoints", "visible", "spacing", "area", "joints")
         return {**self.items[index], **{f"source_{name}": source[name] for name in names if name in source}}
