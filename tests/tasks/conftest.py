@@ -1,5 +1,8 @@
 """A training of every task that takes seven steps on eight items, and what tells two of them apart."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -96,3 +99,22 @@ def weights():
 def same():
     """Whether two checkpoints, or their weights, are equal to the last bit."""
     return lambda a, b: a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.fixture(scope="session")
+def train_quietly():
+    """Train by the command, in processes of its own: one of them says so once, and none complains."""
+
+    def run(flags):
+        done = subprocess.run(
+            [sys.executable, "-m", "pcsa.scripts.cli", "train", *flags.split()],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        assert done.stdout.count("trained:") == 1
+
+    return run

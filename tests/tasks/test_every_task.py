@@ -13,7 +13,7 @@ from pcsa.tasks import get_task, open_run, task_names
 from pcsa.tasks.common.config import from_plain, to_plain
 from pcsa.tasks.common.engine import StepTraining
 
-# A task of its own in conftest.py for every one there is, and other networks of the third.
+# Each has a short training in conftest.py; poses in three dimensions have networks of several kinds.
 NAMES = [*task_names(), "pose3d-image", "pose3d-unet"]
 every_task = pytest.mark.parametrize("name", task_names())
 OLD_KINDS = ("keypoint detector", "skeleton merger", "pose2d", "pose3d", "oct", "landmarks")
@@ -34,6 +34,8 @@ def test_checkpoint_says_what_it_is_and_opens_as_it_was_trained(trained, same, n
     temperature = stored["pcsa"].pop("temperature")
     assert stored["pcsa"] == about
     assert about["task"] == task.name
+    assert about["config"] == to_plain(config)
+    assert about["config"]["optimizer"].items() >= {"steps": 7, "batch_size": 4, "clip": 1.0}.items()
 
     run = open_run(path, task=task.name)
     assert (run.path, run.task, run.step, run.temperature) == (path, task, 7, temperature)

@@ -7,7 +7,6 @@ import torch
 
 from pcsa.tasks import get_task
 from pcsa.tasks.common.maps import MapLabels
-from pcsa.tasks.common.poses import PoseModelConfig
 from pcsa.tasks.pose3d import Pose3dConfig, Pose3dData
 
 TASK = get_task("pose3d")
@@ -46,4 +45,3 @@ def test_a_bad_value_is_refused_by_its_name(tiny, name, section, values, message
     config = tiny(name)
     with pytest.raises(ValueError, match=message):
         replace(config, **{section: replace(getattr(config, section), **values)})
-    assert PoseModelConfig().network == "simple_pose"

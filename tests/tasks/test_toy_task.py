@@ -155,7 +155,7 @@ class DotsTask(Task[DotsConfig, DotsLabels]):
     methods: ClassVar = {"soft": {"read_out": "soft"}, "sampling": {"read_out": "sampling"}}
     columns = (column("error (px)", "error", "mean_px"), column("error (%)", "error", "mean_px", factor=100 / SIZE))
     presets: ClassVar = {
-        "small": DotsConfig(optimizer=OptimizerConfig(steps=40, batch_size=4, lr=0.1)),
+        "small": DotsConfig(optimizer=OptimizerConfig(steps=40, batch_size=4, lr=0.3)),
         "wide": DotsConfig(model=DotsModel(kernel=7)),
     }
 

@@ -79,6 +79,7 @@ def test_every_option_takes_finite_steps(config, weights, objective, model, opti
     open_run(path, task="unsupervised")
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(config, tmp_path):
     changed = replace(
         config,

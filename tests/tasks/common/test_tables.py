@@ -4,11 +4,11 @@ from pcsa.tasks.common.tables import markdown_table, number
 
 
 def test_cells_are_aligned():
-    assert markdown_table(["", "PCK"], [["soft", "40.6"], ["sampling-argmax", "4"]]).splitlines() == [
+    assert markdown_table(["", "PCK"], [["soft", "40.6"], ["sampling-argmax", "–"]]).splitlines() == [
         "|                 | PCK  |",
         "| --------------- | ---- |",
         "| soft            | 40.6 |",
-        "| sampling-argmax | 4    |",
+        "| sampling-argmax | –    |",
     ]
 
 
