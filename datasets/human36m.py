@@ -47,7 +47,9 @@ class Human36M(KeypointImages):
 
     The order of the joints is the release's: **right** leg, left leg, then left arm, right arm. Checked on the frames:
     a person's left side is where the nose and the bend of the knees point forward and those of the elbows backward. The
-    category in a ``frames_coco.json`` that lists the left leg first has the legs' names exchanged.
+    category in a ``frames_coco.json`` that lists the left leg first has the legs' names exchanged. This reader takes
+    the joints from ``frames.npz``, by index: 1 to 3 are the right leg, whatever that file calls them. The joints 9 and
+    10, which it calls neck_base and head, are "nose" and "head_top" here, as in most of the literature.
 
     The standard protocol trains on S1, S5, S6, S7 and S8, tests on S9 and S11 and has no part for validation:
     ``"val"`` is S8, which the training uses too: for watching, not for choosing. ``subjects`` changes that.

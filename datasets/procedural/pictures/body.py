@@ -14,6 +14,11 @@ from pcsa.datasets.procedural.types import Array
 _CANDIDATES = 8
 _SIDES = (("left", 1.0), ("right", -1.0))
 
+# Where Human3.6M marks the head, in units of the head's radii, as far as this head allows. In the mean of the frames
+# that were measured, the point that it calls nose lies 74 mm above the thorax and 77 mm in front of it, which is below
+# the chin, and the one that it calls head_top 168 and 21 mm, which is inside of the skull.
+_HEAD_MARKS = {"human36m_nose": (0.0, 0.75, -0.55), "human36m_head_top": (0.0, 0.4, -0.22)}
+
 # Lengths as shares of the stature; those of one person vary by a tenth around them.
 _SHARES = {
     "belly": 0.135,
@@ -74,6 +79,7 @@ class Body:
         thickness: How far each joint may lie beneath the surface of its own limb it may lie.
         limbs: The capsules.
         solids: The ellipsoids.
+        head: Position of the points of the head that Human3.6M marks, by name. They bound no body.
     """
 
     joints: dict[str, Array]
@@ -81,6 +87,11 @@ class Body:
     thickness: dict[str, float]
     limbs: list[Limb]
     solids: list[Solid]
+    head: dict[str, Array]
+
+    def place(self, name: str) -> Array:
+        """Return the position of a joint or of a point of the head."""
+        return self.head[name] if name in self.head else self.joints[name]
 
 
 def draw_person(rng: np.random.Generator) -> Person:
@@ -259,7 +270,11 @@ def _clothe(person: Person, joints: dict[str, Array], frames: dict[str, Array]) 
     thickness = {
         name: depths[name.removeprefix("left_").removeprefix("right_")] * thick for name in joints if _is(name)
     }
-    return Body(joints, normals, thickness, limbs, solids)
+    marks: dict[str, Array] = {
+        name: head.center + head.frame @ (np.array(at) * head.radii) for name, at in _HEAD_MARKS.items()
+    }
+    thickness |= {name: depths["head"] * thick for name in marks}
+    return Body(joints, normals, thickness, limbs, solids, marks)
 
 
 def _is(name: str) -> bool:

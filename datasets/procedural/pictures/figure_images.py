@@ -28,37 +28,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsa.datasets.coco import CocoKeypoints
+from pcsa.datasets.human36m import DEPTH_RANGE, Human36M
 from pcsa.datasets.images import masked
 from pcsa.datasets.procedural.pictures.body import Body, draw_person, draw_view, pose, turn
 from pcsa.datasets.procedural.pictures.items import DrawnImages, as_bytes
 from pcsa.datasets.procedural.pictures.render import Canvas, background
 from pcsa.datasets.procedural.types import Array
 
-__all__ = ["HUMAN36M_JOINTS", "FigureImages3D", "Figures2D"]
+__all__ = ["FigureImages3D", "Figures2D"]
 
 # Height and width of a whole picture.
 _CANVAS = 160
-# The dataset's name of a joint, and the body's.
-
-HUMAN36M_JOINTS = (
-    ("root (pelvis)", "pelvis"),
-    ("left_hip", "left_hip"),
-    ("left_knee", "left_knee"),
-    ("left_foot", "left_ankle"),
-    ("right_hip", "right_hip"),
-    ("right_knee", "right_knee"),
-    ("right_foot", "right_ankle"),
-    ("spine", "spine"),
-    ("thorax", "thorax"),
-    ("neck_base", "neck_base"),
-    ("head", "head"),
-    ("left_shoulder", "left_shoulder"),
-    ("left_elbow", "left_elbow"),
-    ("left_wrist", "left_wrist"),
-    ("right_shoulder", "right_shoulder"),
-    ("right_elbow", "right_elbow"),
-    ("right_wrist", "right_wrist"),
-)
+# What the body calls the joints of Human3.6M whose names are other points of it.
+_HEAD = {"nose": "human36m_nose", "head_top": "human36m_head_top"}
 
 
 class _Picture(NamedTuple):
@@ -176,10 +158,12 @@ class Figures2D(_Figures):
 
 
 class FigureImages3D(_Figures):
-    r"""Pictures of people with Human3.6M's 17 joints and their depth, for the integral volumetric head.
+    r"""Pictures of people with the 17 joints of :class:`~pcsa.datasets.human36m.Human36M` and their depth.
 
     Pictures as those of :class:`Figures2D`, but nobody is cut off. They are orthographic, so that millimeters are
-    exact, and what is nearer is lighter. The head's joint is the middle of the head; a foot's is the ankle.
+    exact, and what is nearer is lighter. The joints have the order and the names of Human3.6M, so that a network of one
+    can be scored on the other; "nose" and "head_top" are about where Human3.6M has them, at the chin and inside of the
+    head.
 
     A keypoint is (x, y, z): x and y in pixels, z in "depth pixels", with the root in the middle of the D of them,
     :math:`z = (Z - Z_{root}) D / r + (D - 1) / 2` for depths Z in millimeters away from the viewer and r
@@ -202,16 +186,13 @@ class FigureImages3D(_Figures):
 
     """
 
-    names = tuple(name for name, _ in HUMAN36M_JOINTS)
-    pairs = ((1, 4), (2, 5), (3, 6), (11, 14), (12, 15), (13, 16))
-    bones = (
-        *((0, 1), (1, 2), (2, 3), (0, 4), (4, 5), (5, 6), (0, 7), (7, 8), (8, 9), (9, 10)),
-        *((8, 11), (11, 12), (12, 13), (8, 14), (14, 15), (15, 16)),
-    )
-    joints = tuple(joint for _, joint in HUMAN36M_JOINTS)
+    names = Human36M.names
+    pairs = Human36M.pairs
+    bones = Human36M.bones
+    joints = tuple(_HEAD.get(name, name) for name in names)
     cut_off = False
     default_size = (64, 96, 72)
-    depth_range = 2000.0
+    depth_range = DEPTH_RANGE
 
     def source(self, index: int) -> dict[str, Any]:
         """Return the whole picture `[3, 160, 160]` and the box of the person.
@@ -277,7 +258,7 @@ def draw_picture(rng: np.random.Generator, names: Sequence[str], *, cut_off: boo
     noise = (rng.random((n, n, 3), dtype=np.float32) - np.float32(0.5)) * np.float32(rng.uniform(0.03, 0.17))
     image = as_bytes(np.clip(canvas.color + noise, 0, 1))
 
-    places = np.stack([body.joints[name] for name in names])
+    places = np.stack([body.place(name) for name in names])
     points = places * (scale, scale, 1) + offset
     inside = ((points[:, :2] >= -0.5) & (points[:, :2] <= n - 0.5)).all(1)
     averted = np.array([name in body.normals and body.normals[name][2] > 0.25 for name in names])

@@ -28,7 +28,7 @@ class _Volume(NamedTuple):
 
 
 class Figures3D(Samples):
-    """Volumes of bodies with Human3.6M's 17 joints.
+    """Volumes of bodies with the 17 joints of :class:`~pcsa.datasets.human36m.Human36M`, as in the pictures.
 
     Bodies are upright and turned about the vertical axis, all directions alike. They are capsules and ellipsoids whose
     density falls off over one voxel, under noise, among balls and rods that mean nothing. A voxel is about as large as
@@ -140,5 +140,5 @@ def _draw_volume(rng: np.random.Generator, size: tuple[int, ...], dense: float) 
         start, end = limb.start / voxel_size + offset, limb.end / voxel_size + offset
         add_capsule(volume, start, end, (first, last), 0.8 + 0.15 * side)
     volume += rng.normal(0.05, rng.uniform(0.03, 0.08), size).astype(np.float32)
-    points = np.stack([body.joints[joint] for joint in FigureImages3D.joints]) / voxel_size + offset
+    points = np.stack([body.place(joint) for joint in FigureImages3D.joints]) / voxel_size + offset
     return _Volume(as_bytes(np.clip(volume, 0, 1)), points, voxel_size)

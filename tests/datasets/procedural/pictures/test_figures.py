@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from pcsa.datasets.human36m import Human36M
 from pcsa.datasets.procedural import FigureImages3D, Figures2D, Figures3D
 from pcsa.datasets.procedural.pictures.body import draw_person, draw_view, pose
 from pcsa.datasets.procedural.pictures.figure_images import draw_picture
@@ -99,19 +100,22 @@ def test_density_falls_over_one_voxel():
 
 def test_bones_of_a_person_are_the_same_in_all_poses_and_plausible():
     names, bones = FigureImages3D.names, FigureImages3D.bones
-    inner = {"root (pelvis)": "pelvis", "left_foot": "left_ankle", "right_foot": "right_ankle"}
+    # A head that nods and turns moves its front against the thorax.
+    nod = bones.index((names.index("thorax"), names.index("nose")))
     for seed in range(5):
         person = draw_person(np.random.default_rng(seed))
         lengths = []
         for k in range(6):
             rng = np.random.default_rng([seed, k])
             body = pose(person, rng, draw_view(rng))
-            at = [body.joints[inner.get(name, name)] for name in names]
+            at = [body.place(name) for name in FigureImages3D.joints]
             lengths.append([np.linalg.norm(at[a] - at[b]) for a, b in bones])
-        np.testing.assert_allclose(lengths, np.broadcast_to(lengths[0], (6, 16)))
+        others = np.delete(lengths, nod, axis=1)
+        np.testing.assert_allclose(others, np.broadcast_to(others[0], (6, 15)))
+        assert 60 < np.min(lengths, axis=0)[nod] < np.max(lengths, axis=0)[nod] < 220
         length = {(names[a], names[b]): value for (a, b), value in zip(bones, lengths[0], strict=True)}
         assert 320 < length["left_hip", "left_knee"] < 520
-        assert 310 < length["left_knee", "left_foot"] < 510
+        assert 310 < length["left_knee", "left_ankle"] < 510
         assert 220 < length["left_shoulder", "left_elbow"] < 350
         assert 200 < length["left_elbow", "left_wrist"] < 320
         for (a, b), value in length.items():
@@ -144,9 +148,10 @@ def test_attributes_fit_each_other(name):
     assert len(data) == 40
     assert len(data.names) == len(set(data.names)) == data.num_keypoints == 17
     assert data.skipped == {}
-    for left, right in data.pairs:
-        assert data.names[left].startswith("left_")
-        assert data.names[right] == data.names[left].replace("left_", "right_")
+    for pair in data.pairs:
+        left, right = sorted(data.names[k] for k in pair)
+        assert left.startswith("left_")
+        assert right == left.replace("left_", "right_")
     assert sum("left" in n for n in data.names) == len(data.pairs)
     assert {k for bone in data.bones for k in bone} == set(range(17))
 
@@ -154,10 +159,9 @@ def test_attributes_fit_each_other(name):
 @pytest.mark.parametrize("name", ["Figures2D", "FigureImages3D"])
 def test_joints_are_where_the_person_is(name):
     data = made(name)
-    joint_names = [n.replace("_foot", "_ankle").replace("root (pelvis)", "pelvis") for n in data.names]
     seen = covered = 0
     for seed in range(40):
-        picture = draw_picture(np.random.default_rng(seed), joint_names, cut_off=True)
+        picture = draw_picture(np.random.default_rng(seed), data.joints, cut_off=True)
         x, y, width, height = picture.box
         points = picture.points[picture.inside & ~picture.hidden & ~picture.averted, :2]
         assert (points >= (x - 1.5, y - 1.5)).all()
@@ -218,7 +222,7 @@ def test_projected_3d_joints_are_the_2d_ones():
 
 
 def test_the_same_person_as_picture_with_either_names():
-    inner = [n.replace("_foot", "_ankle").replace("root (pelvis)", "pelvis") for n in FigureImages3D.names]
+    inner = FigureImages3D.joints
     a = draw_picture(np.random.default_rng(5), Figures2D.names, cut_off=True)
     b = draw_picture(np.random.default_rng(5), inner, cut_off=True)
     np.testing.assert_array_equal(a.image, b.image)
@@ -229,8 +233,7 @@ def test_the_same_person_as_picture_with_either_names():
 
 def test_density_is_high_at_every_joint_and_the_left_is_denser():
     data = made("Figures3D")
-    left = [pair[0] for pair in data.pairs]
-    right = [pair[1] for pair in data.pairs]
+    left, right = ([k for k, name in enumerate(data.names) if name.startswith(side)] for side in ("left", "right"))
     values = []
     for i in range(40):
         s = data[i]
@@ -245,17 +248,19 @@ def test_density_is_high_at_every_joint_and_the_left_is_denser():
         assert 320 < length < 520
     stacked = torch.stack(values)
     assert stacked.min() > 0.35
-    assert (stacked > 0.55).float().mean() > 0.97
+    # The chin is at the surface of the head.
+    nose = data.names.index("nose")
+    assert (torch.cat([stacked[:, :nose], stacked[:, nose + 1 :]], 1) > 0.55).float().mean() > 0.97
     assert stacked[:, left].mean() - stacked[:, right].mean() > 0.08
     # Shins and forearms, which no trunk is near to.
-    ends = [(3, 6), (13, 16)]
+    ends = [(6, 3), (13, 16)]
     assert all((stacked[:, a] > stacked[:, b]).float().mean() > 0.85 for a, b in ends)
 
 
 def test_a_mirrored_volume_is_the_volume_with_the_dense_side_kept():
     data = made("Figures3D")
     order = swapped(data.pairs)
-    left = [pair[0] for pair in data.pairs]
+    left = [k for k, name in enumerate(data.names) if name.startswith("left")]
     seen = set()
     for i in range(12):
         plain, other = data[i], data.augmented(i, torch.Generator().manual_seed(i))
@@ -383,14 +388,64 @@ def test_pycocotools_scores_the_truth_with_one_and_exchanged_sides_with_less():
     assert {flag for a in truth["annotations"] for flag in a["keypoints"][2::3]} == {0, 1, 2}
 
 
+def test_joints_of_figures_in_space_are_those_of_human36m():
+    for figures in (FigureImages3D, Figures3D):
+        assert figures.names == Human36M.names
+        assert figures.pairs == Human36M.pairs
+        assert figures.bones == Human36M.bones
+    assert Figures3D("val", num_volumes=1).num_keypoints == 17
+
+
+@pytest.mark.parametrize("name", ["FigureImages3D", "Figures3D"])
+def test_the_left_of_a_figure_is_its_left(name):
+    """The bend of the knees says where the front is."""
+    data = made(name)
+    at = data.names.index
+    right_sides = bent = 0
+    for i in range(40):
+        k = data.source(i)["joints" if name == "FigureImages3D" else "keypoints"].numpy().astype(float)
+        side, up = k[at("left_hip")] - k[at("right_hip")], k[at("pelvis")] - k[at("spine")]
+        # x to the right, y down, z away: of a body that faces the viewer, left is +x, down +y, and ahead -z.
+        ahead = -np.cross(side, up)
+        for leg in ("left", "right"):
+            knee = k[at(f"{leg}_knee")] - (k[at(f"{leg}_hip")] + k[at(f"{leg}_ankle")]) / 2
+            if np.linalg.norm(knee) > 0.1 * np.linalg.norm(k[at(f"{leg}_knee")] - k[at(f"{leg}_hip")]):
+                bent += 1
+                right_sides += knee @ ahead > 0
+        assert (k[at("left_shoulder")] - k[at("right_shoulder")]) @ side > 0
+    assert bent > 30
+    assert right_sides > 0.95 * bent
+
+
+def test_the_head_is_where_human36m_has_it():
+    rng = np.random.default_rng(0)
+    places = []
+    for _ in range(40):
+        person = draw_person(rng)
+        body = pose(person, rng, np.eye(3))
+        thorax, nose, top = (body.place(FigureImages3D.joints[i]) for i in (8, 9, 10))
+        # Human3.6M's thorax is 116 mm from its nose, and its nose 115 mm from its head_top.
+        places.append((np.linalg.norm(nose - thorax), np.linalg.norm(top - nose)))
+        head = body.solids[-1]
+        for point in (nose, top):
+            assert np.linalg.norm(head.frame.T @ (point - head.center) / head.radii) < 1
+        # In front of the middle of the head, below it, and the one below the other.
+        ahead, down = -head.frame[:, 2], head.frame[:, 1]
+        assert (nose - head.center) @ ahead > (top - head.center) @ ahead > 0
+        assert (nose - head.center) @ down > (top - head.center) @ down > 0
+    assert np.abs(np.mean(places, axis=0) - (116, 115)).max() < 70
+
+
 def test_names_and_bones_are_those_of_the_real_files():
     folder = os.environ.get("PCSA_TEST_DATA")
     if not folder:
         pytest.skip("PCSA_TEST_DATA is not set: no annotations to compare with")
     (person,) = json.loads(Path(folder, "h36m", "frames_coco.json").read_text())["categories"]
-    for figures in (FigureImages3D, Figures3D):
-        assert figures.names == tuple(person["keypoints"])
-        assert figures.bones == tuple(map(tuple, person["skeleton"]))
+    # The file has the legs' names exchanged, and its own for three joints: the bones between the indexes are the same.
+    assert FigureImages3D.bones == tuple(map(tuple, person["skeleton"]))
+    own = {"root (pelvis)": "pelvis", "neck_base": "nose", "head": "head_top"}
+    names = [own.get(name, name.replace("foot", "ankle")) for name in person["keypoints"]]
+    assert FigureImages3D.names == (names[0], *names[4:7], *names[1:4], *names[7:])
     (person,) = json.loads(Path(folder, "coco", "test_coco.json").read_text())["categories"]
     assert Figures2D.names == tuple(person["keypoints"])
     assert Figures2D.bones == tuple((a - 1, b - 1) for a, b in person["skeleton"])
