@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, overload
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
 
+from pcsa._core.checks import check_count
 from pcsa.datasets.files import files_of
 from pcsa.datasets.points import CLOUDS, MESHES, read_points
 from pcsa.localization import ReadOut
@@ -43,27 +44,23 @@ class ViewConfig:
 def main(argv: list[str]) -> int:
     """Parse options, open the window, wait until it is closed."""
     config = tyro.cli(ViewConfig, args=argv, prog="pcsa view")
-    if config.num_samples < 0:
-        raise ValueError(f"`num_samples` (={config.num_samples}) must be at least 0")
+    check_count("num_samples", config.num_samples, 0)
     task, run = open_cloud_run(config.checkpoint, config.device)
     show(open_scenes(config, task, run), layers=(*LAYERS, "samples"), folder=config.folder)
     return 0
 
 
-def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any]) -> Sequence[Scene]:
-    """The scene of every cloud, predicted when it is asked for."""
+def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any]) -> Lazy:
+    """Make the scene of every cloud, predicted when it is asked for."""
     objective = run.config.objective
     options: dict[str, Any] = {}
     if config.num_samples:
-        options = {
-            "num_samples": config.num_samples,
-            "temperature": objective.final_temperature,
-            "tempering": objective.tempering,
-        }
+        options = {"temperature": objective.final_temperature, "tempering": objective.tempering}
+        options["num_samples"] = config.num_samples
 
     def scene(pos: torch.Tensor, **known: Any) -> Scene:
         located = task.locate(run, [pos], config.read_out)
-        # A shape that is come back to looks as before.
+        # A shape looks the same whenever it is shown.
         noise = torch.Generator().manual_seed(0)
         return task.scene(run, pos, located, 0, config.read_out, generator=noise, **known, **options)
 
@@ -74,13 +71,13 @@ def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any
             cloud = dataset[place]
             return scene(cloud.pos, title=cloud.model_id, annotated=cloud)
 
-        return _Lazy(len(dataset), labeled)
+        return Lazy(len(dataset), labeled)
     files = files_of(config.data, (*CLOUDS, *MESHES))
-    return _Lazy(len(files), lambda place: scene(read_points(files[place]), title=files[place].name))
+    return Lazy(len(files), lambda place: scene(read_points(files[place]), title=files[place].name))
 
 
-class _Lazy(Sequence[Scene]):
-    """Items that are made when they are asked for; the last few are kept."""
+class Lazy:
+    """Scenes that are made when they are asked for; the last few are kept."""
 
     def __init__(self, length: int, make: Callable[[int], Scene]) -> None:
         self.length, self.make = length, lru_cache(8)(make)
@@ -88,11 +85,5 @@ class _Lazy(Sequence[Scene]):
     def __len__(self) -> int:
         return self.length
 
-    @overload
-    def __getitem__(self, place: int) -> Scene: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Scene]: ...
-    def __getitem__(self, place: int | slice) -> Scene | Sequence[Scene]:
-        if isinstance(place, slice):
-            return [self.make(i) for i in range(*place.indices(self.length))]
+    def __getitem__(self, place: int) -> Scene:
         return self.make(range(self.length)[place])

@@ -177,7 +177,7 @@ def test_many_files_take_one_window(box, tmp_path, open3d, monkeypatch):
 
 def test_without_open3d_matplotlib_draws_and_says_what_is_missing(box, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "open3d", None)
-    monkeypatch.setattr(png, "_warned", set())
+    png._warn_once.cache_clear()
     pixels = list(render([box, box], layers=["cloud", "keypoints"]))
     (expected,) = render([box], layers=["cloud", "keypoints"], backend="matplotlib")
     np.testing.assert_array_equal(pixels[0], expected)
