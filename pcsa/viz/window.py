@@ -132,7 +132,6 @@ class _Browser:
             # Rings and shadows turn with the viewer.
             if axes[2] @ self.axes[2] < 0.97:
                 self._draw()
-            self.window.update_renderer()
             time.sleep(0.01)
 
     def _camera_axes(self) -> Array:
@@ -176,6 +175,7 @@ class _Browser:
         camera.set_lookat(np.zeros(3))
         camera.change_field_of_view(step=(30.0 - camera.get_field_of_view()) / 5)
         camera.set_zoom(0.52)
+        self.window.update_renderer()
 
     def _leaf(self, by: int) -> None:
         self.place = (self.place + by) % len(self.scenes)

@@ -190,6 +190,7 @@ def test_without_open3d_matplotlib_draws_and_says_what_is_missing(box, monkeypat
 
 
 @pytest.mark.viz
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="EGL is for Linux")
 def test_without_a_way_to_draw_matplotlib_draws(open3d, tmp_path):
     # As on a machine whose EGL has no driver.
@@ -208,6 +209,7 @@ def test_without_a_way_to_draw_matplotlib_draws(open3d, tmp_path):
 
 
 @pytest.mark.viz
+@pytest.mark.slow
 def test_with_a_display_too(box, open3d, display, tmp_path):
     code = "from pcsa.viz import *; save_png('a.png', Scene([[0., 0, 0], [1, 1, 1]]), backend='open3d')"
     environment = {**os.environ, "DISPLAY": display[0]}

@@ -118,5 +118,5 @@ def test_keypoint_scene_is_what_localize_finds():
     np.testing.assert_allclose(scene.confidence, found.peak[0], atol=1e-6)
     assert scene.samples.shape == (2, 5, 3)
     np.testing.assert_allclose(scene.prob.sum(0), 1.0, atol=1e-5)
-    with pytest.raises(ValueError, match="`noise`"):
-        keypoint_scene(pos, logits, noise="loud")
+    with pytest.raises(ValueError, match="`tempering`"):
+        keypoint_scene(pos, logits, tempering="loud")
