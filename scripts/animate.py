@@ -40,7 +40,7 @@ class AnimateConfig:
     temperature_end: float | None = None
     """Last temperature, with one checkpoint; default that of the training."""
     seconds: float | None = None
-    """Seconds that each picture of a GIF is seen; default 0.15, with several checkpoints 0.8."""
+    """Seconds that a GIF shows each picture; default 0.15, with several checkpoints 0.8."""
     device: str = "auto"
     """cpu, cuda, or auto."""
 

@@ -1,4 +1,4 @@
-"""``pcsa report``: one page, and pictures, that compare runs."""
+"""``pcsa report``: compare runs on one page and in pictures."""
 
 from __future__ import annotations
 

@@ -15,11 +15,11 @@ from pcsa.viz.png import MAX_POINTS, beside, draw, entries, fit
 from pcsa.viz.scene import Scene, keypoint_scene, thin
 
 LAYERS = ("cloud", "samples", "annotated")
-"""Layers that the samples do not hide, and that do not hide the samples."""
+"""Layers that neither hide the samples nor are hidden by them."""
 
 
 class Stage(NamedTuple):
-    """Title of one picture, the scores [N, K] then, and the temperature of the samples."""
+    """Title of one picture, its scores [N, K], and the temperature of its samples."""
 
     title: str
     logits: Tensor

@@ -86,7 +86,7 @@ def marks(o3d: Any, scene: Scene, layers: Collection[str], keypoint: int | None,
 def _turned(
     o3d: Any, radius: Array, height: Array, sides: int, center: Array, frame: Array, color: Array, axes: Array
 ) -> list[Any]:
-    """Make one mesh of copies of a surface of revolution, none of no copies.
+    """Make one mesh of all copies of a surface of revolution, or none where there are no copies.
 
     Args:
         o3d: Open3D.

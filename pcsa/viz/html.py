@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pcsa.viz.scene import LAYERS, Array, Scene, deviations, heat, keypoint_colors, shading, strengths, thin, view_axes
 
 MAX_POINTS = 10_000
-"""Most points drawn of one shape: a page is to be sent by mail."""
+"""Most points drawn of one shape, so that a page is small enough for mail."""
 
 
 def save_html(

@@ -200,11 +200,11 @@ def save_overlays(
     with_title, with_note = any(o.title for o in overlays), any(o.note for o in overlays)
     panels = []
     for pixels, overlay in zip(drawn, overlays, strict=True):
-        if gap:  # white images have an end, too
+        if gap:  # shows where a white image ends
             pixels[[0, -1]] = pixels[:, [0, -1]] = 200
         pad = height - pixels.shape[0], width - pixels.shape[1]
         panel = np.pad(pixels, [*((p // 2, p - p // 2) for p in pad), (0, 0)], constant_values=255)
-        # A blank note takes the room of one: all panels must be of one size.
+        # A blank note takes the room of a note: all panels must be of one size.
         panels.append(titled(panel, overlay.title, overlay.note or " " * with_note, always=with_title))
     write_png(path, beside(in_rows(panels, columns), _entries(overlays) if legend else []))
 
@@ -228,7 +228,7 @@ class _View(NamedTuple):
     pixels: Array
     """Colors [H, W, 3]."""
     prob: Array | None
-    """[h, w]."""
+    """Probability map [h, w], if any."""
     axes: tuple[int, int]
     """Which coordinates of a position go right and down."""
 
@@ -259,8 +259,8 @@ def _draw_view(overlay: Overlay, view: _View, size: tuple[int, int], unit: float
     stretch = np.array(fine.size) / view.pixels.shape[1::-1]
 
     def place(pos: Array) -> Array:
-        # From centers at integers to edges at integers and back: Pillow, too, has pixel 0's center at 0.
-        # Far outside is far enough: Pillow's own numbers are small.
+        # From centers at integers to edges at integers and back: Pillow has the center of pixel 0 at 0, too.
+        # Pillow cannot hold large numbers, and what lies far outside is not seen anyway.
         return np.asarray((pos + 0.5) * stretch - 0.5).clip(-1e6, 1e6)
 
     colors = _colors(overlay)
@@ -283,11 +283,11 @@ def _draw_keypoints(
     pen: ImageDraw, overlay: Overlay, predicted: Array, annotated: Array, colors: Sequence[Color], unit: float
 ) -> None:
     visible = overlay.annotations & (len(annotated) > 0)
-    # Many on one image would hide it.
+    # Many large marks would hide the image.
     r = 2.8 * unit * float(np.clip(np.sqrt(20 / max(overlay.num_keypoints, 1)), 0.5, 1))
     joined, there = (predicted, np.ones(len(predicted), bool)) if len(predicted) else (annotated, visible)
     segments = [joined[[a, b]] for a, b in overlay.bones if there[a] and there[b]]
-    # White and black, to be seen on any image; the keypoints' colors are far from white, and have a rim of it.
+    # White and black show on any image; keypoints have other colors, and a white rim.
     for color, width in ((_BLACK, 0.9 * r), (_WHITE, 0.55 * r)):
         for segment in segments:
             _line(pen, segment, color, width)

@@ -29,7 +29,7 @@ def plot_pck(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
     no file has its numbers.
     """
     scored = [m["overall"] for m in metrics.values() if "overall" in m]
-    # Without symmetric shapes, the symmetric distances are the others again.
+    # Without symmetric shapes, the symmetric distances repeat the others.
     kinds = [
         (key, title)
         for key, title in _DISTANCES

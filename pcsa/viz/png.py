@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import tee
 from pathlib import Path
@@ -39,7 +39,7 @@ Pixels = NDArray[np.uint8]
 Color = tuple[int, int, int]
 
 MAX_POINTS = 20_000
-"""Most points drawn in one picture: more would not be told apart."""
+"""Most points drawn in one picture; more could not be told apart."""
 
 
 def render(
@@ -108,7 +108,7 @@ class _View(NamedTuple):
             return self.frame
         seen = []
         for scene in scenes:
-            # The marks of all keypoints, so that it is the same whichever map is shown.
+            # The marks of all keypoints, so that the frame is the same whichever map is shown.
             drawn = lines(scene, self.layers, None, self.axes)
             seen += [scene.pos, balls(scene, self.layers).center, drawn.start, drawn.end]
             if "mesh" in self.layers and "mesh" in scene.layers:
@@ -228,7 +228,7 @@ def _render_matplotlib(scene: Scene, view: _View) -> Pixels:
 
 
 def draw(scenes: Iterable[Scene], *, always: bool = False, **options: Any) -> Iterator[tuple[Scene, Image]]:
-    """Draw each scene with its title (or, ``always``, the room for one) and note; gives what is drawn of it, too.
+    """Yield each scene, thinned, and its drawing with title and note.
 
     Args:
         scenes: What to draw.
@@ -419,14 +419,14 @@ def beside(picture: Image, entries: Sequence[Entry]) -> Image:
 
 
 # Middles, half widths and half heights of a mark's ovals; ends of its lines. In units of a ball's radius.
-_OVALS = {
+_OVALS: dict[str, list[tuple[float, float, float, float]]] = {
     "ball": [(0, 0, 1, 1)],
     "ring": [(0, 0, 1.2, 1.2)],
     "ellipse": [(0, 0, 1.4, 0.8), (0, 0, 0.5, 0.8), (0, 0, 1.4, 0.25)],
     "dots": [(x, y, 0.2, 0.2) for x, y in ((-1.0, 0.4), (-0.3, -0.5), (0.3, 0.5), (0.9, -0.2), (-0.2, 0.1))],
 }
 _STROKES = {"line": [(-1.4, 1.4)], "dashes": [(-1.5, -0.7), (-0.4, 0.4), (0.7, 1.5)]}
-_SCALES = {"heat": heat, "bar": strengths}
+_SCALES: dict[str, Callable[[Array], Array]] = {"heat": heat, "bar": strengths}
 
 
 def _mark(pen: ImageDraw, entry: Entry, x: float, y: float, r: float) -> None:

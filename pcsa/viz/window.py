@@ -102,7 +102,7 @@ def _missing_display() -> str:
 
 
 class _Browser:
-    """Holds what the keys change: the shape, the map and the layers."""
+    """The state that the keys change: the shape, the map and the layers."""
 
     def __init__(self, o3d: Any, window: Any, scenes: SupportsLenAndGetItem[Scene], layers: Any, folder: Path) -> None:
         self.o3d, self.window, self.scenes, self.folder = o3d, window, scenes, folder
