@@ -83,7 +83,7 @@ def report(config: ReportConfig) -> Path:
     rows = [_row(run) for run in runs]
     heads = list(dict.fromkeys(key for row in rows for key in row))
     table = [_cells("th", heads), *(_cells("td", [row.get(head, "–") for head in heads]) for row in rows)]
-    template = Template(resources.files("pcsa.scripts").joinpath("report.html").read_text(encoding="utf-8"))
+    template = Template(resources.files("pcsa.viz").joinpath("report.html").read_text(encoding="utf-8"))
     page = config.out / "report.html"
     text = template.substitute(split=config.split, table="".join(table), body="\n".join(sections))
     page.write_text(text, encoding="utf-8")
