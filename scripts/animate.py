@@ -1,4 +1,4 @@
-"""``pcsa animate``: how samples tighten as the temperature falls and training proceeds."""
+"""``pcsa animate``: show how samples move as the temperature falls and training proceeds."""
 
 from __future__ import annotations
 
@@ -20,29 +20,30 @@ from pcsa.viz import Scene, Stage, sampling_frames, save_animation
 
 @dataclass(frozen=True)
 class AnimateConfig:
-    """Show how samples tighten as the temperature falls and, with several checkpoints, training proceeds."""
+    """Show how samples move as the temperature falls and, with several checkpoints, training proceeds."""
 
     checkpoints: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Checkpoints of one run, in any order, each at the temperature of its step; or one, at falling temperatures."""
+    """One checkpoint at falling temperatures, or several of one run, each at the temperature of its step."""
     out: Path = Path("sampling.gif")
-    """Name of a .gif, or of an .html with a slider."""
+    """File of the animation: a .gif, or an .html with a slider."""
     root: Path | None = None
     """Another root of the same category; default that of the training."""
     split: Literal["train", "val", "test"] = "val"
+    """Split of the cloud."""
     shape: int = 0
-    """Place of the cloud in its split."""
+    """Index of the cloud in its split."""
     num_samples: int = 60
     """Samples of every keypoint."""
     frames: int = 24
     """Number of temperatures, with one checkpoint."""
     temperature_start: float | None = None
-    """First temperature, with one checkpoint; default that of the training, or 2 where it was constant."""
+    """First temperature, with one checkpoint; default as in the training, or 2 if constant there."""
     temperature_end: float | None = None
-    """Last temperature, with one checkpoint; default that of the training."""
+    """Last temperature, with one checkpoint; default as in the training."""
     seconds: float | None = None
-    """Seconds that a GIF shows each picture; default 0.15, with several checkpoints 0.8."""
+    """Seconds per picture of a GIF; default 0.15, or 0.8 with several checkpoints."""
     device: str = "auto"
-    """cpu, cuda, or auto."""
+    """Device: cpu, cuda or auto."""
 
 
 def main(argv: list[str]) -> int:
@@ -85,7 +86,7 @@ def frames(config: AnimateConfig) -> list[Scene]:
             stages.append(Stage(f"step {run.step}, temperature {t:.2f}", logits, t))
     bandwidth = pcsa.knn_bandwidth(cloud.pos, scale=objective.bandwidth_scale)
     if objective.bandwidth is not None:
-        # The option is in units of the normalized cloud.
+        # The training gives it in units of the normalized cloud.
         scale = Normalize(task.frame)(cloud.clone()).scale.item()
         bandwidth = torch.full_like(bandwidth, objective.bandwidth * scale)
     return sampling_frames(

@@ -1,4 +1,4 @@
-"""The command line: ``pcsa COMMAND …``. Each command is a dataclass of options and a function."""
+"""The command line: ``pcsa COMMAND …``. Each command is a module with a function ``main``."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ usage: pcsa COMMAND [options]      (pcsa COMMAND --help lists a command's option
 
   train TASK [PRESET]        train a network; the tasks: {tasks}
   evaluate CHECKPOINT        score a network on what it was not trained on
-  predict CHECKPOINT INPUT…  keypoints of your own clouds, meshes, images, volumes or scans
+  predict CHECKPOINT INPUT…  find keypoints in your own clouds, meshes, images, volumes or scans
   compare TASK [options] [-- training options]
-                             soft-argmax and sampling-argmax on a task, with several seeds
+                             compare soft-argmax and sampling-argmax on a task, with several seeds
   view CHECKPOINT DATA…      leaf through clouds and their keypoints in a window
   animate CHECKPOINT…        show how samples move as the temperature falls and training proceeds
   report RUN…                write one page that compares runs
   data generate|gallery|download|check
-                             the procedural clouds, pictures of them, KeypointNet, or a look over a folder
+                             make procedural clouds, draw them, fetch KeypointNet, or check a folder
   bench [CASE…]              measure time and memory on this machine, against the usual code
 """
 
@@ -57,10 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for noisy in ("lightning.pytorch", "lightning.fabric", "httpx", "huggingface_hub"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     for message in (
-        "Checkpoint directory .* exists",  # it holds the configuration
-        "The number of training batches",  # a small set is no mistake
-        "The '.*_dataloader' does not have many workers",  # nor is a dataset in memory
-        ".*LeafSpec",  # Lightning's own, with torch 2.13
+        "Checkpoint directory .* exists",  # The configuration lies there.
+        "The number of training batches",  # A small set is no mistake.
+        "The '.*_dataloader' does not have many workers",  # A dataset in memory needs none.
+        ".*LeafSpec",  # Lightning causes it with torch 2.13.
     ):
         warnings.filterwarnings("ignore", message=message)
     try:

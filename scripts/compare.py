@@ -1,4 +1,4 @@
-"""``pcsa compare``: the objectives of a task against each other, each with several seeds."""
+"""``pcsa compare``: compare the objectives of a task, each with several seeds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import statistics
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -23,34 +23,34 @@ from pcsa.tasks.common.task import Task
 
 @dataclass(frozen=True)
 class CompareConfig:
-    """Train and score soft-argmax, sampling-argmax and what else the task has, each with several seeds.
+    """Train and score the objectives of a task, soft-argmax and sampling-argmax among them, with several seeds each.
 
-    What follows `--` is the training's: a preset, by default the shortest, and options over it.
+    After `--` follow the options of the training: a preset, and options over it.
     """
 
-    seeds: int = 3
-    """Number of seeds of every method: 0, 1, …"""
+    task: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK")]
+    """Name of the task, as in `pcsa train`."""
     methods: tuple[str, ...] = ()
-    """Names of the methods, the task's own; default all."""
+    """Names of the objectives, such as soft or "sampling, triangular"; default all that the task has."""
+    seeds: int = 3
+    """Number of seeds of every objective: 0, 1, …"""
     split: Literal["val", "test"] | None = None
-    """Items to score; default test, the comparison being a report, or val where test has no labels."""
+    """Items to score; default test, or val where test has no labels."""
     out: Path = Path("runs/compare")
-    """Folder of the runs; those that are done are not done again."""
+    """Folder of the runs; finished runs are not repeated."""
 
 
 def main(argv: list[str]) -> int:
     """Parse options, train, score, print the table."""
-    if not argv or argv[0] in ("-h", "--help"):
-        tyro.cli(CompareConfig, args=["--help"], prog="pcsa compare TASK")
     cut = argv.index("--") if "--" in argv else len(argv)
-    preset = get_task(argv[0]).compared
-    config = tyro.cli(CompareConfig, args=argv[1:cut], prog=f"pcsa compare {argv[0]}")
-    print(compare(config, *parse_training([argv[0], *argv[cut + 1 :]], "compare", preset)))
+    config = tyro.cli(CompareConfig, args=argv[:cut], prog="pcsa compare")
+    preset = get_task(config.task).compared
+    print(compare(config, *parse_training([config.task, *argv[cut + 1 :]], "compare", preset)))
     return 0
 
 
 def compare(config: CompareConfig, task: Task[Any, Any], training: TrainConfig) -> str:
-    """The table, after all runs that it needs."""
+    """Train and score all runs that have no scores yet, and return the table."""
     if config.seeds < 1:
         raise ValueError(f"`seeds` (={config.seeds}) must be at least 1")
     for name in config.methods:
@@ -58,13 +58,18 @@ def compare(config: CompareConfig, task: Task[Any, Any], training: TrainConfig) 
             raise ValueError(f"`methods` (={name!r}) must be out of {', '.join(map(repr, task.methods))}")
     asked = config.split or ("test" if "test" in task.splits(training) else None)
     split = task.scored_split(training, asked)
+    found = {
+        name: [_run(config, task, training, name, seed, split) for seed in range(config.seeds)]
+        for name in config.methods or task.methods
+    }
+    # What no run has, such as PCKh without heads, makes no column.
+    columns = [c for c in task.columns if any(c.value(m) is not None for runs in found.values() for m, _ in runs)]
     rows = []
-    for name in config.methods or task.methods:
-        results = [_run(config, task, training, name, seed, split) for seed in range(config.seeds)]
-        cells = [_spread([column.value(metrics) for metrics, _ in results]) for column in task.columns]
-        seconds = [taken for _, taken in results]
+    for name, runs in found.items():
+        seconds = [taken for _, taken in runs]
+        cells = [_spread([column.value(metrics) for metrics, _ in runs]) for column in columns]
         rows.append([name, *cells, f"{min(seconds):.0f}-{max(seconds):.0f}"])
-    return markdown_table(["objective", *(column.title for column in task.columns), "seconds"], rows)
+    return markdown_table(["objective", *(column.title for column in columns), "seconds"], rows)
 
 
 def _run(
@@ -75,17 +80,17 @@ def _run(
     seed: int,
     split: Literal["val", "test"],
 ) -> tuple[dict[str, Any], float]:
-    """The scores of one run, trained if it has none yet, and the seconds that training took."""
+    """Train a run unless that is done, score it, and return its scores and the seconds that training took."""
     out = config.out / task.name / f"{name.replace(', ', '-').replace(' ', '-').lower()}-{seed}"
     objective = replace(training.objective, **task.methods[name])
     once = replace(training, objective=objective, seed=seed, out=out)
     timing, checkpoint = out / "seconds.json", out / "last.ckpt"
     if checkpoint.exists():
-        # Also a run that is done: its scores are not those of other options.
+        # A finished run is checked too: its scores are not those of other options.
         check_resumable(once, checkpoint, task.name)
     if not timing.exists():
         start = time.perf_counter()
-        # A run that was cut off goes on; the time is then that of the rest.
+        # A run that was cut off goes on, and the time is that of the rest.
         task.train(replace(once, resume=checkpoint.exists()))
         write_json(timing, time.perf_counter() - start)
     run = open_run(checkpoint, pick_device("auto"))
@@ -93,7 +98,7 @@ def _run(
 
 
 def _spread(values: list[float | None]) -> str:
-    """Mean, and half of the range."""
+    """Write the mean and half of the range."""
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return "undefined"

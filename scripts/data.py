@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -12,80 +12,80 @@ from pcsa.datasets.keypointnet import CLASS_IDS, check_root, download
 from pcsa.datasets.procedural import CATEGORIES, generate
 from pcsa.scripts.gallery import draw_gallery
 
-
-@dataclass(frozen=True)
-class GenerateConfig:
-    """Write procedural clouds in KeypointNet's release layout."""
-
-    root: Annotated[Path, tyro.conf.Positional]
-    categories: tuple[str, ...] = tuple(CATEGORIES)
-    num_shapes: int = 200
-    """Shapes of each category."""
-    num_points: int = 2048
-    seed: int = 0
-    meshes: bool = False
-    """Also write the meshes."""
-    overwrite: bool = False
-    """Replace procedural clouds of these categories."""
-
-
-@dataclass(frozen=True)
-class GalleryConfig:
-    """Draw the first four procedural shapes of each category with their keypoints, in a PNG each."""
-
-    folder: Annotated[Path, tyro.conf.Positional]
-    categories: tuple[str, ...] = tuple(CATEGORIES)
-    seed: int = 0
-    """Seed of the shapes: those that ``generate`` writes with it."""
-
-
-@dataclass(frozen=True)
-class DownloadConfig:
-    """Fetch categories of KeypointNet from the Hugging Face hub."""
-
-    root: Annotated[Path, tyro.conf.Positional]
-    categories: tuple[str, ...] = tuple(CLASS_IDS)
-    meshes: bool = False
-    """Also fetch the meshes."""
-
-
-@dataclass(frozen=True)
-class CheckConfig:
-    """List everything that is missing or broken in a folder in KeypointNet's layout."""
-
-    root: Annotated[Path, tyro.conf.Positional]
+Folder = Annotated[Path, tyro.conf.Positional]
 
 
 def main(argv: list[str]) -> int:
-    """One of the four; ``check`` has exit status 1 if it found anything."""
-    action, rest = (argv[0], argv[1:]) if argv else ("", [])
-    if action == "generate":
-        g = tyro.cli(GenerateConfig, args=rest, prog="pcsa data generate")
-        generate(
-            g.root,
-            list(g.categories),
-            g.num_shapes,
-            num_points=g.num_points,
-            seed=g.seed,
-            meshes=g.meshes,
-            overwrite=g.overwrite,
-        )
-        print(f"{g.num_shapes} clouds each of {', '.join(g.categories)} in {g.root}")
-    elif action == "gallery":
-        y = tyro.cli(GalleryConfig, args=rest, prog="pcsa data gallery")
-        draw_gallery(y.folder, y.categories, y.seed)
-        print(f"{len(y.categories)} pictures in {y.folder}")
-    elif action == "download":
-        d = tyro.cli(DownloadConfig, args=rest, prog="pcsa data download")
-        download(d.root, d.categories, meshes=d.meshes)
-        print(f"{', '.join(d.categories)} in {d.root}")
-    elif action == "check":
-        c = tyro.cli(CheckConfig, args=rest, prog="pcsa data check")
-        problems = check_root(c.root)
-        for problem in problems:
-            print(problem)
-        print(f"{len(problems)} problems in {c.root}")
-        return 1 if problems else 0
-    else:
-        raise ValueError(f"`data` (={action!r}) must be followed by generate, gallery, download or check")
+    """Run one of the four actions; ``check`` has exit status 1 if it found anything."""
+    actions: dict[str, Callable[..., int]] = {
+        "generate": _generate,
+        "gallery": _gallery,
+        "download": _download,
+        "check": _check,
+    }
+    description = "Generate the procedural clouds, draw them, download KeypointNet, or check a folder."
+    return tyro.extras.subcommand_cli_from_dict(actions, prog="pcsa data", description=description, args=argv)
+
+
+def _generate(
+    root: Folder,
+    categories: tuple[str, ...] = tuple(CATEGORIES),
+    num_shapes: int = 200,
+    num_points: int = 2048,
+    seed: int = 0,
+    meshes: bool = False,
+    overwrite: bool = False,
+) -> int:
+    """Write procedural clouds in KeypointNet's release layout.
+
+    Args:
+        root: Folder to write into.
+        categories: Categories to generate.
+        num_shapes: Number of shapes of each category.
+        num_points: Number of points of each cloud.
+        seed: Seed of the shapes.
+        meshes: Also write the meshes.
+        overwrite: Replace procedural clouds of these categories.
+    """
+    generate(root, categories, num_shapes, num_points=num_points, seed=seed, meshes=meshes, overwrite=overwrite)
+    print(f"{num_shapes} clouds each of {', '.join(categories)} in {root}")
     return 0
+
+
+def _gallery(folder: Folder, categories: tuple[str, ...] = tuple(CATEGORIES), seed: int = 0) -> int:
+    """Draw the first four procedural shapes of each category with their keypoints, in a PNG each.
+
+    Args:
+        folder: Folder of the pictures.
+        categories: Categories to draw.
+        seed: Seed of the shapes: those that `generate` writes with it.
+    """
+    draw_gallery(folder, categories, seed)
+    print(f"{len(categories)} pictures in {folder}")
+    return 0
+
+
+def _download(root: Folder, categories: tuple[str, ...] = tuple(CLASS_IDS), meshes: bool = False) -> int:
+    """Fetch categories of KeypointNet from the Hugging Face hub.
+
+    Args:
+        root: Folder to write into.
+        categories: Categories to fetch.
+        meshes: Also fetch the meshes.
+    """
+    download(root, categories, meshes=meshes)
+    print(f"{', '.join(categories)} in {root}")
+    return 0
+
+
+def _check(root: Folder) -> int:
+    """List everything that is missing or broken in a folder in KeypointNet's layout.
+
+    Args:
+        root: Folder to check.
+    """
+    problems = check_root(root)
+    for problem in problems:
+        print(problem)
+    print(f"{len(problems)} problems in {root}")
+    return 1 if problems else 0

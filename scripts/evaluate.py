@@ -1,4 +1,4 @@
-"""``pcsa evaluate``: the scores of a trained network on what it was not trained on."""
+"""``pcsa evaluate``: score a trained network on what it was not trained on."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def main(argv: list[str]) -> int:
 
 
 def evaluate(run: Run[Any, Any], options: EvaluateOptions) -> dict[str, Any]:
-    """Everything that is printed and written, as JSON types."""
+    """Score a run, write what the options ask for, and return all that is printed and written, as JSON types."""
     task = run.task
     check_pages(task, "page", options.page)
     evaluation = task.evaluation(run, options)
     loader = evaluation.loader(evaluation.items, batch_size=options.batch_size, num_workers=options.num_workers)
     with torch.inference_mode():
-        # `None`: where standard error is a terminal.
+        # With `None` the bar is shown where standard error is a terminal.
         for batch in tqdm(loader, leave=False, disable=None if options.progress else True):
             evaluation.update(batch)
     result = {
@@ -48,7 +48,7 @@ def evaluate(run: Run[Any, Any], options: EvaluateOptions) -> dict[str, Any]:
         result["picture"] = str(picture)
     if options.page:
         page = file.with_name(f"predictions-{evaluation.split}.html")
-        title = ", ".join(str(part) for part in (evaluation.header.get("category", task.name), evaluation.split))
+        title = f"{getattr(run.labels, 'category', task.name)}, {evaluation.split}"
         task.save_page(page, evaluation.pictures[: options.page], title)
         result["page"] = str(page)
     return result

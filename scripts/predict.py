@@ -1,4 +1,4 @@
-"""``pcsa predict``: what a trained network finds in your own files, in their own units."""
+"""``pcsa predict``: find keypoints in files of your own, in their own units."""
 
 from __future__ import annotations
 
@@ -47,14 +47,13 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> dict[str, Any]:
                         kept.append(picture)
                     yield (options.png or Path()) / next(names), picture
 
-    # As they are predicted: a thousand clouds with their maps need not lie in memory.
+    # Each picture is drawn once it is predicted: a thousand clouds with their maps need not lie in memory.
     if options.png:
         task.save_pictures(pictures())
     else:
         deque(pictures(), maxlen=0)
     if options.html:
-        title = predictor.header.get("category", task.name)
-        task.save_page(options.html, kept, f"{title}: {len(kept)} inputs")
+        task.save_page(options.html, kept, f"{getattr(run.labels, 'category', task.name)}: {len(kept)} inputs")
     header = {
         "checkpoint": str(options.checkpoint),
         "task": task.name,
@@ -72,7 +71,7 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> dict[str, Any]:
 
 
 def _arrays(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Each field of the items as one array with a row per item; shorter ones are filled up with NaN."""
+    """Make an array of each field, with a row per item; NaN fills up shorter rows."""
     arrays = {}
     for name in items[0] if items else ():
         values = [np.asarray(item[name]) for item in items]

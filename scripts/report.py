@@ -1,4 +1,4 @@
-"""``pcsa report``: compare runs on one page and in pictures."""
+"""``pcsa report``: write one page, and pictures, that compare runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from pcsa.tasks import get_task
+from pcsa.tasks import get_task, task_names
 from pcsa.viz import plots
 from pcsa.viz.scene import Array
 
@@ -27,19 +27,19 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Compare runs: one page and its pictures, from what `pcsa train` and `pcsa evaluate` wrote."""
+    """Compare runs on one page, from what `pcsa train` and `pcsa evaluate` wrote."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders of runs, or metrics files."""
     out: Path = Path("report")
-    """Folder of report.html and the PNGs."""
+    """Folder for report.html and the pictures."""
     split: Literal["val", "test"] = "val"
-    """Split whose metrics-<split>.json is read in folders."""
+    """Split of the metrics in the folders: metrics-<split>.json."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Metrics, configuration and log of a run; empty where a file is missing."""
+    """What the files of a run say; fields of missing files are empty."""
 
     name: str
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Run:
 
 
 def main(argv: list[str]) -> int:
-    """Parse options, write the page, say where."""
+    """Parse options, write, say where."""
     page = report(tyro.cli(ReportConfig, args=argv, prog="pcsa report"))
     print(f"written: {page}")
     return 0
@@ -66,10 +66,8 @@ def report(config: ReportConfig) -> Path:
         "reliability": ("Is a confident prediction right?", plots.plot_reliability(metrics)),
     }
     for category in dict.fromkeys(c for m in metrics.values() for c in m.get("per_keypoint", {})):
-        figures[f"keypoints-{category}"] = (
-            f"Error of each keypoint: {category}",
-            plots.plot_keypoints(metrics, category),
-        )
+        title = f"Error of each keypoint: {category}"
+        figures[f"keypoints-{category}"] = (title, plots.plot_keypoints(metrics, category))
     figures["training"] = ("Training", plots.plot_training({run.name: run.log for run in runs}))
     config.out.mkdir(parents=True, exist_ok=True)
     sections = []
@@ -81,22 +79,18 @@ def report(config: ReportConfig) -> Path:
             text, width = html.escape(title), int(figure.get_figwidth() * 96)
             sections.append(f'<h2>{text}</h2>\n<img alt="{text}" width="{width}" src="{source}">')
     rows = [_row(run) for run in runs]
-    heads = list(dict.fromkeys(key for row in rows for key in row))
-    table = [_cells("th", heads), *(_cells("td", [row.get(head, "–") for head in heads]) for row in rows)]
+    # The same head means something else in another task.
+    tasks = dict.fromkeys(row.get("task") for row in rows)
+    tables = "\n".join(_table([row for row in rows if row.get("task") == task]) for task in tasks)
     template = Template(resources.files("pcsa.viz").joinpath("report.html").read_text(encoding="utf-8"))
     page = config.out / "report.html"
-    text = template.substitute(split=config.split, table="".join(table), body="\n".join(sections))
+    text = template.substitute(split=config.split, tables=tables, body="\n".join(sections))
     page.write_text(text, encoding="utf-8")
     return page
 
 
-def _cells(tag: str, texts: Sequence[str]) -> str:
-    """Make one row of the table."""
-    return "<tr>" + "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts) + "</tr>\n"
-
-
 def read_run(path: Path, name: str, split: str) -> Run:
-    """Read the metrics, configuration and log in the folder of a run, or a file of metrics alone.
+    """Read metrics, configuration and log from a run's folder, or metrics alone from a file.
 
     Raises:
         FileNotFoundError: If there is neither metrics nor log.
@@ -117,7 +111,7 @@ def read_run(path: Path, name: str, split: str) -> Run:
 
 
 def read_log(folder: Path) -> dict[str, tuple[Array, Array]]:
-    """Read steps and values of each quantity from the CSV logs of a run; the parts of a resumed run are joined."""
+    """Read steps and values of each quantity from the CSV logs of a run, and join the parts of a resumed one."""
     found: dict[str, dict[float, float]] = {}
     parts = {f.parent.name.removeprefix("version_"): f for f in folder.glob("version_*/metrics.csv")}
     for part in sorted((part for part in parts if part.isdigit()), key=int):
@@ -144,7 +138,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """Return the last parts of the paths, as many as tell them apart."""
+    """Name runs by the last parts of their paths, as many as tell them apart."""
     parts = [p.resolve().parts for p in paths]
     for count in range(1, max(len(p) for p in parts) + 1):
         names = ["/".join(p[-count:]) for p in parts]
@@ -153,17 +147,28 @@ def _names(paths: Sequence[Path]) -> list[str]:
     raise ValueError(f"`runs` (={[str(p) for p in paths]}) must be different")
 
 
+def _table(rows: Sequence[dict[str, str]]) -> str:
+    heads = list(dict.fromkeys(key for row in rows for key in row))
+    lines = ["".join(f"<th>{html.escape(h)}</th>" for h in heads)]
+    lines += ["".join(f"<td>{html.escape(row.get(h, '–'))}</td>" for h in heads) for row in rows]
+    return "<div><table>\n" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "\n</table></div>"
+
+
 def _row(run: Run) -> dict[str, str]:
-    metrics = run.metrics
-    row = {"run": run.name}
-    for title, key in (("task", "task"), ("category", "category"), ("items", "num_items")):
-        if isinstance(metrics.get(key), str | int):
-            row[title] = str(metrics[key])
+    metrics, task = run.metrics, (run.metrics or run.config).get("task")
+    if task not in task_names():
+        if metrics:
+            _log.warning("%s: its metrics name no task of this version, `pcsa evaluate` writes new ones", run.name)
+        return {"run": run.name}
+    row = {"run": run.name, "task": task}
+    for title, found in (("category", metrics.get("category")), ("items", metrics.get("num_items"))):
+        if isinstance(found, str | int):
+            row[title] = str(found)
     objective = run.config.get("config", {}).get("objective")
     if objective is not None:
         row["objective"] = str(objective.get("method") or objective.get("read_out", ""))
-    if "task" in metrics:
-        for title, value in get_task(metrics["task"]).columns:
-            shown = value(metrics)
-            row[title] = "–" if shown is None or math.isnan(shown) else f"{shown:.3g}"
+    for title, value in get_task(task).columns:
+        shown = value(metrics)
+        if shown is not None and not math.isnan(shown):
+            row[title] = f"{shown:.3g}"
     return row

@@ -1,4 +1,4 @@
-"""What the commands that open a run share: its options, which its task names, and the device."""
+"""What the commands that open a run share: its options, its device and its pages."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Options = TypeVar("Options", EvaluateOptions, PredictOptions)
 def parse_options(
     argv: list[str], command: str, of_all: type[Options], of_task: Callable[[Task[Any, Any]], type[Options]]
 ) -> tuple[Options, Run[Any, Any]]:
-    """The options of a command, and the run whose checkpoint comes first among them.
+    """Parse the options of a command, and open the run whose checkpoint comes first among them.
 
-    Each task has options of its own: the checkpoint says which. Without one, the help shows what all tasks have.
+    Each task has options of its own, which the checkpoint names. Help without a checkpoint shows those of all tasks.
     """
     prog = f"pcsa {command}"
     if not argv or argv[0].startswith("-"):
-        description = f"pcsa {command} CHECKPOINT --help shows the options of the checkpoint's task too."
+        description = f"{prog} CHECKPOINT --help shows the options of the checkpoint's task too."
         options = tyro.cli(of_all, args=argv, prog=prog, description=description)
         raise ValueError(f"`checkpoint` (={str(options.checkpoint)!r}) must come first, before all options")
     run = open_run(Path(argv[0]))
@@ -35,7 +35,7 @@ def parse_options(
 
 
 def pick_device(name: str) -> torch.device:
-    """A device from an option; ``auto`` takes CUDA where there is one."""
+    """Return the device that an option names; ``auto`` takes CUDA where there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -53,7 +53,7 @@ def check_pages(task: Task[Any, Any], name: str, value: object) -> None:
 
 
 def open_cloud_run(path: Path, device: str) -> tuple[CloudTask[Any, Any], Run[Any, Any]]:
-    """A run of a task on clouds, and its task."""
+    """Open a run of a task on clouds."""
     run = open_run(path, pick_device(device))
     if not isinstance(run.task, CloudTask):
         raise ValueError(f"`{path}` must be a checkpoint of a task on clouds, is one of {run.task.name}")

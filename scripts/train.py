@@ -1,4 +1,4 @@
-"""``pcsa train``: a preset of a task, with options over it."""
+"""``pcsa train``: train a preset of a task, with options over it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pcsa.tasks.common.task import Task
 
 def main(argv: list[str]) -> int:
     """Parse options over a preset and train."""
-    if argv and argv[0] in ("-h", "--help"):
+    if not argv or argv[0] in ("-h", "--help"):
         print("usage: pcsa train TASK [PRESET] [options]      (pcsa train TASK --help lists a task's options)\n")
         for name in task_names():
             task = get_task(name)
             print(f"  {name:14}{task.title}\n{'':16}presets: {', '.join(task.presets)}")
-        return 0
+        return 0 if argv else 2
     task, config = parse_training(argv, "train")
     checkpoint = task.train(config)
     # With several devices, each process runs this.
@@ -28,12 +28,10 @@ def main(argv: list[str]) -> int:
 
 
 def parse_training(argv: list[str], command: str, preset: str | None = None) -> tuple[Task[Any, Any], TrainConfig]:
-    """The task that comes first, and the preset that follows it with its options over it.
+    """Parse a task, one of its presets and options over it, in this order.
 
     Without a preset in ``argv`` it is ``preset``, else the first of the task.
     """
-    if not argv:
-        raise ValueError(f"`{command}` must be followed by a task: one of {', '.join(task_names())}")
     task, rest = get_task(argv[0]), argv[1:]
     chosen = preset or next(iter(task.presets))
     if rest and not rest[0].startswith("-"):

@@ -17,7 +17,7 @@ from pcsa.datasets.points import CLOUDS, MESHES, read_points
 from pcsa.localization import ReadOut
 from pcsa.scripts.runs import open_cloud_run
 from pcsa.tasks.common.clouds import LAYERS, CloudTask
-from pcsa.tasks.common.task import Run
+from pcsa.tasks.common.task import Checkpoint, Run
 from pcsa.viz import Scene, show
 
 
@@ -25,20 +25,19 @@ from pcsa.viz import Scene, show
 class ViewConfig:
     """Leaf through clouds and their keypoints in a window."""
 
-    checkpoint: Annotated[Path, tyro.conf.Positional]
-    """Written by `pcsa train`."""
+    checkpoint: Checkpoint
     data: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """A root in KeypointNet's layout, or files and folders as in `pcsa predict`."""
     split: Literal["train", "val", "test"] = "val"
     """Split of a root."""
     read_out: ReadOut = "expectation"
-    """See pcsa.localize."""
+    """Way to read a keypoint from its map, see pcsa.localize."""
     num_samples: int = 0
     """Samples to draw for every keypoint, at the temperature that the training ended with."""
     folder: Path = Path()
-    """Where screenshots go."""
+    """Folder for screenshots."""
     device: str = "auto"
-    """cpu, cuda, or auto."""
+    """Device: cpu, cuda or auto."""
 
 
 def main(argv: list[str]) -> int:
@@ -51,7 +50,7 @@ def main(argv: list[str]) -> int:
 
 
 def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any]) -> Lazy:
-    """Make the scene of every cloud, predicted when it is asked for."""
+    """Return the scene of every cloud, predicted when it is asked for."""
     objective = run.config.objective
     options: dict[str, Any] = {}
     if config.num_samples:
@@ -60,7 +59,7 @@ def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any
 
     def scene(pos: torch.Tensor, **known: Any) -> Scene:
         located = task.locate(run, [pos], config.read_out)
-        # A shape looks the same whenever it is shown.
+        # A shape must look the same whenever it is shown.
         noise = torch.Generator().manual_seed(0)
         return task.scene(run, pos, located, 0, config.read_out, generator=noise, **known, **options)
 
@@ -77,7 +76,7 @@ def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any
 
 
 class Lazy:
-    """Scenes that are made when they are asked for; the last few are kept."""
+    """Makes scenes when they are asked for, and keeps the last few."""
 
     def __init__(self, length: int, make: Callable[[int], Scene]) -> None:
         self.length, self.make = length, lru_cache(8)(make)

@@ -15,7 +15,7 @@ from pcsa.datasets.procedural import Faces
 from pcsa.datasets.splits import Split
 from pcsa.models import LandmarkNet
 from pcsa.tasks.common.config import Count, Rule
-from pcsa.tasks.common.map_task import PEARSON, Collected, MapTask, Shown
+from pcsa.tasks.common.map_task import PEARSON, Collected, MapTask
 from pcsa.tasks.common.maps import MapConfig, MapData, MapLabels, map_optimizer, share
 from pcsa.tasks.common.scores import calibration, mean_or_none, per_keypoint
 from pcsa.tasks.common.task import column
@@ -61,8 +61,11 @@ class LandmarksTask(MapTask[LandmarksConfig]):
 
     name = "landmarks"
     title = "a network of landmarks of faces (MTFL, procedural faces)"
-    columns = (column("NME (%)", "nme", factor=100), column("failures (%)", "failure_rate@0.1", factor=100), PEARSON)
-    summary = (Shown("nme", 2, 100), Shown("failure_rate@0.1", 1, 100))
+    columns = (
+        column("NME (%)", "nme", factor=100),
+        column("failures (%)", "failure_rate@0.1", factor=100),
+        PEARSON,
+    )
     presets = {
         # Procedural data on two cores: what is learned within five minutes, and within one minute and a half.
         "small": replace(_QUICK, optimizer=map_optimizer(steps=1350)),

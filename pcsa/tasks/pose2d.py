@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +15,7 @@ from pcsa.datasets.lsp import Lsp
 from pcsa.datasets.procedural import Figures2D
 from pcsa.datasets.splits import Split
 from pcsa.tasks.common.config import Count, Rule
-from pcsa.tasks.common.map_task import PEARSON, Collected, MapEvaluateOptions, MapTask, Shown, filled
+from pcsa.tasks.common.map_task import PEARSON, Collected, MapEvaluateOptions, MapTask, filled
 from pcsa.tasks.common.maps import (
     PUBLISHED_OBJECTIVE,
     PUBLISHED_OPTIMIZER,
@@ -109,12 +108,12 @@ class Pose2dTask(MapTask[Pose2dConfig]):
     title = "a network of people's joints in images (COCO, LSP, procedural figures)"
     evaluate_options = Pose2dEvaluateOptions
     columns = (
-        column("AP", "average_precision", "AP", factor=100),
+        *(column(name, "average_precision", name, factor=100) for name in ("AP", "AP50", "AP75", "AR")),
         column("PCK@0.1", "pck_torso@0.1", factor=100),
         column("PCK@0.2", "pck_torso@0.2", factor=100),
+        column("PCKh@0.5", "pck_head@0.5", factor=100),
         PEARSON,
     )
-    summary = (Shown("pck_torso@0.1", 1, 100), Shown("pck_torso@0.2", 1, 100), Shown("pck_head@0.5", 1, 100))
     presets = {
         # Procedural data on two cores: what is learned within five minutes, and within one minute and a half.
         "small": replace(_QUICK, optimizer=map_optimizer(steps=1200)),
@@ -198,11 +197,6 @@ class Pose2dTask(MapTask[Pose2dConfig]):
                     scores |= per_keypoint(*error)
                     scores |= calibration(correct_threshold or 0.2, "torsos", *error, confidence)
         return scores
-
-    def rows(self, metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-        heads, rows = super().rows(metrics)
-        precision = metrics.get("average_precision", {})
-        return heads, [*(Shown(name, 1, 100).row(value) for name, value in precision.items()), *rows]
 
 
 TASK = Pose2dTask()

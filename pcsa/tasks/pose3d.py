@@ -17,7 +17,7 @@ from pcsa.datasets.procedural import FigureImages3D, Figures3D
 from pcsa.datasets.splits import Split
 from pcsa.tasks.common.config import Count, Rule
 from pcsa.tasks.common.map_inputs import ImagePredictOptions, ImagePredictor, WholePredictor
-from pcsa.tasks.common.map_task import PEARSON, Collected, MapTask, Shown
+from pcsa.tasks.common.map_task import PEARSON, Collected, MapTask
 from pcsa.tasks.common.maps import (
     PUBLISHED_OBJECTIVE,
     PUBLISHED_OPTIMIZER,
@@ -81,8 +81,12 @@ class Pose3dTask(MapTask[Pose3dConfig]):
 
     name = "pose3d"
     title = "a network of people's joints in volumes and images (Human3.6M, procedural figures)"
-    columns = (column("MPJPE (mm)", "mpjpe_mm"), column("PA-MPJPE (mm)", "pa_mpjpe_mm"), PEARSON)
-    summary = (Shown("mpjpe_mm", 1), Shown("pa_mpjpe_mm", 1), Shown("pck@150mm", 1, 100))
+    columns = (
+        column("MPJPE (mm)", "mpjpe_mm"),
+        column("PA-MPJPE (mm)", "pa_mpjpe_mm"),
+        column("PCK@150mm", "pck@150mm", factor=100),
+        PEARSON,
+    )
     presets = {
         # Procedural data on two cores: what is learned within five minutes, and within one minute and a half.
         "small": replace(_QUICK, optimizer=map_optimizer(steps=1200, batch_size=8)),

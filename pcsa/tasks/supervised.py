@@ -19,7 +19,14 @@ from pcsa.datasets.transforms import Augment, Normalize, denormalize
 from pcsa.metrics import PCK, THRESHOLDS, KeypointMetrics, MeanKeypointError, keypoint_error, symmetric_error
 from pcsa.metrics.geodesic import geodesic_error
 from pcsa.models import MULTI_SCALE, SINGLE_SCALE, KeypointDetector, Level, PointNet2
-from pcsa.tasks.common.clouds import CloudEvaluation, CloudsConfig, CloudTask, LocatedClouds, open_annotated
+from pcsa.tasks.common.clouds import (
+    CloudConfig,
+    CloudEvaluation,
+    CloudsConfig,
+    CloudTask,
+    LocatedClouds,
+    open_annotated,
+)
 from pcsa.tasks.common.config import (
     BandwidthConfig,
     Count,
@@ -27,7 +34,6 @@ from pcsa.tasks.common.config import (
     LocalizationConfig,
     OptimizerConfig,
     Positive,
-    TrainConfig,
 )
 from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems
 from pcsa.tasks.common.objective import draw_samples, localization_loss, point_bandwidth
@@ -82,7 +88,7 @@ class ObjectiveConfig(LocalizationConfig, BandwidthConfig):
 
 
 @dataclass(frozen=True)
-class SupervisedConfig(TrainConfig):
+class SupervisedConfig(CloudConfig):
     """Everything that determines a supervised training."""
 
     data: SupervisedData = field(default_factory=SupervisedData)
@@ -107,6 +113,9 @@ class KeypointLabels:
     category: str
     names: tuple[str, ...]
     semantic_ids: tuple[int, ...]
+
+
+DetectorRun = Run[SupervisedConfig, KeypointLabels]
 
 
 @dataclass(frozen=True)
@@ -227,7 +236,7 @@ class DetectionEvaluation(CloudEvaluation):
     def __init__(
         self,
         task: SupervisedTask,
-        run: Run[SupervisedConfig, KeypointLabels],
+        run: DetectorRun,
         options: SupervisedEvaluateOptions,
         split: Literal["val", "test"],
     ) -> None:
@@ -306,7 +315,6 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
     frame = "unit_sphere"
     labels_type = KeypointLabels
     evaluate_options = SupervisedEvaluateOptions
-    compared = "sampling"
     methods = {"soft": {"method": "soft"}, "sampling": {"method": "sampling"}}
     columns = (
         *(_pck("PCK", "euclidean", t) for t in (0.01, 0.05, 0.1)),
@@ -350,22 +358,15 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
         backbone = PointNet2(levels=model.levels, out_channels=model.out_channels, norm=model.norm)
         return KeypointDetector(backbone, len(labels.semantic_ids))
 
-    def splits(self, config: SupervisedConfig) -> tuple[Literal["val", "test"], ...]:
-        return ("val", "test")
-
-    def evaluation(self, run: Run[SupervisedConfig, KeypointLabels], options: SupervisedEvaluateOptions) -> Evaluation:
+    def evaluation(self, run: DetectorRun, options: SupervisedEvaluateOptions) -> Evaluation:
         return DetectionEvaluation(self, run, options, self.scored_split(run.config, options.split))
 
-    def data(self, run: Run[SupervisedConfig, KeypointLabels]) -> SupervisedData:
-        return run.config.data
-
-    def open(self, run: Run[SupervisedConfig, KeypointLabels], config: CloudsConfig, split: str) -> KeypointNet:
-        strict = run.config.data.strict
-        return open_annotated(config, split, strict=strict, keypoint_ids=run.labels.semantic_ids)
+    def annotations(self, run: DetectorRun) -> dict[str, Any]:
+        return {"strict": run.config.data.strict, "keypoint_ids": run.labels.semantic_ids}
 
     def about(
         self,
-        run: Run[SupervisedConfig, KeypointLabels],
+        run: DetectorRun,
         located: LocatedClouds,
         place: int,
         annotated: Data | None,
@@ -376,11 +377,11 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
         visible = annotated.visible[0]
         return {**known, "annotated": annotated.keypoints[0], "visible": visible, "present": visible}
 
-    def header(self, run: Run[SupervisedConfig, KeypointLabels]) -> dict[str, Any]:
+    def header(self, run: DetectorRun) -> dict[str, Any]:
         return {"semantic_ids": list(run.labels.semantic_ids)}
 
-    def extra(self, located: LocatedClouds) -> dict[str, Any]:
-        return {"presence": located.outputs["presence"].sigmoid()[0].tolist()}
+    def extra(self, located: LocatedClouds) -> dict[str, Tensor]:
+        return {"presence": located.outputs["presence"].sigmoid()}
 
     def table(self, metrics: Mapping[str, Any]) -> str:
         overall, thresholds = metrics["overall"], metrics["thresholds"]

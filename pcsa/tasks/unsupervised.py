@@ -22,7 +22,14 @@ from pcsa.models import MULTI_SCALE, SINGLE_SCALE, Level, PointNet2, SkeletonMer
 from pcsa.models.anchors import find_anchors
 from pcsa.models.skeleton_merger import box_coordinates
 from pcsa.skeleton import composite_chamfer, keypoint_separation, mirror_error, segment_pairs, skeleton_points
-from pcsa.tasks.common.clouds import CloudEvaluation, CloudsConfig, CloudTask, LocatedClouds, open_annotated
+from pcsa.tasks.common.clouds import (
+    CloudConfig,
+    CloudEvaluation,
+    CloudsConfig,
+    CloudTask,
+    LocatedClouds,
+    open_annotated,
+)
 from pcsa.tasks.common.config import (
     BandwidthConfig,
     Count,
@@ -31,12 +38,11 @@ from pcsa.tasks.common.config import (
     Positive,
     Rule,
     SamplerConfig,
-    TrainConfig,
 )
 from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems
 from pcsa.tasks.common.floors import evaluate_category, format_category
 from pcsa.tasks.common.objective import draw_samples, point_bandwidth
-from pcsa.tasks.common.task import Column, EvaluateOptions, Evaluation, Run
+from pcsa.tasks.common.task import Column, EvaluateOptions, Evaluation, Run, column
 
 # The network of the paper's code: multi-scale grouping in balls of 0.05 to 0.8, for clouds in [-1, 1].
 MERGER_SCALE = (
@@ -121,7 +127,7 @@ class ReconstructionConfig(SamplerConfig, BandwidthConfig):
 
 
 @dataclass(frozen=True)
-class UnsupervisedConfig(TrainConfig):
+class UnsupervisedConfig(CloudConfig):
     """Everything that determines an unsupervised training."""
 
     data: UnsupervisedData = field(default_factory=UnsupervisedData)
@@ -145,6 +151,9 @@ class MergerLabels:
 
     category: str
     names: tuple[str, ...]
+
+
+MergerRun = Run[UnsupervisedConfig, MergerLabels]
 
 
 @dataclass(frozen=True)
@@ -312,7 +321,7 @@ class CategoryEvaluation(CloudEvaluation):
     def __init__(
         self,
         task: UnsupervisedTask,
-        run: Run[UnsupervisedConfig, MergerLabels],
+        run: MergerRun,
         options: UnsupervisedEvaluateOptions,
         split: Literal["val", "test"],
     ) -> None:
@@ -323,7 +332,7 @@ class CategoryEvaluation(CloudEvaluation):
                 "against; `root` may name other clouds of the category"
             )
         everything, held_out, train = (task.annotated(run, part, root) for part in ("all", split, "train"))
-        super().__init__(split, everything, {})
+        super().__init__(split, everything)
         self.task, self.run, self.options = task, run, options
         self.everything, self.held_out, self.train = everything, held_out, train
         self.shown = set(held_out.model_ids[: max(options.pictures, options.page)])
@@ -346,17 +355,8 @@ class CategoryEvaluation(CloudEvaluation):
 
 
 def _score(title: str, part: str, *path: str) -> Column:
-    """The column of a score of the detector, in percent; of a curve its last value."""
-
-    def value(metrics: Mapping[str, Any]) -> float | None:
-        found: Any = metrics[part]["rows"]["detector"]
-        for name in path:
-            if name not in found:
-                return None
-            found = found[name]
-        return 100 * float(found[-1] if isinstance(found, list) else found)
-
-    return Column(title, value)
+    """The column of a score of the detector, in percent."""
+    return column(title, part, "rows", "detector", *path, factor=100)
 
 
 class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
@@ -367,7 +367,6 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
     frame = "min_max"
     labels_type = MergerLabels
     evaluate_options = UnsupervisedEvaluateOptions
-    compared = "default"
     methods = {"soft": {"read_out": "soft"}, "sampling": {"read_out": "sampling"}}
     columns = (
         _score("DAS, all shapes", "category", "dual_alignment", "mean"),
@@ -437,23 +436,12 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
             anchor_width=config.anchor_width,
         )
 
-    def splits(self, config: UnsupervisedConfig) -> tuple[Literal["val", "test"], ...]:
-        return ("val", "test")
-
-    def evaluation(
-        self, run: Run[UnsupervisedConfig, MergerLabels], options: UnsupervisedEvaluateOptions
-    ) -> Evaluation:
+    def evaluation(self, run: MergerRun, options: UnsupervisedEvaluateOptions) -> Evaluation:
         return CategoryEvaluation(self, run, options, self.scored_split(run.config, options.split))
-
-    def data(self, run: Run[UnsupervisedConfig, MergerLabels]) -> UnsupervisedData:
-        return run.config.data
-
-    def open(self, run: Run[UnsupervisedConfig, MergerLabels], config: CloudsConfig, split: str) -> KeypointNet:
-        return open_annotated(config, split)
 
     def about(
         self,
-        run: Run[UnsupervisedConfig, MergerLabels],
+        run: MergerRun,
         located: LocatedClouds,
         place: int,
         annotated: Data | None,  # keypoints without a meaning have no annotations to stand beside
@@ -464,12 +452,12 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
             "activation": located.outputs["activation"][place],
         }
 
-    def header(self, run: Run[UnsupervisedConfig, MergerLabels]) -> dict[str, Any]:
+    def header(self, run: MergerRun) -> dict[str, Any]:
         # Which keypoints each activation joins.
         return {"segments": segment_pairs(len(run.labels.names)).t().tolist()}
 
-    def extra(self, located: LocatedClouds) -> dict[str, Any]:
-        return {"activation": located.outputs["activation"][0].tolist()}
+    def extra(self, located: LocatedClouds) -> dict[str, Tensor]:
+        return {"activation": located.outputs["activation"]}
 
     def table(self, metrics: Mapping[str, Any]) -> str:
         return format_category(metrics)

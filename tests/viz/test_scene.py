@@ -118,5 +118,25 @@ def test_keypoint_scene_is_what_localize_finds():
     np.testing.assert_allclose(scene.confidence, found.peak[0], atol=1e-6)
     assert scene.samples.shape == (2, 5, 3)
     np.testing.assert_allclose(scene.prob.sum(0), 1.0, atol=1e-5)
-    with pytest.raises(ValueError, match="`tempering`"):
+    with pytest.raises(ValueError, match=r"`tempering` \(='loud'\)"):
         keypoint_scene(pos, logits, tempering="loud")
+
+
+@pytest.mark.parametrize("tempering", ["logits", "noise"])
+def test_samples_are_those_of_the_training(tempering):
+    pos = torch.rand(100, 3, generator=torch.Generator().manual_seed(0)).double()
+    logits = 3 * torch.randn(100, 2, generator=torch.Generator().manual_seed(1))
+    options = {"num_samples": 5, "temperature": 0.5}
+    scene = keypoint_scene(
+        pos, logits, bandwidth=0.1, tempering=tempering, generator=torch.Generator().manual_seed(2), **options
+    )
+    # About the middle of the cloud, as the scene draws them.
+    center = pos.mean(0)
+    expected = pcsa.sampling_argmax(
+        logits * 0.5 if tempering == "noise" else logits,
+        (pos - center).float(),
+        0.1,
+        generator=torch.Generator().manual_seed(2),
+        **options,
+    )
+    np.testing.assert_allclose(scene.samples, expected[0].double() + center, atol=1e-6)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,8 @@ from pcsa.datasets.points import CLOUDS, MESHES, read_points
 from pcsa.datasets.procedural import embedded_root
 from pcsa.datasets.transforms import Normalize, denormalize
 from pcsa.localization import ReadOut
-from pcsa.tasks.common.config import Count, DataConfig
+from pcsa.tasks.common.config import Count, DataConfig, TrainConfig
 from pcsa.tasks.common.task import (
-    ConfigT,
     Evaluation,
     LabelsT,
     Picture,
@@ -49,6 +48,16 @@ class CloudsConfig(DataConfig):
     """A category of KeypointNet, or of your own root."""
     num_shapes: Count = 400
     """Clouds of the procedural twin, all splits together; unused with `root`."""
+
+
+@dataclass(frozen=True)
+class CloudConfig(TrainConfig):
+    """Everything that determines a training on clouds."""
+
+    data: CloudsConfig = field(default_factory=CloudsConfig)
+
+
+CloudConfigT = TypeVar("CloudConfigT", bound=CloudConfig)
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,7 @@ def locate(network: nn.Module, clouds: Sequence[Tensor], frame: Frame, read_out:
     )
 
 
-class CloudTask(Task[ConfigT, LabelsT]):
+class CloudTask(Task[CloudConfigT, LabelsT]):
     """A task on clouds.
 
     Attributes:
@@ -134,26 +143,23 @@ class CloudTask(Task[ConfigT, LabelsT]):
     has_pages = True
     predict_options = CloudPredictOptions
 
-    def locate(self, run: Run[ConfigT, LabelsT], clouds: Sequence[Tensor], read_out: ReadOut) -> LocatedClouds:
+    def locate(self, run: Run[CloudConfigT, LabelsT], clouds: Sequence[Tensor], read_out: ReadOut) -> LocatedClouds:
         """Keypoints of clouds ``[N, 3]``, in their own units."""
         return locate(run.model, clouds, self.frame, read_out)
 
-    @abstractmethod
-    def data(self, run: Run[ConfigT, LabelsT]) -> CloudsConfig:
-        """Clouds that the run was trained on."""
-
-    def annotated(self, run: Run[ConfigT, LabelsT], split: str, root: Path | None = None) -> KeypointNet:
+    def annotated(self, run: Run[CloudConfigT, LabelsT], split: str, root: Path | None = None) -> KeypointNet:
         """The annotated clouds of a split, of the training's root or another, with the columns of the network."""
-        config = self.data(run)
-        return self.open(run, CloudsConfig(root or config.root, config.category, config.num_shapes), split)
+        data = run.config.data
+        config = CloudsConfig(root or data.root, data.category, data.num_shapes)
+        return open_annotated(config, split, **self.annotations(run))
 
-    @abstractmethod
-    def open(self, run: Run[ConfigT, LabelsT], config: CloudsConfig, split: str) -> KeypointNet:
-        """The annotated clouds of a split, with the columns of the network if it has learned any."""
+    def annotations(self, run: Run[CloudConfigT, LabelsT]) -> dict[str, Any]:
+        """Options of :class:`KeypointNet` for the annotations that the network has learned; none by default."""
+        return {}
 
     def scene(
         self,
-        run: Run[ConfigT, LabelsT],
+        run: Run[CloudConfigT, LabelsT],
         pos: Tensor,
         located: LocatedClouds,
         place: int,
@@ -169,19 +175,19 @@ class CloudTask(Task[ConfigT, LabelsT]):
 
     @abstractmethod
     def about(
-        self, run: Run[ConfigT, LabelsT], located: LocatedClouds, place: int, annotated: Data | None
+        self, run: Run[CloudConfigT, LabelsT], located: LocatedClouds, place: int, annotated: Data | None
     ) -> dict[str, Any]:
         """Names, annotations and the like of a picture: fields of :class:`pcsa.viz.Scene`."""
 
     @abstractmethod
-    def header(self, run: Run[ConfigT, LabelsT]) -> dict[str, Any]:
+    def header(self, run: Run[CloudConfigT, LabelsT]) -> dict[str, Any]:
         """What holds for the keypoints of every cloud, as JSON types."""
 
     @abstractmethod
-    def extra(self, located: LocatedClouds) -> dict[str, Any]:
-        """What the network says of the first cloud beside its keypoints, as JSON types."""
+    def extra(self, located: LocatedClouds) -> dict[str, Tensor]:
+        """What the network says of each cloud beside its keypoints."""
 
-    def predictor(self, run: Run[ConfigT, LabelsT], options: CloudPredictOptions) -> Predictor:
+    def predictor(self, run: Run[CloudConfigT, LabelsT], options: CloudPredictOptions) -> Predictor:
         return CloudPredictor(self, run, options)
 
     def save_panels(self, path: Path, pictures: Sequence[Picture]) -> None:
@@ -218,17 +224,16 @@ class CloudPredictor(Predictor):
         """One prediction."""
         pos = read_points(file, self.options.num_points, self.options.seed)
         located = self.task.locate(self.run, [pos], self.options.read_out)
-        fields = {
-            "num_points": len(pos),
-            "position": located.position[0].tolist(),
-            "covariance": located.covariance[0].tolist(),
-            "confidence": located.peak[0].tolist(),
-            "entropy": located.entropy[0].tolist(),
+        found = {
+            "position": located.position,
+            "covariance": located.covariance,
+            "confidence": located.peak,
+            "entropy": located.entropy,
             **self.task.extra(located),
-            "index": located.index[0].tolist(),
-            "point": pos[located.index[0]].tolist(),
+            "index": located.index,
+            "point": pos[located.index],
         }
+        fields = {"num_points": len(pos), **{name: value[0].tolist() for name, value in found.items()}}
         yield Prediction(
-            fields,
-            lambda: self.task.scene(self.run, pos, located, 0, self.options.read_out, title=file.name),
+            fields, lambda: self.task.scene(self.run, pos, located, 0, self.options.read_out, title=file.name)
         )

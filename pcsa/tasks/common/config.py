@@ -205,9 +205,11 @@ def check_numbers(config: Any, prefix: str = "") -> None:
 
 
 def _rules(hint: Any) -> Iterator[Rule]:
-    """The rules in an annotation, also in one of the types of a union."""
-    for part in (hint, *get_args(hint)):
-        yield from (rule for rule in getattr(part, "__metadata__", ()) if isinstance(rule, Rule))
+    """The rules anywhere in an annotation, such as in a type of a union or in the items of a tuple."""
+    if isinstance(hint, Rule):
+        yield hint
+    for part in get_args(hint):
+        yield from _rules(part)
 
 
 def to_plain(config: Any) -> Any:

@@ -32,8 +32,7 @@ class ImagePredictOptions(PredictOptions):
     """Keypoints of people or faces in your own images, in pixels of the input; also joints of volumes."""
 
     boxes: Path | None = None
-    """JSON of file name to a list of boxes [x, y, width, height] in pixels, one for each person or face. Without it the
-    whole image is the box."""
+    """JSON of lists of boxes [x, y, width, height] in pixels by file name; default the whole image."""
     flip_test: bool = True
     """Take the mean of the maps of the input and of its mirror image."""
 
@@ -45,7 +44,6 @@ class ImagePredictor(Predictor):
 
     def __init__(self, locate: Locate, run: Run[Any, MapLabels], options: ImagePredictOptions) -> None:
         self.locate, self.run, self.options = locate, run, options
-        self.header = {}
         self.boxes = None if options.boxes is None else read_boxes(options.boxes)
 
     def expected(self, files: Sequence[Path]) -> Sequence[Path]:
@@ -109,7 +107,6 @@ class WholePredictor(Predictor):
     ) -> None:
         self.locate, self.labels = locate, labels
         self.suffixes, self.read, self.field = suffixes, read, field
-        self.header = {}
 
     def predict(self, file: Path) -> Iterator[Prediction]:
         """One prediction."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import lightning as L
 import torch
@@ -37,14 +37,13 @@ from pcsa.tasks.common.tables import markdown_table, number
 from pcsa.tasks.common.task import (
     EvaluateOptions,
     Evaluation,
-    Picture,
     PredictOptions,
     Predictor,
     Run,
     Task,
     column,
 )
-from pcsa.viz import Overlay, save_overlay, save_overlays
+from pcsa.viz import Overlay
 
 log = logging.getLogger(__name__)
 
@@ -96,33 +95,14 @@ class MapTraining(StepTraining[MapConfig]):
         self.error.reset()
 
 
-class Shown(NamedTuple):
-    """A score in the table of one run."""
-
-    key: str
-    digits: int
-    factor: float = 1.0
-    """100 where the score is a share and shown in percent."""
-
-    def row(self, value: float | None) -> list[str]:
-        """Its row."""
-        title = f"{self.key} (%)" if self.factor == 100 else self.key
-        return [title, number(None if value is None else self.factor * value, self.digits)]
-
-
 class MapTask(Task[MapConfigT, MapLabels]):
-    """A task on images, volumes or scans.
-
-    Attributes:
-        summary: Scores that the table of one run shows.
-    """
+    """A task on images, volumes or scans."""
 
     labels_type = MapLabels
     compared = "quick"
     methods = METHODS
     evaluate_options: ClassVar[type[EvaluateOptions]] = MapEvaluateOptions
     predict_options: ClassVar[type[PredictOptions]] = ImagePredictOptions
-    summary: ClassVar[Sequence[Shown]] = ()
 
     @abstractmethod
     def open(self, config: MapConfigT, split: Split) -> Any:
@@ -236,8 +216,8 @@ class MapTask(Task[MapConfigT, MapLabels]):
 
     def rows(self, metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         """Heads and rows of the table of one run; what its metrics lack is left out."""
-        known = [shown for shown in self.summary if shown.key in metrics]
-        return ["score", "value"], [shown.row(metrics[shown.key]) for shown in known]
+        known = [(column.title, column.value(metrics)) for column in self.columns]
+        return ["score", "value"], [[title, f"{value:.4g}"] for title, value in known if value is not None]
 
     def table(self, metrics: Mapping[str, Any]) -> str:
         left_out = "".join(f"; {count} left out: {reason}" for reason, count in metrics["left_out"].items())
@@ -251,14 +231,6 @@ class MapTask(Task[MapConfigT, MapLabels]):
             said = f"Pearson r of peak probability with error < {c['threshold']:g} {c['unit']}"
             lines += ["", f"{said}: {number(c['pearson'], 3)}"]
         return "\n".join(lines)
-
-    def save_panels(self, path: Path, pictures: Sequence[Picture]) -> None:
-        save_overlays(path, [picture for picture in pictures if isinstance(picture, Overlay)])
-
-    def save_pictures(self, pictures: Iterable[tuple[Path, Picture]]) -> None:
-        for path, picture in pictures:
-            if isinstance(picture, Overlay):
-                save_overlay(path, picture)
 
 
 def filled(items: Any, split: Split, where: Path | None) -> Any:
@@ -288,8 +260,6 @@ class WithSource(Dataset[Row]):
         return len(self.items)
 
     def __getitem__(self, index: int) -> Row:
-        if not hasattr(self.items, "source"):  # volumes are taken whole
-            return dict(self.items[index])
         source = self.items.source(index)
         names = ("keypoints", "visible", "spacing", "area", "joints")
         return {**self.items[index], **{f"source_{name}": source[name] for name in names if name in source}}

@@ -31,8 +31,8 @@ def open_run(path: Path | str, device: str | torch.device = "cpu", *, task: str 
     about = checkpoint["pcsa"]
     if task is not None and about["task"] != task:
         raise ValueError(f"`{path}` must be a checkpoint of {task}, is one of {about['task']}")
-    of = get_task(about["task"])
     try:
+        of = get_task(about["task"])
         config: TrainConfig = from_plain(of.config_type, about["config"])
         labels = from_plain(of.labels_type, about["labels"])
         model = of.build(config, labels)
@@ -40,8 +40,8 @@ def open_run(path: Path | str, device: str | torch.device = "cpu", *, task: str 
         state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
         model.load_state_dict(state)
         step, temperature = int(checkpoint["global_step"]), float(about["temperature"])
-    # What a checkpoint lacks, what another version adds, or weights of another size.
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+    # What a checkpoint lacks, what another version adds, a task that is not registered, or weights of another size.
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         first = " ".join(str(error).split())[:200]
         raise ValueError(
             f"`{path}` must fit pcsa {pcsa.__version__} and the model that it describes: "

@@ -17,40 +17,43 @@ from torch.utils.data import DataLoader, Dataset
 from pcsa.localization import ReadOut
 from pcsa.tasks.common.config import TrainConfig
 from pcsa.tasks.common.engine import Training, fit
-from pcsa.viz import Overlay, Scene
+from pcsa.tasks.common.tables import markdown_table
+from pcsa.viz import Overlay, Scene, save_overlay, save_overlays
 
 ConfigT = TypeVar("ConfigT", bound=TrainConfig)
 LabelsT = TypeVar("LabelsT")
 
 Picture = Scene | Overlay
+Checkpoint = Annotated[
+    Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT", help="Checkpoint that `pcsa train` wrote.")
+]
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
     """Options of ``pcsa evaluate`` that every task has."""
 
-    checkpoint: Annotated[Path, tyro.conf.Positional]
-    """Written by `pcsa train`."""
+    checkpoint: Checkpoint
     split: Literal["val", "test"] | None = None
-    """Items to score. Default: val, on which choices may be made; test where the layout holds no val out of the
-    training. Report test, once."""
+    """Items to score; default val, or test where val was trained on. Choose on val, report test once."""
     root: Path | None = None
     """Another root of the same layout; default that of the training."""
     read_out: ReadOut = "expectation"
-    """See pcsa.localize."""
+    """Way to read a keypoint from its map, see pcsa.localize."""
     correct_threshold: float | None = None
     """Error below which a keypoint counts as right, for the calibration; each task has its own default."""
     pictures: int = 0
     """Draw this many items, predictions beside annotations, into predictions-<split>.png beside the metrics."""
     page: int = 0
-    """Put this many clouds on a page to turn and look into, predictions-<split>.html beside the metrics."""
+    """Put this many clouds on a page to turn and look into, predictions-<split>.html; for tasks on clouds."""
     batch_size: int = 8
+    """Items that the network takes at once."""
     num_workers: int = 0
     """Processes that load the items."""
     progress: bool = True
     """Show a progress bar."""
     device: str = "auto"
-    """cpu, cuda, or auto."""
+    """Device: cpu, cuda or auto."""
     out: Path | None = None
     """Metrics file; default metrics-<split>.json beside the checkpoint."""
 
@@ -71,22 +74,21 @@ class EvaluateOptions:
 class PredictOptions:
     """Options of ``pcsa predict`` that every task has."""
 
-    checkpoint: Annotated[Path, tyro.conf.Positional]
-    """Written by `pcsa train`."""
+    checkpoint: Checkpoint
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Files, or folders of such files."""
     out: Path = Path("predictions.json")
-    """Written as .json or .npz."""
+    """File of the predictions, .json or .npz."""
     read_out: ReadOut = "expectation"
-    """See pcsa.localize."""
+    """Way to read a keypoint from its map, see pcsa.localize."""
     png: Path | None = None
     """Folder for a picture of every prediction."""
     html: Path | None = None
-    """A page with every cloud, to turn and look into."""
+    """Page with every cloud, to turn and look into; for tasks on clouds."""
     progress: bool = True
     """Show a progress bar."""
     device: str = "auto"
-    """cpu, cuda, or auto."""
+    """Device: cpu, cuda or auto."""
 
     def __post_init__(self) -> None:
         if self.out.suffix not in (".json", ".npz"):
@@ -122,12 +124,14 @@ class Column(NamedTuple):
 
 
 def column(title: str, *path: str, factor: float = 1.0) -> Column:
-    """The column of the number under ``path`` in the metrics, times ``factor``."""
+    """The column of the number, or the end of the curve, under ``path`` in the metrics, times ``factor``."""
 
     def value(metrics: Mapping[str, Any]) -> float | None:
         found: Any = metrics
         for name in path:
             found = found.get(name) if isinstance(found, Mapping) else None
+        if isinstance(found, Sequence):
+            found = found[-1]
         return None if found is None else factor * float(found)
 
     return Column(title, value)
@@ -145,7 +149,7 @@ class Predictor(ABC):
     """Reads inputs of one kind and finds keypoints in them."""
 
     suffixes: tuple[str, ...]
-    header: dict[str, Any]
+    header: Mapping[str, Any] = {}
     """What holds for all inputs, as JSON types."""
 
     def expected(self, files: Sequence[Path]) -> Sequence[Path]:
@@ -163,7 +167,7 @@ class Evaluation(ABC):
 
     split: Literal["val", "test"]
     items: Dataset[Any]
-    header: dict[str, Any]
+    header: dict[str, Any] = field(default_factory=dict)
     """What the metrics file says of the items, as JSON types."""
     pictures: list[Picture] = field(default_factory=list)
     """Pictures of the first items, as many as were asked for."""
@@ -188,7 +192,7 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
         presets: Configurations by name; the first is the default.
         labels_type: Dataclass of what a trained network says about its keypoints; has ``names``.
         methods: Changes of the objective that ``pcsa compare`` compares, by name.
-        compared: Preset that ``pcsa compare`` trains by default.
+        compared: Preset that ``pcsa compare`` trains by default; None for the first.
         columns: Columns of the tables that compare runs.
         evaluate_options: Options of ``pcsa evaluate``.
         predict_options: Options of ``pcsa predict``.
@@ -199,7 +203,7 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
     title: ClassVar[str]
     labels_type: ClassVar[type[Any]]
     methods: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    compared: ClassVar[str]
+    compared: ClassVar[str | None] = None
     columns: ClassVar[Sequence[Column]]
     evaluate_options: ClassVar[type[EvaluateOptions]] = EvaluateOptions
     predict_options: ClassVar[type[PredictOptions]] = PredictOptions
@@ -231,9 +235,9 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
     def build(self, config: ConfigT, labels: LabelsT) -> nn.Module:
         """The network that a configuration describes, for these labels."""
 
-    @abstractmethod
     def splits(self, config: ConfigT) -> tuple[Literal["val", "test"], ...]:
         """Splits with labels that the training does not use, the default of ``pcsa evaluate`` first."""
+        return ("val", "test")
 
     def scored_split(self, config: ConfigT, asked: Literal["val", "test"] | None) -> Literal["val", "test"]:
         """The split to score on.
@@ -250,21 +254,25 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
     def evaluation(self, run: Run[ConfigT, LabelsT], options: Any) -> Evaluation:
         """Open the items that ``options`` name, to score a run on them."""
 
-    @abstractmethod
     def table(self, metrics: Mapping[str, Any]) -> str:
-        """What ``pcsa evaluate`` prints of its metrics."""
+        """What ``pcsa evaluate`` prints of its metrics: by default the columns."""
+        values = ((column.title, column.value(metrics)) for column in self.columns)
+        rows = [[title, "undefined" if value is None else f"{value:.3g}"] for title, value in values]
+        return markdown_table([f"{self.name}, {metrics['split']}", "value"], rows)
 
     @abstractmethod
     def predictor(self, run: Run[ConfigT, LabelsT], options: Any) -> Predictor:
         """Reader and finder of what ``pcsa predict`` is given."""
 
-    @abstractmethod
     def save_panels(self, path: Path, pictures: Sequence[Picture]) -> None:
-        """Draw pictures beside each other into one PNG."""
+        """Draw pictures beside each other into one PNG; by default overlays."""
+        save_overlays(path, [picture for picture in pictures if isinstance(picture, Overlay)])
 
-    @abstractmethod
     def save_pictures(self, pictures: Iterable[tuple[Path, Picture]]) -> None:
-        """Draw each picture into its own PNG."""
+        """Draw each picture into its own PNG; by default overlays."""
+        for path, picture in pictures:
+            if isinstance(picture, Overlay):
+                save_overlay(path, picture)
 
     def save_page(self, path: Path, pictures: Sequence[Picture], title: str) -> None:
         """Put pictures on a page to turn and look into."""

@@ -8,12 +8,12 @@ import torch
 from torch_geometric.data import Batch
 
 import pcsa
-from pcsa.datasets import hierarchy
-from pcsa.datasets.hierarchy import Hierarchies, geometry_of, open_hierarchies, search
 from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.datasets.procedural import generate
 from pcsa.datasets.transforms import Augment, Normalize, item_generator, resample_points
 from pcsa.models.pointnet2 import Level, LevelGeometry, PointNet2, build_geometry
+from pcsa.tasks.common import precompute
+from pcsa.tasks.common.precompute import Hierarchies, geometry_of, open_hierarchies, search
 
 # The second ball's scales differ, the third level keeps every point, and the last more than a small cloud has.
 LEVELS = (
@@ -52,7 +52,7 @@ def net():
 
 
 def test_a_batch_has_the_rows_of_a_search_in_the_batch(clouds, hierarchies, monkeypatch):
-    monkeypatch.setattr(hierarchy, "_CHUNK", 3)  # the last of four clouds is searched for in a chunk of its own
+    monkeypatch.setattr(precompute, "_CHUNK", 3)  # the last of four clouds is searched for in a chunk of its own
     for kept in (hierarchies, Hierarchies(search([cloud.pos for cloud in clouds], LEVELS))):
         # Another order than they were searched in, one of them twice.
         batch = Batch.from_data_list([kept.attach(clouds[i], i) for i in (2, 0, 3, 2)])
@@ -123,7 +123,7 @@ def test_what_was_found_is_read_again(dataset, monkeypatch):
     def searches(*_):
         raise RuntimeError("searches")
 
-    monkeypatch.setattr(hierarchy, "search", searches)
+    monkeypatch.setattr(precompute, "search", searches)
     again = open_hierarchies(dataset, NORMALIZE, LEVELS).attach(NORMALIZE(dataset[1]), 1)
     assert all(torch.equal(first[k], again[k]) for k in first.keys() if isinstance(first[k], torch.Tensor))  # noqa: SIM118
     file = next(path for path in files if "neighbors" in path.name)

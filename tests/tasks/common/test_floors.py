@@ -12,7 +12,7 @@ from pcsa.datasets.procedural import generate
 from pcsa.datasets.transforms import Normalize
 from pcsa.metrics import dual_alignment, random_keypoints, template_keypoints
 from pcsa.metrics.geodesic import geodesic_error
-from pcsa.scripts.evaluate_unsupervised import evaluate_category, evaluate_keypoints, format_unsupervised_table
+from pcsa.tasks.common.floors import evaluate_category, evaluate_keypoints, format_category, format_keypoints
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_a_detector_that_finds_the_annotations(root, whole):
         assert not block["collapsed"]
         assert block["num_clouds"] == len(dataset)
     assert (result["held_out"]["split"], result["held_out"]["template_split"]) == ("val", "train")
-    table = format_unsupervised_table(result)
+    table = format_category(result)
     assert table.count("The detector beats the template in every score.") == 2
     assert "COLLAPSED" not in table
     assert "whole category (the protocol of the literature" in table
@@ -71,7 +71,7 @@ def test_the_template_does_not_beat_itself(root, whole):
     result = evaluate_keypoints([template] * len(whole), whole, train, num_random=2, seed=5)
     assert result["rows"]["detector"] == result["rows"]["template"]
     assert result["not_above_template"] == ["dual_alignment", "miou_euclidean", "miou_geodesic"]
-    table = format_unsupervised_table(result)
+    table = format_keypoints(result)
     assert (
         "The detector does NOT beat the template, which never looks at a cloud, in: dual alignment, mIoU (Euclidean), "
         "mIoU (geodesic)." in table
@@ -79,7 +79,7 @@ def test_the_template_does_not_beat_itself(root, whole):
     # Without paths along the surface there is no such column, and nothing is said of it.
     result = evaluate_keypoints([template] * len(whole), whole, train, num_random=2, seed=5, geodesic=False)
     assert result["not_above_template"] == ["dual_alignment", "miou_euclidean"]
-    assert "(geodesic)" not in format_unsupervised_table(result)
+    assert "(geodesic)" not in format_keypoints(result)
     assert "miou_geodesic" not in result["rows"]["random"]
 
 
@@ -89,7 +89,7 @@ def test_collapsed_keypoints_are_called_so(whole):
     assert result["collapsed"]
     assert result["rows"]["detector"] == result["rows"]["collapsed_corner"]
     assert result["rows"]["detector"]["dual_alignment"]["backward"] == 1
-    table = format_unsupervised_table(result)
+    table = format_keypoints(result)
     assert "COLLAPSED" in table
     assert "Keypoints all in one place have no lower DAS" in table
 
@@ -138,7 +138,7 @@ def test_shapes_without_annotation_are_left_out(root, whole):
     assert result["num_clouds"] == counts[rare]
     assert result["num_clouds_without_annotation"] == len(whole) - counts[rare]
     assert result["rows"]["detector"]["dual_alignment"]["mean"] == 1
-    assert f"{len(whole) - counts[rare]} without annotation left out" in format_unsupervised_table(result)
+    assert f"{len(whole) - counts[rare]} without annotation left out" in format_keypoints(result)
 
 
 def test_what_cannot_be_scored_is_refused(root, whole):

@@ -1,0 +1,79 @@
+"""``pcsa compare`` as a user calls it."""
+
+import json
+
+import pytest
+
+from pcsa.scripts.cli import main
+from pcsa.tasks import get_task
+
+
+@pytest.mark.parametrize(
+    ("task", "methods", "head", "keys"),
+    [
+        (
+            "oct",
+            {"soft": "soft", "sampling, triangular": "sampling"},
+            ["MAD (px)", "std (px)", "Pearson r"],
+            ["mean_px"],
+        ),
+        (
+            "supervised",
+            {"soft": "soft"},
+            [
+                *(f"{name}@{t}" for name in ("PCK", "geod.") for t in (0.01, 0.05, 0.1)),
+                *("mean error", "presence AP", "Pearson r"),
+            ],
+            ["overall", "euclidean", "pck", 1],
+        ),
+    ],
+)
+def test_each_run_is_trained_once(training, tmp_path, capsys, monkeypatch, refused, task, methods, head, keys):
+    arguments = ["compare", task, "--seeds", "1", "--methods", *methods, "--out", str(tmp_path)]
+    options = ["--", *training(task)[1:]]
+    assert main([*arguments, *options]) == 0
+    table = capsys.readouterr().out
+    first, rule, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    results = [json.loads(file.read_text()) for file in tmp_path.rglob("metrics-test.json")]
+    columns = get_task(task).columns
+    assert [column.title for column in columns] == head
+    # What no run has makes no column.
+    known = [column.title for column in columns if any(column.value(metrics) is not None for metrics in results)]
+    assert first == ["objective", *known, "seconds"]
+    assert known[0] == head[0]
+    assert len(rule) == len(first)
+    assert all(set(cell) == {"-"} for cell in rule)
+    assert [row[0] for row in rows] == list(methods)
+    for row, (name, method) in zip(rows, methods.items(), strict=True):
+        run = tmp_path / task / f"{name.replace(', ', '-')}-0"
+        value = json.loads((run / "metrics-test.json").read_text())
+        for key in keys:
+            value = value[key]
+        shown = 100 * value if task == "supervised" else value
+        assert float(row[1].split("±")[0]) == pytest.approx(shown, rel=1e-2)
+        assert json.loads((run / "config.json").read_text())["config"]["objective"]["method"] == method
+
+    def trains(*_):
+        raise RuntimeError("trains again")
+
+    monkeypatch.setattr(type(get_task(task)), "train", trains)
+    assert main([*arguments, *options]) == 0
+    assert capsys.readouterr().out == table
+    # Other options are another comparison.
+    assert "`optimizer`" in refused([*arguments, *options, "--optimizer.lr", "0.5"])
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("invented", "`task` (='invented') must be one of supervised, "),
+        ("oct --seeds 0 --out EMPTY/run", "`seeds` (=0) must be at least 1"),
+        ("oct --methods hard --out EMPTY/run", "`methods` (='hard') must be out of 'soft'"),
+        ("supervised --methods hard --out EMPTY/run", "`methods` (='hard') must be out of 'soft', 'sampling'"),
+        ("pose2d --split test --out EMPTY/run -- --data.root EMPTY", "`split` (='test') must be 'val'"),
+        ("oct --out EMPTY/run -- unknown", "`preset` (='unknown') must be one of"),
+    ],
+)
+def test_mistakes_end_in_one_message_and_status_2(tmp_path, refused, command, message):
+    assert message in refused(["compare", *command.replace("EMPTY", str(tmp_path)).split()])
+    assert not list(tmp_path.iterdir())

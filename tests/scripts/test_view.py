@@ -1,0 +1,117 @@
+"""The commands that draw clouds: ``pcsa view`` and ``pcsa animate``."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pcsa.datasets.keypointnet import KeypointNet
+from pcsa.scripts.animate import AnimateConfig, frames
+from pcsa.scripts.cli import main
+from pcsa.scripts.runs import open_cloud_run
+from pcsa.scripts.view import ViewConfig, open_scenes
+
+
+def test_animate(checkpoint, tmp_path):
+    out = tmp_path / "a.gif"
+    assert main(["animate", str(checkpoint), "--out", str(out), "--frames", "3", "--num-samples", "5"]) == 0
+    with Image.open(out) as gif:
+        assert gif.n_frames == 3
+
+
+def test_animate_in_the_order_of_training(training, checkpoint, tmp_path):
+    early = tmp_path / "early"
+    flags = " ".join(training("supervised")).replace("--optimizer.steps 4", "--optimizer.steps 2")
+    assert main(["train", *flags.split(), "--out", str(early)]) == 0
+    scenes = frames(AnimateConfig((checkpoint, early / "last.ckpt"), num_samples=3))
+    assert [s.title.split(",")[0] for s in scenes] == ["step 2", "step 4"]
+    assert scenes[0].samples.shape[1] == 3
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("animate SUPERVISED --shape 99", "`shape` (=99)"),
+        ("animate SUPERVISED --out EMPTY/a.mp4", "must end in .gif or .html"),
+        ("animate SUPERVISED --frames 0", "`frames` (=0)"),
+        ("animate SUPERVISED --num-samples 0", "`num_samples` (=0)"),
+        ("animate SUPERVISED --temperature-end -1 --out EMPTY/a.gif", "`temperature_end` (=-1.0)"),
+        ("animate SUPERVISED UNSUPERVISED --out EMPTY/a.gif", "must have the task, category and keypoints of"),
+        ("animate LANDMARKS --out EMPTY/a.gif", "must be a checkpoint of a task on clouds, is one of landmarks"),
+        ("view LANDMARKS EMPTY", "must be a checkpoint of a task on clouds, is one of landmarks"),
+        ("view SUPERVISED EMPTY/none", "does not exist"),
+        ("view SUPERVISED ROOT --num-samples -1", "`num_samples` (=-1)"),
+        ("view SUPERVISED ROOT", "a window takes a display"),
+    ],
+)
+def test_mistakes_end_in_one_message_and_status_2(root, trained, tmp_path, refused, monkeypatch, command, message):
+    for variable in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(variable, raising=False)
+    named = {"EMPTY": str(tmp_path), "ROOT": str(root)}
+    arguments = [
+        str(trained(a.lower())) if a.lower() in ("supervised", "unsupervised", "landmarks") else a
+        for a in command.split()
+    ]
+    for name, value in named.items():
+        arguments = [a.replace(name, value) for a in arguments]
+    assert message in refused(arguments)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.viz
+def test_view(root, checkpoint, tmp_path, display, open3d):
+    environment = {**os.environ, "DISPLAY": display[0], "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+    environment.pop("WAYLAND_DISPLAY", None)
+    command = [sys.executable, "-m", "pcsa.scripts.cli", "view", str(checkpoint), str(root), "--split", "test"]
+    viewer = subprocess.Popen(
+        [*command, "--num-samples", "3", "--folder", str(tmp_path)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        names = KeypointNet(root, "mug", "test").model_ids
+        for told, key in ((f"1 / 2: {names[0]}", "n"), (f"2 / 2: {names[1]}", "s"), ("written", "q")):
+            lines = []
+            for line in viewer.stdout:
+                lines.append(line)
+                if told in line:
+                    break
+            else:
+                pytest.fail("".join(lines))
+            if key == "n":
+                # The pointer in the window, and a second until it has the keyboard.
+                move = "search --sync --onlyvisible --name pcsa mousemove --window %1 400 300 sleep 1"
+                subprocess.run(["xdotool", *move.split(" ")], env=environment, check=True)
+            subprocess.run(["xdotool", "key", key], env=environment, check=True)
+        assert viewer.wait(60) == 0
+    finally:
+        viewer.kill()
+        viewer.wait()
+        viewer.stdout.close()
+    assert (np.asarray(Image.open(tmp_path / "pcsa-1.png").convert("RGB")) < 250).any()
+
+
+@pytest.mark.parametrize("name", ["supervised", "unsupervised"])
+def test_view_predicts_what_predict_does(root, trained, name, tmp_path):
+    checkpoint = trained(name)
+    cloud = KeypointNet(root, "mug", "val")[0]
+    np.save(tmp_path / "mug.npy", cloud.pos.numpy())
+    assert main(["predict", str(checkpoint), str(tmp_path / "mug.npy"), "--out", str(tmp_path / "p.json")]) == 0
+    found = json.loads((tmp_path / "p.json").read_text())["items"][0]
+    task, run = open_cloud_run(checkpoint, "cpu")
+    labeled = open_scenes(ViewConfig(checkpoint, (root,)), task, run)
+    files = open_scenes(ViewConfig(checkpoint, (tmp_path / "mug.npy",), num_samples=4), task, run)
+    assert len(labeled) == len(KeypointNet(root, "mug", "val"))
+    for scene in (labeled[0], files[0]):
+        np.testing.assert_allclose(scene.keypoints, found["position"], atol=1e-5)
+    if name == "supervised":
+        np.testing.assert_array_equal(labeled[0].visible, cloud.visible[0])
+    assert files[0].samples.shape[1] == 4
+    assert files[-1] is files[0]

@@ -1,0 +1,124 @@
+"""The order of the items, the schedules, and how a checkpoint is written."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from pcsa.tasks import get_task
+from pcsa.tasks.common.config import OptimizerConfig
+from pcsa.tasks.common.engine import EpochSampler, StepTraining, WholeCheckpoints, make_optimizer, whole_batches
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    WholeCheckpoints().save_checkpoint({"step": 1}, path)
+
+    def cut_short(checkpoint, file):
+        Path(file).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        WholeCheckpoints().save_checkpoint({"step": 2}, path)
+    assert torch.load(path, weights_only=True) == {"step": 1}
+
+
+def test_processes_share_an_epoch():
+    # 11 clouds in batches of 4 over 2 processes: 8 of them, each once.
+    parts = [list(EpochSampler(11, 0, lambda: 3, rank, 2, 4)) for rank in (0, 1)]
+    whole = list(EpochSampler(11, 0, lambda: 3, 0, 1, 4))
+    assert [len(p) for p in parts] == [4, 4]
+    assert sorted(parts[0] + parts[1]) == sorted(whole)
+    assert len({index for _, index in whole}) == 8
+    assert {epoch for epoch, _ in whole} == {3}
+    # A batch of the one process holds the clouds of the batches of the two.
+    assert sorted(parts[0][:2] + parts[1][:2]) == sorted(whole[:4])
+
+
+def test_an_epoch_is_shuffled_by_seed_and_epoch_and_repeats_a_set_smaller_than_a_batch():
+    def order(seed, epoch, size=11):
+        sampler = EpochSampler(size, seed, lambda: epoch, 0, 1, 4)
+        items = [index for _, index in sampler]
+        assert len(items) == len(sampler)
+        return items
+
+    assert order(0, 3) == order(0, 3)
+    assert order(0, 3) != order(1, 3)
+    assert order(0, 3) != order(0, 4)
+    assert [whole_batches(size, 4) for size in (3, 4, 7, 8)] == [1, 1, 1, 2]
+    small = order(0, 0, size=3)
+    assert len(small) == 4
+    assert set(small) == {0, 1, 2}
+
+
+def test_epochs_milestones_and_the_temperature(tiny, tmp_path):
+    # Two steps an epoch: three epochs; a tenth of the rate after the first; the temperature falls within the first two.
+    config = tiny("landmarks")
+    falling = {"temperature": "linear", "temperature_start": 2.0, "temperature_end": 0.5, "temperature_epochs": 2}
+    config = replace(
+        config,
+        optimizer=OptimizerConfig(epochs=3, batch_size=4, lr=0.01, schedule="milestones", milestones=(1,)),
+        objective=replace(config.objective, num_samples=1, **falling),
+        out=tmp_path,
+    )
+    seen = []
+    step = StepTraining.training_step
+
+    def watched(self, batch, batch_idx):
+        loss = step(self, batch, batch_idx)
+        seen.append((self.optimizers().param_groups[0]["lr"], self.temperature.value))
+        return loss
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StepTraining, "training_step", watched)
+        path = get_task("landmarks").train(config)
+    assert torch.load(path, weights_only=True)["global_step"] == 6
+    assert [rate for rate, _ in seen] == pytest.approx([0.01] * 2 + [0.001] * 4)
+    temperatures = [temperature for _, temperature in seen]
+    assert temperatures[0] == 2.0
+    assert temperatures[4:] == [0.5] * 2
+    assert temperatures[0] > temperatures[1] > temperatures[2] > temperatures[3] >= 0.5
+
+
+def rates(optimizer, steps=10):
+    o, schedule = make_optimizer(optimizer, iter([nn.Parameter(torch.zeros(1))]), steps, 2)
+    found = []
+    for _ in range(steps):
+        found.append(o.param_groups[0]["lr"])
+        o.step()
+        schedule.step()
+    return found
+
+
+def test_schedules_of_the_learning_rate():
+    assert rates(OptimizerConfig(lr=0.5, schedule="constant")) == [0.5] * 10
+    cosine = rates(OptimizerConfig(lr=0.5, schedule="cosine"))
+    assert cosine[0] == 0.5
+    assert cosine[5] == pytest.approx(0.25)  # half of the way
+    assert cosine == sorted(cosine, reverse=True)
+    cycle = rates(OptimizerConfig(lr=0.5, schedule="one_cycle"))
+    assert max(cycle) == pytest.approx(0.5, rel=0.1)
+    assert cycle.index(max(cycle)) in (1, 2)
+    assert cycle[-1] < 0.05
+    # Shorter than the cycle's shortest: it rises all the same.
+    assert rates(OptimizerConfig(lr=0.5, schedule="one_cycle"), steps=2)[1] > 0
+    milestones = rates(OptimizerConfig(lr=0.5, schedule="milestones", milestones=(1, 3)))
+    assert milestones == pytest.approx([0.5] * 2 + [0.05] * 4 + [0.005] * 4)
+
+
+def test_optimizers():
+    parameters = [nn.Parameter(torch.zeros(1))]
+    adam, _ = make_optimizer(OptimizerConfig(lr=0.1, weight_decay=0.2), iter(parameters), 5, 1)
+    assert isinstance(adam, torch.optim.Adam)
+    assert (adam.defaults["lr"], adam.defaults["weight_decay"]) == (0.1, 0.2)
+    adadelta, _ = make_optimizer(OptimizerConfig(kind="adadelta", lr=1.0), iter(parameters), 5, 1)
+    assert isinstance(adadelta, torch.optim.Adadelta)
+    assert adadelta.defaults["eps"] == 0.01
+
+
+def test_length_of_a_training():
+    assert OptimizerConfig(steps=7).num_steps(4) == 7
+    assert OptimizerConfig(steps=7, epochs=3).num_steps(4) == 12
