@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pcsa._core.checks import check_count, check_one_of
+from pcsa._core.compiling import not_compiled
 from pcsa._core.points import full_precision
 from pcsa.models.point_network import resolve_clouds
 from pcsa.neighbors import ball_query, farthest_points, interpolation_weights, weighted_gather
@@ -77,7 +78,7 @@ class LevelGeometry(NamedTuple):
     weight: Tensor  # [N, 3] their interpolation weights
 
 
-@torch.compiler.disable  # searches depend on the clouds' sizes: traced, each new batch compiles for minutes
+@not_compiled  # searches depend on the clouds' sizes: traced, each new batch compiles for minutes
 @torch.no_grad()
 def build_geometry(pos: Tensor, ptr: Tensor, levels: Sequence[Level]) -> list[LevelGeometry]:
     """Do every neighbor search that a :class:`PointNet2` with these ``levels`` needs.

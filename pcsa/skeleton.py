@@ -21,17 +21,6 @@ from pcsa._core.compiling import not_compiled
 from pcsa._core.points import full_precision, resolve_batch
 from pcsa._core.reduction import Reduction, check_reduction
 
-__all__ = [
-    "CompositeChamfer",
-    "Skeleton",
-    "composite_chamfer",
-    "keypoint_separation",
-    "mirror_error",
-    "num_segments",
-    "segment_pairs",
-    "skeleton_points",
-]
-
 # Floats in one tile of distances: on a CPU it stays in the cache, on a GPU few launches matter.
 _TILE_CPU, _TILE_GPU = 1 << 17, 1 << 24
 

@@ -22,11 +22,6 @@ def rings_of(periodic: Iterable[str], shape: tuple[int, ...]) -> list[bool]:
     return [axis in names for axis in _AXES[: len(shape)]]
 
 
-def names_of(around: list[bool]) -> list[str]:
-    """Names of the axes that close to a ring; the inverse of :func:`rings_of`."""
-    return [axis for axis, ring in zip(_AXES, around, strict=False) if ring]
-
-
 def axis_means(marginals: list[Tensor], around: list[bool]) -> Tensor:
     """Mean of every axis's marginal ``[..., n]`` in index units, ``[..., D]``, x first."""
     out = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, TypedDict
+from typing import Literal, NamedTuple, TypedDict, Unpack
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -58,10 +58,13 @@ class Keypoints(NamedTuple):
     reduction: Reduction
     validate: bool
 
-    def known(self, target: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
-        """Return the target with zeros in place of what is not visible, so that no NaN enters a computation."""
-        check_shape("target", target, (*self.shape, dim))
-        target = target.to(dtype)
+    def known(self, target: Tensor, like: Tensor) -> Tensor:
+        """Return the target with zeros in place of what is not visible, so that no NaN enters a computation.
+
+        It must have the axes of the positions ``like``, the last of their dimensions, and takes their dtype.
+        """
+        check_shape("target", target, (*self.shape, like.shape[-1]))
+        target = target.to(like.dtype)
         target = target if self.visible is None else torch.where(self.visible.unsqueeze(-1), target, 0.0)
         if reads_values(self.validate):
             raise_first([finite("target", target, "wherever `visible`")])
@@ -117,20 +120,12 @@ def map_of(
     ptr: Int[Tensor, " P"] | None = None,
     mask: Bool[Tensor, "B N"] | None = None,
     batch_size: int | None = None,
-    visible: Bool[Tensor, "B K"] | None = None,
-    reduction: Reduction = "mean",
-    validate: bool = True,
+    **masking: Unpack[Masking],
 ) -> tuple[Points, Keypoints]:
     """Check what an objective on a probability map was given."""
-    check_reduction(reduction)
+    validate = masking.get("validate", True)
     points = canonical(logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
-    shape = (points.batch_size, points.logits.shape[1])
-    return points, keypoints_of(shape, visible=visible, reduction=reduction, validate=validate)
-
-
-def known_target(points: Points, keypoints: Keypoints, target: Tensor) -> Tensor:
-    """Return the target, checked against the points; see :meth:`Keypoints.known`."""
-    return keypoints.known(target, points.pos.shape[1], points.pos.dtype)
+    return points, keypoints_of((points.batch_size, points.logits.shape[1]), **masking)
 
 
 def at_least_float32(name: str, x: Tensor) -> Tensor:
