@@ -26,6 +26,7 @@ from pcsa._core.checks import (
     check_shape,
     check_size,
 )
+from pcsa.datasets.samples import parts
 
 
 @dataclass(frozen=True)
@@ -204,10 +205,7 @@ def _swapped(pairs: Sequence[tuple[int, int]], num_keypoints: int) -> list[int]:
 
 
 def _check_source(source: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-    missing = [name for name in ("image", "keypoints", "visible", "box") if name not in source]
-    if missing:
-        raise ValueError(f"`source` (with {', '.join(source)}) must have {', '.join(missing)} too")
-    image, keypoints, visible = source["image"], source["keypoints"], source["visible"]
+    image, keypoints, visible, _ = parts(source, ("image", "keypoints", "visible", "box"))
     check_floating("image", image)
     check_shape("image", image, ("C", "H", "W"))
     if 0 in image.shape:

@@ -227,16 +227,13 @@ def _item_faults(cloud: LabeledCloud, names: Sequence[str] | None, tolerance: fl
     except (ValueError, TypeError) as error:
         return [f"`points` and `keypoints` must be arrays of numbers ({error})"]
     faults = []
-    if points.ndim != 2 or points.shape[1] != 3:
-        faults.append(f"`points` has the shape {list(points.shape)}, not [N, 3]")
-    elif len(points) == 0:
+    for name, array, number in (("points", points, "N"), ("keypoints", keypoints, "k")):
+        if array.ndim != 2 or array.shape[1] != 3:
+            faults.append(f"`{name}` has the shape {list(array.shape)}, not [{number}, 3]")
+        elif not np.isfinite(array).all():
+            faults.append(f"{int((~np.isfinite(array)).any(1).sum())} {name} are not finite")
+    if points.shape == (0, 3):
         faults.append("`points` is empty")
-    elif not np.isfinite(points).all():
-        faults.append(f"{int((~np.isfinite(points)).any(1).sum())} points are not finite")
-    if keypoints.ndim != 2 or keypoints.shape[1] != 3:
-        faults.append(f"`keypoints` has the shape {list(keypoints.shape)}, not [k, 3]")
-    elif not np.isfinite(keypoints).all():
-        faults.append(f"{int((~np.isfinite(keypoints)).any(1).sum())} keypoints are not finite")
     placed = not faults and len(keypoints) == len(cloud.names)
     repeated = sorted({str(name) for name in cloud.names if list(cloud.names).count(name) > 1})
     if repeated:

@@ -102,11 +102,10 @@ def _read(path: Path, label: int | None) -> tuple[NDArray[np.float32], list[int]
 
     try:
         with h5py.File(path, "r") as file:
-            if "data" not in file:
-                raise ValueError(f"it has no `data`, only {sorted(file)}")
+            for name in ("data",) if label is None else ("data", "label"):
+                if name not in file:
+                    raise ValueError(f"it has no `{name}`, only {sorted(file)}")
             data = np.asarray(file["data"][:])
-            if label is not None and "label" not in file:
-                raise ValueError(f"it has no `label`, only {sorted(file)}")
             labels = np.asarray(file["label"][:]) if label is not None else None
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"`{path}` cannot be read: {error}") from None

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pcsa._core.checks import check_count, check_one_of
+from pcsa._core.checks import check_count, check_one_of, check_positive
 from pcsa._core.compiling import not_compiled
 from pcsa._core.points import full_precision
 from pcsa.models.point_network import resolve_clouds
@@ -47,11 +47,11 @@ class Level:
             )
         if self.num_samples is not None:
             check_count("num_samples", self.num_samples)
-        if min(self.radii) <= 0 or min(self.num_neighbors) < 1 or any(not c for c in self.channels):
-            raise ValueError(
-                f"`radii` {self.radii} must be positive, `num_neighbors` {self.num_neighbors} at least 1, "
-                f"`channels` {self.channels} not empty"
-            )
+        for radius, count, widths in zip(self.radii, self.num_neighbors, self.channels, strict=True):
+            check_positive("radii", radius)
+            check_count("num_neighbors", count)
+            if not widths:
+                raise ValueError(f"`channels` (={self.channels}) must have a width at every scale")
 
 
 # Radii for clouds in the unit sphere, as in the paper's segmentation networks.

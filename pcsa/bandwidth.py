@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -63,7 +64,11 @@ def knn_bandwidth(
     if pos.numel() == 0:
         raise ValueError(f"`pos` {list(pos.shape)} must have at least one point")
     if pos.dim() == 3:
-        return _of_dense(pos, batch, ptr, mask, batch_size, k, scale, validate)
+        if batch is not None or ptr is not None or batch_size not in (None, len(pos)):
+            raise ValueError(
+                "`batch`, `ptr` and `batch_size` are for ragged `pos` [N, D]; dense `pos` [B, N, D] takes `mask`"
+            )
+        return _of_dense(pos, mask, k=k, scale=scale, validate=validate)
     if mask is not None:
         raise ValueError(f"`mask` is for dense `pos` [B, N, D]; ragged `pos` {list(pos.shape)} has none")
     if k is not None:
@@ -90,26 +95,13 @@ def knn_bandwidth(
         return torch.maximum(scale * mean, floor.index_select(0, batch))
 
 
-def _of_dense(
-    pos: Tensor,
-    batch: Tensor | None,
-    ptr: Tensor | None,
-    mask: Tensor | None,
-    batch_size: int | None,
-    k: int | None,
-    scale: float,
-    validate: bool,
-) -> Tensor:
+def _of_dense(pos: Tensor, mask: Tensor | None, **options: Any) -> Tensor:
     B, N, _ = pos.shape
-    if batch is not None or ptr is not None or batch_size not in (None, B):
-        raise ValueError(
-            "`batch`, `ptr` and `batch_size` are for ragged `pos` [N, D]; dense `pos` [B, N, D] takes `mask`"
-        )
     if mask is None:
         every = torch.arange(B + 1, device=pos.device) * N
-        return knn_bandwidth(pos.flatten(0, 1), ptr=every, k=k, scale=scale, validate=validate).view(B, N)
+        return knn_bandwidth(pos.flatten(0, 1), ptr=every, **options).view(B, N)
     check_mask("mask", mask, (B, N))
     ends = mask.sum(1).cumsum(0)
     kept = torch.cat([ends.new_zeros(1), ends])
-    ragged = knn_bandwidth(pos[mask], ptr=kept, k=k, scale=scale, validate=validate)
+    ragged = knn_bandwidth(pos[mask], ptr=kept, **options)
     return ragged.new_ones(B, N).masked_scatter(mask, ragged)

@@ -336,7 +336,7 @@ def _nearest_pairs(
     B, P = activation.shape
     S = (len(bounds) - 1) // (B * P)
     cloud_row = torch.empty(len(points), dtype=torch.long, device=points.device)
-    point_rows, pair_rows, samples, weights, slopes, missing = [], [], [], [], [], []
+    slopes, missing, pairs = [], [], []
     for b, (low, high) in enumerate(itertools.pairwise(cloud_bounds)):
         own = bounds[b * S * P : (b + 1) * S * P + 1]
         # Around the cloud's middle and axis by axis: no digits are lost, and blocks are contiguous.
@@ -355,19 +355,9 @@ def _nearest_pairs(
         sample, row, rank = (weight > 0).nonzero(as_tuple=True)
         segment = sample * P + order[sample, row, rank]
         begin = torch.tensor(own, device=pos.device).index_select(0, segment)
-        point_rows.append(begin + place[segment, row].long())
-        pair_rows.append(row + low)
-        samples.append(sample + b * S)
-        weights.append(weight[sample, row, rank])
-    return _Pairs(
-        cloud_row,
-        torch.cat(point_rows),
-        torch.cat(pair_rows),
-        torch.cat(samples),
-        torch.cat(weights),
-        torch.stack(slopes),
-        torch.stack(missing),
-    )
+        pairs.append((begin + place[segment, row].long(), row + low, sample + b * S, weight[sample, row, rank]))
+    rows = (torch.cat(column) for column in zip(*pairs, strict=True))
+    return _Pairs(cloud_row, *rows, torch.stack(slopes), torch.stack(missing))
 
 
 def _take(distance: Tensor, activation: Tensor, uncovered: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -421,7 +411,8 @@ def _search(segments: Tensor, first: Sequence[int], cloud: Tensor) -> tuple[Tens
             for axis in range(1, D):
                 torch.sub(x[axis].unsqueeze(1), y[axis], out=difference)
                 distance.addcmul_(difference, difference)
-            best = _argmin(distance)
+            # On a CPU PyTorch's own takes ten times NumPy's time.
+            best = distance.argmin(1) if distance.is_cuda else torch.from_numpy(distance.numpy().argmin(1))
             value = distance.gather(1, best.unsqueeze(1)).squeeze(1)
             if start == 0:
                 least, index = value, best
@@ -452,8 +443,3 @@ def _tiles(first: Sequence[int], limit: int) -> Iterator[tuple[Tensor, Tensor, i
         chosen = order[begin : begin + max(1, limit // width)]
         yield chosen, torch.arange(width).minimum(count[chosen, None] - 1), width
         begin += len(chosen)
-
-
-def _argmin(x: Tensor) -> Tensor:
-    """First of the smallest values of each row; on a CPU PyTorch's own takes ten times NumPy's time."""
-    return x.argmin(1) if x.is_cuda else torch.from_numpy(x.numpy().argmin(1))

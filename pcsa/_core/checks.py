@@ -134,6 +134,13 @@ def check_index(name: str, index: Tensor, shape: Sequence[int]) -> None:
     _check_kind(name, index, shape, "int64", (torch.int64, torch.int32))
 
 
+def check_rows(name: str, index: Tensor, num_rows: int, of: str) -> None:
+    """Raise unless every entry of ``index`` is a row of the argument called ``of``."""
+    if ((index < 0) | (index >= num_rows)).any():
+        rule = f"must lie in 0 to {num_rows - 1}, the rows of `{of}`"
+        raise ValueError(f"`{name}` ({int(index.min())} to {int(index.max())}) {rule}")
+
+
 def _check_kind(name: str, value: Tensor, shape: Sequence[int], kind: str, dtypes: Sequence[torch.dtype]) -> None:
     check_tensor(name, value)
     if value.dtype not in dtypes or value.shape != torch.Size(shape):

@@ -59,7 +59,7 @@ def canonical(
             raise ValueError("`batch` and `ptr` are for ragged `logits` [N, K]; dense `logits` [B, N, K] take `mask`")
         if pos.dim() != 3 or pos.shape[:2] != logits.shape[:2]:
             raise ValueError(
-                f"`pos` {_shape(pos)} must be [B, N, D] with the B and N of dense `logits` {_shape(logits)}"
+                f"`pos` {list(pos.shape)} must be [B, N, D] with the B and N of dense `logits` {list(logits.shape)}"
             )
         dense_size: int | None = logits.shape[1]
         num_clouds = logits.shape[0]
@@ -69,23 +69,23 @@ def canonical(
             raise ValueError(f"`batch_size` (={batch_size}) must be the {num_clouds} clouds of dense `logits`")
     elif logits.dim() == 2:
         if mask is not None:
-            raise ValueError(f"`mask` is for dense `logits` [B, N, K]; ragged `logits` {_shape(logits)} have none")
+            raise ValueError(f"`mask` is for dense `logits` [B, N, K]; ragged `logits` {list(logits.shape)} have none")
         if pos.dim() != 2 or pos.shape[0] != logits.shape[0]:
-            raise ValueError(f"`pos` {_shape(pos)} must be [N, D] with the N of `logits` {_shape(logits)}")
+            raise ValueError(f"`pos` {list(pos.shape)} must be [N, D] with the N of `logits` {list(logits.shape)}")
         dense_size = None
     else:
-        raise ValueError(f"`logits` {_shape(logits)} must be ragged [N, K] or dense [B, N, K]")
+        raise ValueError(f"`logits` {list(logits.shape)} must be ragged [N, K] or dense [B, N, K]")
     for name, size in (("points", logits.shape[-2]), ("keypoints (columns)", logits.shape[-1])):
         if size == 0:
-            raise ValueError(f"`logits` {_shape(logits)} must have at least one of its {name}")
+            raise ValueError(f"`logits` {list(logits.shape)} must have at least one of its {name}")
     if pos.shape[-1] == 0:
-        raise ValueError(f"`pos` {_shape(pos)} must have at least one coordinate")
+        raise ValueError(f"`pos` {list(pos.shape)} must have at least one coordinate")
 
     rules: list[Rule] = []
     check = reads_values(validate)
     if dense_size is not None:
         if num_clouds == 0:
-            raise ValueError(f"`logits` {_shape(logits)} must have at least one cloud")
+            raise ValueError(f"`logits` {list(logits.shape)} must have at least one cloud")
         ptr = torch.arange(num_clouds + 1, device=device) * dense_size
         batch = torch.arange(num_clouds, device=device).repeat_interleave(
             dense_size, output_size=num_clouds * dense_size
@@ -140,7 +140,7 @@ def resolve_batch(
             continue
         check_tensor(name, index)
         if index.dim() != 1 or index.dtype not in (torch.int64, torch.int32):
-            raise ValueError(f"`{name}` {_shape(index)} ({index.dtype}) must be a vector of int64")
+            raise ValueError(f"`{name}` {list(index.shape)} ({index.dtype}) must be a vector of int64")
         if index.device != device:
             raise ValueError(f"`{name}` (on {index.device}) must be on the device of the points ({device})")
     if batch is not None:
@@ -284,10 +284,6 @@ def _bandwidth_rows(bandwidth: float | Tensor, pos: Tensor, dtype: torch.dtype) 
     if bandwidth.shape == pos.shape:
         return bandwidth.to(dtype).reshape(-1, pos.shape[-1])
     raise ValueError(
-        f"`bandwidth` {_shape(bandwidth)} must be a number, {list(pos.shape[:-1])} or {list(pos.shape)} "
-        f"as `pos` {_shape(pos)} has it"
+        f"`bandwidth` {list(bandwidth.shape)} must be a number, {list(pos.shape[:-1])} or {list(pos.shape)} "
+        f"as `pos` {list(pos.shape)} has it"
     )
-
-
-def _shape(x: Tensor) -> str:
-    return str(list(x.shape))

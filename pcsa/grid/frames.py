@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
@@ -10,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pcsa._core.checks import check_count, check_floating, check_number, check_one_of
+from pcsa._core.checks import check_count, check_floating, check_one_of, check_positive
 
 Frame = Literal["index", "normalized", "normalized_corners", "pixels", "physical", "released"]
 Spacing = float | Sequence[float]
@@ -143,9 +142,7 @@ def _spacings(spacing: Spacing, num_axes: int) -> list[float]:
     if len(values) != num_axes:
         raise ValueError(f"`spacing` (={spacing!r}) must be a number, or one for each of {num_axes} axes, x first")
     for value in values:
-        check_number("spacing", value)
-        if not 0 < value < math.inf:
-            raise ValueError(f"`spacing` (={spacing!r}) must be positive and finite along every axis")
+        check_positive("spacing", value)
     return [float(value) for value in values]
 
 

@@ -18,7 +18,7 @@ def rings_of(periodic: Iterable[str], shape: tuple[int, ...]) -> list[bool]:
     names = list(periodic)
     for name in names:
         if name not in tuple(_AXES[: len(shape)]):
-            raise ValueError(f"`periodic` (={periodic!r}) must name axes out of {', '.join(_AXES[: len(shape)])}")
+            raise ValueError(f"`periodic` (={name!r}) must name axes out of {', '.join(_AXES[: len(shape)])}")
     return [axis in names for axis in _AXES[: len(shape)]]
 
 

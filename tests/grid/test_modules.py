@@ -74,7 +74,7 @@ def test_a_module_follows_its_schedule_and_a_checkpoint_keeps_it(seeded, maps):
         ({"frame": "voxels"}, r"`frame` \(='voxels'\) must be one of"),
         ({"frame": "pixels"}, r"`spacing` \(=None\) must be given"),
         ({"spacing": (1.0, 0.0)}, r"`spacing` \(=\(1.0, 0.0\)\) must be positive"),
-        ({"periodic": "w"}, r"`periodic` \(=\('w',\)\) must name axes out of x, y, z"),
+        ({"periodic": "w"}, r"`periodic` \(='w'\) must name axes out of x, y, z"),
     ],
 )
 def test_modules_refuse_bad_input_when_they_are_made(options, match):
