@@ -6,8 +6,6 @@ in either direction. (Libraries in which pixel (0, 0) covers 0 to 1, such as Det
 COCO's boxes are outlines, where the picture spans 0 to its width; :func:`pcsa.datasets.crops.crop` takes them as such.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Sequence
@@ -226,10 +224,9 @@ def person_results(
         rows.setdefault(image_id, []).append(row)
     found = []
     for image_id, own in rows.items():
-        kept = own
         if nms is not None:
-            kept = [own[i] for i in oks_nms(keypoints[own], score[own], area[own], threshold=nms).tolist()]
-        for row in kept:
+            own = [own[i] for i in oks_nms(keypoints[own], score[own], area[own], threshold=nms).tolist()]
+        for row in own:
             triples = torch.cat([keypoints[row], confidence[row, :, None]], 1).flatten().tolist()
             entry = {"image_id": image_id, "category_id": _PERSON, "keypoints": triples}
             found.append(entry | {"score": float(score[row])})

@@ -6,8 +6,6 @@ x + width - 1/2. The edges of the box become the edges of the crop, so that the 
 widths less one.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

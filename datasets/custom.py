@@ -1,7 +1,5 @@
 """Your own labeled clouds: from (points, keypoints, names) to a root that `KeypointNet` loads."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Leeds Sports Pose: one sportsperson per picture, 14 joints."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The base of all datasets of pictures, volumes and scans."""
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Mapping, Sequence
 from typing import Any

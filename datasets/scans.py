@@ -4,8 +4,6 @@ A scan is a dict with ``image [1, H, W]`` (from 0 to 1), ``boundaries [K, W]`` (
 column, in pixels whose centers are integers) and ``visible [K, W]``; boundaries that are not visible are 0.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

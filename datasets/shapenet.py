@@ -1,7 +1,5 @@
 """ShapeNet and ModelNet point clouds in HDF5, as Skeleton Merger and many classifiers use them."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What the networks on images and volumes share."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

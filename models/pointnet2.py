@@ -1,7 +1,5 @@
 """PointNet++ on ragged batches."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence

@@ -1,11 +1,10 @@
 """Heatmaps of keypoints in images and volumes: a ResNet and deconvolutions."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 import math
 import pickle
+import textwrap
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -152,8 +151,9 @@ def load_imagenet_weights(model: SimplePose, path: str | Path) -> list[str]:
         # Files of old releases don't count batches: batch norm then keeps its own count.
         loaded.load_state_dict(given)
     except RuntimeError as error:
-        message = f"`path` (={str(path)!r}) must hold the weights of the ResNet of `model`: {error}"
-        raise ValueError(message) from None
+        # It names every weight that does not fit.
+        why = textwrap.shorten(str(error), 400, placeholder=" …")
+        raise ValueError(f"`path` (={str(path)!r}) must hold the weights of the ResNet of `model`: {why}") from error
     model.backbone.load_state_dict(loaded.state_dict())
     return [name for name in state if name not in given]
 

@@ -1,7 +1,5 @@
 """Per-point bandwidths from neighbor distances."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

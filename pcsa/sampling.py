@@ -1,7 +1,5 @@
 """Sampling-argmax and soft-argmax on point sets."""
 
-from __future__ import annotations
-
 from typing import Any, Literal, get_args
 
 import torch

@@ -1,7 +1,5 @@
 """Schedules of the temperature during training."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, Literal, get_args
 
@@ -95,7 +93,7 @@ class TemperatureSchedule:
         self.go_to(int(state["steps_done"]))
 
     @staticmethod
-    def of(temperature: float | TemperatureSchedule) -> TemperatureSchedule:
+    def of(temperature: "float | TemperatureSchedule") -> "TemperatureSchedule":
         """Return a schedule as it is, and a number as a constant one."""
         return temperature if isinstance(temperature, TemperatureSchedule) else TemperatureSchedule(start=temperature)
 

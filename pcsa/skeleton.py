@@ -5,8 +5,6 @@ K keypoints has one segment for each of their ``P = K (K - 1) / 2`` pairs, in th
 numbers here that the paper does not print are those of its authors' code, for clouds in [-1, 1].
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -16,10 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pcsa._core.checks import check_non_negative, check_positive, finite, raise_first
+from pcsa._core.checks import Reduction, check_non_negative, check_positive, check_reduction, finite, raise_first
 from pcsa._core.compiling import not_compiled
 from pcsa._core.points import full_precision, resolve_batch
-from pcsa._core.reduction import Reduction, check_reduction
 
 # Floats in one tile of distances: on a CPU it stays in the cache, on a GPU few launches matter.
 _TILE_CPU, _TILE_GPU = 1 << 17, 1 << 24
@@ -356,8 +353,8 @@ def _nearest_pairs(
         segment = sample * P + order[sample, row, rank]
         begin = torch.tensor(own, device=pos.device).index_select(0, segment)
         pairs.append((begin + place[segment, row].long(), row + low, sample + b * S, weight[sample, row, rank]))
-    rows = (torch.cat(column) for column in zip(*pairs, strict=True))
-    return _Pairs(cloud_row, *rows, torch.stack(slopes), torch.stack(missing))
+    point_row, pair_row, samples, weights = (torch.cat(column) for column in zip(*pairs, strict=True))
+    return _Pairs(cloud_row, point_row, pair_row, samples, weights, torch.stack(slopes), torch.stack(missing))
 
 
 def _take(distance: Tensor, activation: Tensor, uncovered: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:

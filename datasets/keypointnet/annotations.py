@@ -1,7 +1,5 @@
 """The annotations of a category: one record per shape, and what can be wrong with them."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Arrays that are made once and kept in a file."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os

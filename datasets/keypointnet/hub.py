@@ -1,7 +1,5 @@
 """The release on the Hugging Face hub."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Symmetries of shapes, and the labelings of a rotationally symmetric shape."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

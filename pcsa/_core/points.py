@@ -1,7 +1,5 @@
 """Every accepted form of input (one cloud, ragged, dense with a mask) in one canonical form, checked once."""
 
-from __future__ import annotations
-
 import math
 import numbers
 from typing import NamedTuple
@@ -97,9 +95,7 @@ def canonical(
         if num_clouds == 1:
             dense_size = logits.shape[0]
 
-    spread = None
-    if bandwidth is not None:
-        spread = _bandwidth_rows(bandwidth, pos, dtype)
+    spread = None if bandwidth is None else _bandwidth_rows(bandwidth, pos, dtype)
     logits = logits.to(dtype).reshape(-1, logits.shape[-1])
     pos = pos.to(dtype).reshape(-1, pos.shape[-1])
     off = None
@@ -154,12 +150,8 @@ def resolve_batch(
         ptr = torch.searchsorted(batch, torch.arange(batch_size + 1, device=device))
         if check:
             rules.append(((batch[1:] >= batch[:-1]).all(), "`batch` must be sorted: clouds are contiguous"))
-            rules.append(
-                (
-                    ((batch >= 0) & (batch < batch_size)).all(),
-                    f"`batch` must hold cloud numbers from 0 to `batch_size` - 1 (={batch_size - 1})",
-                )
-            )
+            inside = ((batch >= 0) & (batch < batch_size)).all()
+            rules.append((inside, f"`batch` must hold cloud numbers from 0 to `batch_size` - 1 (={batch_size - 1})"))
     elif ptr is not None:
         if ptr.numel() < 2:
             raise ValueError(f"`ptr` (length {ptr.numel()}) must have an entry more than there are clouds")

@@ -1,7 +1,5 @@
 """Expectations of the position: soft-argmax, and the same under a window around the peak."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Literal, get_args
 

@@ -1,7 +1,5 @@
 """Frames of positions on a grid, and the ways between them; :mod:`pcsa.grid` has the table of frames."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
@@ -27,7 +25,7 @@ class Affine(NamedTuple):
     divisor: list[float]
 
     @staticmethod
-    def unit(num_axes: int) -> Affine:
+    def unit(num_axes: int) -> "Affine":
         """Index units."""
         return Affine([1.0] * num_axes, [0.0] * num_axes, [1.0] * num_axes)
 

@@ -1,7 +1,5 @@
 """Soft-argmax and sampling-argmax as modules for a network's head."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any
 

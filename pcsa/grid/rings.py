@@ -1,7 +1,5 @@
 """Axes that close to a ring: means are directions, and what leaves at one end comes in at the other."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 

@@ -1,7 +1,5 @@
 """Arguments that all objectives share: what may be given, how it is checked, masked and reduced."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypedDict, Unpack
@@ -10,9 +8,18 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pcsa._core.checks import check_floating, check_index, check_mask, check_shape, finite, raise_first, reads_values
+from pcsa._core.checks import (
+    Reduction,
+    check_floating,
+    check_index,
+    check_mask,
+    check_reduction,
+    check_shape,
+    finite,
+    raise_first,
+    reads_values,
+)
 from pcsa._core.points import Points, canonical
-from pcsa._core.reduction import Reduction, check_reduction
 
 Norm = Literal["l2", "l1", "squared"]
 Logits = Float[Tensor, "*N K"]

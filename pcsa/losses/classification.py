@@ -1,7 +1,5 @@
 """Cross-entropy: which point is the keypoint, and is there one."""
 
-from __future__ import annotations
-
 import math
 from typing import Unpack
 
@@ -9,19 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pcsa._core.checks import check_mask, check_shape
+from pcsa._core.checks import Reduction, check_mask, check_shape
 from pcsa._core.points import Points, cloud_log_softmax, first_maximum
-from pcsa._core.reduction import Reduction
-from pcsa.losses.arguments import (
-    Clouds,
-    Logits,
-    Options,
-    Positions,
-    Target,
-    at_least_float32,
-    keypoints_of,
-    map_of,
-)
+from pcsa.losses.arguments import Clouds, Logits, Options, Positions, Target, at_least_float32, keypoints_of, map_of
 from pcsa.losses.geometry import distance, offsets
 
 

@@ -1,7 +1,5 @@
 """Error of the expectation (Eq. 2), and expectation of the error (Eq. 4), of the discrete map."""
 
-from __future__ import annotations
-
 from typing import Unpack
 
 from torch import Tensor

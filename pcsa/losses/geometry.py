@@ -1,7 +1,5 @@
 """Distances between the points of a cloud and positions of its keypoints, axis by axis."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterable, Iterator
 from typing import get_args

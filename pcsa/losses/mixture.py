@@ -1,7 +1,5 @@
 """Objectives on the mixture of Gaussians around the points (Eq. 6 and 9), in closed form."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal, Unpack
 

@@ -1,7 +1,5 @@
 """Regularization of a map's spread (Eq. 15) and shape (Eq. 16)."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal, Unpack
 

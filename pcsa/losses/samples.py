@@ -1,7 +1,5 @@
 """Errors of positions: of drawn samples (Eq. 14), or of one position per keypoint."""
 
-from __future__ import annotations
-
 from typing import Unpack
 
 from jaxtyping import Float

@@ -203,9 +203,9 @@ class KeypointMetrics(Metric):
                 f"`category` (={category.tolist()}) must lie in 0 to {len(self.categories) - 1}, "
                 f"as there are {len(self.categories)} `categories`"
             )
-        symmetric = None
-        if symmetric_target is not None:
-            symmetric = distances(predicted, symmetric_target, visible, self.validate, "symmetric_target")
+        symmetric = symmetric_target
+        if symmetric is not None:
+            symmetric = distances(predicted, symmetric, visible, self.validate, "symmetric_target")
         for name, distance in (("geodesic", geodesic), ("geodesic_symmetric", geodesic_symmetric)):
             if distance is not None:
                 check_distance(distance, visible, self.validate, name=name)
@@ -266,10 +266,9 @@ class KeypointMetrics(Metric):
                 pairs.append(presence)
             per_category[name] = self._summary(rows, presence)
             per_keypoint[name] = self._keypoints(name, rows, presence)
-        overall = self._summary(seen, torch.cat(pairs) if pairs else None)
         return {
             "thresholds": list(self.thresholds),
-            "overall": overall,
+            "overall": self._summary(seen, torch.cat(pairs) if pairs else None),
             "per_category": per_category,
             "per_keypoint": per_keypoint,
         }
@@ -324,9 +323,5 @@ class KeypointMetrics(Metric):
 
 def _plain(value: Tensor) -> float | int | list[float | int | None] | None:
     """Numbers for JSON: ``None`` where a value is not finite."""
-
-    def number(x: float | int) -> float | int | None:
-        return x if math.isfinite(x) else None
-
-    listed = value.tolist()
-    return [number(x) for x in listed] if isinstance(listed, list) else number(listed)
+    numbers = [x if math.isfinite(x) else None for x in value.flatten().tolist()]
+    return numbers if value.dim() else numbers[0]

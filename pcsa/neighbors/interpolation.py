@@ -1,7 +1,5 @@
 """Features at other places than those that have them."""
 
-from __future__ import annotations
-
 from typing import Unpack
 
 import torch

@@ -1,7 +1,5 @@
 """The nearest points of each query: a number of them, or those within a radius."""
 
-from __future__ import annotations
-
 from typing import NamedTuple, TypedDict
 
 import torch

@@ -1,7 +1,5 @@
 """What a backend is: two searches, and when it is the one to choose."""
 
-from __future__ import annotations
-
 import importlib
 from abc import ABC, abstractmethod
 from functools import cache
