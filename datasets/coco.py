@@ -209,9 +209,8 @@ def person_results(
         least_confidence: The confidence above which a keypoint counts for its person's score.
 
     """
-    expected = (len(image_ids), len(NAMES))
-    check_shape("keypoints", keypoints, (*expected, 2))
-    check_shape("confidence", confidence, expected)
+    check_shape("keypoints", keypoints, (len(image_ids), len(NAMES), 2))
+    check_shape("confidence", confidence, keypoints.shape[:2])
     keypoints, confidence = keypoints.detach().cpu().double(), confidence.detach().cpu().double()
     check_finite("keypoints", keypoints)
     check_finite("confidence", confidence)

@@ -189,10 +189,10 @@ def to_source(points: Float[Tensor, "B K D"], matrix: Float[Tensor, "B 2 3"]) ->
 def check_pairs(pairs: Sequence[tuple[int, int]], num_keypoints: int) -> None:
     """Raise unless the pairs are of different keypoints, each in one pair at most."""
     flat = [index for pair in pairs for index in pair]
-    if any(len(pair) != 2 for pair in pairs) or len(set(flat)) < len(flat):
-        raise ValueError(f"`pairs` (={tuple(pairs)}) must be pairs of different keypoints, each in one pair at most")
-    if any(not 0 <= index < num_keypoints for index in flat):
-        raise ValueError(f"`pairs` (={tuple(pairs)}) must be from 0 to {num_keypoints - 1}: {num_keypoints} keypoints")
+    different = len(set(flat)) == len(flat) and all(len(pair) == 2 for pair in pairs)
+    if not different or any(not 0 <= index < num_keypoints for index in flat):
+        rule = f"must be pairs of different keypoints from 0 to {num_keypoints - 1}, each in one pair at most"
+        raise ValueError(f"`pairs` (={tuple(pairs)}) {rule}")
 
 
 def _swapped(pairs: Sequence[tuple[int, int]], num_keypoints: int) -> list[int]:

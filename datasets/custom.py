@@ -279,5 +279,4 @@ def _split(n: int, fractions: tuple[float, float, float], seed: int) -> NDArray[
     val, test = (max(round(n * share), 1 if share > 0 and n >= 3 else 0) for share in fractions[1:])
     test = min(test, n - 1)
     val = min(val, n - 1 - test)
-    labels = np.repeat([0, 1, 2], [n - val - test, val, test])
-    return np.random.default_rng(seed).permutation(labels)
+    return np.random.default_rng(seed).permutation(np.repeat([0, 1, 2], [n - val - test, val, test]))

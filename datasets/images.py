@@ -75,8 +75,7 @@ class KeypointImages(Samples):
 
     def _crop(self, index: int, **arguments: Any) -> dict[str, Any]:
         index, size = self._row(index), (self.input_size[-2], self.input_size[-1])
-        sample = crop(self.source(index), size, padding=self.padding, pairs=self.pairs, **arguments)
-        return sample | {"index": index}
+        return crop(self.source(index), size, padding=self.padding, pairs=self.pairs, **arguments) | {"index": index}
 
 
 def masked(keypoints: np.ndarray, visible: np.ndarray) -> dict[str, Tensor]:

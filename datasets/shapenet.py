@@ -38,16 +38,15 @@ class ShapeNetPoints(CloudList):
         super().__init__(root, split)
         self.label = label
         self.model_ids = []
-        parts: list[NDArray[np.float32]] = []
+        self._points = []
         seen: set[int] = set()
         for path in hdf5_files(self.root, split):
             data, rows, labels = _read(path, label)
             seen |= labels
-            parts.append(data)
+            self._points += [torch.from_numpy(cloud) for cloud in data]
             self.model_ids += [f"{path.stem}-{row}" for row in rows]
         if not self.model_ids:
             raise ValueError(f"`{self.root}` has no cloud with `label` (={label}), only {sorted(seen)}")
-        self._points = [torch.from_numpy(cloud) for part in parts for cloud in part]
 
     def __repr__(self) -> str:
         return f"ShapeNetPoints({self.root.name}, {self.split}, {len(self)} clouds)"

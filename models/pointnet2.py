@@ -157,12 +157,8 @@ class PointNet2(nn.Module):
         widths = [in_channels + 3 * use_pos]
         self.abstractions = nn.ModuleList()
         for level in self.levels:
-            self.abstractions.append(
-                nn.ModuleList(
-                    _Scale(widths[-1], c, r, k, norm)
-                    for c, r, k in zip(level.channels, level.radii, level.num_neighbors, strict=True)
-                )
-            )
+            balls = zip(level.channels, level.radii, level.num_neighbors, strict=True)
+            self.abstractions.append(nn.ModuleList(_Scale(widths[-1], c, r, k, norm) for c, r, k in balls))
             widths.append(sum(c[-1] for c in level.channels))
         self.context = _mlp([widths[-1], widths[-1], widths[-1]], norm) if global_context else None
         self.propagations = nn.ModuleList()
@@ -200,15 +196,11 @@ class PointNet2(nn.Module):
         features = [torch.cat(parts, 1) if parts else pos[:, :0]]
         for scales, level in zip(self.abstractions, geometry, strict=True):
             centers = pos.index_select(0, level.index)
-            features.append(
-                torch.cat(
-                    [
-                        scale(features[-1], pos, centers, level.neighbors, level.inside[..., i])
-                        for i, scale in enumerate(cast(nn.ModuleList, scales))
-                    ],
-                    1,
-                )
-            )
+            found = [
+                scale(features[-1], pos, centers, level.neighbors, inside)
+                for scale, inside in zip(cast(nn.ModuleList, scales), level.inside.unbind(-1), strict=True)
+            ]
+            features.append(torch.cat(found, 1))
             pos = centers
         top = features[-1]
         if self.context is not None:

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pcsa._core.checks import check_count, check_mask, check_positive, finite, raise_first, reads_values
-from pcsa._core.points import full_precision, resolve_batch
+from pcsa._core.points import full_precision, resolve_batch, working_dtype
 from pcsa.neighbors import knn
 
 
@@ -79,7 +79,7 @@ def knn_bandwidth(
     if check:
         raise_first([*rules, finite("pos", pos)])
     with full_precision(pos):
-        pos = pos.to(torch.promote_types(pos.dtype, torch.float32))
+        pos = pos.to(working_dtype(pos))
         _, squared, valid = knn(pos, ptr, k or pos.shape[1], exclude_self=True, validate=False)
         # The root's slope is infinite at 0: coinciding points take no part in the gradient.
         apart = valid & (squared > 0)
@@ -96,8 +96,7 @@ def knn_bandwidth(
 def _of_dense(pos: Tensor, mask: Tensor | None, **options: Any) -> Tensor:
     B, N, _ = pos.shape
     if mask is None:
-        every = torch.arange(B + 1, device=pos.device) * N
-        return knn_bandwidth(pos.flatten(0, 1), ptr=every, **options).view(B, N)
+        return knn_bandwidth(pos.flatten(0, 1), ptr=torch.arange(B + 1, device=pos.device) * N, **options).view(B, N)
     check_mask("mask", mask, (B, N))
     ends = mask.sum(1).cumsum(0)
     kept = torch.cat([ends.new_zeros(1), ends])

@@ -164,8 +164,7 @@ def _local_expectation(prob: Tensor, best: Tensor, radius: float | None, points:
 
 def _mixture_mode(log_prob: Tensor, points: Points) -> Tensor:
     bandwidth = bandwidth_of(points)
-    D = points.pos.shape[1]
-    volume = bandwidth.expand(-1, D).log().sum(1, keepdim=True)
+    volume = bandwidth.expand_as(points.pos).log().sum(1, keepdim=True)
 
     def log_terms(y: Tensor) -> Tensor:
         return log_prob - volume - 0.5 * _squared_distance(y, points, bandwidth)

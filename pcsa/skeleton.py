@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pcsa._core.checks import Reduction, check_non_negative, check_positive, check_reduction, finite, raise_first
 from pcsa._core.compiling import not_compiled
-from pcsa._core.points import full_precision, resolve_batch
+from pcsa._core.points import full_precision, resolve_batch, working_dtype
 
 # Floats in one tile of distances: on a CPU it stays in the cache, on a GPU few launches matter.
 _TILE_CPU, _TILE_GPU = 1 << 17, 1 << 24
@@ -113,7 +113,7 @@ def skeleton_points(
     if offsets is not None and offsets.shape[1] == 0:
         raise ValueError(f"`offsets` {list(offsets.shape)} must have at least one row")
     with full_precision(keypoints):
-        keypoints = keypoints.to(torch.promote_types(keypoints.dtype, torch.float32))
+        keypoints = keypoints.to(working_dtype(keypoints))
         if keypoints.dim() == 3:
             keypoints = keypoints.unsqueeze(2)
         pairs = segment_pairs(K, keypoints.device)
@@ -228,7 +228,7 @@ def composite_chamfer(
         raise_first(rules)
 
     with full_precision(points):
-        dtype = torch.promote_types(torch.promote_types(points.dtype, pos.dtype), torch.float32)
+        dtype = working_dtype(points, pos)
         points, pos, activation = points.to(dtype), pos.to(dtype), activation.to(dtype)
         found = _nearest_pairs(points, bounds, activation, pos, cloud_ptr.tolist(), uncovered, epsilon)
 

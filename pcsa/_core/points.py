@@ -1,7 +1,7 @@
 """Every accepted form of input (one cloud, ragged, dense with a mask) in one canonical form, checked once."""
 
+import functools
 import math
-import numbers
 from typing import NamedTuple
 
 import torch
@@ -48,7 +48,9 @@ def canonical(
     Rules on shapes and types always hold. Rules on values (finite, sorted, positive, no empty cloud) are read
     back from the device in one piece, and only where ``validate`` is true and nothing is being compiled.
     """
-    dtype = _working_dtype(logits, pos)
+    check_floating("logits", logits)
+    check_floating("pos", pos)
+    dtype = working_dtype(logits, pos)
     device = logits.device
     if pos.device != device:
         raise ValueError(f"`pos` (on {pos.device}) must be on the device of `logits` ({device})")
@@ -254,16 +256,13 @@ def cloud_mean(weight: Tensor, value: Tensor, points: Points) -> Tensor:
     return torch.stack([cloud_sum(weight * value[:, d : d + 1], points) for d in range(value.shape[1])], -1)
 
 
-def _working_dtype(logits: Tensor, pos: Tensor) -> torch.dtype:
-    for name, value in (("logits", logits), ("pos", pos)):
-        check_floating(name, value)
-    return torch.promote_types(torch.promote_types(logits.dtype, pos.dtype), torch.float32)
+def working_dtype(*tensors: Tensor) -> torch.dtype:
+    """Type to compute in: the widest of the tensors', but at least float32."""
+    return functools.reduce(torch.promote_types, (x.dtype for x in tensors), torch.float32)
 
 
 def _bandwidth_rows(bandwidth: float | Tensor, pos: Tensor, dtype: torch.dtype) -> Tensor:
     if not isinstance(bandwidth, Tensor):
-        if not isinstance(bandwidth, numbers.Real):
-            raise ValueError(f"`bandwidth` ({type(bandwidth).__name__}) must be a number or a tensor")
         check_positive("bandwidth", bandwidth)
         return pos.new_full((pos.shape[:-1].numel(), 1), bandwidth, dtype=dtype)
     check_floating("bandwidth", bandwidth)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from pcsa._core.checks import check_one_of, check_positive, check_temperature
 from pcsa._core.marginals import axis_sums
-from pcsa._core.points import full_precision
-from pcsa.grid.frames import Frame, Spacing, affine_of, working_dtype
+from pcsa._core.points import full_precision, working_dtype
+from pcsa.grid.frames import Frame, Spacing, affine_of
 from pcsa.grid.maps import cells, check_logits
 from pcsa.grid.rings import axis_means, rings_of, wrapped
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pcsa._core.checks import check_count, check_floating, check_one_of, check_positive
+from pcsa._core.points import working_dtype
 
 Frame = Literal["index", "normalized", "normalized_corners", "pixels", "physical", "released"]
 Spacing = float | Sequence[float]
@@ -150,8 +151,3 @@ def _checked(name: str, value: Tensor, shape: Sequence[int], frame: Frame | None
     if value.dim() == 0 or value.shape[-1] != len(shape):
         raise ValueError(f"`{name}` {list(value.shape)} must end in the {len(shape)} axes of `shape` (={tuple(shape)})")
     return affine_of(shape, frame, spacing)
-
-
-def working_dtype(x: Tensor) -> torch.dtype:
-    """The type to compute in: that of ``x``, but at least float32."""
-    return torch.promote_types(x.dtype, torch.float32)

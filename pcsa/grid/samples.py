@@ -10,9 +10,9 @@ from torch import Tensor
 from pcsa._core.checks import check_count, check_one_of, check_temperature
 from pcsa._core.kernel import draw, draw_seed
 from pcsa._core.marginals import basis_noise as draw_basis_noise, draw_marginals
-from pcsa._core.points import full_precision
+from pcsa._core.points import full_precision, working_dtype
 from pcsa.grid.bases import Basis, noise_per_index
-from pcsa.grid.frames import Frame, Spacing, affine_of, working_dtype
+from pcsa.grid.frames import Frame, Spacing, affine_of
 from pcsa.grid.maps import check_logits, flatten
 from pcsa.grid.released import released_index
 from pcsa.grid.rings import axis_means, embedded, onto_ring, rings_of, unembedded

@@ -19,7 +19,7 @@ from pcsa._core.checks import (
     raise_first,
     reads_values,
 )
-from pcsa._core.points import Points, canonical
+from pcsa._core.points import Points, canonical, working_dtype
 
 Norm = Literal["l2", "l1", "squared"]
 Logits = Float[Tensor, "*N K"]
@@ -138,4 +138,4 @@ def map_of(
 def at_least_float32(name: str, x: Tensor) -> Tensor:
     """Return a prediction in float32, or float64 where it is that."""
     check_floating(name, x)
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.to(working_dtype(x))

@@ -78,8 +78,7 @@ def geodesic_distances(
     other[other.all(axis=1), -1] = False
     # Built from its three arrays the matrix keeps edges of length zero; `maximum(graph, graph.T)` would drop them.
     graph = csr_matrix((distance[other], neighbor[other], np.arange(N + 1) * k), shape=(N, N))
-    rows = dijkstra(graph, directed=False, indices=source, limit=limit)
-    return torch.from_numpy(rows).to(pos)
+    return torch.from_numpy(dijkstra(graph, directed=False, indices=source, limit=limit)).to(pos)
 
 
 def geodesic_error(

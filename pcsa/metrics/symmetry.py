@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pcsa._core.checks import check_finite, check_floating, check_index, check_mask, check_rows, reads_values
+from pcsa._core.points import working_dtype
 from pcsa.metrics.errors import distances
 
 
@@ -93,5 +93,5 @@ def _cross_entropy(logits: Tensor, index: Tensor, visible: Tensor, validate: boo
     check_finite("logits", logits, validate)
     if reads_values(validate):
         check_rows("index", index, logits.size(0), "logits")
-    log_prob = logits.detach().to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=0)
+    log_prob = logits.detach().to(working_dtype(logits)).log_softmax(dim=0)
     return -(log_prob.gather(0, index) * visible).sum(dim=1)
