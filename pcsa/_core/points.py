@@ -2,6 +2,7 @@
 
 import functools
 import math
+import numbers
 from typing import NamedTuple
 
 import torch
@@ -263,6 +264,8 @@ def working_dtype(*tensors: Tensor) -> torch.dtype:
 
 def _bandwidth_rows(bandwidth: float | Tensor, pos: Tensor, dtype: torch.dtype) -> Tensor:
     if not isinstance(bandwidth, Tensor):
+        if not isinstance(bandwidth, numbers.Real):
+            raise ValueError(f"`bandwidth` ({type(bandwidth).__name__}) must be a number or a tensor")
         check_positive("bandwidth", bandwidth)
         return pos.new_full((pos.shape[:-1].numel(), 1), bandwidth, dtype=dtype)
     check_floating("bandwidth", bandwidth)

@@ -209,7 +209,7 @@ def test_refuses_another_resnet(tmp_path):
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     with pytest.raises(ValueError, match=r"Missing key.* \"layer1.0.conv3.weight\", .* …$") as caught:
         load_imagenet_weights(SimplePose(3, deconv=(8,)), path)
-    assert re.search(r"size mismatch for layer1.0.conv1.weight: .* \[64, 64, 3, 3\]", str(caught.value.__cause__))
+    assert re.search(r"size mismatch for layer1.0.conv1.weight: .*\[64, 64, 3, 3\]", str(caught.value.__cause__))
     with pytest.raises(ValueError, match=r"(?s)Unexpected key.* \"layer1.1.conv1.weight\", "):
         load_imagenet_weights(SimplePose(3, layers=(1, 1, 1, 1), deconv=(8,)), path)
 
