@@ -3,72 +3,59 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from pcsa.scripts.bench.config import BenchConfig
-from pcsa.scripts.bench.memory import Sizes, compare
+from pcsa.scripts.bench.contenders import Sizes, compare, literal_bytes
+from pcsa.scripts.bench.measure import log
 from pcsa.scripts.bench.operator_cases import equal_clouds
-from pcsa.scripts.bench.results import Curve
-from pcsa.scripts.bench.workloads import literal_bytes
+from pcsa.scripts.bench.report import Curve, Report
 
 
-def bench_scaling(config: BenchConfig, device: torch.device, log: Callable[[str], None]) -> list[Curve]:
+def bench_scaling(config: BenchConfig, device: torch.device) -> list[Curve]:
     """Measure time and memory over one size at a time."""
     N = config.points(2048)
     base = {"B": 8, "K": 10, "N": N, "S": 30}
-    values: dict[str, list[int]] = {
+    numbers: dict[str, list[int]] = {
         "S": [1, 10, 100] if config.quick else [1, 3, 10, 30, 100, 300],
         "K": [1, 10, 40] if config.quick else [1, 3, 10, 30, 100],
         "N": [config.points(n) for n in ([512, 2048, 8192] if config.quick else [128, 512, 2048, 8192, 32_768])],
         "B": [1, 8, 16] if config.quick else [1, 2, 8, 32, 128],
     }
     curves = []
-    for name, numbers in values.items():
-        points = [{**base, name: n} for n in numbers]
-        clouds = [([p["N"]] * p["B"], p["K"], p["S"]) for p in points]
-        fixed = ", ".join(f"{k}={v:,}" for k, v in base.items() if k != name)
-        curves.append(_curve(name, fixed, numbers, clouds, config, device))
+    for name, values in numbers.items():
+        curves.append(Curve(name, ", ".join(f"{k}={v:,}" for k, v in base.items() if k != name)))
+        for value in values:
+            p = {**base, name: value}
+            _add(curves[-1], value, {"clouds": [p["N"]] * p["B"], "K": p["K"], "S": p["S"]}, config, device)
         log(f"scaling over {name}")
     # The total is fixed; the largest cloud has this share of it.
-    total, B, S = 8 * N, 8, 10
-    shares = [1 / 8, 0.5, 0.9] if config.quick else [1 / 8, 0.25, 0.5, 0.75, 0.95]
-    ragged = []
-    for share in shares:
+    total = 8 * N
+    curves.append(Curve("share of the largest cloud", f"B=8, K=10, S=10, {total:,} points in all"))
+    for share in [1 / 8, 0.5, 0.9] if config.quick else [1 / 8, 0.25, 0.5, 0.75, 0.95]:
         largest = round(total * share)
-        ragged.append(([*equal_clouds(total - largest, B - 1), largest], 10, S))
-    fixed = f"B={B}, K=10, S={S}, {total:,} points in all"
-    curves.append(_curve("share of the largest cloud", fixed, shares, ragged, config, device))
+        clouds = [*equal_clouds(total - largest, 7), largest]
+        _add(curves[-1], share, {"clouds": clouds, "K": 10, "S": 10}, config, device)
     return curves
 
 
-def _curve(
-    over: str,
-    fixed: str,
-    values: list[int] | list[float],
-    points: list[tuple[list[int], int, int]],
-    config: BenchConfig,
-    device: torch.device,
-) -> Curve:
-    seconds: dict[str, list[float | None]] = {"sampler": [], "literal": []}
-    memory: dict[str, list[int | None]] = {"sampler": [], "literal": []}
-    for clouds, K, S in points:
-        fits = literal_bytes(clouds, K, S) <= config.memory_budget * 1e9
-        sizes: Sizes = {"clouds": clouds, "K": K, "S": S}
-        contenders = {name: (name, sizes) for name in (["sampler", "literal"] if fits else ["sampler"])}
-        times, bytes_of = compare(contenders, min(3, config.turns), device)
-        for name in seconds:
-            seconds[name].append(statistics.median(times[name]) if name in times else None)
-            memory[name].append(bytes_of.get(name))
-    return Curve(over, fixed, values, seconds, memory)
+def _add(curve: Curve, value: float, sizes: Sizes, config: BenchConfig, device: torch.device) -> None:
+    fits = literal_bytes(**sizes) <= config.memory_budget * 1e9
+    contenders = {name: (name, sizes) for name in (["sampler", "literal"] if fits else ["sampler"])}
+    seconds, memory = compare(contenders, min(3, config.turns), device)
+    curve.values.append(value)
+    for name in curve.seconds:
+        curve.seconds[name].append(statistics.median(seconds[name]) if name in seconds else None)
+        curve.memory_bytes[name].append(memory.get(name))
 
 
-def plot(curves: list[Curve], path: Path) -> None:
+def plot(report: Report, path: Path) -> None:
     """Draw time above and memory below, one column per curve; logarithmic, but for shares."""
     from matplotlib.figure import Figure
 
+    curves = report.curves
     figure = Figure(figsize=(3.2 * len(curves), 5.6), layout="constrained")
     axes = figure.subplots(2, len(curves), squeeze=False, sharey="row")
     for curve, column in zip(curves, axes.T, strict=True):

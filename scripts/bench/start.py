@@ -6,7 +6,7 @@ import torch
 
 from pcsa.scripts.bench.config import BenchConfig
 from pcsa.scripts.bench.measure import run_python
-from pcsa.scripts.bench.results import GROUND, HOUSE, Result, deterministic, row, seconds
+from pcsa.scripts.bench.report import GROUND, HOUSE, Result, deterministic, row, seconds
 
 # With the operator, which is imported where it is first used.
 _IMPORT = """
@@ -33,19 +33,14 @@ print(*sorted(brought & (installed | {"torch._dynamo", "torch._inductor"})))
 def bench_start(config: BenchConfig, device: torch.device) -> list[Result]:
     """Measure what a user waits for before anything is computed, in processes of their own."""
     brought = run_python("-c", _BROUGHT).split()
-    times = {
-        name: [float(run_python("-c", code).splitlines()[-1]) for _ in range(config.few_turns)]
-        for name, code in (("import", _IMPORT), ("help", _HELP))
-    }
-    return [
-        Result(
-            "start",
-            "Start: processor time of fresh processes",
-            [row("import pcsa, after torch and numpy", times["import"], note=", ".join(brought))],
-            [
-                deterministic("heavy modules that import pcsa brings", len(brought), target=0, promise=HOUSE),
-                seconds("import pcsa, after torch and numpy", times["import"], 0.3, GROUND),
-                seconds("pcsa --help", times["help"], 0.5, HOUSE),
-            ],
-        )
+    starts, helps = (
+        [float(run_python("-c", code).splitlines()[-1]) for _ in range(config.few_turns)] for code in (_IMPORT, _HELP)
+    )
+    name = "import pcsa, after torch and numpy"
+    checks = [
+        deterministic("heavy modules that import pcsa brings", len(brought), target=0, promise=HOUSE),
+        seconds(name, starts, 0.3, GROUND),
+        seconds("pcsa --help", helps, 0.5, HOUSE),
     ]
+    rows = [row(name, starts, note=", ".join(brought))]
+    return [Result("start", "Start: processor time of fresh processes", rows, checks)]

@@ -7,14 +7,16 @@ import logging
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 
 from pcsa.datasets.transforms import Augment
-from pcsa.scripts.bench.measure import Clock
+from pcsa.scripts.bench.measure import wait
 from pcsa.tasks import get_task
 from pcsa.tasks.common.config import TrainConfig
 
@@ -25,13 +27,12 @@ def first_step(root: str, category: str, device: str, out: str, threads: int) ->
     """Time the first training of this process, of one step, in seconds; imports come before."""
     torch.set_num_threads(threads)
     logging.disable(logging.WARNING)
-    task = get_task("supervised")
-    config = _config({"root": Path(root), "category": category})
-    trainer = replace(config.trainer, progress=False, accelerator=_accelerator(torch.device(device)))
-    optimizer = replace(config.optimizer, steps=1)
-    config = replace(config, optimizer=optimizer, trainer=replace(trainer, validate_every=10**6), out=Path(out))
+    config = _config(root=Path(root), category=category)
+    accelerator = _accelerator(torch.device(device))
+    trainer = replace(config.trainer, progress=False, accelerator=accelerator, validate_every=10**6)
+    config = replace(config, optimizer=replace(config.optimizer, steps=1), trainer=trainer, out=Path(out))
     start = time.perf_counter()
-    task.train(config)
+    get_task("supervised").train(config)
     return time.perf_counter() - start
 
 
@@ -39,29 +40,27 @@ def step_parts(
     root: Path, category: str, precompute: bool, num_workers: int, steps: int, device: torch.device
 ) -> dict[str, list[float]]:
     """Time each part of each step, in seconds; data is the wait for it."""
-    config = _config({"root": root, "category": category})
-    if precompute:
-        # Neighbors that were searched before do not survive a scale per axis.
-        augment = Augment(mirror=0.5, rotate=15.0, scale=0.1, shift=0.1)
-        config = _config({"root": root, "category": category, "precompute": True, "augment": augment})
+    # Neighbors that were searched before do not survive a scale per axis.
+    augment = Augment(mirror=0.5, rotate=15.0, scale=0.1, shift=0.1)
+    before = {"precompute": True, "augment": augment} if precompute else {}
+    config = _config(root=root, category=category, **before)
     config = replace(config, trainer=replace(config.trainer, num_workers=num_workers))
     training = get_task("supervised").training(config)
-    clock = Clock(device)
-    training.module.network.register_forward_hook(lambda *_: clock.mark("forward"))
+    marks = [time.perf_counter()]
+    seconds: dict[str, list[float]] = {name: [] for name in PARTS}
 
-    class Timing(L.Callback):
-        def on_train_batch_start(self, *_: object) -> None:
-            clock.mark("data")
+    def mark(ends: str, *_: object) -> None:
+        wait(device)
+        marks.append(time.perf_counter())
+        seconds[ends].append(marks[-1] - marks[-2])
 
-        def on_before_backward(self, *_: object) -> None:
-            clock.mark("objective")
-
-        def on_after_backward(self, *_: object) -> None:
-            clock.mark("backward")
-
-        def on_train_batch_end(self, *_: object) -> None:
-            clock.mark("optimizer")
-
+    training.module.network.register_forward_hook(partial(mark, "forward"))
+    timing = LambdaCallback(
+        on_train_batch_start=partial(mark, "data"),
+        on_before_backward=partial(mark, "objective"),
+        on_after_backward=partial(mark, "backward"),
+        on_train_batch_end=partial(mark, "optimizer"),
+    )
     trainer = L.Trainer(
         accelerator=_accelerator(device),
         devices=1,
@@ -69,7 +68,7 @@ def step_parts(
         max_epochs=-1,
         limit_val_batches=0,
         gradient_clip_val=config.optimizer.clip or None,
-        callbacks=[Timing()],
+        callbacks=[timing],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -79,10 +78,10 @@ def step_parts(
     )
     trainer.fit(training.module, training.data)
     # The first steps warm up.
-    return {name: clock.seconds[name][2:] for name in PARTS}
+    return {name: times[2:] for name, times in seconds.items()}
 
 
-def _config(data: dict[str, Any]) -> TrainConfig:
+def _config(**data: Any) -> TrainConfig:
     """Take the preset of the documentation's results, on these data."""
     preset = get_task("supervised").presets["sampling"]
     return replace(preset, data=replace(preset.data, **data))
