@@ -4,34 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import tyro
 
-from pcsa.scripts.bench.config import BenchConfig, Case
-from pcsa.scripts.bench.launches import bench_launches
+from pcsa.scripts.bench import launches, network_cases, operator_cases, waiting_cases
+from pcsa.scripts.bench.config import BenchConfig
 from pcsa.scripts.bench.measure import describe_machine, load_average, log
-from pcsa.scripts.bench.network_cases import bench_neighbors, bench_pointnet2, bench_skeleton
-from pcsa.scripts.bench.operator_cases import bench_compiled, bench_limits, bench_operator, bench_ragged, bench_scan
-from pcsa.scripts.bench.report import Report, Result, format_report, split_page, write_json, write_page
-from pcsa.scripts.bench.scaling import bench_scaling, plot
-from pcsa.scripts.bench.start import bench_start
-from pcsa.scripts.bench.training_cases import bench_data, bench_step
+from pcsa.scripts.bench.report import Report, format_report, plot, split_page, write_json, write_page
 
-FUNCTIONS: dict[Case, Callable[[BenchConfig, torch.device], list[Result]]] = {
-    "limits": bench_limits,
-    "operator": bench_operator,
-    "compiled": bench_compiled,
-    "ragged": bench_ragged,
-    "scan": bench_scan,
-    "neighbors": bench_neighbors,
-    "pointnet2": bench_pointnet2,
-    "skeleton": bench_skeleton,
-    "data": bench_data,
-    "step": bench_step,
-    "launches": bench_launches,
-    "start": bench_start,
-}
+# The case `scan` is the function `bench_scan` of one of these files.
+FUNCTIONS: dict[str, Callable[[BenchConfig, torch.device], list[Any]]] = {}
+for module in (operator_cases, network_cases, waiting_cases, launches):
+    FUNCTIONS |= {name: function for name, function in vars(module).items() if name.startswith("bench_")}
 
 
 def main(argv: list[str]) -> int:
@@ -63,10 +49,8 @@ def bench(config: BenchConfig) -> Report:
     try:
         for case in config.selected:
             start = time.perf_counter()
-            if case == "scaling":
-                report.curves.extend(bench_scaling(config, device))
-            else:
-                report.results.extend(FUNCTIONS[case](config, device))
+            measured = report.curves if case == "scaling" else report.results
+            measured.extend(FUNCTIONS[f"bench_{case}"](config, device))
             log(f"{case}: {time.perf_counter() - start:.0f} s")
     finally:
         torch.set_num_threads(threads_before)

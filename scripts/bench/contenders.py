@@ -27,6 +27,9 @@ from pcsa.scripts.bench.measure import Run, run_module, take_turns, wait
 
 Sizes = dict[str, Any]
 """Arguments of one of the builders, as JSON types."""
+Contenders = dict[str, tuple[str, Sizes]]
+"""A builder and its sizes, by the name that is shown."""
+Mode = Literal["eager", "compiled", "forward"]
 # A smaller peak is measured three times: pages that other load took from this process come back during a run.
 _SMALL = 50_000_000
 
@@ -38,15 +41,9 @@ def sphere(B: int, N: int, device: torch.device) -> Tensor:
 
 
 def build_operator(
-    device: torch.device,
-    clouds: Sequence[int],
-    K: int,
-    S: int,
-    literal: bool = False,
-    compiled: bool = False,
-    backward: bool = True,
+    device: torch.device, clouds: Sequence[int], K: int, S: int, literal: bool = False, mode: Mode = "eager"
 ) -> Run:
-    """Run `sampling_argmax` or its literal reference at temperature 1, with the gradient to the logits.
+    """Run `sampling_argmax` or its literal reference at temperature 1, with the gradient to the logits unless forward.
 
     Clouds of one size are dense; clouds of several sizes are padded to the longest for the reference.
     """
@@ -69,20 +66,20 @@ def build_operator(
             return references.literal_sampling_argmax(logits, pos, bandwidth, S, 1.0)
         return pcsa.sampling_argmax(logits, pos, bandwidth, ptr=ptr, num_samples=S, validate=False)
 
-    drawn = torch.compile(sample, fullgraph=True) if compiled else sample
+    draw = torch.compile(sample, fullgraph=True) if mode == "compiled" else sample
 
     def run() -> Tensor:
-        with torch.set_grad_enabled(backward):
-            samples = drawn(logits)
-            return torch.autograd.grad(samples, logits, direction.expand_as(samples))[0] if backward else samples
+        with torch.set_grad_enabled(mode != "forward"):
+            samples = draw(logits)
+            return (
+                samples if mode == "forward" else torch.autograd.grad(samples, logits, direction.expand_as(samples))[0]
+            )
 
     return run
 
 
-def build_network(
-    device: torch.device, B: int, N: int, kind: Literal["ours", "precomputed", "dense"], scales: str = "single"
-) -> Run:
-    """Run PointNet++ in training mode, forward and backward, on B clouds of N points of the unit sphere."""
+def build_network(device: torch.device, B: int, N: int, kind: str, scales: str = "single") -> Run:
+    """Run PointNet++ ("ours", "precomputed" or "dense") in training mode, forward and backward, on a sphere's points."""
     # Imported here: with it, each of the processes that measure memory would start a second later.
     from pcsa.models.pointnet2 import MULTI_SCALE, SINGLE_SCALE, PointNet2, build_geometry
 
@@ -105,10 +102,8 @@ def build_network(
     return run
 
 
-def build_skeleton(
-    device: torch.device, B: int, N: int, K: int, kind: Literal["ours", "literal"], scales: str = "merger"
-) -> Run:
-    """Train Skeleton Merger for a step on B clouds of N points: network, soft-argmax, loss, gradient and Adam."""
+def build_skeleton(device: torch.device, B: int, N: int, K: int, kind: str, scales: str = "merger") -> Run:
+    """Train Skeleton Merger ("ours" or "literal") for a step: network, soft-argmax, loss, gradient and Adam."""
     # Imported here for the same reason.
     from pcsa.models.pointnet2 import PointNet2
     from pcsa.models.skeleton_merger import SkeletonMerger
@@ -155,19 +150,15 @@ def literal_bytes(clouds: Sequence[int], K: int, S: int) -> int:
     return len(clouds) * max(clouds) * K * S * 4 * 14
 
 
-def compare_times(
-    contenders: dict[str, tuple[str, Sizes]], turns: int, device: torch.device, **options: bool
-) -> dict[str, list[float]]:
+def compare_times(contenders: Contenders, turns: int, device: torch.device, **more: str) -> dict[str, list[float]]:
     """Measure the seconds in each turn; without turns nothing is built, which may need much memory."""
     if not turns:
         return {name: [] for name in contenders}
-    runs = {name: BUILDERS[builder](device, **sizes, **options) for name, (builder, sizes) in contenders.items()}
+    runs = {name: BUILDERS[builder](device, **sizes, **more) for name, (builder, sizes) in contenders.items()}
     return take_turns(runs, turns, device)
 
 
-def compare(
-    contenders: dict[str, tuple[str, Sizes]], turns: int, device: torch.device
-) -> tuple[dict[str, list[float]], dict[str, int]]:
+def compare(contenders: Contenders, turns: int, device: torch.device) -> tuple[dict[str, list[float]], dict[str, int]]:
     """Measure the seconds in each turn and the peak memory of contenders: builders and their sizes."""
     seconds = compare_times(contenders, turns, device)
     return seconds, dict(zip(contenders, peak_memory(list(contenders.values()), device), strict=True))
@@ -195,26 +186,28 @@ def _peak_here(builder: str, sizes: Sizes, device: torch.device) -> int:
     while not peaks or (len(peaks) < 3 and peaks[-1] < _SMALL):
         run = BUILDERS[builder](device, **sizes)
         gc.collect()
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-            before = torch.cuda.memory_allocated(device)
-            run()
-            wait(device)
-            peaks.append(torch.cuda.max_memory_allocated(device) - before)
-            continue
-        with contextlib.suppress(OSError, AttributeError):  # Linux only
-            libc = ctypes.CDLL(None)
-            libc.prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: huge pages round by 2 MB, now up, now down
-            libc.malloc_trim(0)
-        now = "VmRSS"
-        try:
-            Path("/proc/self/clear_refs").write_text("5")  # the peak becomes what is resident now
-        except OSError:
-            now = "VmHWM"  # it cannot be reset: what the inputs' making took hides a smaller run
-        before = _resident(now)
+        before = _reset_peak(device)
         run()
-        peaks.append(_resident("VmHWM") - before)
+        wait(device)
+        after = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident("VmHWM")
+        peaks.append(after - before)
     return min(peaks)
+
+
+def _reset_peak(device: torch.device) -> int:
+    """Let the peak become what is allocated now, and return it."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    with contextlib.suppress(OSError, AttributeError):  # Linux only
+        libc = ctypes.CDLL(None)
+        libc.prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: huge pages round by 2 MB, now up, now down
+        libc.malloc_trim(0)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+        return _resident("VmRSS")
+    # The peak cannot be reset: what the inputs' making took hides a smaller run.
+    return _resident("VmHWM")
 
 
 def _resident(field: str) -> int:
@@ -226,10 +219,7 @@ def _resident(field: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _main(workloads: list[tuple[str, Sizes]], threads: int) -> list[int]:
-    torch.set_num_threads(threads)
-    return [_peak_here(builder, sizes, torch.device("cpu")) for builder, sizes in workloads]
-
-
 if __name__ == "__main__":
-    print(_main(**json.loads(sys.argv[1])))
+    asked = json.loads(sys.argv[1])
+    torch.set_num_threads(asked["threads"])
+    print([_peak_here(builder, sizes, torch.device("cpu")) for builder, sizes in asked["workloads"]])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
 import torch
@@ -40,8 +40,7 @@ def bench_launches(config: BenchConfig, device: torch.device) -> list[Result]:
     B, N, K, S = 8, config.points(2048), 20, 10
     checks = []
     for name, work in step_parts(B, N, K, S).items():
-        kernels = _KERNELS[name]
-        checks.append(deterministic(f"{name}: kernels", work.kernels, target=kernels, promise=FAST))
+        checks.append(deterministic(f"{name}: kernels", work.kernels, target=_KERNELS[name], promise=FAST))
         checks.append(deterministic(f"{name}: read and written", work.bytes / 1e6, "MB"))
         if work.flops:
             checks.append(deterministic(f"{name}: matrix products", work.flops / 1e9, "GFLOP"))
@@ -49,18 +48,10 @@ def bench_launches(config: BenchConfig, device: torch.device) -> list[Result]:
     return [Result("launches", title, checks=checks)]
 
 
-class Work(NamedTuple):
+class Work(TorchDispatchMode):
     """Kernels, bytes read and written, floating point operations of matrix products."""
 
-    kernels: int
-    bytes: int
-    flops: int
-
-
-class _Count(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.kernels = self.bytes = 0
+    kernels = bytes = flops = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -74,10 +65,10 @@ class _Count(TorchDispatchMode):
 
 def count(run: Callable[[], object]) -> Work:
     """Count what one call does to tensors without values."""
-    flops = FlopCounterMode(display=False)
-    with _Count() as counted, flops:
+    with Work() as work, FlopCounterMode(display=False) as products:
         run()
-    return Work(counted.kernels, counted.bytes, flops.get_total_flops())
+    work.flops = products.get_total_flops()
+    return work
 
 
 def step_parts(B: int, N: int, K: int, S: int) -> dict[str, Work]:
@@ -128,7 +119,8 @@ def step_parts(B: int, N: int, K: int, S: int) -> dict[str, Work]:
 def _without_values() -> Iterator[None]:
     # Torch has no generator for tensors without values, and autocast, which the network and the losses switch off,
     # does not know them.
-    no_generator = mock.patch.object(torch, "Generator", **{"return_value.manual_seed.return_value": None})
+    generator = mock.Mock(manual_seed=lambda seed: None)
+    no_generator = mock.patch.object(torch, "Generator", return_value=generator)
     no_autocast = mock.patch.object(torch, "autocast", return_value=contextlib.nullcontext())
     with no_generator, no_autocast:
         yield

@@ -1,4 +1,4 @@
-"""Cases of the operator: against the machine, against Eq. 11-12 written out, on ragged clouds and on a large scan."""
+"""Cases of the operator: against the machine, against Eq. 11-12 written out, on ragged clouds and large ones."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 
 from pcsa.scripts.bench.config import BenchConfig
 from pcsa.scripts.bench.contenders import Sizes, build_operator, compare, compare_times, literal_bytes
-from pcsa.scripts.bench.measure import Run, available_cores, take_turns
-from pcsa.scripts.bench.report import FAST, Result, deterministic, duration, ratio, row, size
+from pcsa.scripts.bench.measure import Run, available_cores, log, take_turns
+from pcsa.scripts.bench.report import FAST, Curve, Result, deterministic, duration, ratio, row, size
 
 
 def bench_limits(config: BenchConfig, device: torch.device) -> list[Result]:
@@ -57,7 +57,7 @@ def bench_operator(config: BenchConfig, device: torch.device) -> list[Result]:
         fits = literal_bytes(**sizes) <= config.memory_budget * 1e9
         contenders = {ours: ("sampler", sizes)} | ({literal: ("literal", sizes)} if fits else {})
         seconds, memory = compare(contenders, config.turns, device)
-        for name, times in compare_times(contenders, config.turns, device, backward=False).items():
+        for name, times in compare_times(contenders, config.turns, device, mode="forward").items():
             note = f"forward alone {duration(statistics.median(times))}" if times else ""
             rows.append(row(name, seconds[name], memory[name], note))
         ours_memory[S] = memory[ours]
@@ -83,8 +83,8 @@ def bench_compiled(config: BenchConfig, device: torch.device) -> list[Result]:
     """Compare both under torch.compile(fullgraph=True)."""
     sizes: Sizes = {"clouds": [config.points(2048)] * 8, "K": 10, "S": 30}
     contenders = {
-        "sampling_argmax, compiled": ("sampler", {**sizes, "compiled": True}),
-        "literal Eq. 11-12, compiled": ("literal", {**sizes, "compiled": True}),
+        "sampling_argmax, compiled": ("sampler", {**sizes, "mode": "compiled"}),
+        "literal Eq. 11-12, compiled": ("literal", {**sizes, "mode": "compiled"}),
         "literal Eq. 11-12, eager": ("literal", sizes),
     }
     title = f"Operator compiled: B=8, K=10, N={sizes['clouds'][0]:,}, S=30"
@@ -107,7 +107,8 @@ def bench_ragged(config: BenchConfig, device: torch.device) -> list[Result]:
         row(name, seconds[name], memory[name], f"{clouds[0]:,} … {clouds[-1]:,} points")
         for name, clouds in names.items()
     ]
-    check = ratio("time, unequal / equal", *seconds.values(), 1.3, FAST)
+    unequal, equal = seconds.values()
+    check = ratio("time, unequal / equal", unequal, equal, 1.3, FAST)
     return [Result("ragged", f"Ragged: {sum(uneven):,} points in 32 clouds, K=10, S=10", rows, [check])]
 
 
@@ -126,3 +127,40 @@ def bench_scan(config: BenchConfig, device: torch.device) -> list[Result]:
     rows = [row(name, seconds[name], memory[name], f"inputs {size(inputs)}")]
     checks = [deterministic("memory, inputs included", (memory[name] + inputs) / 1e9, "GB", target, FAST)]
     return [Result("scan", f"Scan: one cloud of {N:,} points, K={K}, S={S}", rows, checks)]
+
+
+def bench_scaling(config: BenchConfig, device: torch.device) -> list[Curve]:
+    """Measure time and memory over one size at a time."""
+    N = config.points(2048)
+    base = {"B": 8, "K": 10, "N": N, "S": 30}
+    numbers: dict[str, list[int]] = {
+        "S": [1, 10, 100] if config.quick else [1, 3, 10, 30, 100, 300],
+        "K": [1, 10, 40] if config.quick else [1, 3, 10, 30, 100],
+        "N": [config.points(n) for n in ([512, 2048, 8192] if config.quick else [128, 512, 2048, 8192, 32_768])],
+        "B": [1, 8, 16] if config.quick else [1, 2, 8, 32, 128],
+    }
+    curves = []
+    for name, values in numbers.items():
+        curves.append(Curve(name, ", ".join(f"{k}={v:,}" for k, v in base.items() if k != name)))
+        for value in values:
+            p = {**base, name: value}
+            _add(curves[-1], value, {"clouds": [p["N"]] * p["B"], "K": p["K"], "S": p["S"]}, config, device)
+        log(f"scaling over {name}")
+    # The total is fixed; the largest cloud has this share of it.
+    total = 8 * N
+    curves.append(Curve("share of the largest cloud", f"B=8, K=10, S=10, {total:,} points in all"))
+    for share in [1 / 8, 0.5, 0.9] if config.quick else [1 / 8, 0.25, 0.5, 0.75, 0.95]:
+        largest = round(total * share)
+        clouds = [*equal_clouds(total - largest, 7), largest]
+        _add(curves[-1], share, {"clouds": clouds, "K": 10, "S": 10}, config, device)
+    return curves
+
+
+def _add(curve: Curve, value: float, sizes: Sizes, config: BenchConfig, device: torch.device) -> None:
+    fits = literal_bytes(**sizes) <= config.memory_budget * 1e9
+    contenders = {name: (name, sizes) for name in (["sampler", "literal"] if fits else ["sampler"])}
+    seconds, memory = compare(contenders, min(3, config.turns), device)
+    curve.values.append(value)
+    for name in curve.seconds:
+        curve.seconds[name].append(statistics.median(seconds[name]) if name in seconds else None)
+        curve.memory_bytes[name].append(memory.get(name))

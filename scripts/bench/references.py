@@ -88,9 +88,8 @@ class DensePointNet2(nn.Module):
         widths = [3]
         self.abstractions = nn.ModuleList()
         for level in self.levels:
-            self.abstractions.append(
-                nn.ModuleList(_convolutions([widths[-1] + 3, *c], norm, 2) for c in level.channels)
-            )
+            scales = [_convolutions([widths[-1] + 3, *c], norm, 2) for c in level.channels]
+            self.abstractions.append(nn.ModuleList(scales))
             widths.append(sum(c[-1] for c in level.channels))
         self.context = _convolutions([widths[-1]] * 3, norm, 1)
         self.propagations = nn.ModuleList()
@@ -156,11 +155,8 @@ class LiteralSkeletonMerger(nn.Module):
         logits = self.score(features) - (box.unsqueeze(2) - anchors).square().sum(-1) / (2 * anchor_width**2)
         keypoints = logits.softmax(1).transpose(1, 2) @ pos
         activation = self.strength(features.amax(1)).sigmoid()
-        ends = itertools.combinations(range(keypoints.shape[1]), 2)
-        segments = [
-            literal_segment(keypoints[:, a], keypoints[:, b], offsets)
-            for (a, b), offsets in zip(ends, self.offsets, strict=True)
-        ]
+        ends = itertools.combinations(keypoints.unbind(1), 2)
+        segments = [literal_segment(a, b, offsets) for (a, b), offsets in zip(ends, self.offsets, strict=True)]
         penalty = torch.stack([offsets.square().sum() for offsets in self.offsets]).sum()
         return literal_composite_chamfer(segments, activation, pos) + 0.01 * penalty
 

@@ -1,4 +1,4 @@
-"""What ``pcsa bench`` measured: plain data that become JSON, tables, and a page of documentation with them."""
+"""What ``pcsa bench`` measured: plain data that become JSON, tables, a page of documentation and a picture."""
 
 from __future__ import annotations
 
@@ -196,6 +196,31 @@ def size(number: float) -> str:
 def write_json(report: Report, path: Path) -> None:
     """Write everything, with the quartiles of each figure."""
     path.write_text(json.dumps(asdict(report), indent=1) + "\n")
+
+
+def plot(report: Report, path: Path) -> None:
+    """Draw time above and memory below, one column per curve; logarithmic, but for shares."""
+    from matplotlib.figure import Figure
+
+    curves = report.curves
+    figure = Figure(figsize=(3.2 * len(curves), 5.6), layout="constrained")
+    axes = figure.subplots(2, len(curves), squeeze=False, sharey="row")
+    for curve, column in zip(curves, axes.T, strict=True):
+        for axis, curves_of, unit in ((column[0], curve.seconds, 1e3), (column[1], curve.memory_bytes, 1e-6)):
+            for name, color, title in (("literal", "tab:gray", "literal Eq. 11-12"), ("sampler", "tab:blue", "pcsa")):
+                known = [(v, y * unit) for v, y in zip(curve.values, curves_of[name], strict=True) if y is not None]
+                if known:
+                    axis.plot(*zip(*known, strict=True), "o-", color=color, label=title)
+            share = isinstance(curve.values[0], float)
+            axis.set(xscale="linear" if share else "log", yscale="log", xlabel=curve.over)
+            axis.set_xticks(curve.values, [f"{v:g}" for v in curve.values], minor=False)
+            axis.minorticks_off()
+            axis.grid(alpha=0.3)
+        column[0].set_title(curve.fixed, fontsize=7)
+    axes[0, 0].set_ylabel("time (ms)")
+    axes[1, 0].set_ylabel("peak memory (MB)")
+    axes[0, 0].legend()
+    figure.savefig(path, dpi=130)
 
 
 def write_page(report: Report, path: Path) -> None:
