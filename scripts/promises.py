@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-import time
+import timeit
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from pcsa.scripts.bench import report
 from pcsa.scripts.bench.command import bench
 from pcsa.scripts.bench.config import CASES as ALL_CASES, DETERMINISTIC_CASES, BenchConfig, Case
 from pcsa.scripts.bench.measure import run_python
-from pcsa.scripts.bench.report import Check
 from pcsa.tasks.common.tables import markdown_table
 
 # The others have no targets.
@@ -65,7 +64,7 @@ def main(argv: list[str]) -> int:
     return 1 if broken else 0
 
 
-def measure_trainings(full: bool) -> list[tuple[Check, str]]:
+def measure_trainings(full: bool) -> list[tuple[report.Check, str]]:
     """Read the demo's score where there is one; with ``full``, train first, and time the grid tasks."""
     found, score = [], Path("runs/demo/metrics-test.json")
     with tempfile.TemporaryDirectory() as folder:
@@ -77,7 +76,7 @@ def measure_trainings(full: bool) -> list[tuple[Check, str]]:
         if score.is_file():
             metrics = json.loads(score.read_text())
             pck = 100 * metrics["overall"]["euclidean"]["pck"][metrics["thresholds"].index(0.01)]
-        demo = Check("demo: PCK@0.01 of chairs that it never saw", "%", pck, pck, pck, promise=report.GROUND)
+        demo = report.Check("demo: PCK@0.01 of chairs that it never saw", "%", pck, pck, pck, promise=report.GROUND)
         found.append((demo, "make demo"))
         for task in ("pose2d", "pose3d", "oct", "landmarks"):
             times = [_run(f"train {task} --out {folder}/{task}")] if full else []
@@ -86,12 +85,10 @@ def measure_trainings(full: bool) -> list[tuple[Check, str]]:
 
 
 def _run(command: str) -> float:
-    start = time.perf_counter()
-    run_python("-m", "pcsa.scripts.cli", *command.split())
-    return time.perf_counter() - start
+    return timeit.timeit(lambda: run_python("-m", "pcsa.scripts.cli", *command.split()), number=1)
 
 
-def format_promises(found: list[tuple[Check, str]]) -> str:
+def format_promises(found: list[tuple[report.Check, str]]) -> str:
     """Write a table of figures and of the commands that measure each of them."""
     rows = []
     for check, command in found:

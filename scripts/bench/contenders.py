@@ -71,15 +71,15 @@ def build_operator(
     def run() -> Tensor:
         with torch.set_grad_enabled(mode != "forward"):
             samples = draw(logits)
-            return (
-                samples if mode == "forward" else torch.autograd.grad(samples, logits, direction.expand_as(samples))[0]
-            )
+            if mode == "forward":
+                return samples
+            return torch.autograd.grad(samples, logits, direction.expand_as(samples))[0]
 
     return run
 
 
 def build_network(device: torch.device, B: int, N: int, kind: str, scales: str = "single") -> Run:
-    """Run PointNet++ ("ours", "precomputed" or "dense") in training mode, forward and backward, on a sphere's points."""
+    """Run PointNet++ ("ours", "precomputed" or "dense") in training mode, forward and backward."""
     # Imported here: with it, each of the processes that measure memory would start a second later.
     from pcsa.models.pointnet2 import MULTI_SCALE, SINGLE_SCALE, PointNet2, build_geometry
 

@@ -24,26 +24,22 @@ def bench_neighbors(config: BenchConfig, device: torch.device) -> list[Result]:
     pos, ptr = dense.view(-1, 3), torch.arange(0, B * N + 1, N)
     centers = references.gather(dense, references.farthest_points_loop(dense, M))
     query, query_ptr = centers.view(-1, 3), torch.arange(0, B * M + 1, M)
-    searches: dict[str, tuple[Callable[..., object], Run]] = {
-        f"farthest points, {M:,}": (
-            partial(neighbors.farthest_points, pos, ptr, M),
-            partial(references.farthest_points_loop, dense, M),
+    searches: dict[str, Callable[..., object]] = {
+        f"farthest points, {M:,}": partial(neighbors.farthest_points, pos, ptr, M),
+        f"{k} nearest of each point": partial(neighbors.knn, pos, ptr, k),
+        f"ball of {radius:g}, {k} of {M:,} centers": partial(
+            neighbors.ball_query, pos, ptr, radius, k, query, query_ptr
         ),
-        f"{k} nearest of each point": (
-            partial(neighbors.knn, pos, ptr, k),
-            partial(references.nearest_by_sort, dense, dense, k),
-        ),
-        f"ball of {radius:g}, {k} of {M:,} centers": (
-            partial(neighbors.ball_query, pos, ptr, radius, k, query, query_ptr),
-            partial(references.ball_query_by_sort, radius, k, dense, centers),
-        ),
-        "3-nearest interpolation weights": (
-            partial(neighbors.interpolation_weights, query, query_ptr, pos, ptr),
-            partial(references.nearest_by_sort, centers, dense, 3),
-        ),
+        "3-nearest interpolation weights": partial(neighbors.interpolation_weights, query, query_ptr, pos, ptr),
     }
+    usual: tuple[Run, ...] = (
+        partial(references.farthest_points_loop, dense, M),
+        partial(references.nearest_by_sort, dense, dense, k),
+        partial(references.ball_query_by_sort, radius, k, dense, centers),
+        partial(references.nearest_by_sort, centers, dense, 3),
+    )
     rows, checks = [], []
-    for name, (search, reference) in searches.items():
+    for (name, search), reference in zip(searches.items(), usual, strict=True):
         runs: dict[str, Run] = {"default": partial(search, validate=False), "usual dense code": reference}
         for backend in get_args(Backend):
             run = partial(search, backend=backend, validate=False)

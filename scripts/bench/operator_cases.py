@@ -17,8 +17,7 @@ def bench_limits(config: BenchConfig, device: torch.device) -> list[Result]:
     tile = 1 << (18 if device.type == "cpu" else 24)  # elements of a tile of the operator
     x = torch.rand(tile, device=device).clamp_min_(1e-6)
     y = torch.empty_like(x)
-    large = torch.rand(1 << 24, device=device)
-    other = torch.empty_like(large)
+    large, other = torch.rand(1 << 24, device=device), torch.empty(1 << 24, device=device)
     matrix, columns = x.view(128, -1), torch.rand(tile // 128, 4, device=device)
     B, N, K, S = 8, config.points(2048), 10, 30
     runs: dict[str, Run] = {
@@ -35,9 +34,8 @@ def bench_limits(config: BenchConfig, device: torch.device) -> list[Result]:
     elements = dict.fromkeys(runs, tile) | {"copy": large.numel(), "operator": B * N * K * S}
     seconds = take_turns(runs, config.turns, device)
     ns = {name: [1e9 * t / elements[name] for t in times] for name, times in seconds.items()}
-    bandwidth = 2 * 4 / statistics.median(ns["copy"])
     notes = {
-        "copy": f"{elements['copy']:,} floats: {bandwidth:.1f} GB/s read and written",
+        "copy": f"{elements['copy']:,} floats: {2 * 4 / statistics.median(ns['copy']):.1f} GB/s read and written",
         "operator": f"per element of B·K·N·S = {elements['operator']:,}, forward and backward",
     }
     rows = [row(name, values, note=notes.get(name, ""), unit="ns") for name, values in ns.items()]
@@ -157,9 +155,8 @@ def bench_scaling(config: BenchConfig, device: torch.device) -> list[Curve]:
 
 
 def _add(curve: Curve, value: float, sizes: Sizes, config: BenchConfig, device: torch.device) -> None:
-    fits = literal_bytes(**sizes) <= config.memory_budget * 1e9
-    contenders = {name: (name, sizes) for name in (["sampler", "literal"] if fits else ["sampler"])}
-    seconds, memory = compare(contenders, min(3, config.turns), device)
+    names = ["sampler", "literal"] if literal_bytes(**sizes) <= config.memory_budget * 1e9 else ["sampler"]
+    seconds, memory = compare({name: (name, sizes) for name in names}, min(3, config.turns), device)
     curve.values.append(value)
     for name in curve.seconds:
         curve.seconds[name].append(statistics.median(seconds[name]) if name in seconds else None)

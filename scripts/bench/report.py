@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -122,8 +123,8 @@ def format_report(report: Report) -> str:
     for result in report.results:
         parts.append(f"### {result.title}")
         if result.rows:
-            heads = ["", "time", "quartiles", "peak memory", ""]
-            parts.append(markdown_table(heads, [_row_cells(row) for row in result.rows]))
+            rows = [_row_cells(row) for row in result.rows]
+            parts.append(markdown_table(["", "time", "quartiles", "peak memory", ""], rows))
         checks = [_check_cells(check, shrink) for check in result.checks if check.median is not None]
         if checks:
             parts.append(markdown_table(["", "value", "quartiles", "target", "met"], checks))
@@ -134,12 +135,10 @@ def format_report(report: Report) -> str:
 
 def format_machine(report: Report) -> str:
     """Say in one line what the figures were measured on."""
-    m = report.machine
     return (
-        f"{m['cpu']}, {m['cores']} cores, {m['threads']} threads used; device {m['device']}; {m['system']}; "
-        f"Python {m['python']}, torch {m['torch']}, pcsa {m['pcsa']}; {m['date']}; "
-        f"load average {m['load_before']} before and {m['load_after']} after."
-    )
+        "{cpu}, {cores} cores, {threads} threads used; device {device}; {system}; Python {python}, torch {torch}, "
+        "pcsa {pcsa}; {date}; load average {load_before} before and {load_after} after."
+    ).format(**report.machine)
 
 
 def _row_cells(row: Row) -> list[str]:
@@ -152,8 +151,7 @@ def _row_cells(row: Row) -> list[str]:
 
 def _check_cells(check: Check, shrink: int) -> list[str]:
     spread = "" if check.low == check.high else f"{check.low:.3g} – {check.high:.3g}"
-    targeted = check.target is not None and shrink == 1
-    return [check.what, value_of(check), spread, *(target_cells(check) if targeted else ["", ""])]
+    return [check.what, value_of(check), spread, *(target_cells(check) if shrink == 1 else ["", ""])]
 
 
 def value_of(check: Check) -> str:
@@ -208,11 +206,9 @@ def plot(report: Report, path: Path) -> None:
     for curve, column in zip(curves, axes.T, strict=True):
         for axis, curves_of, unit in ((column[0], curve.seconds, 1e3), (column[1], curve.memory_bytes, 1e-6)):
             for name, color, title in (("literal", "tab:gray", "literal Eq. 11-12"), ("sampler", "tab:blue", "pcsa")):
-                known = [(v, y * unit) for v, y in zip(curve.values, curves_of[name], strict=True) if y is not None]
-                if known:
-                    axis.plot(*zip(*known, strict=True), "o-", color=color, label=title)
-            share = isinstance(curve.values[0], float)
-            axis.set(xscale="linear" if share else "log", yscale="log", xlabel=curve.over)
+                heights = [math.nan if y is None else y * unit for y in curves_of[name]]
+                axis.plot(curve.values, heights, "o-", color=color, label=title)
+            axis.set(xscale="linear" if isinstance(curve.values[0], float) else "log", yscale="log", xlabel=curve.over)
             axis.set_xticks(curve.values, [f"{v:g}" for v in curve.values], minor=False)
             axis.minorticks_off()
             axis.grid(alpha=0.3)

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pcsa.scripts.bench.config import BenchConfig
-from pcsa.scripts.bench.measure import run_module, run_python
+from pcsa.scripts.bench.measure import run_module, run_python, wait
 from pcsa.scripts.bench.report import FAST, GROUND, HOUSE, Result, deterministic, duration, ratio, row, seconds
+from pcsa.tasks import get_task
+
+if TYPE_CHECKING:
+    from pcsa.tasks.common.config import TrainConfig
+    from pcsa.tasks.common.task import Task
 
 # With the operator, which is imported where it is first used.
 _IMPORT = """
@@ -33,9 +43,8 @@ import importlib.metadata, sys, torch, numpy
 known = set(sys.modules)
 import pcsa
 pcsa.sampling_argmax, pcsa.losses, pcsa.metrics, pcsa.grid, pcsa.neighbors, pcsa.skeleton
-brought = set(sys.modules) - known
 installed = set(importlib.metadata.packages_distributions()) - {"pcsa", "torch", "numpy", "jaxtyping", "wadler_lindig"}
-print(*sorted(brought & (installed | {"torch._dynamo", "torch._inductor"})))
+print(*sorted((set(sys.modules) - known) & (installed | {"torch._dynamo", "torch._inductor"})))
 """
 
 
@@ -76,7 +85,7 @@ def bench_data(config: BenchConfig, device: torch.device) -> list[Result]:
                     "device": str(device),
                     "out": f"{folder}/run",
                 }
-                starts.append(run_module("pcsa.scripts.bench.supervised", arguments | {"threads": config.threads}))
+                starts.append(run_module("pcsa.scripts.bench.waiting_cases", arguments | {"threads": config.threads}))
         shapes = max(200 // config.shrink, 4)
         with tempfile.TemporaryDirectory() as folder:
             start = time.process_time()
@@ -98,9 +107,6 @@ def bench_data(config: BenchConfig, device: torch.device) -> list[Result]:
 
 def bench_step(config: BenchConfig, device: torch.device) -> list[Result]:
     """Time whole training steps in the trainer, and what they consist of."""
-    # Imported here: it needs the libraries of training.
-    from pcsa.scripts.bench.supervised import step_parts
-
     steps = 3 * config.turns
     rows, whole = [], []
     with _data(config) as (root, (category, *_)):
@@ -109,7 +115,7 @@ def bench_step(config: BenchConfig, device: torch.device) -> list[Result]:
             ("searches done before", True, 0),
             (f"searches done before, {config.num_workers} loading", True, config.num_workers),
         ):
-            parts = step_parts(root, category, precompute, workers, steps, device)
+            parts = _step_parts(root, category, precompute, workers, steps, device)
             whole.append([sum(step) for step in zip(*parts.values(), strict=True)])
             rows.append(row(name, whole[-1], note="whole step"))
             for part, times in parts.items():
@@ -151,3 +157,72 @@ def _generate(root: Path, shapes: int, config: BenchConfig) -> None:
     from pcsa.datasets.procedural import generate
 
     generate(root, ["chair"], shapes, num_points=max(config.points(2048), 256))
+
+
+def first_step(root: str, category: str, device: str, out: str, threads: int) -> float:
+    """Time the first training of this process, of one step, in seconds; imports come before."""
+    torch.set_num_threads(threads)
+    logging.disable(logging.WARNING)
+    task, config = _task(root=Path(root), category=category)
+    trainer = replace(config.trainer, progress=False, accelerator=device, validate_every=10**6)
+    config = replace(config, optimizer=replace(config.optimizer, steps=1), trainer=trainer, out=Path(out))
+    start = time.perf_counter()
+    task.train(config)
+    return time.perf_counter() - start
+
+
+def _step_parts(
+    root: Path, category: str, precompute: bool, num_workers: int, steps: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Time each part of each step, in seconds; data is the wait for it."""
+    import lightning as L
+    from lightning.pytorch.callbacks import LambdaCallback
+
+    from pcsa.datasets.transforms import Augment
+
+    # Neighbors that were searched before do not survive a scale per axis.
+    augment = Augment(mirror=0.5, rotate=15.0, scale=0.1, shift=0.1)
+    before = {"precompute": True, "augment": augment} if precompute else {}
+    task, config = _task(root=root, category=category, **before)
+    config = replace(config, trainer=replace(config.trainer, num_workers=num_workers))
+    training = task.training(config)
+    marks = [time.perf_counter()]
+    parts: dict[str, list[float]] = {}
+
+    def mark(ends: str, *_: object) -> None:
+        wait(device)
+        marks.append(time.perf_counter())
+        parts.setdefault(ends, []).append(marks[-1] - marks[-2])
+
+    training.module.network.register_forward_hook(partial(mark, "forward"))
+    timing = LambdaCallback(
+        on_train_batch_start=partial(mark, "data"),
+        on_before_backward=partial(mark, "objective"),
+        on_after_backward=partial(mark, "backward"),
+        on_train_batch_end=partial(mark, "optimizer"),
+    )
+    trainer = L.Trainer(
+        accelerator=device.type,
+        devices=1,
+        max_steps=steps + 2,
+        limit_val_batches=0,
+        gradient_clip_val=config.optimizer.clip or None,
+        callbacks=[timing],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+    )
+    trainer.fit(training.module, training.data)
+    # The first steps warm up.
+    return {name: times[2:] for name, times in parts.items()}
+
+
+def _task(**data: Any) -> tuple[Task, TrainConfig]:
+    """Take the task, and its preset of the documentation's results on these data."""
+    task = get_task("supervised")
+    preset = task.presets["sampling"]
+    return task, replace(preset, data=replace(preset.data, **data))
+
+
+if __name__ == "__main__":
+    print(first_step(**json.loads(sys.argv[1])))
