@@ -79,13 +79,8 @@ def bench_data(config: BenchConfig, device: torch.device) -> list[Result]:
                     datasets = [KeypointNet(root, category, "all", cache_dir=folder) for category in categories]
                     count = sum(1 for dataset in datasets for i in range(len(dataset)) if dataset[i])
                     times.append((time.process_time() - processor, time.perf_counter() - wall))
-                arguments = {
-                    "root": str(root),
-                    "category": categories[0],
-                    "device": str(device),
-                    "out": f"{folder}/run",
-                }
-                starts.append(run_module("pcsa.scripts.bench.waiting_cases", arguments | {"threads": config.threads}))
+                names = {"root": str(root), "category": categories[0], "device": device.type, "out": f"{folder}/run"}
+                starts.append(run_module("pcsa.scripts.bench.waiting_cases", {**names, "threads": config.threads}))
         shapes = max(200 // config.shrink, 4)
         with tempfile.TemporaryDirectory() as folder:
             start = time.process_time()
