@@ -1,7 +1,5 @@
 """NumPy's files: the arrays in them, and volumes."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Clouds without labels: a folder of `.pcd` files in KeypointNet's layout."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

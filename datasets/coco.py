@@ -6,10 +6,6 @@ in either direction. (Libraries in which pixel (0, 0) covers 0 to 1, such as Det
 COCO's boxes are outlines, where the picture spans 0 to its width; :func:`pcsa.datasets.crops.crop` takes them as such.
 """
 
-from __future__ import annotations
-
-import contextlib
-import io
 import json
 import os
 from collections.abc import Sequence
@@ -25,7 +21,7 @@ from pcsa._core.checks import check_between, check_finite, check_one_of, check_s
 from pcsa.datasets.crops import CropAugment
 from pcsa.datasets.files import existing
 from pcsa.datasets.images import KeypointImages, clipped_box, masked, read_image
-from pcsa.metrics.coco import COCO_SIGMAS
+from pcsa.metrics.coco import COCO_SIGMAS, indexed, read_annotations
 
 NAMES = (
     *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow"),
@@ -102,7 +98,10 @@ class CocoKeypoints(KeypointImages):
         super().__init__(input_size, augment)
         self.images = existing(images)
         self.coco = _read(existing(annotations))
-        self._items = self._annotated() if detections is None else self._detected(existing(detections), score_threshold)
+        if detections is None:
+            self._items = self._persons(self.coco.dataset["annotations"])
+        else:
+            self._items = self._persons(_detections(existing(detections)), score_threshold)
 
     def source(self, index: int) -> dict[str, Any]:
         """Return the picture, the keypoints and the box of a person; see the class."""
@@ -157,50 +156,34 @@ class CocoKeypoints(KeypointImages):
         """Return all that the annotation file holds."""
         return dict(self.coco.dataset)
 
-    def _annotated(self) -> list[dict[str, Any]]:
-        items = []
-        for annotation in self.coco.dataset["annotations"]:
-            image = self.coco.imgs.get(annotation["image_id"])
-            if annotation.get("category_id", _PERSON) != _PERSON:
+    def _persons(self, entries: list[dict[str, Any]], least_score: float | None = None) -> list[dict[str, Any]]:
+        """Return the items of annotations or, with a least score, of detections, which have no keypoints."""
+        items, detected = [], least_score is not None
+        for entry in entries:
+            image = self.coco.imgs.get(entry["image_id"])
+            keypoints = [0] * (3 * len(NAMES)) if detected else entry.get("keypoints", [])
+            if entry.get("category_id", _PERSON) != _PERSON:
                 self._skip("of another category")
-            elif image is None:
-                self._skip("picture not in the annotation file")
-            elif annotation.get("iscrowd", 0):
-                self._skip("crowd")
-            elif not any(v > 0 for v in annotation.get("keypoints", [])[2::3]):
-                self._skip("no labeled joint")
-            elif (box := clipped_box(annotation["bbox"], image["width"], image["height"])) is None:
-                self._skip("box without area in the picture")
-            else:
-                _check_length(annotation)
-                item = {"image_id": annotation["image_id"], "annotation_id": annotation["id"], "score": 1.0}
-                area = float(annotation.get("area", box[2] * box[3]))
-                items.append(item | {"area": area, "box": box, "keypoints": annotation["keypoints"]})
-        return items
-
-    def _detected(self, path: Path, score_threshold: float) -> list[dict[str, Any]]:
-        try:
-            found = json.loads(path.read_text())
-        except ValueError as error:
-            raise ValueError(f"`{path}` is no JSON ({error})") from error
-        fields = {"bbox", "category_id", "image_id", "score"}
-        if not isinstance(found, list) or not all(isinstance(d, dict) and fields <= d.keys() for d in found):
-            raise ValueError(f"`{path}` must be a list of detections with {', '.join(sorted(fields))}")
-        items = []
-        for detection in found:
-            image = self.coco.imgs.get(detection["image_id"])
-            if detection["category_id"] != _PERSON:
-                self._skip("of another category")
-            elif detection["score"] < score_threshold:
+            elif least_score is not None and entry["score"] < least_score:
                 self._skip("score below the threshold")
             elif image is None:
                 self._skip("picture not in the annotation file")
-            elif (box := clipped_box(detection["bbox"], image["width"], image["height"])) is None:
+            elif entry.get("iscrowd", 0):
+                self._skip("crowd")
+            elif not detected and not any(v > 0 for v in keypoints[2::3]):
+                self._skip("no labeled joint")
+            elif (box := clipped_box(entry["bbox"], image["width"], image["height"])) is None:
                 self._skip("box without area in the picture")
+            elif len(keypoints) != 3 * len(NAMES):
+                raise ValueError(
+                    f"`annotations` (id {entry['id']}) has {len(keypoints)} numbers for its keypoints, "
+                    f"not {3 * len(NAMES)}"
+                )
             else:
-                item = {"image_id": detection["image_id"], "annotation_id": -1, "score": float(detection["score"])}
-                keypoints = [0] * (3 * len(NAMES))
-                items.append(item | {"area": box[2] * box[3], "box": box, "keypoints": keypoints})
+                area = box[2] * box[3] if detected else float(entry.get("area", box[2] * box[3]))
+                item = {"image_id": entry["image_id"], "area": area, "box": box, "keypoints": keypoints}
+                score = float(entry["score"]) if detected else 1.0
+                items.append(item | {"annotation_id": entry.get("id", -1), "score": score})
         return items
 
 
@@ -226,9 +209,8 @@ def person_results(
         least_confidence: The confidence above which a keypoint counts for its person's score.
 
     """
-    expected = (len(image_ids), len(NAMES))
-    check_shape("keypoints", keypoints, (*expected, 2))
-    check_shape("confidence", confidence, expected)
+    check_shape("keypoints", keypoints, (len(image_ids), len(NAMES), 2))
+    check_shape("confidence", confidence, keypoints.shape[:2])
     keypoints, confidence = keypoints.detach().cpu().double(), confidence.detach().cpu().double()
     check_finite("keypoints", keypoints)
     check_finite("confidence", confidence)
@@ -241,10 +223,9 @@ def person_results(
         rows.setdefault(image_id, []).append(row)
     found = []
     for image_id, own in rows.items():
-        kept = own
         if nms is not None:
-            kept = [own[i] for i in oks_nms(keypoints[own], score[own], area[own], threshold=nms).tolist()]
-        for row in kept:
+            own = [own[i] for i in oks_nms(keypoints[own], score[own], area[own], threshold=nms).tolist()]
+        for row in own:
             triples = torch.cat([keypoints[row], confidence[row, :, None]], 1).flatten().tolist()
             entry = {"image_id": image_id, "category_id": _PERSON, "keypoints": triples}
             found.append(entry | {"score": float(score[row])})
@@ -296,27 +277,23 @@ def oks_nms(
     return torch.tensor(kept, dtype=torch.long)
 
 
-def _read(path: Path) -> Any:
-    from pycocotools.coco import COCO
-
+def _detections(path: Path) -> list[dict[str, Any]]:
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            coco = COCO(str(path))
+        found = json.loads(path.read_text())
     except ValueError as error:
         raise ValueError(f"`{path}` is no JSON ({error})") from error
-    except (KeyError, AssertionError, TypeError) as error:
+    fields = {"bbox", "category_id", "image_id", "score"}
+    if not isinstance(found, list) or not all(isinstance(d, dict) and fields <= d.keys() for d in found):
+        raise ValueError(f"`{path}` must be a list of detections with {', '.join(sorted(fields))}")
+    return [{name: detection[name] for name in fields} for detection in found]
+
+
+def _read(path: Path) -> Any:
+    try:
+        coco = indexed(read_annotations(path))
+    except (KeyError, TypeError) as error:
         raise ValueError(f"`{path}` is no COCO annotation file ({error!r})") from error
-    if not {"images", "annotations", "categories"} <= coco.dataset.keys():
-        raise ValueError(f"`{path}` must have images, annotations and categories")
     person: dict[str, Any] = next((c for c in coco.dataset["categories"] if c.get("id") == _PERSON), {})
     if tuple(person.get("keypoints", ())) != NAMES:
         raise ValueError(f"`{path}` must have the category {_PERSON} with COCO's 17 keypoints in their order")
     return coco
-
-
-def _check_length(annotation: dict[str, Any]) -> None:
-    if len(annotation["keypoints"]) != 3 * len(NAMES):
-        raise ValueError(
-            f"`annotations` (id {annotation['id']}) has {len(annotation['keypoints'])} numbers for its keypoints, "
-            f"not {3 * len(NAMES)}"
-        )

@@ -6,8 +6,6 @@ x + width - 1/2. The edges of the box become the edges of the crop, so that the 
 widths less one.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from pcsa._core.checks import (
     check_shape,
     check_size,
 )
+from pcsa.datasets.samples import parts
 
 
 @dataclass(frozen=True)
@@ -190,10 +189,10 @@ def to_source(points: Float[Tensor, "B K D"], matrix: Float[Tensor, "B 2 3"]) ->
 def check_pairs(pairs: Sequence[tuple[int, int]], num_keypoints: int) -> None:
     """Raise unless the pairs are of different keypoints, each in one pair at most."""
     flat = [index for pair in pairs for index in pair]
-    if any(len(pair) != 2 for pair in pairs) or len(set(flat)) < len(flat):
-        raise ValueError(f"`pairs` (={tuple(pairs)}) must be pairs of different keypoints, each in one pair at most")
-    if any(not 0 <= index < num_keypoints for index in flat):
-        raise ValueError(f"`pairs` (={tuple(pairs)}) must be from 0 to {num_keypoints - 1}: {num_keypoints} keypoints")
+    different = len(set(flat)) == len(flat) and all(len(pair) == 2 for pair in pairs)
+    if not different or any(not 0 <= index < num_keypoints for index in flat):
+        rule = f"must be pairs of different keypoints from 0 to {num_keypoints - 1}, each in one pair at most"
+        raise ValueError(f"`pairs` (={tuple(pairs)}) {rule}")
 
 
 def _swapped(pairs: Sequence[tuple[int, int]], num_keypoints: int) -> list[int]:
@@ -204,10 +203,7 @@ def _swapped(pairs: Sequence[tuple[int, int]], num_keypoints: int) -> list[int]:
 
 
 def _check_source(source: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-    missing = [name for name in ("image", "keypoints", "visible", "box") if name not in source]
-    if missing:
-        raise ValueError(f"`source` (with {', '.join(source)}) must have {', '.join(missing)} too")
-    image, keypoints, visible = source["image"], source["keypoints"], source["visible"]
+    image, keypoints, visible, _ = parts(source, ("image", "keypoints", "visible", "box"))
     check_floating("image", image)
     check_shape("image", image, ("C", "H", "W"))
     if 0 in image.shape:

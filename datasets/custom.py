@@ -1,7 +1,5 @@
 """Your own labeled clouds: from (points, keypoints, names) to a root that `KeypointNet` loads."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -227,16 +225,13 @@ def _item_faults(cloud: LabeledCloud, names: Sequence[str] | None, tolerance: fl
     except (ValueError, TypeError) as error:
         return [f"`points` and `keypoints` must be arrays of numbers ({error})"]
     faults = []
-    if points.ndim != 2 or points.shape[1] != 3:
-        faults.append(f"`points` has the shape {list(points.shape)}, not [N, 3]")
-    elif len(points) == 0:
+    for name, array, number in (("points", points, "N"), ("keypoints", keypoints, "k")):
+        if array.ndim != 2 or array.shape[1] != 3:
+            faults.append(f"`{name}` has the shape {list(array.shape)}, not [{number}, 3]")
+        elif not np.isfinite(array).all():
+            faults.append(f"{int((~np.isfinite(array)).any(1).sum())} {name} are not finite")
+    if points.shape == (0, 3):
         faults.append("`points` is empty")
-    elif not np.isfinite(points).all():
-        faults.append(f"{int((~np.isfinite(points)).any(1).sum())} points are not finite")
-    if keypoints.ndim != 2 or keypoints.shape[1] != 3:
-        faults.append(f"`keypoints` has the shape {list(keypoints.shape)}, not [k, 3]")
-    elif not np.isfinite(keypoints).all():
-        faults.append(f"{int((~np.isfinite(keypoints)).any(1).sum())} keypoints are not finite")
     placed = not faults and len(keypoints) == len(cloud.names)
     repeated = sorted({str(name) for name in cloud.names if list(cloud.names).count(name) > 1})
     if repeated:
@@ -284,5 +279,4 @@ def _split(n: int, fractions: tuple[float, float, float], seed: int) -> NDArray[
     val, test = (max(round(n * share), 1 if share > 0 and n >= 3 else 0) for share in fractions[1:])
     test = min(test, n - 1)
     val = min(val, n - 1 - test)
-    labels = np.repeat([0, 1, 2], [n - val - test, val, test])
-    return np.random.default_rng(seed).permutation(labels)
+    return np.random.default_rng(seed).permutation(np.repeat([0, 1, 2], [n - val - test, val, test]))

@@ -1,7 +1,5 @@
 """Files that people name: those that exist, those in a folder, and names for what is made of them."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Sequence

@@ -13,8 +13,6 @@ millimeters to 4e-5 pixels. (OpenCV's form has twice :math:`p_1 y + p_2 x` in q:
 at most. Without distortion: 0.4 to 1.2 on average, which is 1.6 to 5 mm at 5 m.)
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Pictures from files, and the base of all datasets of pictures with keypoints."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -69,17 +67,15 @@ class KeypointImages(Samples):
         self.augment = CropAugment() if augment is None else augment
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        index = self._row(index)
-        return self._crop(index) | {"index": index}
+        return self._crop(index)
 
     def augmented(self, index: int, generator: torch.Generator) -> dict[str, Any]:
         """Return the item randomly varied; all randomness is the generator's."""
-        index = self._row(index)
-        return self._crop(index, augment=self.augment, generator=generator) | {"index": index}
+        return self._crop(index, augment=self.augment, generator=generator)
 
     def _crop(self, index: int, **arguments: Any) -> dict[str, Any]:
-        size = (self.input_size[-2], self.input_size[-1])
-        return crop(self.source(index), size, padding=self.padding, pairs=self.pairs, **arguments)
+        index, size = self._row(index), (self.input_size[-2], self.input_size[-1])
+        return crop(self.source(index), size, padding=self.padding, pairs=self.pairs, **arguments) | {"index": index}
 
 
 def masked(keypoints: np.ndarray, visible: np.ndarray) -> dict[str, Tensor]:

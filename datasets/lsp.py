@@ -1,7 +1,5 @@
 """Leeds Sports Pose: one sportsperson per picture, 14 joints."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any
@@ -109,25 +107,18 @@ class Lsp(KeypointImages):
 def _read(root: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
     """Return positions `[N, 14, 2]`, visible and occluded `[N, 14]`."""
     npz, mat = root / "joints.npz", root / "joints.mat"
-    if npz.exists():
-        path, array = npz, _joints(npz)
-        if array.ndim != 3 or array.shape[1:] != (14, 3):
-            raise ValueError(f"`{npz}` has joints of shape {list(array.shape)}, not [N, 14, 3]")
-        visible = array[:, :, 2] > 0
-        occluded = ~visible
-    elif mat.exists():
-        path, array = mat, _joints(mat)
-        if array.ndim == 3 and array.shape[:2] == (3, 14):
-            array = array.transpose(2, 1, 0)
-            visible, occluded = np.ones(array.shape[:2], dtype=bool), array[:, :, 2] > 0
-        elif array.ndim == 3 and array.shape[:2] == (14, 3):
-            array = array.transpose(2, 0, 1)
-            visible = array[:, :, 2] > 0
-            occluded = ~visible
-        else:
-            raise ValueError(f"`{mat}` has joints of shape {list(array.shape)}, not [3, 14, N] or [14, 3, N]")
-    else:
+    if not npz.exists() and not mat.exists():
         raise FileNotFoundError(f"`{npz}` and `{mat}` are missing")
+    path = npz if npz.exists() else mat
+    array = _joints(path)
+    given, of_occlusion = list(array.shape), path == mat and array.shape[:1] == (3,)
+    if path == mat and array.ndim == 3:
+        array = array.transpose((2, 1, 0) if of_occlusion else (2, 0, 1))
+    if array.ndim != 3 or array.shape[1:] != (14, 3):
+        layouts = "[N, 14, 3]" if path == npz else "[3, 14, N] or [14, 3, N]"
+        raise ValueError(f"`{path}` has joints of shape {given}, not {layouts}")
+    flag = array[:, :, 2] > 0
+    visible, occluded = (np.ones_like(flag), flag) if of_occlusion else (flag, ~flag)
     positions = array[:, :, :2].astype(np.float32)
     if not np.isfinite(positions[visible]).all():
         raise ValueError(f"`{path}` has visible joints that are not finite")

@@ -1,7 +1,5 @@
 """Multi-Task Facial Landmarks: faces with five landmarks."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

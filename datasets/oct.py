@@ -6,8 +6,6 @@ one ends with the scan, and columns that the one before it has too are not visib
 every column once. ``augmented`` draws its columns anew.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

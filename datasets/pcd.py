@@ -1,7 +1,5 @@
 """Reading and writing point clouds in the PCD 0.7 format, ASCII and binary."""
 
-from __future__ import annotations
-
 import io
 import os
 from pathlib import Path
@@ -117,8 +115,7 @@ def write_pcd(
     if not np.isfinite(xyz).all():
         raise ValueError("`points` must be finite")
     table = np.empty(len(xyz), dtype=[(axis, "<f4") for axis in "xyz"] + ([] if colors is None else [("rgb", "<u4")]))
-    for column, axis in enumerate("xyz"):
-        table[axis] = xyz[:, column]
+    table["x"], table["y"], table["z"] = xyz.T
     if colors is not None:
         rgb = np.asarray(colors)
         check_shape("colors", rgb, xyz.shape)

@@ -1,7 +1,5 @@
 """Points of clouds and meshes, from files of many formats."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,14 +1,20 @@
 """The base of all datasets of pictures, volumes and scans."""
 
-from __future__ import annotations
-
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch.utils.data import Dataset
 
 from pcsa._core.checks import check_size
+
+
+def parts(source: Mapping[str, Any], names: Sequence[str]) -> tuple[Any, ...]:
+    """Return what a source sample must have; raise if it lacks any of it."""
+    missing = [name for name in names if name not in source]
+    if missing:
+        raise ValueError(f"`source` (with {', '.join(source)}) must have {', '.join(missing)} too")
+    return tuple(source[name] for name in names)
 
 
 class Samples(Dataset[dict[str, Any]]):

@@ -4,8 +4,6 @@ A scan is a dict with ``image [1, H, W]`` (from 0 to 1), ``boundaries [K, W]`` (
 column, in pixels whose centers are integers) and ``visible [K, W]``; boundaries that are not visible are 0.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from torch import Tensor
 from pcsa._core.checks import check_between, check_count, check_mask, check_non_negative, check_shape, check_size
 from pcsa.datasets.arrays import check_unit_values, read_arrays
 from pcsa.datasets.images import IMAGES, read_image
+from pcsa.datasets.samples import parts
 
 
 @dataclass(frozen=True)
@@ -169,10 +168,7 @@ def _first_row(image: Tensor, height: int) -> int:
 
 
 def _check_source(source: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-    for name in ("image", "boundaries", "visible"):
-        if name not in source:
-            raise ValueError(f"`source` (with {sorted(source)}) must have `{name}`")
-    image, boundaries, visible = source["image"], source["boundaries"], source["visible"]
+    image, boundaries, visible = parts(source, ("image", "boundaries", "visible"))
     check_shape("image", image, (1, "H", "W"))
     if 0 in image.shape:
         raise ValueError(f"`image` {list(image.shape)} must have no axis of size 0")

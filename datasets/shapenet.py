@@ -1,7 +1,5 @@
 """ShapeNet and ModelNet point clouds in HDF5, as Skeleton Merger and many classifiers use them."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -40,16 +38,15 @@ class ShapeNetPoints(CloudList):
         super().__init__(root, split)
         self.label = label
         self.model_ids = []
-        parts: list[NDArray[np.float32]] = []
+        self._points = []
         seen: set[int] = set()
         for path in hdf5_files(self.root, split):
             data, rows, labels = _read(path, label)
             seen |= labels
-            parts.append(data)
+            self._points += [torch.from_numpy(cloud) for cloud in data]
             self.model_ids += [f"{path.stem}-{row}" for row in rows]
         if not self.model_ids:
             raise ValueError(f"`{self.root}` has no cloud with `label` (={label}), only {sorted(seen)}")
-        self._points = [torch.from_numpy(cloud) for part in parts for cloud in part]
 
     def __repr__(self) -> str:
         return f"ShapeNetPoints({self.root.name}, {self.split}, {len(self)} clouds)"
@@ -102,11 +99,10 @@ def _read(path: Path, label: int | None) -> tuple[NDArray[np.float32], list[int]
 
     try:
         with h5py.File(path, "r") as file:
-            if "data" not in file:
-                raise ValueError(f"it has no `data`, only {sorted(file)}")
+            for name in ("data",) if label is None else ("data", "label"):
+                if name not in file:
+                    raise ValueError(f"it has no `{name}`, only {sorted(file)}")
             data = np.asarray(file["data"][:])
-            if label is not None and "label" not in file:
-                raise ValueError(f"it has no `label`, only {sorted(file)}")
             labels = np.asarray(file["label"][:]) if label is not None else None
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"`{path}` cannot be read: {error}") from None

@@ -1,7 +1,5 @@
 """The splits of a dataset: their names, and which rows belong to which."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Literal, get_args

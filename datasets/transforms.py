@@ -5,8 +5,6 @@ All of them take a PyG ``Data`` with ``pos [N, 3]``, ``keypoints [1, K, 3]`` and
 visible stay zeros.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Heidelberg's raw volumes of retinal scans: ``.vol`` files."""
 
-from __future__ import annotations
-
 import os
 import struct
 from pathlib import Path

@@ -10,12 +10,6 @@ from pcsa.models.pointnet2 import (
     PointNet2 as PointNet2,
     build_geometry as build_geometry,
 )
-from pcsa.models.simple_pose import (
-    SimplePose as SimplePose,
-    load_imagenet_weights as load_imagenet_weights,
-)
+from pcsa.models.simple_pose import SimplePose as SimplePose, load_imagenet_weights as load_imagenet_weights
 from pcsa.models.skeleton_merger import SkeletonMerger as SkeletonMerger
-from pcsa.models.surface_unet import (
-    SurfaceUNet as SurfaceUNet,
-    order_surfaces as order_surfaces,
-)
+from pcsa.models.surface_unet import SurfaceUNet as SurfaceUNet, order_surfaces as order_surfaces

@@ -1,7 +1,5 @@
 """Where the keypoints of a Skeleton Merger begin."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch
@@ -40,6 +38,5 @@ def find_anchors(clouds: list[Tensor], num_keypoints: int, kind: Literal["corner
     common = torch.cat([common[first : first + 1], common])
     rows, _ = farthest_points(common, torch.tensor([0, len(common)]), num_keypoints)
     anchors = common[rows]
-    if len(anchors) < num_keypoints:  # fewer cells than keypoints: some share one
-        anchors = anchors.repeat(-(-num_keypoints // len(anchors)), 1)[:num_keypoints]
-    return anchors
+    # Where there are fewer cells than keypoints, some share one.
+    return anchors.repeat(-(-num_keypoints // len(anchors)), 1)[:num_keypoints]

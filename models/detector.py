@@ -1,7 +1,5 @@
 """A keypoint detector on any network of per-point features."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn

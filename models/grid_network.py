@@ -1,7 +1,5 @@
 """What the networks on images and volumes share."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
@@ -73,8 +71,7 @@ class Score(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, spatial_dims: int) -> None:
         super().__init__()
-        kind = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
-        self.conv = kind(in_channels, out_channels, 1)
+        self.conv = (nn.Conv2d if spatial_dims == 2 else nn.Conv3d)(in_channels, out_channels, 1)
         nn.init.normal_(self.conv.weight, std=0.001)
         nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
 

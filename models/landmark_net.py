@@ -1,7 +1,5 @@
 """Landmarks in small images and volumes: an encoder and a decoder of a few layers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from jaxtyping import Float

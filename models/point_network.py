@@ -1,7 +1,5 @@
 """What the networks on points share: which point is whose, and heads on a network of per-point features."""
 
-from __future__ import annotations
-
 import inspect
 
 from torch import Tensor, nn

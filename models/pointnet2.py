@@ -1,7 +1,5 @@
 """PointNet++ on ragged batches."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence
@@ -13,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pcsa._core.checks import check_count, check_one_of
+from pcsa._core.checks import check_count, check_one_of, check_positive
+from pcsa._core.compiling import not_compiled
 from pcsa._core.points import full_precision
 from pcsa.models.point_network import resolve_clouds
 from pcsa.neighbors import ball_query, farthest_points, interpolation_weights, weighted_gather
@@ -46,11 +45,11 @@ class Level:
             )
         if self.num_samples is not None:
             check_count("num_samples", self.num_samples)
-        if min(self.radii) <= 0 or min(self.num_neighbors) < 1 or any(not c for c in self.channels):
-            raise ValueError(
-                f"`radii` {self.radii} must be positive, `num_neighbors` {self.num_neighbors} at least 1, "
-                f"`channels` {self.channels} not empty"
-            )
+        for radius, count, widths in zip(self.radii, self.num_neighbors, self.channels, strict=True):
+            check_positive("radii", radius)
+            check_count("num_neighbors", count)
+            if not widths:
+                raise ValueError(f"`channels` (={self.channels}) must have a width at every scale")
 
 
 # Radii for clouds in the unit sphere, as in the paper's segmentation networks.
@@ -77,7 +76,7 @@ class LevelGeometry(NamedTuple):
     weight: Tensor  # [N, 3] their interpolation weights
 
 
-@torch.compiler.disable  # searches depend on the clouds' sizes: traced, each new batch compiles for minutes
+@not_compiled  # searches depend on the clouds' sizes: traced, each new batch compiles for minutes
 @torch.no_grad()
 def build_geometry(pos: Tensor, ptr: Tensor, levels: Sequence[Level]) -> list[LevelGeometry]:
     """Do every neighbor search that a :class:`PointNet2` with these ``levels`` needs.
@@ -158,12 +157,8 @@ class PointNet2(nn.Module):
         widths = [in_channels + 3 * use_pos]
         self.abstractions = nn.ModuleList()
         for level in self.levels:
-            self.abstractions.append(
-                nn.ModuleList(
-                    _Scale(widths[-1], c, r, k, norm)
-                    for c, r, k in zip(level.channels, level.radii, level.num_neighbors, strict=True)
-                )
-            )
+            balls = zip(level.channels, level.radii, level.num_neighbors, strict=True)
+            self.abstractions.append(nn.ModuleList(_Scale(widths[-1], c, r, k, norm) for c, r, k in balls))
             widths.append(sum(c[-1] for c in level.channels))
         self.context = _mlp([widths[-1], widths[-1], widths[-1]], norm) if global_context else None
         self.propagations = nn.ModuleList()
@@ -201,15 +196,11 @@ class PointNet2(nn.Module):
         features = [torch.cat(parts, 1) if parts else pos[:, :0]]
         for scales, level in zip(self.abstractions, geometry, strict=True):
             centers = pos.index_select(0, level.index)
-            features.append(
-                torch.cat(
-                    [
-                        scale(features[-1], pos, centers, level.neighbors, level.inside[..., i])
-                        for i, scale in enumerate(cast(nn.ModuleList, scales))
-                    ],
-                    1,
-                )
-            )
+            found = [
+                scale(features[-1], pos, centers, level.neighbors, inside)
+                for scale, inside in zip(cast(nn.ModuleList, scales), level.inside.unbind(-1), strict=True)
+            ]
+            features.append(torch.cat(found, 1))
             pos = centers
         top = features[-1]
         if self.context is not None:

@@ -1,10 +1,10 @@
 """Heatmaps of keypoints in images and volumes: a ResNet and deconvolutions."""
 
-from __future__ import annotations
-
+import copy
 import itertools
 import math
 import pickle
+import textwrap
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -145,24 +145,16 @@ def load_imagenet_weights(model: SimplePose, path: str | Path) -> list[str]:
             "have spatial_dims=2, in_channels=3, stem='imagenet' for ImageNet's weights"
         )
     state = _read_state(path)
-    expected = model.backbone.state_dict()
     given = {name: value for name, value in state.items() if not name.startswith("fc.")}
-    # Files of old releases don't count batches, which matters to no result.
-    missing = [name for name in expected if name not in given and not name.endswith("num_batches_tracked")]
-    unknown = [name for name in given if name not in expected]
-    shapes = [
-        f"{name} {list(value.shape)} for {list(expected[name].shape)}"
-        for name, value in given.items()
-        if name in expected and value.shape != expected[name].shape
-    ]
-    wrong = [
-        f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
-        for what, names in (("missing", missing), ("unknown", unknown), ("of other shapes", shapes))
-        if names
-    ]
-    if wrong:
-        raise ValueError(f"`path` (={str(path)!r}) must hold the weights of the ResNet of `model`: {'; '.join(wrong)}")
-    model.backbone.load_state_dict(given, strict=False)
+    loaded = copy.deepcopy(model.backbone)
+    try:
+        # Files of old releases don't count batches: batch norm then keeps its own count.
+        loaded.load_state_dict(given)
+    except RuntimeError as error:
+        # It names every weight that does not fit.
+        why = textwrap.shorten(str(error), 400, placeholder=" …")
+        raise ValueError(f"`path` (={str(path)!r}) must hold the weights of the ResNet of `model`: {why}") from error
+    model.backbone.load_state_dict(loaded.state_dict())
     return [name for name in state if name not in given]
 
 
@@ -174,13 +166,8 @@ def _read_state(path: str | Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise ValueError(f"`path` (={str(path)!r}) must be a state dict saved by torch.save") from error
-    if not isinstance(state, dict) or not state:
-        raise ValueError(f"`path` (={str(path)!r}) must be a state dict, name to tensor, not {type(state).__name__}")
-    for name, value in state.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise ValueError(
-                f"`path` (={str(path)!r}) must be a state dict, name to tensor: {name!r} is a {type(value).__name__}"
-            )
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"`path` (={str(path)!r}) must be a state dict, name to tensor")
     return state
 
 

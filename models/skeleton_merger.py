@@ -1,7 +1,5 @@
 """Skeleton Merger: keypoints of a category without labels."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import cast
 

@@ -1,7 +1,5 @@
 """Surfaces of layers in an image: a U-Net scored column by column."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """The residual U-Net of the networks on images and volumes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor, nn

@@ -1,15 +1,14 @@
 """Per-point bandwidths from neighbor distances."""
 
-from __future__ import annotations
-
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pcsa._core.checks import check_count, check_mask, check_positive, finite, raise_first, reads_values
-from pcsa._core.points import full_precision, resolve_batch
+from pcsa._core.points import full_precision, resolve_batch, working_dtype
 from pcsa.neighbors import knn
 
 
@@ -63,7 +62,11 @@ def knn_bandwidth(
     if pos.numel() == 0:
         raise ValueError(f"`pos` {list(pos.shape)} must have at least one point")
     if pos.dim() == 3:
-        return _of_dense(pos, batch, ptr, mask, batch_size, k, scale, validate)
+        if batch is not None or ptr is not None or batch_size not in (None, len(pos)):
+            raise ValueError(
+                "`batch`, `ptr` and `batch_size` are for ragged `pos` [N, D]; dense `pos` [B, N, D] takes `mask`"
+            )
+        return _of_dense(pos, mask, k=k, scale=scale, validate=validate)
     if mask is not None:
         raise ValueError(f"`mask` is for dense `pos` [B, N, D]; ragged `pos` {list(pos.shape)} has none")
     if k is not None:
@@ -76,7 +79,7 @@ def knn_bandwidth(
     if check:
         raise_first([*rules, finite("pos", pos)])
     with full_precision(pos):
-        pos = pos.to(torch.promote_types(pos.dtype, torch.float32))
+        pos = pos.to(working_dtype(pos))
         _, squared, valid = knn(pos, ptr, k or pos.shape[1], exclude_self=True, validate=False)
         # The root's slope is infinite at 0: coinciding points take no part in the gradient.
         apart = valid & (squared > 0)
@@ -90,26 +93,12 @@ def knn_bandwidth(
         return torch.maximum(scale * mean, floor.index_select(0, batch))
 
 
-def _of_dense(
-    pos: Tensor,
-    batch: Tensor | None,
-    ptr: Tensor | None,
-    mask: Tensor | None,
-    batch_size: int | None,
-    k: int | None,
-    scale: float,
-    validate: bool,
-) -> Tensor:
+def _of_dense(pos: Tensor, mask: Tensor | None, **options: Any) -> Tensor:
     B, N, _ = pos.shape
-    if batch is not None or ptr is not None or batch_size not in (None, B):
-        raise ValueError(
-            "`batch`, `ptr` and `batch_size` are for ragged `pos` [N, D]; dense `pos` [B, N, D] takes `mask`"
-        )
     if mask is None:
-        every = torch.arange(B + 1, device=pos.device) * N
-        return knn_bandwidth(pos.flatten(0, 1), ptr=every, k=k, scale=scale, validate=validate).view(B, N)
+        return knn_bandwidth(pos.flatten(0, 1), ptr=torch.arange(B + 1, device=pos.device) * N, **options).view(B, N)
     check_mask("mask", mask, (B, N))
     ends = mask.sum(1).cumsum(0)
     kept = torch.cat([ends.new_zeros(1), ends])
-    ragged = knn_bandwidth(pos[mask], ptr=kept, k=k, scale=scale, validate=validate)
+    ragged = knn_bandwidth(pos[mask], ptr=kept, **options)
     return ragged.new_ones(B, N).masked_scatter(mask, ragged)

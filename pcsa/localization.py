@@ -1,7 +1,5 @@
 """Reading a trained probability map: where the keypoint is, and how sure that is."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal, NamedTuple, get_args
 
@@ -157,10 +155,8 @@ def _squared_distance(center: Tensor, points: Points, scale: Tensor | None = Non
 
 
 def _local_expectation(prob: Tensor, best: Tensor, radius: float | None, points: Points) -> Tensor:
-    if radius is None:
-        near = 3.0 * bandwidth_of(points).mean(1)[best]
-    else:
-        near = torch.full_like(best, radius, dtype=prob.dtype)
+    own = 3.0 * bandwidth_of(points).mean(1)[best]
+    near = own if radius is None else torch.full_like(own, radius)
     inside = _squared_distance(points.pos[best], points) <= near.square().index_select(0, points.batch)
     weight = prob * inside
     return cloud_mean(weight, points.pos, points) / cloud_sum(weight, points).unsqueeze(-1)
@@ -168,8 +164,7 @@ def _local_expectation(prob: Tensor, best: Tensor, radius: float | None, points:
 
 def _mixture_mode(log_prob: Tensor, points: Points) -> Tensor:
     bandwidth = bandwidth_of(points)
-    D = points.pos.shape[1]
-    volume = bandwidth.expand(-1, D).log().sum(1, keepdim=True)
+    volume = bandwidth.expand_as(points.pos).log().sum(1, keepdim=True)
 
     def log_terms(y: Tensor) -> Tensor:
         return log_prob - volume - 0.5 * _squared_distance(y, points, bandwidth)

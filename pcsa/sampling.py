@@ -1,7 +1,5 @@
 """Sampling-argmax and soft-argmax on point sets."""
 
-from __future__ import annotations
-
 from typing import Any, Literal, get_args
 
 import torch
@@ -10,15 +8,8 @@ from torch import Tensor, nn
 
 from pcsa._core.checks import check_count, check_one_of, check_temperature
 from pcsa._core.kernel import draw, draw_seed
-from pcsa._core.points import (
-    bandwidth_of,
-    canonical,
-    cloud_mean,
-    cloud_softmax,
-    full_precision,
-    tempered,
-)
-from pcsa.schedules import TemperatureSchedule
+from pcsa._core.points import bandwidth_of, canonical, cloud_mean, cloud_softmax, full_precision, tempered
+from pcsa.schedules import ScheduledTemperature, TemperatureSchedule
 
 BasisNoise = Literal["relaxed", "mixture"]
 
@@ -178,7 +169,7 @@ class SoftArgmax(nn.Module):
         return f"temperature={self.temperature}"
 
 
-class SamplingArgmax(nn.Module):
+class SamplingArgmax(ScheduledTemperature):
     """Samples while training, the expectation while testing; see :func:`pcsa.sampling_argmax`.
 
     Args:
@@ -198,9 +189,7 @@ class SamplingArgmax(nn.Module):
         check_count("num_samples", num_samples)
         check_one_of("basis_noise", basis_noise, get_args(BasisNoise))
         self.num_samples = num_samples
-        self.temperature = (
-            temperature if isinstance(temperature, TemperatureSchedule) else TemperatureSchedule(start=temperature)
-        )
+        self.temperature = TemperatureSchedule.of(temperature)
         self.basis_noise: BasisNoise = basis_noise
 
     def forward(
@@ -227,12 +216,6 @@ class SamplingArgmax(nn.Module):
             generator=generator,
             **options,
         )
-
-    def get_extra_state(self) -> dict[str, Any]:
-        return self.temperature.state_dict()
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.temperature.load_state_dict(state)
 
     def extra_repr(self) -> str:
         return f"num_samples={self.num_samples}, temperature={self.temperature}, basis_noise={self.basis_noise!r}"

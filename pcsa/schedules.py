@@ -1,11 +1,10 @@
 """Schedules of the temperature during training."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, Literal, get_args
 
 import torch
+from torch import nn
 
 from pcsa._core.checks import check_count, check_one_of, check_positive
 
@@ -93,7 +92,24 @@ class TemperatureSchedule:
         """Continue where :meth:`state_dict` was taken."""
         self.go_to(int(state["steps_done"]))
 
+    @staticmethod
+    def of(temperature: "float | TemperatureSchedule") -> "TemperatureSchedule":
+        """Return a schedule as it is, and a number as a constant one."""
+        return temperature if isinstance(temperature, TemperatureSchedule) else TemperatureSchedule(start=temperature)
+
     def __repr__(self) -> str:
         if self.kind == "constant":
             return f"{self.start:g}"
         return f"{self.kind}({self.start:g} to {self.end:g} in {self.num_steps})"
+
+
+class ScheduledTemperature(nn.Module):
+    """A module with a temperature whose progress is part of its ``state_dict``."""
+
+    temperature: TemperatureSchedule
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return self.temperature.state_dict()
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.temperature.load_state_dict(state)

@@ -5,8 +5,6 @@ K keypoints has one segment for each of their ``P = K (K - 1) / 2`` pairs, in th
 numbers here that the paper does not print are those of its authors' code, for clouds in [-1, 1].
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -16,21 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pcsa._core.checks import check_non_negative, check_positive, finite, raise_first
+from pcsa._core.checks import Reduction, check_non_negative, check_positive, check_reduction, finite, raise_first
 from pcsa._core.compiling import not_compiled
-from pcsa._core.points import full_precision, resolve_batch
-from pcsa._core.reduction import Reduction, check_reduction
-
-__all__ = [
-    "CompositeChamfer",
-    "Skeleton",
-    "composite_chamfer",
-    "keypoint_separation",
-    "mirror_error",
-    "num_segments",
-    "segment_pairs",
-    "skeleton_points",
-]
+from pcsa._core.points import full_precision, resolve_batch, working_dtype
 
 # Floats in one tile of distances: on a CPU it stays in the cache, on a GPU few launches matter.
 _TILE_CPU, _TILE_GPU = 1 << 17, 1 << 24
@@ -127,7 +113,7 @@ def skeleton_points(
     if offsets is not None and offsets.shape[1] == 0:
         raise ValueError(f"`offsets` {list(offsets.shape)} must have at least one row")
     with full_precision(keypoints):
-        keypoints = keypoints.to(torch.promote_types(keypoints.dtype, torch.float32))
+        keypoints = keypoints.to(working_dtype(keypoints))
         if keypoints.dim() == 3:
             keypoints = keypoints.unsqueeze(2)
         pairs = segment_pairs(K, keypoints.device)
@@ -242,7 +228,7 @@ def composite_chamfer(
         raise_first(rules)
 
     with full_precision(points):
-        dtype = torch.promote_types(torch.promote_types(points.dtype, pos.dtype), torch.float32)
+        dtype = working_dtype(points, pos)
         points, pos, activation = points.to(dtype), pos.to(dtype), activation.to(dtype)
         found = _nearest_pairs(points, bounds, activation, pos, cloud_ptr.tolist(), uncovered, epsilon)
 
@@ -347,7 +333,7 @@ def _nearest_pairs(
     B, P = activation.shape
     S = (len(bounds) - 1) // (B * P)
     cloud_row = torch.empty(len(points), dtype=torch.long, device=points.device)
-    point_rows, pair_rows, samples, weights, slopes, missing = [], [], [], [], [], []
+    slopes, missing, pairs = [], [], []
     for b, (low, high) in enumerate(itertools.pairwise(cloud_bounds)):
         own = bounds[b * S * P : (b + 1) * S * P + 1]
         # Around the cloud's middle and axis by axis: no digits are lost, and blocks are contiguous.
@@ -366,19 +352,9 @@ def _nearest_pairs(
         sample, row, rank = (weight > 0).nonzero(as_tuple=True)
         segment = sample * P + order[sample, row, rank]
         begin = torch.tensor(own, device=pos.device).index_select(0, segment)
-        point_rows.append(begin + place[segment, row].long())
-        pair_rows.append(row + low)
-        samples.append(sample + b * S)
-        weights.append(weight[sample, row, rank])
-    return _Pairs(
-        cloud_row,
-        torch.cat(point_rows),
-        torch.cat(pair_rows),
-        torch.cat(samples),
-        torch.cat(weights),
-        torch.stack(slopes),
-        torch.stack(missing),
-    )
+        pairs.append((begin + place[segment, row].long(), row + low, sample + b * S, weight[sample, row, rank]))
+    point_row, pair_row, samples, weights = (torch.cat(column) for column in zip(*pairs, strict=True))
+    return _Pairs(cloud_row, point_row, pair_row, samples, weights, torch.stack(slopes), torch.stack(missing))
 
 
 def _take(distance: Tensor, activation: Tensor, uncovered: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -432,7 +408,8 @@ def _search(segments: Tensor, first: Sequence[int], cloud: Tensor) -> tuple[Tens
             for axis in range(1, D):
                 torch.sub(x[axis].unsqueeze(1), y[axis], out=difference)
                 distance.addcmul_(difference, difference)
-            best = _argmin(distance)
+            # On a CPU PyTorch's own takes ten times NumPy's time.
+            best = distance.argmin(1) if distance.is_cuda else torch.from_numpy(distance.numpy().argmin(1))
             value = distance.gather(1, best.unsqueeze(1)).squeeze(1)
             if start == 0:
                 least, index = value, best
@@ -463,8 +440,3 @@ def _tiles(first: Sequence[int], limit: int) -> Iterator[tuple[Tensor, Tensor, i
         chosen = order[begin : begin + max(1, limit // width)]
         yield chosen, torch.arange(width).minimum(count[chosen, None] - 1), width
         begin += len(chosen)
-
-
-def _argmin(x: Tensor) -> Tensor:
-    """First of the smallest values of each row; on a CPU PyTorch's own takes ten times NumPy's time."""
-    return x.argmin(1) if x.is_cuda else torch.from_numpy(x.numpy().argmin(1))

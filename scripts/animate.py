@@ -11,6 +11,7 @@ import torch
 import tyro
 
 import pcsa
+from pcsa._core.checks import check_count, check_positive
 from pcsa.datasets.transforms import Normalize
 from pcsa.scripts.runs import open_cloud_run
 from pcsa.tasks.common.config import SamplerConfig
@@ -46,7 +47,7 @@ class AnimateConfig:
 
 
 def main(argv: list[str]) -> int:
-    """Parse options, draw, say where."""
+    """Parse options, draw the animation, say where."""
     config = tyro.cli(AnimateConfig, args=argv, prog="pcsa animate")
     seconds = config.seconds or (0.15 if len(config.checkpoints) == 1 else 0.8)
     save_animation(config.out, frames(config), seconds=seconds)
@@ -60,9 +61,8 @@ def frames(config: AnimateConfig) -> list[Scene]:
         raise ValueError("`checkpoints` must name at least one file")
     if config.out.suffix not in (".gif", ".html"):
         raise ValueError(f"`out` (={config.out}) must end in .gif or .html")
-    for name, count in (("num_samples", config.num_samples), ("frames", config.frames)):
-        if count < 1:
-            raise ValueError(f"`{name}` (={count}) must be at least 1")
+    check_count("num_samples", config.num_samples)
+    check_count("frames", config.frames)
     opened = [open_cloud_run(path, config.device) for path in config.checkpoints]
     task, first = opened[0]
     runs = sorted((run for _, run in opened), key=lambda run: run.step)
@@ -104,7 +104,6 @@ def _temperatures(config: AnimateConfig, objective: SamplerConfig) -> list[float
     constant = objective.temperature == "constant"
     first = config.temperature_start or (2.0 if constant else objective.temperature_start)
     last = config.temperature_end or objective.final_temperature
-    for name, value in (("temperature_start", first), ("temperature_end", last)):
-        if not 0 < value < float("inf"):
-            raise ValueError(f"`{name}` (={value}) must be positive and finite")
+    check_positive("temperature_start", first)
+    check_positive("temperature_end", last)
     return [float(t) for t in np.geomspace(first, last, config.frames)]

@@ -10,20 +10,16 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
+from string import Template
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
 
 from pcsa.tasks import get_task, task_names
-from pcsa.viz.plots import (
-    plot_keypoints,
-    plot_miou,
-    plot_pck,
-    plot_reliability,
-    plot_training,
-)
+from pcsa.viz import plots
 from pcsa.viz.scene import Array
 
 _log = logging.getLogger(__name__)
@@ -65,28 +61,31 @@ def report(config: ReportConfig) -> Path:
     runs = [read_run(path, name, config.split) for path, name in zip(config.runs, _names(config.runs), strict=True)]
     metrics = {run.name: run.metrics for run in runs}
     figures = {
-        "pck": ("Share of keypoints within a distance", plot_pck(metrics)),
-        "miou": ("Mean intersection over union of keypoints", plot_miou(metrics)),
-        "reliability": ("Is a confident prediction right?", plot_reliability(metrics)),
+        "pck": ("Share of keypoints within a distance", plots.plot_pck(metrics)),
+        "miou": ("Mean intersection over union of keypoints", plots.plot_miou(metrics)),
+        "reliability": ("Is a confident prediction right?", plots.plot_reliability(metrics)),
     }
     for category in dict.fromkeys(c for m in metrics.values() for c in m.get("per_keypoint", {})):
-        figures[f"keypoints-{category}"] = (f"Error of each keypoint: {category}", plot_keypoints(metrics, category))
-    figures["training"] = ("Training", plot_training({run.name: run.log for run in runs}))
+        title = f"Error of each keypoint: {category}"
+        figures[f"keypoints-{category}"] = (title, plots.plot_keypoints(metrics, category))
+    figures["training"] = ("Training", plots.plot_training({run.name: run.log for run in runs}))
     config.out.mkdir(parents=True, exist_ok=True)
     sections = []
     for name, (title, figure) in figures.items():
-        if figure is None:
-            continue
-        file = config.out / f"{name}.png"
-        figure.savefig(file, dpi=160)
-        picture = base64.b64encode(file.read_bytes()).decode()
-        sections.append(
-            f"<h2>{html.escape(title)}</h2>\n"
-            f'<img alt="{html.escape(title)}" width="{int(figure.get_figwidth() * 96)}" '
-            f'src="data:image/png;base64,{picture}">'
-        )
+        if figure is not None:
+            file = config.out / f"{name}.png"
+            figure.savefig(file, dpi=160)
+            source = f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
+            text, width = html.escape(title), int(figure.get_figwidth() * 96)
+            sections.append(f'<h2>{text}</h2>\n<img alt="{text}" width="{width}" src="{source}">')
+    rows = [_row(run) for run in runs]
+    # The same head means something else in another task.
+    tasks = dict.fromkeys(row.get("task") for row in rows)
+    tables = "\n".join(_table([row for row in rows if row.get("task") == task]) for task in tasks)
+    template = Template(resources.files("pcsa.viz").joinpath("report.html").read_text(encoding="utf-8"))
     page = config.out / "report.html"
-    page.write_text(_page(runs, config.split, sections), encoding="utf-8")
+    text = template.substitute(split=config.split, tables=tables, body="\n".join(sections))
+    page.write_text(text, encoding="utf-8")
     return page
 
 
@@ -101,13 +100,9 @@ def read_run(path: Path, name: str, split: str) -> Run:
         return Run(name, metrics=_read_json(path))
     if not path.is_dir():
         raise FileNotFoundError(f"`{path}` is neither a run's folder nor a metrics file")
-    file, config = path / f"metrics-{split}.json", path / "config.json"
-    run = Run(
-        name,
-        metrics=_read_json(file) if file.exists() else {},
-        config=_read_json(config) if config.exists() else {},
-        log=read_log(path / "log"),
-    )
+    file = path / f"metrics-{split}.json"
+    metrics, config = (_read_json(f) if f.exists() else {} for f in (file, path / "config.json"))
+    run = Run(name, metrics, config, read_log(path / "log"))
     if not run.metrics and not run.log:
         raise FileNotFoundError(f"`{path}` has neither {file.name} (pcsa evaluate) nor a CSV log")
     if not run.metrics:
@@ -118,8 +113,9 @@ def read_run(path: Path, name: str, split: str) -> Run:
 def read_log(folder: Path) -> dict[str, tuple[Array, Array]]:
     """Read steps and values of each quantity from the CSV logs of a run, and join the parts of a resumed one."""
     found: dict[str, dict[float, float]] = {}
-    files = [f for f in folder.glob("version_*/metrics.csv") if f.parent.name.removeprefix("version_").isdigit()]
-    for file in sorted(files, key=lambda f: int(f.parent.name.removeprefix("version_"))):
+    parts = {f.parent.name.removeprefix("version_"): f for f in folder.glob("version_*/metrics.csv")}
+    for part in sorted((part for part in parts if part.isdigit()), key=int):
+        file = parts[part]
         try:
             with file.open(newline="") as lines:
                 for row in csv.DictReader(lines):
@@ -128,9 +124,7 @@ def read_log(folder: Path) -> dict[str, tuple[Array, Array]]:
                             found.setdefault(key, {})[float(row["step"])] = float(value)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"`{file}` cannot be read as a log: {error}") from None
-    return {
-        key: (np.array(sorted(values)), np.array([values[s] for s in sorted(values)])) for key, values in found.items()
-    }
+    return {key: (np.array(sorted(v)), np.array([v[step] for step in sorted(v)])) for key, v in found.items()}
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -151,40 +145,6 @@ def _names(paths: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     raise ValueError(f"`runs` (={[str(p) for p in paths]}) must be different")
-
-
-def _page(runs: Sequence[Run], split: str, sections: Sequence[str]) -> str:
-    rows = [_row(run) for run in runs]
-    # The same head means something else in another task.
-    tasks = dict.fromkeys(row.get("task") for row in rows)
-    tables = "\n".join(_table([row for row in rows if row.get("task") == task]) for task in tasks)
-    body = "\n".join(sections)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>pcsa report</title>
-<style>
-  body {{ font: 15px system-ui, sans-serif; max-width: 1160px; margin: 2em auto; padding: 0 1em; color: #222; }}
-  div {{ overflow-x: auto; margin-bottom: 1em; }}
-  table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-  th, td {{ padding: .3em .55em; font-size: 13px;
-    border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }}
-  th:first-child, td:first-child {{ text-align: left; }}
-  h2 {{ margin-top: 2em; font-size: 1.15em; }}
-  img {{ max-width: 100%; height: auto; }}
-</style>
-</head>
-<body>
-<h1>Runs compared, {html.escape(split)}</h1>
-{tables}
-<p>Distances are in the units of the dataset unless a head names another. PCK is the share of keypoints closer than the
-number behind the @ (of torsos in images), in percent, as a mean over the items; geod. is the same along the
-surface.</p>
-{body}
-</body>
-</html>
-"""
 
 
 def _table(rows: Sequence[dict[str, str]]) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, overload
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
 
+from pcsa._core.checks import check_count
 from pcsa.datasets.files import files_of
 from pcsa.datasets.points import CLOUDS, MESHES, read_points
 from pcsa.localization import ReadOut
@@ -42,23 +43,19 @@ class ViewConfig:
 def main(argv: list[str]) -> int:
     """Parse options, open the window, wait until it is closed."""
     config = tyro.cli(ViewConfig, args=argv, prog="pcsa view")
-    if config.num_samples < 0:
-        raise ValueError(f"`num_samples` (={config.num_samples}) must be at least 0")
+    check_count("num_samples", config.num_samples, 0)
     task, run = open_cloud_run(config.checkpoint, config.device)
     show(open_scenes(config, task, run), layers=(*LAYERS, "samples"), folder=config.folder)
     return 0
 
 
-def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any]) -> Sequence[Scene]:
+def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any]) -> Lazy:
     """Return the scene of every cloud, predicted when it is asked for."""
     objective = run.config.objective
     options: dict[str, Any] = {}
     if config.num_samples:
-        options = {
-            "num_samples": config.num_samples,
-            "temperature": objective.final_temperature,
-            "tempering": objective.tempering,
-        }
+        options = {"temperature": objective.final_temperature, "tempering": objective.tempering}
+        options["num_samples"] = config.num_samples
 
     def scene(pos: torch.Tensor, **known: Any) -> Scene:
         located = task.locate(run, [pos], config.read_out)
@@ -73,12 +70,12 @@ def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any
             cloud = dataset[place]
             return scene(cloud.pos, title=cloud.model_id, annotated=cloud)
 
-        return _Lazy(len(dataset), labeled)
+        return Lazy(len(dataset), labeled)
     files = files_of(config.data, (*CLOUDS, *MESHES))
-    return _Lazy(len(files), lambda place: scene(read_points(files[place]), title=files[place].name))
+    return Lazy(len(files), lambda place: scene(read_points(files[place]), title=files[place].name))
 
 
-class _Lazy(Sequence[Scene]):
+class Lazy:
     """Makes scenes when they are asked for, and keeps the last few."""
 
     def __init__(self, length: int, make: Callable[[int], Scene]) -> None:
@@ -87,11 +84,5 @@ class _Lazy(Sequence[Scene]):
     def __len__(self) -> int:
         return self.length
 
-    @overload
-    def __getitem__(self, place: int) -> Scene: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Scene]: ...
-    def __getitem__(self, place: int | slice) -> Scene | Sequence[Scene]:
-        if isinstance(place, slice):
-            return [self.make(i) for i in range(*place.indices(self.length))]
+    def __getitem__(self, place: int) -> Scene:
         return self.make(range(self.length)[place])

@@ -88,6 +88,10 @@ def test_neither_heavy_packages_nor_the_compiler_are_imported():
     assert imported_by(code, (*HEAVY, *COMPILER)) == []
 
 
+def test_the_networks_do_not_import_the_compiler():
+    assert imported_by("import torch, pcsa.models", COMPILER) == []
+
+
 def test_names_are_reached_from_the_package():
     assert {name for name in MODULES if not name.startswith("_")} < set(dir(pcsa))
     for name in OPERATORS:

@@ -1,7 +1,5 @@
 """The annotations of a category: one record per shape, and what can be wrong with them."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -46,8 +44,7 @@ def read_records(path: Path) -> tuple[list[Record], list[str]]:
         try:
             records.append(_parse(entry))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            kind = type(error).__name__
-            faults.append(f"record {number}: not an annotation of KeypointNet ({kind}: {error})")
+            faults.append(f"record {number}: not an annotation of KeypointNet ({type(error).__name__}: {error})")
     repeated = [model_id for model_id, count in Counter(r.model_id for r in records).items() if count > 1]
     faults += [f"model {model_id} is annotated more than once" for model_id in repeated]
     class_ids = {record.class_id for record in records}

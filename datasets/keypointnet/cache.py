@@ -1,7 +1,5 @@
 """Arrays that are made once and kept in a file."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os
@@ -47,7 +45,7 @@ def kept(
         if table is not None:
             return table
     table = make()
-    for number, folder in enumerate(folders):
+    for folder in folders:
         # The superuser could write to a root that is marked read-only, and should not.
         if cache_dir is None and folder.parent == root and not root.stat().st_mode & 0o222:
             continue
@@ -55,8 +53,8 @@ def kept(
             _write(folder / f"{name}.npz", table)
             break
         except OSError as error:
-            last = number == len(folders) - 1
-            _log.log(logging.WARNING if last else logging.INFO, "`%s` cannot be written: %s", folder, error)
+            level = logging.WARNING if folder == folders[-1] else logging.INFO
+            _log.log(level, "`%s` cannot be written: %s", folder, error)
     return table
 
 

@@ -1,7 +1,5 @@
 """What is missing or broken in a root."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping

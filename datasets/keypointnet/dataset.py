@@ -1,7 +1,5 @@
 """The dataset: the clouds of one category and split, with their keypoints."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """The release on the Hugging Face hub."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,8 +36,7 @@ def download(
     from huggingface_hub import snapshot_download
 
     names = list(categories)
-    unknown = [name for name in names if name not in CLASS_IDS]
-    if unknown or not names:
+    if not names or not set(names) <= set(CLASS_IDS):
         raise ValueError(f"`categories` (={names}) must be one or more of {', '.join(CLASS_IDS)}")
     patterns = ["splits/*.txt"]
     for name in names:

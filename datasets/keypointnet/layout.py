@@ -1,7 +1,5 @@
 """The release's layout: which files lie where in a root."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A category as arrays, made of its annotations and clouds and kept in a file."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

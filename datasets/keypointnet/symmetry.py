@@ -1,7 +1,5 @@
 """Symmetries of shapes, and the labelings of a rotationally symmetric shape."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -29,11 +27,8 @@ def rotation_groups(rotation: Int[Tensor, "G C"], is_circle: Bool[Tensor, " G"])
         [([0, 2], False), ([1], True)]
 
     """
-    groups = [
-        ([column for column in columns if column >= 0], circle)
-        for columns, circle in zip(rotation.tolist(), is_circle.tolist(), strict=True)
-    ]
-    return [(columns, circle) for columns, circle in groups if columns]
+    rows = zip(rotation.tolist(), is_circle.tolist(), strict=True)
+    return [(group, circle) for columns, circle in rows if (group := [c for c in columns if c >= 0])]
 
 
 def rotated_labelings(

@@ -1,24 +1,19 @@
 """The rules on arguments, each written once. A broken one raises a ValueError: "`name` (=value) must be …"."""
 
-from __future__ import annotations
-
 import math
 import numbers
 from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, get_args
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+#: How a loss is reduced.
+Reduction = Literal["mean", "sum", "none"]
 #: A flag that a device holds, and the message where it is false; see :func:`raise_first`.
 Rule = tuple[Tensor, str]
-
-
-@runtime_checkable
-class _Shaped(Protocol):
-    @property
-    def shape(self) -> Sequence[int]: ...
 
 
 def check_count(name: str, value: int, least: int = 1, most: int | None = None) -> None:
@@ -93,6 +88,11 @@ def check_one_of(name: str, value: object, known: Collection[object]) -> None:
         raise ValueError(f"`{name}` (={value!r}) must be one of {', '.join(map(repr, known))}")
 
 
+def check_reduction(reduction: str) -> None:
+    """Raise unless ``reduction`` is known."""
+    check_one_of("reduction", reduction, get_args(Reduction))
+
+
 def check_size(name: str, size: Sequence[int], length: int = 2) -> tuple[int, ...]:
     """Return the size of an image (``length`` 2) or volume (3) as a tuple; raise unless whole numbers above 0."""
     axes = ("depth", "height", "width")[-length:]
@@ -117,7 +117,7 @@ def check_floating(name: str, value: Tensor) -> None:
         raise ValueError(f"`{name}` ({value.dtype}) must be floating point")
 
 
-def check_shape(name: str, value: _Shaped, shape: Sequence[int | str]) -> None:
+def check_shape(name: str, value: Tensor | NDArray[Any], shape: Sequence[int | str]) -> None:
     """Raise unless a tensor or array has this shape; an axis of any size is named, as in ``(3, "N")``."""
     given = list(value.shape)
     if len(given) != len(shape) or any(a != b for a, b in zip(given, shape, strict=True) if not isinstance(b, str)):
@@ -132,6 +132,13 @@ def check_mask(name: str, mask: Tensor, shape: Sequence[int]) -> None:
 def check_index(name: str, index: Tensor, shape: Sequence[int]) -> None:
     """Raise unless ``index`` is an int64 or int32 tensor of this shape."""
     _check_kind(name, index, shape, "int64", (torch.int64, torch.int32))
+
+
+def check_rows(name: str, index: Tensor, num_rows: int, of: str) -> None:
+    """Raise unless every entry of ``index`` is a row of the argument called ``of``."""
+    if ((index < 0) | (index >= num_rows)).any():
+        rule = f"must lie in 0 to {num_rows - 1}, the rows of `{of}`"
+        raise ValueError(f"`{name}` ({int(index.min())} to {int(index.max())}) {rule}")
 
 
 def _check_kind(name: str, value: Tensor, shape: Sequence[int], kind: str, dtypes: Sequence[torch.dtype]) -> None:

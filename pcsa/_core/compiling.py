@@ -1,7 +1,5 @@
 """What the compiler should leave alone, said without importing the compiler."""
 
-from __future__ import annotations
-
 import functools
 import sys
 from collections.abc import Callable

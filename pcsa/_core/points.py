@@ -1,7 +1,6 @@
 """Every accepted form of input (one cloud, ragged, dense with a mask) in one canonical form, checked once."""
 
-from __future__ import annotations
-
+import functools
 import math
 import numbers
 from typing import NamedTuple
@@ -50,7 +49,9 @@ def canonical(
     Rules on shapes and types always hold. Rules on values (finite, sorted, positive, no empty cloud) are read
     back from the device in one piece, and only where ``validate`` is true and nothing is being compiled.
     """
-    dtype = _working_dtype(logits, pos)
+    check_floating("logits", logits)
+    check_floating("pos", pos)
+    dtype = working_dtype(logits, pos)
     device = logits.device
     if pos.device != device:
         raise ValueError(f"`pos` (on {pos.device}) must be on the device of `logits` ({device})")
@@ -59,7 +60,7 @@ def canonical(
             raise ValueError("`batch` and `ptr` are for ragged `logits` [N, K]; dense `logits` [B, N, K] take `mask`")
         if pos.dim() != 3 or pos.shape[:2] != logits.shape[:2]:
             raise ValueError(
-                f"`pos` {_shape(pos)} must be [B, N, D] with the B and N of dense `logits` {_shape(logits)}"
+                f"`pos` {list(pos.shape)} must be [B, N, D] with the B and N of dense `logits` {list(logits.shape)}"
             )
         dense_size: int | None = logits.shape[1]
         num_clouds = logits.shape[0]
@@ -69,23 +70,23 @@ def canonical(
             raise ValueError(f"`batch_size` (={batch_size}) must be the {num_clouds} clouds of dense `logits`")
     elif logits.dim() == 2:
         if mask is not None:
-            raise ValueError(f"`mask` is for dense `logits` [B, N, K]; ragged `logits` {_shape(logits)} have none")
+            raise ValueError(f"`mask` is for dense `logits` [B, N, K]; ragged `logits` {list(logits.shape)} have none")
         if pos.dim() != 2 or pos.shape[0] != logits.shape[0]:
-            raise ValueError(f"`pos` {_shape(pos)} must be [N, D] with the N of `logits` {_shape(logits)}")
+            raise ValueError(f"`pos` {list(pos.shape)} must be [N, D] with the N of `logits` {list(logits.shape)}")
         dense_size = None
     else:
-        raise ValueError(f"`logits` {_shape(logits)} must be ragged [N, K] or dense [B, N, K]")
+        raise ValueError(f"`logits` {list(logits.shape)} must be ragged [N, K] or dense [B, N, K]")
     for name, size in (("points", logits.shape[-2]), ("keypoints (columns)", logits.shape[-1])):
         if size == 0:
-            raise ValueError(f"`logits` {_shape(logits)} must have at least one of its {name}")
+            raise ValueError(f"`logits` {list(logits.shape)} must have at least one of its {name}")
     if pos.shape[-1] == 0:
-        raise ValueError(f"`pos` {_shape(pos)} must have at least one coordinate")
+        raise ValueError(f"`pos` {list(pos.shape)} must have at least one coordinate")
 
     rules: list[Rule] = []
     check = reads_values(validate)
     if dense_size is not None:
         if num_clouds == 0:
-            raise ValueError(f"`logits` {_shape(logits)} must have at least one cloud")
+            raise ValueError(f"`logits` {list(logits.shape)} must have at least one cloud")
         ptr = torch.arange(num_clouds + 1, device=device) * dense_size
         batch = torch.arange(num_clouds, device=device).repeat_interleave(
             dense_size, output_size=num_clouds * dense_size
@@ -97,9 +98,7 @@ def canonical(
         if num_clouds == 1:
             dense_size = logits.shape[0]
 
-    spread = None
-    if bandwidth is not None:
-        spread = _bandwidth_rows(bandwidth, pos, dtype)
+    spread = None if bandwidth is None else _bandwidth_rows(bandwidth, pos, dtype)
     logits = logits.to(dtype).reshape(-1, logits.shape[-1])
     pos = pos.to(dtype).reshape(-1, pos.shape[-1])
     off = None
@@ -140,7 +139,7 @@ def resolve_batch(
             continue
         check_tensor(name, index)
         if index.dim() != 1 or index.dtype not in (torch.int64, torch.int32):
-            raise ValueError(f"`{name}` {_shape(index)} ({index.dtype}) must be a vector of int64")
+            raise ValueError(f"`{name}` {list(index.shape)} ({index.dtype}) must be a vector of int64")
         if index.device != device:
             raise ValueError(f"`{name}` (on {index.device}) must be on the device of the points ({device})")
     if batch is not None:
@@ -154,12 +153,8 @@ def resolve_batch(
         ptr = torch.searchsorted(batch, torch.arange(batch_size + 1, device=device))
         if check:
             rules.append(((batch[1:] >= batch[:-1]).all(), "`batch` must be sorted: clouds are contiguous"))
-            rules.append(
-                (
-                    ((batch >= 0) & (batch < batch_size)).all(),
-                    f"`batch` must hold cloud numbers from 0 to `batch_size` - 1 (={batch_size - 1})",
-                )
-            )
+            inside = ((batch >= 0) & (batch < batch_size)).all()
+            rules.append((inside, f"`batch` must hold cloud numbers from 0 to `batch_size` - 1 (={batch_size - 1})"))
     elif ptr is not None:
         if ptr.numel() < 2:
             raise ValueError(f"`ptr` (length {ptr.numel()}) must have an entry more than there are clouds")
@@ -262,10 +257,9 @@ def cloud_mean(weight: Tensor, value: Tensor, points: Points) -> Tensor:
     return torch.stack([cloud_sum(weight * value[:, d : d + 1], points) for d in range(value.shape[1])], -1)
 
 
-def _working_dtype(logits: Tensor, pos: Tensor) -> torch.dtype:
-    for name, value in (("logits", logits), ("pos", pos)):
-        check_floating(name, value)
-    return torch.promote_types(torch.promote_types(logits.dtype, pos.dtype), torch.float32)
+def working_dtype(*tensors: Tensor) -> torch.dtype:
+    """Type to compute in: the widest of the tensors', but at least float32."""
+    return functools.reduce(torch.promote_types, (x.dtype for x in tensors), torch.float32)
 
 
 def _bandwidth_rows(bandwidth: float | Tensor, pos: Tensor, dtype: torch.dtype) -> Tensor:
@@ -284,10 +278,6 @@ def _bandwidth_rows(bandwidth: float | Tensor, pos: Tensor, dtype: torch.dtype) 
     if bandwidth.shape == pos.shape:
         return bandwidth.to(dtype).reshape(-1, pos.shape[-1])
     raise ValueError(
-        f"`bandwidth` {_shape(bandwidth)} must be a number, {list(pos.shape[:-1])} or {list(pos.shape)} "
-        f"as `pos` {_shape(pos)} has it"
+        f"`bandwidth` {list(bandwidth.shape)} must be a number, {list(pos.shape[:-1])} or {list(pos.shape)} "
+        f"as `pos` {list(pos.shape)} has it"
     )
-
-
-def _shape(x: Tensor) -> str:
-    return str(list(x.shape))

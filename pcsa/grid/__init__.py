@@ -31,20 +31,8 @@ targets and predictions agree. *W or W - 1:* dividing by n is right for edges an
 cells the two differ by 1/64 at the ends, half a cell, and not at all in the middle, so that a mean error hides it.
 """
 
-from pcsa.grid.expectation import kernel_soft_argmax, soft_argmax
-from pcsa.grid.frames import from_index, to_index
-from pcsa.grid.maps import cells, flatten
-from pcsa.grid.modules import SamplingArgmax, SoftArgmax
-from pcsa.grid.samples import sampling_argmax
-
-__all__ = [
-    "SamplingArgmax",
-    "SoftArgmax",
-    "cells",
-    "flatten",
-    "from_index",
-    "kernel_soft_argmax",
-    "sampling_argmax",
-    "soft_argmax",
-    "to_index",
-]
+from pcsa.grid.expectation import kernel_soft_argmax as kernel_soft_argmax, soft_argmax as soft_argmax
+from pcsa.grid.frames import from_index as from_index, to_index as to_index
+from pcsa.grid.maps import cells as cells, flatten as flatten
+from pcsa.grid.modules import SamplingArgmax as SamplingArgmax, SoftArgmax as SoftArgmax
+from pcsa.grid.samples import sampling_argmax as sampling_argmax

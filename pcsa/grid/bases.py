@@ -1,7 +1,5 @@
 """Bases: shapes of a cell's density, and noise of every index of every axis."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch
@@ -14,6 +12,5 @@ Basis = Literal["triangular", "uniform", "gaussian"]
 
 def noise_per_index(marginals: list[Tensor], basis: Basis, seed: Tensor) -> list[Tensor]:
     """Draw a number from the basis for every index of every axis."""
-    sizes = [m.shape[-1] for m in marginals]
     like = torch.cat([m.detach() for m in marginals], -1)
-    return list(basis_noise(like, seed, basis).split(sizes, -1))
+    return list(basis_noise(like, seed, basis).split([m.shape[-1] for m in marginals], -1))

@@ -1,7 +1,5 @@
 """Expectations of the position: soft-argmax, and the same under a window around the peak."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Literal, get_args
 
@@ -11,10 +9,10 @@ from torch import Tensor
 
 from pcsa._core.checks import check_one_of, check_positive, check_temperature
 from pcsa._core.marginals import axis_sums
-from pcsa._core.points import full_precision
-from pcsa.grid.frames import Frame, Spacing, affine_of, working_dtype
+from pcsa._core.points import full_precision, working_dtype
+from pcsa.grid.frames import Frame, Spacing, affine_of
 from pcsa.grid.maps import cells, check_logits
-from pcsa.grid.rings import axis_means, names_of, rings_of, wrapped
+from pcsa.grid.rings import axis_means, rings_of, wrapped
 
 KernelOn = Literal["probabilities", "scores"]
 
@@ -123,6 +121,7 @@ def kernel_soft_argmax(
     check_temperature(temperature)
     check_one_of("on", on, get_args(KernelOn))
     check_positive("sigma", sigma)
+    periodic = tuple(periodic)
     around = rings_of(periodic, shape)
     affine_of(shape, frame, spacing)
     with full_precision(logits):
@@ -134,6 +133,4 @@ def kernel_soft_argmax(
         away = torch.stack([wrapped(a, n) if ring else a for a, n, ring in axes])
         exponent = (away / sigma).square().sum(0).view_as(logits) / 2
         scores = logits * (-exponent).exp() if on == "scores" else logits - exponent * temperature
-    return soft_argmax(
-        scores, temperature=temperature, frame=frame, spacing=spacing, periodic=names_of(around), validate=False
-    )
+    return soft_argmax(scores, temperature=temperature, frame=frame, spacing=spacing, periodic=periodic, validate=False)

@@ -1,8 +1,5 @@
 """Frames of positions on a grid, and the ways between them; :mod:`pcsa.grid` has the table of frames."""
 
-from __future__ import annotations
-
-import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
@@ -10,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pcsa._core.checks import check_count, check_floating, check_number, check_one_of
+from pcsa._core.checks import check_count, check_floating, check_one_of, check_positive
+from pcsa._core.points import working_dtype
 
 Frame = Literal["index", "normalized", "normalized_corners", "pixels", "physical", "released"]
 Spacing = float | Sequence[float]
@@ -28,7 +26,7 @@ class Affine(NamedTuple):
     divisor: list[float]
 
     @staticmethod
-    def unit(num_axes: int) -> Affine:
+    def unit(num_axes: int) -> "Affine":
         """Index units."""
         return Affine([1.0] * num_axes, [0.0] * num_axes, [1.0] * num_axes)
 
@@ -143,9 +141,7 @@ def _spacings(spacing: Spacing, num_axes: int) -> list[float]:
     if len(values) != num_axes:
         raise ValueError(f"`spacing` (={spacing!r}) must be a number, or one for each of {num_axes} axes, x first")
     for value in values:
-        check_number("spacing", value)
-        if not 0 < value < math.inf:
-            raise ValueError(f"`spacing` (={spacing!r}) must be positive and finite along every axis")
+        check_positive("spacing", value)
     return [float(value) for value in values]
 
 
@@ -155,8 +151,3 @@ def _checked(name: str, value: Tensor, shape: Sequence[int], frame: Frame | None
     if value.dim() == 0 or value.shape[-1] != len(shape):
         raise ValueError(f"`{name}` {list(value.shape)} must end in the {len(shape)} axes of `shape` (={tuple(shape)})")
     return affine_of(shape, frame, spacing)
-
-
-def working_dtype(x: Tensor) -> torch.dtype:
-    """The type to compute in: that of ``x``, but at least float32."""
-    return torch.promote_types(x.dtype, torch.float32)

@@ -1,14 +1,12 @@
 """Heatmaps as point sets of cells."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pcsa._core.checks import check_finite, check_floating, check_tensor
+from pcsa._core.checks import check_finite, check_floating
 from pcsa.grid.frames import Frame, Spacing, affine_of
 
 
@@ -83,13 +81,12 @@ def flatten(logits: Float[Tensor, "B K *spatial"]) -> Float[Tensor, "B N K"]:
 
 def check_logits(logits: Tensor, validate: bool) -> tuple[int, ...]:
     """Check maps and return the sizes of their spatial axes."""
-    check_tensor("logits", logits)
+    check_floating("logits", logits)
     if not 3 <= logits.dim() <= 5:
         raise ValueError(
             f"`logits` {list(logits.shape)} must be [B, K, x], [B, K, y, x] or [B, K, z, y, x]: one, two or three "
             "spatial axes"
         )
-    check_floating("logits", logits)
     if 0 in logits.shape:
         raise ValueError(f"`logits` {list(logits.shape)} must have no axis of size 0")
     check_finite("logits", logits, validate)

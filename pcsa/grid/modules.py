@@ -1,7 +1,5 @@
 """Soft-argmax and sampling-argmax as modules for a network's head."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,7 +13,7 @@ from pcsa.grid.frames import Frame, Spacing, affine_of
 from pcsa.grid.rings import rings_of
 from pcsa.grid.samples import Form, NoiseAxes, check_sampling, sampling_argmax
 from pcsa.sampling import BasisNoise
-from pcsa.schedules import TemperatureSchedule
+from pcsa.schedules import ScheduledTemperature, TemperatureSchedule
 
 
 class _InFrame(nn.Module):
@@ -31,9 +29,12 @@ class _InFrame(nn.Module):
         self.periodic = tuple(periodic)
         rings_of(self.periodic, (2,) * 3)
 
+    def in_frame(self) -> dict[str, Any]:
+        """Arguments of the functions that say where positions are."""
+        return {"frame": self.frame, "spacing": self.spacing, "periodic": self.periodic}
+
     def extra_repr(self) -> str:
-        given = {"frame": self.frame, "spacing": self.spacing, "periodic": self.periodic or None}
-        return "".join(f", {name}={value!r}" for name, value in given.items() if value is not None)
+        return "".join(f", {name}={value!r}" for name, value in self.in_frame().items() if value not in (None, ()))
 
 
 class SoftArgmax(_InFrame):
@@ -60,20 +61,13 @@ class SoftArgmax(_InFrame):
 
     def forward(self, logits: Tensor, *, validate: bool = True) -> Tensor:
         """Positions ``[B, K, D]``."""
-        return soft_argmax(
-            logits,
-            temperature=self.temperature,
-            frame=self.frame,
-            spacing=self.spacing,
-            periodic=self.periodic,
-            validate=validate,
-        )
+        return soft_argmax(logits, temperature=self.temperature, validate=validate, **self.in_frame())
 
     def extra_repr(self) -> str:
         return f"temperature={self.temperature}{super().extra_repr()}"
 
 
-class SamplingArgmax(_InFrame):
+class SamplingArgmax(_InFrame, ScheduledTemperature):
     """Samples while training, the expectation while testing; see :func:`pcsa.grid.sampling_argmax`.
 
     Args:
@@ -112,9 +106,7 @@ class SamplingArgmax(_InFrame):
         check_sampling(basis, num_samples, noise_axes, basis_noise, form)
         self.basis: Basis = basis
         self.num_samples = num_samples
-        self.temperature = (
-            temperature if isinstance(temperature, TemperatureSchedule) else TemperatureSchedule(start=temperature)
-        )
+        self.temperature = TemperatureSchedule.of(temperature)
         self.noise_axes: NoiseAxes | None = noise_axes
         self.basis_noise: BasisNoise = basis_noise
         self.form: Form = form
@@ -122,9 +114,7 @@ class SamplingArgmax(_InFrame):
     def forward(self, logits: Tensor, *, generator: torch.Generator | None = None, validate: bool = True) -> Tensor:
         """Samples ``[B, K, S, D]`` in train mode, positions ``[B, K, D]`` in eval mode."""
         if not self.training:
-            return soft_argmax(
-                logits, frame=self.frame, spacing=self.spacing, periodic=self.periodic, validate=validate
-            )
+            return soft_argmax(logits, validate=validate, **self.in_frame())
         return sampling_argmax(
             logits,
             self.basis,
@@ -134,17 +124,9 @@ class SamplingArgmax(_InFrame):
             basis_noise=self.basis_noise,
             form=self.form,
             generator=generator,
-            frame=self.frame,
-            spacing=self.spacing,
-            periodic=self.periodic,
             validate=validate,
+            **self.in_frame(),
         )
-
-    def get_extra_state(self) -> dict[str, Any]:
-        return self.temperature.state_dict()
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.temperature.load_state_dict(state)
 
     def extra_repr(self) -> str:
         return (

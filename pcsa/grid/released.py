@@ -1,7 +1,5 @@
 """What the authors' code for images and volumes does in place of Eq. 12."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Axes that close to a ring: means are directions, and what leaves at one end comes in at the other."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 
@@ -18,13 +16,8 @@ def rings_of(periodic: Iterable[str], shape: tuple[int, ...]) -> list[bool]:
     names = list(periodic)
     for name in names:
         if name not in tuple(_AXES[: len(shape)]):
-            raise ValueError(f"`periodic` (={periodic!r}) must name axes out of {', '.join(_AXES[: len(shape)])}")
+            raise ValueError(f"`periodic` (={name!r}) must name axes out of {', '.join(_AXES[: len(shape)])}")
     return [axis in names for axis in _AXES[: len(shape)]]
-
-
-def names_of(around: list[bool]) -> list[str]:
-    """Names of the axes that close to a ring; the inverse of :func:`rings_of`."""
-    return [axis for axis, ring in zip(_AXES, around, strict=False) if ring]
 
 
 def axis_means(marginals: list[Tensor], around: list[bool]) -> Tensor:

@@ -1,7 +1,5 @@
 """Sampling-argmax on grids: bases of the cells, noise per cell or per axis."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Literal, get_args
 
@@ -12,9 +10,9 @@ from torch import Tensor
 from pcsa._core.checks import check_count, check_one_of, check_temperature
 from pcsa._core.kernel import draw, draw_seed
 from pcsa._core.marginals import basis_noise as draw_basis_noise, draw_marginals
-from pcsa._core.points import full_precision
+from pcsa._core.points import full_precision, working_dtype
 from pcsa.grid.bases import Basis, noise_per_index
-from pcsa.grid.frames import Frame, Spacing, affine_of, working_dtype
+from pcsa.grid.frames import Frame, Spacing, affine_of
 from pcsa.grid.maps import check_logits, flatten
 from pcsa.grid.released import released_index
 from pcsa.grid.rings import axis_means, embedded, onto_ring, rings_of, unembedded
@@ -119,7 +117,6 @@ def sampling_argmax(
     check_sampling(basis, num_samples, noise_axes, basis_noise, form)
     affine = affine_of(shape, frame, spacing)
     around = rings_of(periodic, shape)
-    joint_is_possible = basis == "gaussian" and form == "paper"
     if form == "released":
         if len(shape) == 1:
             raise ValueError(
@@ -130,7 +127,7 @@ def sampling_argmax(
 
     with full_precision(logits):
         logits = logits.to(working_dtype(logits))
-        if joint_is_possible and noise_axes != "marginal":
+        if basis == "gaussian" and form == "paper" and noise_axes != "marginal":
             index = _joint(logits, shape, around, num_samples, temperature, basis_noise, generator)
         elif form == "paper":
             marginals = draw_axes(logits, num_samples, temperature, generator)
@@ -204,8 +201,7 @@ def _per_axis(
     marginals: list[Tensor], around: list[bool], basis: Basis, basis_noise: BasisNoise, seed: Tensor
 ) -> Tensor:
     """Eq. 12 with noise per axis, from marginals to index units."""
-    term_by_term = basis_noise == "relaxed" and basis != "gaussian"
-    if term_by_term:
+    if basis_noise == "relaxed" and basis != "gaussian":
         noises = [(m * e).sum(-1) for m, e in zip(marginals, noise_per_index(marginals, basis, seed), strict=True)]
     else:
         one = torch.stack([m.detach()[..., 0] for m in marginals], -1)

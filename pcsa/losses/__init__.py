@@ -20,7 +20,7 @@ What all functions share:
 * A broken rule raises a ValueError that names the argument, its value and the rule.
 """
 
-from pcsa._core.reduction import Reduction as Reduction
+from pcsa._core.checks import Reduction as Reduction
 from pcsa.losses.arguments import Masking as Masking, Norm as Norm, Options as Options
 from pcsa.losses.classification import (
     nearest_point_cross_entropy as nearest_point_cross_entropy,

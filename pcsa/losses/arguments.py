@@ -1,18 +1,25 @@
 """Arguments that all objectives share: what may be given, how it is checked, masked and reduced."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, TypedDict
+from typing import Literal, NamedTuple, TypedDict, Unpack
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pcsa._core.checks import check_floating, check_index, check_mask, check_shape, finite, raise_first, reads_values
-from pcsa._core.points import Points, canonical
-from pcsa._core.reduction import Reduction, check_reduction
+from pcsa._core.checks import (
+    Reduction,
+    check_floating,
+    check_index,
+    check_mask,
+    check_reduction,
+    check_shape,
+    finite,
+    raise_first,
+    reads_values,
+)
+from pcsa._core.points import Points, canonical, working_dtype
 
 Norm = Literal["l2", "l1", "squared"]
 Logits = Float[Tensor, "*N K"]
@@ -58,10 +65,13 @@ class Keypoints(NamedTuple):
     reduction: Reduction
     validate: bool
 
-    def known(self, target: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
-        """Return the target with zeros in place of what is not visible, so that no NaN enters a computation."""
-        check_shape("target", target, (*self.shape, dim))
-        target = target.to(dtype)
+    def known(self, target: Tensor, like: Tensor) -> Tensor:
+        """Return the target with zeros in place of what is not visible, so that no NaN enters a computation.
+
+        It must have the axes of the positions ``like``, the last of their dimensions, and takes their dtype.
+        """
+        check_shape("target", target, (*self.shape, like.shape[-1]))
+        target = target.to(like.dtype)
         target = target if self.visible is None else torch.where(self.visible.unsqueeze(-1), target, 0.0)
         if reads_values(self.validate):
             raise_first([finite("target", target, "wherever `visible`")])
@@ -117,23 +127,15 @@ def map_of(
     ptr: Int[Tensor, " P"] | None = None,
     mask: Bool[Tensor, "B N"] | None = None,
     batch_size: int | None = None,
-    visible: Bool[Tensor, "B K"] | None = None,
-    reduction: Reduction = "mean",
-    validate: bool = True,
+    **masking: Unpack[Masking],
 ) -> tuple[Points, Keypoints]:
     """Check what an objective on a probability map was given."""
-    check_reduction(reduction)
+    validate = masking.get("validate", True)
     points = canonical(logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
-    shape = (points.batch_size, points.logits.shape[1])
-    return points, keypoints_of(shape, visible=visible, reduction=reduction, validate=validate)
-
-
-def known_target(points: Points, keypoints: Keypoints, target: Tensor) -> Tensor:
-    """Return the target, checked against the points; see :meth:`Keypoints.known`."""
-    return keypoints.known(target, points.pos.shape[1], points.pos.dtype)
+    return points, keypoints_of((points.batch_size, points.logits.shape[1]), **masking)
 
 
 def at_least_float32(name: str, x: Tensor) -> Tensor:
     """Return a prediction in float32, or float64 where it is that."""
     check_floating(name, x)
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.to(working_dtype(x))

@@ -1,7 +1,5 @@
 """Cross-entropy: which point is the keypoint, and is there one."""
 
-from __future__ import annotations
-
 import math
 from typing import Unpack
 
@@ -9,20 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pcsa._core.checks import check_mask, check_shape
+from pcsa._core.checks import Reduction, check_mask, check_shape
 from pcsa._core.points import Points, cloud_log_softmax, first_maximum
-from pcsa._core.reduction import Reduction
-from pcsa.losses.arguments import (
-    Clouds,
-    Logits,
-    Options,
-    Positions,
-    Target,
-    at_least_float32,
-    keypoints_of,
-    known_target,
-    map_of,
-)
+from pcsa.losses.arguments import Clouds, Logits, Options, Positions, Target, at_least_float32, keypoints_of, map_of
 from pcsa.losses.geometry import distance, offsets
 
 
@@ -48,7 +35,8 @@ def nearest_point_cross_entropy(
         index: The right point of each keypoint, where the annotation names it, in place of ``target``: a row
             of ``pos``, in dense input a row of the cloud's own ``pos[b]`` (as :func:`pcsa.localize` has it).
             Not used where a keypoint is not visible.
-        **options: See :class:`pcsa.losses.Options`.
+        **options: ``ptr``, ``mask``, ``batch_size``, ``visible``, ``reduction`` and ``validate``, see
+            :class:`pcsa.losses.Options`.
 
     Example:
         >>> pos = torch.tensor([[0.0], [2.0]])
@@ -62,7 +50,7 @@ def nearest_point_cross_entropy(
     if index is not None:
         row = keypoints.known_rows(index, points, dense=logits.dim() == 3)
     elif target is not None:
-        row = _nearest(points, known_target(points, keypoints, target))
+        row = _nearest(points, keypoints.known(target, points.pos))
     return keypoints.reduce(-cloud_log_softmax(points.logits, points).gather(0, row))
 
 

@@ -1,14 +1,11 @@
 """Error of the expectation (Eq. 2), and expectation of the error (Eq. 4), of the discrete map."""
 
-from __future__ import annotations
-
-from typing import Unpack, get_args
+from typing import Unpack
 
 from torch import Tensor
 
-from pcsa._core.checks import check_one_of
 from pcsa._core.points import cloud_softmax, cloud_sum
-from pcsa.losses.arguments import Clouds, Logits, Norm, Options, Positions, Target, known_target, map_of
+from pcsa.losses.arguments import Clouds, Logits, Norm, Options, Positions, Target, map_of
 from pcsa.losses.geometry import distance, expectation, offsets
 
 
@@ -32,11 +29,11 @@ def expectation_error(
         target: True positions.
         batch: Cloud of each point.
         norm: ``"l2"``, ``"l1"`` or ``"squared"``, as in :func:`sample_error`.
-        **options: See :class:`pcsa.losses.Options`.
+        **options: ``ptr``, ``mask``, ``batch_size``, ``visible``, ``reduction`` and ``validate``, see
+            :class:`pcsa.losses.Options`.
     """
-    check_one_of("norm", norm, get_args(Norm))
     points, keypoints = map_of(logits, pos, None, batch, **options)
-    target = known_target(points, keypoints, target)
+    target = keypoints.known(target, points.pos)
     position = expectation(cloud_softmax(points.logits, points), points)
     return keypoints.reduce(distance((position - target).unbind(-1), norm))
 
@@ -58,7 +55,8 @@ def discrete_expected_error(
         target: True positions.
         batch: Cloud of each point.
         norm: ``"l2"``, ``"l1"`` or ``"squared"``, as in :func:`sample_error`.
-        **options: See :class:`pcsa.losses.Options`.
+        **options: ``ptr``, ``mask``, ``batch_size``, ``visible``, ``reduction`` and ``validate``, see
+            :class:`pcsa.losses.Options`.
 
     Example:
         >>> import torch
@@ -66,8 +64,7 @@ def discrete_expected_error(
         >>> discrete_expected_error(torch.zeros(2, 1), pos, torch.tensor([[[0.0]]]))
         tensor(1.)
     """
-    check_one_of("norm", norm, get_args(Norm))
     points, keypoints = map_of(logits, pos, None, batch, **options)
-    target = known_target(points, keypoints, target)
+    target = keypoints.known(target, points.pos)
     cost = distance(offsets(points, target), norm)
     return keypoints.reduce(cloud_sum(cloud_softmax(points.logits, points) * cost, points))

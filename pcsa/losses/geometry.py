@@ -1,18 +1,20 @@
 """Distances between the points of a cloud and positions of its keypoints, axis by axis."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterable, Iterator
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from pcsa._core.checks import check_one_of
 from pcsa._core.points import Points, bandwidth_of, cloud_mean, full_precision
+from pcsa.losses.arguments import Norm
 
 
 def distance(offsets: Iterable[Tensor], norm: str) -> Tensor:
-    """Length of a vector given axis by axis."""
+    """Length of a vector given axis by axis; raise unless ``norm`` is known."""
+    check_one_of("norm", norm, get_args(Norm))
     total = functools.reduce(torch.add, (x.abs() if norm == "l1" else x.square() for x in offsets))
     if norm != "l2":
         return total

@@ -1,7 +1,5 @@
 """Objectives on the mixture of Gaussians around the points (Eq. 6 and 9), in closed form."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal, Unpack
 
@@ -10,7 +8,7 @@ from torch import Tensor
 
 from pcsa._core.checks import check_one_of
 from pcsa._core.points import cloud_log_softmax, cloud_logsumexp, cloud_softmax, cloud_sum
-from pcsa.losses.arguments import Bandwidth, Clouds, Logits, Options, Positions, Target, known_target, map_of
+from pcsa.losses.arguments import Bandwidth, Clouds, Logits, Options, Positions, Target, map_of
 from pcsa.losses.geometry import offsets_and_bandwidths
 
 
@@ -38,11 +36,12 @@ def mixture_expected_error(
         target: True positions.
         batch: Cloud of each point.
         norm: ``"l1"`` or ``"squared"`` (``"l2"`` has no closed form).
-        **options: See :class:`pcsa.losses.Options`.
+        **options: ``ptr``, ``mask``, ``batch_size``, ``visible``, ``reduction`` and ``validate``, see
+            :class:`pcsa.losses.Options`.
     """
     check_one_of("norm", norm, ("l1", "squared"))
     points, keypoints = map_of(logits, pos, bandwidth, batch, **options)
-    target = known_target(points, keypoints, target)
+    target = keypoints.known(target, points.pos)
     cost = torch.zeros_like(points.logits)
     for offset, sigma in offsets_and_bandwidths(points, target):
         if norm == "squared":
@@ -74,10 +73,11 @@ def mixture_nll(
         bandwidth: Standard deviation of each point's basis, in the units of ``pos``.
         target: True positions.
         batch: Cloud of each point.
-        **options: See :class:`pcsa.losses.Options`.
+        **options: ``ptr``, ``mask``, ``batch_size``, ``visible``, ``reduction`` and ``validate``, see
+            :class:`pcsa.losses.Options`.
     """
     points, keypoints = map_of(logits, pos, bandwidth, batch, **options)
-    target = known_target(points, keypoints, target)
+    target = keypoints.known(target, points.pos)
     joint = cloud_log_softmax(points.logits, points)
     for offset, sigma in offsets_and_bandwidths(points, target):
         # The bound keeps z² and its gradient finite in float32 for the tiny bandwidths of coinciding points.

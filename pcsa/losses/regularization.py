@@ -1,7 +1,5 @@
 """Regularization of a map's spread (Eq. 15) and shape (Eq. 16)."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal, Unpack
 
@@ -10,7 +8,7 @@ from torch import Tensor
 
 from pcsa._core.checks import check_non_negative, check_one_of, check_positive
 from pcsa._core.points import cloud_log_softmax, cloud_softmax, cloud_sum
-from pcsa.losses.arguments import Clouds, Logits, Options, Positions, Target, known_target, map_of
+from pcsa.losses.arguments import Clouds, Logits, Options, Positions, Target, map_of
 from pcsa.losses.geometry import expectation, offsets
 
 
@@ -26,7 +24,8 @@ def variance_regularization(
         pos: Positions of the points.
         batch: Cloud of each point.
         target_variance: :math:`\sigma_t^2`, wanted along each axis, in squared units of ``pos``; 0 or more.
-        **options: See :class:`pcsa.losses.Options`.
+        **options: ``ptr``, ``mask``, ``batch_size``, ``visible``, ``reduction`` and ``validate``, see
+            :class:`pcsa.losses.Options`.
 
     Example:
         >>> pos = torch.tensor([[-1.0], [1.0]])  # the variance of a flat map is 1
@@ -74,7 +73,8 @@ def js_regularization(
         detach_center: Whether the center is a constant. By default it carries gradient: with
             ``center="mean"`` that to ``logits`` and ``pos`` goes through the Gaussian's center as well as
             through the map.
-        **options: See :class:`pcsa.losses.Options`.
+        **options: ``ptr``, ``mask``, ``batch_size``, ``visible``, ``reduction`` and ``validate``, see
+            :class:`pcsa.losses.Options`.
     """
     check_positive("sigma", sigma)
     check_one_of("center", center, ("mean", "target"))
@@ -83,7 +83,7 @@ def js_regularization(
     points, keypoints = map_of(logits, pos, None, batch, **options)
     log_map = cloud_log_softmax(points.logits, points)
     if center == "target" and target is not None:
-        middle = known_target(points, keypoints, target)
+        middle = keypoints.known(target, points.pos)
     else:
         middle = expectation(log_map.exp(), points)
     score = torch.zeros_like(log_map)

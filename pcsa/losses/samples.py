@@ -1,13 +1,11 @@
 """Errors of positions: of drawn samples (Eq. 14), or of one position per keypoint."""
 
-from __future__ import annotations
-
-from typing import Unpack, get_args
+from typing import Unpack
 
 from jaxtyping import Float
 from torch import Tensor
 
-from pcsa._core.checks import check_one_of, check_shape
+from pcsa._core.checks import check_shape
 from pcsa.losses.arguments import Masking, Norm, Target, at_least_float32, keypoints_of
 from pcsa.losses.geometry import distance
 
@@ -22,7 +20,7 @@ def sample_error(
         target: True positions, in the units of ``samples``.
         norm: ``"l2"`` Euclidean distance (its gradient at distance zero is zero), ``"l1"`` sum of the
             absolute differences, ``"squared"`` Euclidean distance squared.
-        **options: See :class:`pcsa.losses.Masking`.
+        **options: ``visible``, ``reduction`` and ``validate``, see :class:`pcsa.losses.Masking`.
 
     Example:
         >>> import torch
@@ -32,10 +30,9 @@ def sample_error(
     """
     if samples.dim() != 4 or samples.shape[2] == 0:
         raise ValueError(f"`samples` {list(samples.shape)} must be [B, K, S, D] with at least one sample")
-    check_one_of("norm", norm, get_args(Norm))
     keypoints = keypoints_of(samples.shape[:2], **options)
     samples = at_least_float32("samples", samples)
-    target = keypoints.known(target, samples.shape[3], samples.dtype)
+    target = keypoints.known(target, samples)
     return keypoints.reduce(distance((samples - target.unsqueeze(2)).unbind(-1), norm).mean(2))
 
 
@@ -48,11 +45,10 @@ def position_error(
         position: Predicted positions.
         target: True positions, in the units of ``position``.
         norm: ``"l2"``, ``"l1"`` or ``"squared"``, as in :func:`sample_error`.
-        **options: See :class:`pcsa.losses.Masking`.
+        **options: ``visible``, ``reduction`` and ``validate``, see :class:`pcsa.losses.Masking`.
     """
     check_shape("position", position, ("B", "K", "D"))
-    check_one_of("norm", norm, get_args(Norm))
     keypoints = keypoints_of(position.shape[:2], **options)
     position = at_least_float32("position", position)
-    target = keypoints.known(target, position.shape[2], position.dtype)
+    target = keypoints.known(target, position)
     return keypoints.reduce(distance((position - target).unbind(-1), norm))

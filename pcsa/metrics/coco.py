@@ -111,24 +111,20 @@ def coco_average_precision(
             the annotations do not have, or its numbers are not finite.
     """
     import numpy as np
-    from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    dataset = _coco_annotations(annotations)
+    dataset = read_annotations(annotations)
     num_joints = len(COCO_SIGMAS if sigmas is None else sigmas)
     if sigmas is not None:
         _check_sigmas(sigmas, num_joints)
     _check_coco(dataset, results, num_joints)
     # pycocotools reports by printing, and writes into what it is given.
+    truth = indexed({**dataset, "annotations": [dict(a) for a in dataset["annotations"]]})
     with contextlib.redirect_stdout(io.StringIO()):
-        truth, found = COCO(), COCO()
-        truth.dataset = {**dataset, "annotations": [dict(a) for a in dataset["annotations"]]}
-        truth.createIndex()
         if results:
             found = truth.loadRes([{**r, "keypoints": list(map(float, r["keypoints"]))} for r in results])
         else:
-            found.dataset = {**dataset, "annotations": []}
-            found.createIndex()
+            found = indexed({**dataset, "annotations": []})
         evaluation = COCOeval(truth, found, "keypoints")
         if sigmas is not None:
             evaluation.params.kpt_oks_sigmas = np.array(sigmas, dtype=float)
@@ -145,7 +141,19 @@ def _check_sigmas(sigmas: Sequence[float], num_joints: int) -> None:
         check_positive("sigmas", sigma)
 
 
-def _coco_annotations(annotations: Path | str | Mapping[str, Any]) -> dict[str, Any]:
+def indexed(dataset: dict[str, Any]) -> Any:
+    """Return what a file in COCO's format holds in pycocotools' form."""
+    from pycocotools.coco import COCO
+
+    coco = COCO()
+    coco.dataset = dataset
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco
+
+
+def read_annotations(annotations: Path | str | Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a file in COCO's format holds; raise unless it has images, annotations and categories."""
     source = "`annotations`"
     if isinstance(annotations, (str, Path)):
         source = f"`annotations` (={str(annotations)!r})"
@@ -164,25 +172,21 @@ def _check_coco(dataset: dict[str, Any], results: Sequence[Mapping[str, Any]], n
     images = {image["id"] for image in dataset["images"]}
     categories = {category["id"] for category in dataset["categories"]}
     for i, annotation in enumerate(dataset["annotations"]):
-        missing = {"id", "image_id", "category_id", "bbox", "area", "keypoints", "num_keypoints"} - set(annotation)
-        if missing:
-            raise ValueError(f"`annotations` lacks {sorted(missing)} for the person at place {i}")
-        if len(annotation["keypoints"]) != 3 * num_joints:
-            raise ValueError(
-                f"`annotations` has {len(annotation['keypoints'])} numbers as keypoints of the person at place {i}, "
-                f"must be 3 for each of {num_joints} joints, as many as `sigmas`"
-            )
+        fields = ("id", "image_id", "category_id", "bbox", "area", "keypoints", "num_keypoints")
+        _check_entry(f"annotations[{i}]", annotation, fields, num_joints)
     for i, result in enumerate(results):
-        missing = {"image_id", "category_id", "keypoints", "score"} - set(result)
-        if missing:
-            raise ValueError(f"`results[{i}]` lacks {sorted(missing)}")
+        _check_entry(f"results[{i}]", result, ("image_id", "category_id", "keypoints", "score"), num_joints)
         for name, known in (("image_id", images), ("category_id", categories)):
             if result[name] not in known:
                 raise ValueError(f"`results[{i}]` has {name} {result[name]!r}, which `annotations` do not have")
-        if len(result["keypoints"]) != 3 * num_joints:
-            raise ValueError(
-                f"`results[{i}]` has {len(result['keypoints'])} numbers as keypoints, must be 3 for each of "
-                f"{num_joints} joints"
-            )
         if not all(map(math.isfinite, (*result["keypoints"], result["score"]))):
             raise ValueError(f"`results[{i}]` must have finite keypoints and score")
+
+
+def _check_entry(name: str, entry: Mapping[str, Any], fields: Sequence[str], num_joints: int) -> None:
+    missing = sorted(set(fields) - set(entry))
+    if missing:
+        raise ValueError(f"`{name}` lacks {missing}")
+    if len(entry["keypoints"]) != 3 * num_joints:
+        rule = f"must be 3 for each of {num_joints} joints, as many as `sigmas`"
+        raise ValueError(f"`{name}` has {len(entry['keypoints'])} numbers as keypoints, {rule}")

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pcsa._core.checks import check_thresholds
+from pcsa._core.points import working_dtype
 from pcsa.metrics.errors import check_distance, ratio, sum_over_shapes
 
 THRESHOLDS: tuple[float, ...] = tuple(i / 100 for i in range(11))
@@ -56,6 +57,6 @@ def pck(
 
 def pck_sums(distance: Tensor, visible: Tensor, thresholds: Sequence[float]) -> tuple[Tensor, Tensor]:
     """Sum each shape's fractions of correct keypoints over shapes, and count the shapes."""
-    distance = distance.detach().to(torch.promote_types(distance.dtype, torch.float32))
+    distance = distance.detach().to(working_dtype(distance))
     limit = torch.tensor(thresholds, dtype=distance.dtype, device=distance.device)
     return sum_over_shapes((distance[..., None] < limit) & visible[..., None], visible)

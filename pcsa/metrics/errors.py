@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pcsa._core.checks import check_floating, check_mask, check_positive, reads_values
+from pcsa._core.points import working_dtype
 
 
 def keypoint_error(
@@ -133,7 +134,7 @@ def masked(
     check_floating("predicted", predicted)
     check_floating(name, target)
     check_mask("visible", visible, predicted.shape[:2])
-    dtype = torch.promote_types(torch.promote_types(predicted.dtype, target.dtype), torch.float32)
+    dtype = working_dtype(predicted, target)
     # Masked before the norm: what an annotation holds where it is missing must reach neither value nor gradient.
     missing = ~visible[..., None]
     predicted, target = (x.to(dtype).masked_fill(missing, 0) for x in (predicted, target))

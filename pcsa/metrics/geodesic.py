@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pcsa._core.checks import check_count, check_finite, check_index, check_mask
+from pcsa._core.checks import check_count, check_finite, check_index, check_mask, check_rows
 from pcsa.metrics.per_shape import nearest
 
 
@@ -56,7 +56,7 @@ def geodesic_distances(
     if pos.ndim != 2 or pos.size(0) == 0 or not pos.is_floating_point():
         raise ValueError(f"`pos` ({pos.dtype} {list(pos.shape)}) must be [N, D], floating point and not empty")
     check_index("source_index", source_index, (source_index.numel(),))
-    _check_rows("source_index", source_index, pos.size(0))
+    check_rows("source_index", source_index, pos.size(0), "pos")
     check_count("k_neighbors", k_neighbors)
     check_finite("pos", pos)
     if not limit >= 0:
@@ -78,8 +78,7 @@ def geodesic_distances(
     other[other.all(axis=1), -1] = False
     # Built from its three arrays the matrix keeps edges of length zero; `maximum(graph, graph.T)` would drop them.
     graph = csr_matrix((distance[other], neighbor[other], np.arange(N + 1) * k), shape=(N, N))
-    rows = dijkstra(graph, directed=False, indices=source, limit=limit)
-    return torch.from_numpy(rows).to(pos)
+    return torch.from_numpy(dijkstra(graph, directed=False, indices=source, limit=limit)).to(pos)
 
 
 def geodesic_error(
@@ -133,15 +132,8 @@ def geodesic_error(
     else:
         check_index("predicted_index", predicted_index, (K,))
         end = predicted_index[visible]
-        _check_rows("predicted_index", end, pos.size(0))
+        check_rows("predicted_index", end, pos.size(0), "pos")
     rows = geodesic_distances(pos, target_index[visible], k_neighbors, limit=limit)
     error = pos.new_zeros(K)
     error[visible] = rows.gather(1, end[:, None].long())[:, 0]
     return error
-
-
-def _check_rows(name: str, index: Tensor, num_points: int) -> None:
-    if index.numel():
-        low, high = int(index.min()), int(index.max())
-        if low < 0 or high >= num_points:
-            raise ValueError(f"`{name}` ({low} to {high}) must lie in 0 to {num_points - 1}, the rows of `pos`")

@@ -1,7 +1,8 @@
 """Scores that accumulate over batches and sync over processes, by torchmetrics."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,29 +23,27 @@ from pcsa.metrics.correct_keypoints import THRESHOLDS, pck, pck_sums
 from pcsa.metrics.errors import check_distance, distances, error_sums, keypoint_error, mean_error, ratio
 from pcsa.metrics.presence import presence_average_precision
 
+_Sums = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
 
 class _MeanOverShapes(Metric):
-    """Mean over the shapes of all updates of what :meth:`_sums` sums over those of one."""
+    """Mean over the shapes of all updates of what ``sums`` sums over those of one, beside their number."""
 
     is_differentiable = False
     full_state_update = False
     total: Tensor
     num_shapes: Tensor
 
-    def __init__(self, size: Sequence[int], validate: bool, **kwargs: Any) -> None:
+    def __init__(self, sums: _Sums, size: Sequence[int], validate: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.validate = validate
+        self.sums, self.validate = sums, validate
         self.add_state("total", torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("num_shapes", torch.tensor(0), dist_reduce_fx="sum")
-
-    def _sums(self, distance: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum over shapes, and their number."""
-        raise NotImplementedError
 
     def update(self, distance: Float[Tensor, "B K"], visible: Bool[Tensor, "B K"]) -> None:
         """Add shapes: Euclidean or geodesic distances, in the dataset's own units."""
         check_distance(distance, visible, self.validate)
-        total, num_shapes = self._sums(distance.detach(), visible)
+        total, num_shapes = self.sums(distance.detach(), visible)
         self.total += total
         self.num_shapes += num_shapes
 
@@ -70,11 +69,8 @@ class PCK(_MeanOverShapes):
 
     def __init__(self, thresholds: Sequence[float] = THRESHOLDS, *, validate: bool = True, **kwargs: Any) -> None:
         check_thresholds("thresholds", thresholds)
-        super().__init__([len(thresholds)], validate, **kwargs)
         self.thresholds = tuple(thresholds)
-
-    def _sums(self, distance: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-        return pck_sums(distance, visible, self.thresholds)
+        super().__init__(partial(pck_sums, thresholds=self.thresholds), [len(thresholds)], validate, **kwargs)
 
 
 class MeanKeypointError(_MeanOverShapes):
@@ -88,10 +84,7 @@ class MeanKeypointError(_MeanOverShapes):
     higher_is_better = False
 
     def __init__(self, *, validate: bool = True, **kwargs: Any) -> None:
-        super().__init__([], validate, **kwargs)
-
-    def _sums(self, distance: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-        return error_sums(distance, visible)
+        super().__init__(error_sums, [], validate, **kwargs)
 
 
 _DISTANCES = ("euclidean", "euclidean_symmetric", "geodesic", "geodesic_symmetric")
@@ -210,9 +203,9 @@ class KeypointMetrics(Metric):
                 f"`category` (={category.tolist()}) must lie in 0 to {len(self.categories) - 1}, "
                 f"as there are {len(self.categories)} `categories`"
             )
-        symmetric = None
-        if symmetric_target is not None:
-            symmetric = distances(predicted, symmetric_target, visible, self.validate, "symmetric_target")
+        symmetric = symmetric_target
+        if symmetric is not None:
+            symmetric = distances(predicted, symmetric, visible, self.validate, "symmetric_target")
         for name, distance in (("geodesic", geodesic), ("geodesic_symmetric", geodesic_symmetric)):
             if distance is not None:
                 check_distance(distance, visible, self.validate, name=name)
@@ -273,10 +266,9 @@ class KeypointMetrics(Metric):
                 pairs.append(presence)
             per_category[name] = self._summary(rows, presence)
             per_keypoint[name] = self._keypoints(name, rows, presence)
-        overall = self._summary(seen, torch.cat(pairs) if pairs else None)
         return {
             "thresholds": list(self.thresholds),
-            "overall": overall,
+            "overall": self._summary(seen, torch.cat(pairs) if pairs else None),
             "per_category": per_category,
             "per_keypoint": per_keypoint,
         }
@@ -331,9 +323,5 @@ class KeypointMetrics(Metric):
 
 def _plain(value: Tensor) -> float | int | list[float | int | None] | None:
     """Numbers for JSON: ``None`` where a value is not finite."""
-
-    def number(x: float | int) -> float | int | None:
-        return x if math.isfinite(x) else None
-
-    listed = value.tolist()
-    return [number(x) for x in listed] if isinstance(listed, list) else number(listed)
+    numbers = [x if math.isfinite(x) else None for x in value.flatten().tolist()]
+    return numbers if value.dim() else numbers[0]

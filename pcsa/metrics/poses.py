@@ -48,8 +48,7 @@ def mpjpe(
     predicted, target = masked(predicted, target, visible, validate)
     counted = visible
     if root is not None:
-        K = visible.shape[1]
-        check_count("root", root, least=0, most=K - 1)
+        check_count("root", root, least=0, most=visible.shape[1] - 1)
         counted = visible & visible[:, root : root + 1]
         predicted, target = (x - x[:, root : root + 1] for x in (predicted, target))
     return CountedError(keypoint_error(predicted, target, counted, validate=False), counted)

@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pcsa._core.checks import check_finite, check_floating, check_index, check_mask, reads_values
+from pcsa._core.checks import check_finite, check_floating, check_index, check_mask, check_rows, reads_values
+from pcsa._core.points import working_dtype
 from pcsa.metrics.errors import distances
 
 
@@ -91,7 +91,7 @@ def _cross_entropy(logits: Tensor, index: Tensor, visible: Tensor, validate: boo
     check_floating("logits", logits)
     index = index.long().masked_fill(~visible, 0)
     check_finite("logits", logits, validate)
-    if reads_values(validate) and ((index < 0) | (index >= logits.size(0))).any():
-        raise ValueError(f"`index` must lie in 0 to {logits.size(0) - 1}, the rows of `logits`")
-    log_prob = logits.detach().to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=0)
+    if reads_values(validate):
+        check_rows("index", index, logits.size(0), "logits")
+    log_prob = logits.detach().to(working_dtype(logits)).log_softmax(dim=0)
     return -(log_prob.gather(0, index) * visible).sum(dim=1)

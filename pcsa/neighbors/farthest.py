@@ -1,7 +1,5 @@
 """Farthest point sampling."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -1,7 +1,5 @@
 """Graphs of nearest neighbors."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor

@@ -1,15 +1,12 @@
 """Features at other places than those that have them."""
 
-from __future__ import annotations
-
-from typing import Unpack
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from pcsa._core.checks import check_floating, check_shape
-from pcsa.neighbors.nearest import SearchOptions, knn
+from pcsa.neighbors.backends.contract import Backend
+from pcsa.neighbors.nearest import knn
 
 
 def interpolation_weights(
@@ -18,7 +15,9 @@ def interpolation_weights(
     query: Float[Tensor, "M D"],
     query_ptr: Int[Tensor, " B_plus_1"],
     k: int = 3,
-    **options: Unpack[SearchOptions],
+    *,
+    backend: Backend | None = None,
+    validate: bool = True,
 ) -> tuple[Int[Tensor, "M k"], Float[Tensor, "M k"]]:
     """Find the points and the weights that :func:`interpolate` uses, to use them again.
 
@@ -33,7 +32,8 @@ def interpolation_weights(
         query: Positions ``[M, D]`` to interpolate at.
         query_ptr: Where each cloud of ``query`` begins, then M.
         k: Number of points to interpolate from. Default 3.
-        **options: ``backend`` and ``validate``, as in :func:`pcsa.neighbors.knn`.
+        backend: See :func:`pcsa.neighbors.knn`.
+        validate: See :func:`pcsa.neighbors.knn`.
 
     Returns:
         Rows of ``pos`` ``[M, k]``, nearest first, and their weights ``[M, k]`` (zero in the slots that a small
@@ -44,7 +44,7 @@ def interpolation_weights(
         >>> interpolation_weights(pos, ptr, torch.tensor([[1.0]]), torch.tensor([0, 1]), k=2)
         (tensor([[0, 1]]), tensor([[0.8000, 0.2000]]))
     """
-    index, sq_distance, valid = knn(pos, ptr, k, query, query_ptr, **options)
+    index, sq_distance, valid = knn(pos, ptr, k, query, query_ptr, backend=backend, validate=validate)
     # Relative to the nearest: 1/d² itself overflows near zero, and its gradient subtracts huge numbers there.
     # The leading one is a constant for the same reason.
     sq_distance = sq_distance.clamp(min=torch.finfo(sq_distance.dtype).tiny)
@@ -60,7 +60,9 @@ def interpolate(
     query: Float[Tensor, "M D"],
     query_ptr: Int[Tensor, " B_plus_1"],
     k: int = 3,
-    **options: Unpack[SearchOptions],
+    *,
+    backend: Backend | None = None,
+    validate: bool = True,
 ) -> Float[Tensor, "M C"]:
     """Interpolate features at the queries from the k nearest points, weighted by inverse squared distance.
 
@@ -75,7 +77,8 @@ def interpolate(
         query: See :func:`interpolation_weights`.
         query_ptr: See :func:`interpolation_weights`.
         k: See :func:`interpolation_weights`.
-        **options: See :func:`interpolation_weights`.
+        backend: See :func:`pcsa.neighbors.knn`.
+        validate: See :func:`pcsa.neighbors.knn`.
 
     Returns:
         Features at the queries ``[M, C]``.
@@ -91,8 +94,8 @@ def interpolate(
     """
     check_floating("features", features)
     check_shape("features", features, (len(pos), "C"))
-    index, weight = interpolation_weights(pos, ptr, query, query_ptr, k, **options)
-    return weighted_gather(features, index, weight)
+    used = interpolation_weights(pos, ptr, query, query_ptr, k, backend=backend, validate=validate)
+    return weighted_gather(features, *used)
 
 
 def weighted_gather(

@@ -1,8 +1,6 @@
 """The nearest points of each query: a number of them, or those within a radius."""
 
-from __future__ import annotations
-
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,13 +10,6 @@ from pcsa._core.checks import check_count, check_positive
 from pcsa.neighbors.backends.choice import choose
 from pcsa.neighbors.backends.contract import Backend
 from pcsa.neighbors.ragged import Ragged, for_search, read_ragged
-
-
-class SearchOptions(TypedDict, total=False):
-    """Options of every search: see :func:`knn`."""
-
-    backend: Backend | None
-    validate: bool
 
 
 class Neighbors(NamedTuple):

@@ -1,7 +1,5 @@
 """A ragged batch whose sizes are known on the host."""
 
-from __future__ import annotations
-
 import itertools
 from typing import NamedTuple
 

@@ -1,8 +1,6 @@
-"""Pictures: one description of what is drawn (:class:`Scene`), and windows, PNGs, pages and animations of it.
+"""Draw point clouds (:class:`Scene`) in windows, PNGs, pages and animations, and images (:class:`Overlay`) in PNGs.
 
-Of images, scans and volumes: :class:`Overlay`, and PNGs.
-
-Importing this needs torch and numpy; Open3D, matplotlib, Pillow and plotly are imported by what uses them
+Importing this needs torch and numpy; what uses Open3D, matplotlib, Pillow or plotly imports it
 (``pip install 'pcsa[viz]'``).
 """
 

@@ -1,4 +1,4 @@
-"""How samples tighten as the temperature falls and training proceeds."""
+"""Show how samples tighten as the temperature falls and training proceeds."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from pcsa.viz.html import save_html
-from pcsa.viz.png import MAX_POINTS, beside, entries, fit, render, titled
+from pcsa.viz.png import MAX_POINTS, beside, draw, entries, fit
 from pcsa.viz.scene import Scene, keypoint_scene, thin
 
 LAYERS = ("cloud", "samples", "annotated")
-"""Layers that the samples do not hide, and that do not hide the samples."""
+"""Layers that neither hide the samples nor are hidden by them."""
 
 
 class Stage(NamedTuple):
-    """Title of one picture, the scores [N, K] then, and the temperature of the samples."""
+    """Title of one picture, its scores [N, K], and the temperature of its samples."""
 
     title: str
     logits: Tensor
@@ -29,14 +29,14 @@ class Stage(NamedTuple):
 def sampling_frames(
     pos: Tensor, stages: Iterable[Stage], *, num_samples: int = 60, seed: int = 0, **options: Any
 ) -> list[Scene]:
-    """One scene for each stage, with samples of the same noise: what moves is their temperature and the map.
+    """Make one scene for each stage, with samples of the same noise: only their temperature and the map change.
 
     Args:
         pos: Points [N, 3] of the cloud, y up.
         stages: What changes.
         num_samples: Samples of every keypoint.
         seed: Seed of the noise.
-        options: Those of :func:`pcsa.viz.keypoint_scene`: names, ids, annotated, visible, bandwidth, tempering, …
+        options: Options of :func:`pcsa.viz.keypoint_scene`: names, ids, annotated, visible, bandwidth, tempering, …
     """
     return [
         keypoint_scene(
@@ -66,7 +66,7 @@ def save_animation(
     Args:
         path: The file to write; its folder is made if need be.
         frames: Scenes, at least one.
-        seconds: Time that each scene is seen in a GIF; the last is seen for a second and a half.
+        seconds: Time that a GIF shows each scene; it shows the last for a second and a half.
         size: Width and height of the drawing in a GIF, in pixels.
         layers: What is drawn (in a page: at first).
         options: ``turn``, ``tilt``, ``keypoint`` and ``backend`` of :func:`pcsa.viz.render`, for a GIF.
@@ -82,17 +82,14 @@ def save_animation(
     if not 0.02 <= seconds <= 60:
         raise ValueError(f"`seconds` (={seconds}) must be from 0.02 to 60")
     frames = [thin(frame, MAX_POINTS) for frame in frames]
-    view = {name: options[name] for name in ("turn", "tilt") if name in options}
-    frame = fit(frames, size=size, layers=layers, **view)
+    options = {"size": size, "layers": layers, **options}
+    frame = fit(frames, **{name: options[name] for name in ("size", "layers", "turn", "tilt") if name in options})
     legend = entries(frames, layers, options.get("keypoint"))
-    pictures = [
-        beside(titled(pixels, scene.title, scene.note, always=True), legend)
-        for pixels, scene in zip(render(frames, size=size, layers=layers, frame=frame, **options), frames, strict=True)
-    ]
+    pictures = [beside(picture, legend) for _, picture in draw(frames, always=True, frame=frame, **options)]
     from PIL import Image
 
     # One table of colors for all, and no dithering: what does not move does not flicker, and the file stays small.
-    # The background is chosen as almost white, and is to be white.
+    # Pillow chooses almost white for the background, which must be white.
     table = pictures[-1].quantize(256)
     colors = np.array(table.getpalette()).reshape(-1, 3)
     table.putpalette(np.where((colors > 247).all(1, keepdims=True), 255, colors).ravel().tolist())

@@ -1,4 +1,4 @@
-"""A page to share: one file that needs no network, to turn, look into and leaf through in a browser."""
+"""Write a page to share: one file to turn, look into and leaf through in a browser, without a network."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pcsa.viz.scene import LAYERS, Array, Scene, heat, keypoint_colors, shading, size_of, strengths, thin, view_axes
+from pcsa.viz.scene import LAYERS, Array, Scene, deviations, heat, keypoint_colors, shading, strengths, thin, view_axes
 
 MAX_POINTS = 10_000
-"""Most points drawn of one shape: a page is to be sent by mail."""
+"""Most points drawn of one shape, so that a page is small enough for mail."""
 
 
 def save_html(
@@ -64,35 +64,32 @@ def save_html(
 
 
 def _plain(scene: Scene) -> dict[str, Any]:
-    """A scene as JSON types. Positions are relative to the middle, in units of half the size of the whole."""
-    marks = [scene.keypoints[scene.drawn]] if scene.keypoints is not None else []
-    marks += [scene.annotated[scene.annotations]] if scene.annotated is not None else []
-    marks += [scene.vertices] if scene.vertices is not None else []
-    everything = np.concatenate([scene.pos, *marks])
+    """Convert a scene to JSON types. Positions are relative to the middle, in units of half the size of the whole."""
+    marks = ((scene.keypoints, scene.drawn), (scene.annotated, scene.annotations), (scene.vertices, slice(None)))
+    everything = np.concatenate([scene.pos, *(value[there] for value, there in marks if value is not None)])
     low, high = everything.min(0), everything.max(0)
-    middle, half = (low + high) / 2, float((high - low).max()) / 2 or size_of(scene)
-    colors = keypoint_colors(scene.ids)
+    middle, half = (low + high) / 2, float((high - low).max()) / 2 or 1.0
 
     def place(x: Array) -> Array:
         return np.asarray((x - middle) / half)
 
+    def places(value: Array | None, there: NDArray[np.bool_]) -> list[Any]:
+        return [_rounded(place(value[k])) if value is not None and ok else None for k, ok in enumerate(there)]
+
+    K = scene.num_keypoints
+    columns = {
+        "name": [str(name) for name in scene.names],
+        "color": [_css(color) for color in keypoint_colors(scene.ids)],
+        "predicted": places(scene.keypoints, scene.drawn),
+        "annotated": places(scene.annotated, scene.annotations),
+        "confidence": [None] * K if scene.confidence is None else [_number(x) for x in scene.confidence],
+        "error": [_number(x) for x in scene.error],
+    }
     plain: dict[str, Any] = {
         "title": scene.title,
         "note": scene.note,
         "pos": _packed(place(scene.pos)),
-        "keypoints": [
-            {
-                "name": str(scene.names[k]),
-                "color": _css(colors[k]),
-                "predicted": _rounded(place(scene.keypoints[k]))
-                if scene.keypoints is not None and scene.drawn[k]
-                else None,
-                "annotated": _rounded(place(scene.annotated[k])) if scene.annotations[k] else None,
-                "confidence": None if scene.confidence is None else _number(scene.confidence[k]),
-                "error": _number(scene.error[k]),
-            }
-            for k in range(scene.num_keypoints)
-        ],
+        "keypoints": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
     }
     if scene.color is not None:
         plain["color"] = _bytes(scene.color)
@@ -103,14 +100,13 @@ def _plain(scene: Scene) -> dict[str, Any]:
         plain["prob"] = [_bytes(column) for column in (scene.prob / np.maximum(largest, 1e-30)).T]
         plain["largest"] = [_number(x) for x in largest]
     if "covariance" in scene.layers:
-        variance, axes = np.linalg.eigh(np.where(scene.drawn[:, None, None], scene.covariance, 0.0))
-        plain["axes"] = _rounded(np.swapaxes(axes * np.sqrt(variance.clip(min=0))[:, None, :], 1, 2) / half)
+        axes = deviations(np.where(scene.drawn[:, None, None], scene.covariance, 0.0))
+        plain["axes"] = _rounded(np.swapaxes(axes, 1, 2) / half)
     if "samples" in scene.layers:
         plain["samples"] = [_packed(place(x)) if ok else None for x, ok in zip(scene.samples, scene.drawn, strict=True)]
     if "skeleton" in scene.layers:
-        activation = np.ones(len(scene.segments)) if scene.activation is None else scene.activation
         plain["segments"] = scene.segments.tolist()
-        plain["activation"] = _rounded(activation)
+        plain["activation"] = _rounded(np.ones(len(scene.segments)) if scene.activation is None else scene.activation)
     if "mesh" in scene.layers:
         plain["vertices"], plain["faces"] = _packed(place(scene.vertices)), scene.faces.T.tolist()
         if scene.vertex_color is not None:
@@ -119,7 +115,7 @@ def _plain(scene: Scene) -> dict[str, Any]:
 
 
 def _packed(x: Array) -> str:
-    """Positions as 16-bit integers, 1/16,000 of half the size apart; what lies beyond twice the size is moved there."""
+    """Encode positions as 16-bit integers, 1/16,000 of half the size apart; cut off at twice the size."""
     return _base64(np.clip(np.rint(x * 16000), -32767, 32767).astype("<i2"))
 
 

@@ -1,4 +1,4 @@
-"""Predictions on the images, scans and volumes that they were made from, as PNGs."""
+"""Draw predictions on the images, scans and volumes that they were made from, as PNGs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsa.viz.png import Entry, Pixels, beside, in_rows, rgb, titled, write_png
+from pcsa.viz.png import Color, Entry, Pixels, beside, in_rows, rgb, titled, write_png
 from pcsa.viz.scene import Array, heat, keypoint_colors
 
 if TYPE_CHECKING:
@@ -34,19 +34,19 @@ class Overlay:
         image: 0 to 1: gray ``[H, W]`` or ``[1, H, W]``, colors ``[3, H, W]``, or a volume ``[D, H, W]`` or
             ``[1, D, H, W]`` (the only form of 1 or 3 slices), which is drawn as its largest values seen from the front
             (x to the right, y down) and, beside that, from the side (z to the right, y down).
-        predicted: Predicted positions, (x, y) ``[K, 2]`` or (x, y, z) ``[K, 3]``, drawn as dots. On an image, z is not
-            looked at.
+        predicted: Predicted positions, (x, y) ``[K, 2]`` or (x, y, z) ``[K, 3]``, drawn as dots. On an image, z
+            has no effect.
         annotated: Annotated positions, likewise, drawn as rings. Where both are drawn, a line joins them.
         surfaces: Predicted rows, in place of positions: the row y of each surface in each column, ``[K, W]``.
         annotated_surfaces: The annotated rows, likewise.
-        visible: Which annotations there are, bool ``[K]``, of surfaces ``[K, W]``; default all.
+        visible: Which annotations there are, bool ``[K]``, or ``[K, W]`` for surfaces; default all.
         bones: Pairs of keypoints that a line joins, between predictions or, without any, between annotations.
         title: Written above the picture.
         note: Small print below the picture.
         names: Name of each keypoint or surface, for the legend; default its id.
         ids: Semantic id of each, which determines its color; default 0 to K - 1.
         prob: A probability map over the whole image, of any resolution and with the image's axes (without channels),
-            that tints it; where many maps are meant, their sum.
+            that tints it; the sum, where there are many maps.
 
     Raises:
         ValueError: If shapes do not fit, or a value that would be drawn is not finite.
@@ -76,31 +76,21 @@ class Overlay:
             raise ValueError("`predicted` and `annotated` must be None where `surfaces` are given, and the reverse")
         shape = self._check_image()
         K = self.num_keypoints
-        for name in ("predicted", "annotated"):
+        if self.has_surfaces and len(shape) != 2:
+            raise ValueError(f"`surfaces` must lie on an image [height, width] (={list(shape)})")
+        rows = [(K, shape[1]) if self.has_surfaces else (K,)]
+        positions = [(K, n) for n in range(len(shape), 4)]
+        for name in ("visible", "predicted", "annotated", "surfaces", "annotated_surfaces"):
             value = getattr(self, name)
-            if value is not None:
-                least = len(shape)
-                if value.ndim != 2 or len(value) != K or not least <= value.shape[1] <= 3:
-                    wanted = f"[{K}, 2] or [{K}, 3]" if least == 2 else f"[{K}, 3]"
-                    raise ValueError(f"`{name}` {list(value.shape)} must be {wanted} on an image of {list(shape)}")
-        for name in ("surfaces", "annotated_surfaces"):
-            value = getattr(self, name)
-            if value is not None and (len(shape) != 2 or value.shape != (K, shape[1])):
-                raise ValueError(
-                    f"`{name}` {list(value.shape)} must be [{K}, width] on an image [height, width] (={list(shape)})"
-                )
-        seen = (K, shape[1]) if self.has_surfaces else (K,)
-        if self.visible is not None and self.visible.shape != seen:
-            raise ValueError(f"`visible` {list(self.visible.shape)} must be {list(seen)}")
-        for name, mask in (
-            ("predicted", np.ones(K, bool)),
-            ("surfaces", np.ones(seen, bool)),
-            ("annotated", self.annotations),
-            ("annotated_surfaces", self.annotations),
-        ):
-            value = getattr(self, name)
-            if value is not None and not np.isfinite(value[mask]).all():
-                raise ValueError(f"`{name}` has {int((~np.isfinite(value[mask])).sum())} values that are not finite")
+            if value is None:
+                continue
+            allowed = positions if name in ("predicted", "annotated") else rows
+            if value.shape not in allowed:
+                wanted = " or ".join(str(list(size)) for size in allowed)
+                raise ValueError(f"`{name}` {list(value.shape)} must be {wanted} on an image of {list(shape)}")
+            bad = ~np.isfinite(value[self.annotations] if name.startswith("annotated") else value)
+            if bad.any():
+                raise ValueError(f"`{name}` has {int(bad.sum())} values that are not finite")
         if len(self.ids) == 0:
             object.__setattr__(self, "ids", range(K))
         if len(self.names) == 0:
@@ -123,21 +113,20 @@ class Overlay:
         if value is None:
             return
         if isinstance(value, Tensor):
-            value = value.detach().cpu()
-            value = (value.float() if value.is_floating_point() else value).numpy()
+            value = value.detach().cpu().double().numpy()
         try:
             object.__setattr__(self, name, np.asarray(value).astype(dtype))
         except (TypeError, ValueError) as error:
             raise ValueError(f"`{name}` must be numbers: {error}") from None
 
     def _check_image(self) -> tuple[int, ...]:
-        """The sizes of its axes, channels left out."""
+        """Check the image, and return the sizes of its axes without the channels."""
         image, given = self.image, list(self.image.shape)
         if not 2 <= image.ndim <= 4 or (image.ndim == 4 and len(image) != 1) or 0 in given:
             raise ValueError(
                 f"`image` {given} must be [H, W], [1, H, W], [3, H, W], or a volume [D, H, W] or [1, D, H, W]"
             )
-        # A little over is what interpolation makes of white.
+        # Interpolation makes white a little whiter.
         if not np.isfinite(image).all() or image.min() < -1e-3 or image.max() > 1 + 1e-3:
             raise ValueError(f"`image` must be from 0 to 1, goes from {image.min():g} to {image.max():g}")
         return tuple(given[-3:] if self.is_volume else given[-2:])
@@ -149,12 +138,12 @@ class Overlay:
 
     @property
     def has_surfaces(self) -> bool:
-        """Whether it is surfaces that are drawn."""
+        """Whether surfaces are drawn, in place of keypoints."""
         return self.surfaces is not None or self.annotated_surfaces is not None
 
     @property
     def num_keypoints(self) -> int:
-        """K, of keypoints or surfaces."""
+        """K, the number of keypoints or surfaces."""
         for value in (self.predicted, self.annotated, self.surfaces, self.annotated_surfaces):
             if value is not None and value.ndim:
                 return len(value)
@@ -162,7 +151,7 @@ class Overlay:
 
     @property
     def annotations(self) -> NDArray[np.bool_]:
-        """Which annotations are drawn, [K], of surfaces [K, W]."""
+        """Which annotations are drawn: [K], or [K, W] for surfaces."""
         rows = self.annotated_surfaces if self.annotated_surfaces is not None else self.surfaces
         there = self.annotated is not None or self.annotated_surfaces is not None
         shape = (self.num_keypoints,) if rows is None else rows.shape
@@ -206,46 +195,40 @@ def save_overlays(
     if min(size) < 16 or max(size) > 8192:
         raise ValueError(f"`size` (={tuple(size)}) must be from 16 to 8192 pixels")
     drawn = [draw(overlay, size) for overlay in overlays]
-    height, width = (max(pixels.shape[axis] for pixels in drawn) for axis in (0, 1))
+    gap = _GAP if len(drawn) > 1 else 0  # so that neighbors do not touch
+    height, width = (max(pixels.shape[axis] for pixels in drawn) + gap for axis in (0, 1))
     with_title, with_note = any(o.title for o in overlays), any(o.note for o in overlays)
     panels = []
     for pixels, overlay in zip(drawn, overlays, strict=True):
-        pad = height - pixels.shape[0], width - pixels.shape[1]
-        pixels = pixels.copy()
-        if len(drawn) > 1:  # white images have an end, too
+        if gap:  # shows where a white image ends
             pixels[[0, -1]] = pixels[:, [0, -1]] = 200
-        panel = np.pad(pixels, [(p // 2, p - p // 2) for p in pad] + [(0, 0)], constant_values=255)
-        if len(drawn) > 1:  # so that neighbors do not touch
-            panel = np.pad(panel, [(_GAP // 2, _GAP // 2)] * 2 + [(0, 0)], constant_values=255)
-        # A note of nothing takes the room of one: all panels must be of one size.
+        pad = height - pixels.shape[0], width - pixels.shape[1]
+        panel = np.pad(pixels, [*((p // 2, p - p // 2) for p in pad), (0, 0)], constant_values=255)
+        # A blank note takes the room of a note: all panels must be of one size.
         panels.append(titled(panel, overlay.title, overlay.note or " " * with_note, always=with_title))
-    picture = in_rows(panels, columns)
-    write_png(path, beside(picture, _entries(overlays)) if legend else picture)
+    write_png(path, beside(in_rows(panels, columns), _entries(overlays) if legend else []))
 
 
 def draw(overlay: Overlay, size: tuple[int, int]) -> Pixels:
-    """One overlay without title and legend, [height, width, 3], as large as it can be within ``size``."""
+    """Draw one overlay without title and legend, [height, width, 3], as large as it can be within ``size``."""
     views = list(_views(overlay))
-    gaps = _GAP * (len(views) - 1)
     height, width = views[0].pixels.shape[0], sum(view.pixels.shape[1] for view in views)
-    scale = min((size[0] - gaps) / width, size[1] / height)
-    unit = float(np.clip(scale * np.sqrt(height * width) / 300, 0.6, 2.0))
-    parts: list[Pixels] = []
+    scale = min((size[0] - _GAP * (len(views) - 1)) / width, size[1] / height)
+    unit = _FINE * float(np.clip(scale * np.sqrt(height * width) / 300, 0.6, 2.0))
+    parts = []
     for view in views:
-        if parts:
-            parts.append(np.full((parts[0].shape[0], _GAP, 3), 255, np.uint8))
         h, w = (max(1, int(n * scale + 0.5)) for n in view.pixels.shape[:2])
-        parts.append(_draw_view(overlay, view, (w, h), _FINE * unit))
-    return np.concatenate(parts, axis=1)
+        parts += [_draw_view(overlay, view, (w, h), unit), np.full((h, _GAP, 3), 255, np.uint8)]
+    return np.concatenate(parts[:-1], axis=1)
 
 
 class _View(NamedTuple):
-    """What is seen from one side."""
+    """An image as it is seen from one side."""
 
     pixels: Array
     """Colors [H, W, 3]."""
     prob: Array | None
-    """[h, w]."""
+    """Probability map [h, w], if any."""
     axes: tuple[int, int]
     """Which coordinates of a position go right and down."""
 
@@ -253,21 +236,17 @@ class _View(NamedTuple):
 def _views(overlay: Overlay) -> Iterator[_View]:
     image, prob = overlay.image.clip(0, 1), overlay.prob
     if not overlay.is_volume:
-        gray = image.ndim == 2 or len(image) == 1
-        colors = np.stack([image.reshape(image.shape[-2:])] * 3) if gray else image
-        yield _View(colors.transpose(1, 2, 0), prob, (0, 1))
+        yield _View(np.broadcast_to(image, (3, *image.shape[-2:])).transpose(1, 2, 0), prob, (0, 1))
         return
     volume = image.reshape(image.shape[-3:])
-    for axis, axes in ((0, (0, 1)), (2, (2, 1))):
-        seen, likely = (None if x is None else x.max(0) if axis == 0 else x.max(2).T for x in (volume, prob))
-        assert seen is not None
-        yield _View(np.stack([seen] * 3, -1), likely, axes)
+    yield _View(np.stack([volume.max(0)] * 3, -1), None if prob is None else prob.max(0), (0, 1))
+    yield _View(np.stack([volume.max(2).T] * 3, -1), None if prob is None else prob.max(2).T, (2, 1))
 
 
 def _draw_view(overlay: Overlay, view: _View, size: tuple[int, int], unit: float) -> Pixels:
     from PIL import Image, ImageDraw
 
-    # Pillow takes the edges of both images for each other, as the pixels' frame has it.
+    # Pillow maps edges to edges, as a frame with pixel centers at integers has it.
     image = Image.fromarray((view.pixels * 255 + 0.5).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
     if view.prob is not None and view.prob.max() > 0:
         share = Image.fromarray((view.prob / view.prob.max()).astype(np.float32))
@@ -280,40 +259,35 @@ def _draw_view(overlay: Overlay, view: _View, size: tuple[int, int], unit: float
     stretch = np.array(fine.size) / view.pixels.shape[1::-1]
 
     def place(pos: Array) -> Array:
-        # From centers at integers to edges at integers and back: Pillow, too, has pixel 0's center at 0.
-        # Far outside is far enough: Pillow's own numbers are small.
+        # From centers at integers to edges at integers and back: Pillow has the center of pixel 0 at 0, too.
+        # Pillow cannot hold large numbers, and what lies far outside is not seen anyway.
         return np.asarray((pos + 0.5) * stretch - 0.5).clip(-1e6, 1e6)
 
     colors = _colors(overlay)
-    if overlay.surfaces is not None:
+    alone = overlay.surfaces is None
+    if not alone:
         for rows, color in zip(overlay.surfaces, colors, strict=True):
-            _curve(pen, place, rows, np.ones(len(rows), bool), color, 1.1 * unit)
+            _curve(pen, place, rows, color, 1.1 * unit)
+    # White tells an annotation from a prediction.
     if overlay.annotated_surfaces is not None:
-        # White where it shall be told from the prediction.
-        for rows, there, color in zip(overlay.annotated_surfaces, overlay.annotations, colors, strict=True):
-            alone = overlay.surfaces is None
-            _curve(pen, place, rows, there, color if alone else _WHITE, 0.7 * unit, dash=None if alone else 6 * unit)
+        for rows, color in zip(np.where(overlay.annotations, overlay.annotated_surfaces, np.nan), colors, strict=True):
+            _curve(pen, place, rows, color if alone else _WHITE, 0.7 * unit, None if alone else 6 * unit)
     if not overlay.has_surfaces:
-        _draw_keypoints(pen, overlay, [place(x) for x in _positions(overlay, view.axes)], colors, unit)
+        both = (overlay.predicted, overlay.annotated)
+        predicted, annotated = (np.zeros((0, 2)) if x is None else place(x[:, view.axes]) for x in both)
+        _draw_keypoints(pen, overlay, predicted, annotated, colors, unit)
     return np.asarray(fine.reduce(_FINE))
 
 
-def _positions(overlay: Overlay, axes: tuple[int, int]) -> Iterator[Array]:
-    """Predictions and annotations, each [K, 2], or none [0, 2]."""
-    for value in (overlay.predicted, overlay.annotated):
-        yield np.zeros((0, 2)) if value is None else value[:, axes]
-
-
 def _draw_keypoints(
-    pen: ImageDraw, overlay: Overlay, places: Sequence[Array], colors: Sequence[tuple[int, int, int]], unit: float
+    pen: ImageDraw, overlay: Overlay, predicted: Array, annotated: Array, colors: Sequence[Color], unit: float
 ) -> None:
-    predicted, annotated = places
     visible = overlay.annotations & (len(annotated) > 0)
-    # Many on one image would hide it.
+    # Many large marks would hide the image.
     r = 2.8 * unit * float(np.clip(np.sqrt(20 / max(overlay.num_keypoints, 1)), 0.5, 1))
     joined, there = (predicted, np.ones(len(predicted), bool)) if len(predicted) else (annotated, visible)
     segments = [joined[[a, b]] for a, b in overlay.bones if there[a] and there[b]]
-    # White and black, to be seen on any image; the keypoints' colors are far from white, and have a rim of it.
+    # White and black show on any image; keypoints have other colors, and a white rim.
     for color, width in ((_BLACK, 0.9 * r), (_WHITE, 0.55 * r)):
         for segment in segments:
             _line(pen, segment, color, width)
@@ -336,41 +310,27 @@ def _disc(pen: ImageDraw, middle: Array, radius: float, **how: Any) -> None:
     pen.ellipse(np.rint([*(middle - radius), *(middle + radius)]).tolist(), **how)
 
 
-def _line(pen: ImageDraw, points: Array, color: tuple[int, int, int], width: float) -> None:
+def _line(pen: ImageDraw, points: Array, color: Color, width: float) -> None:
     pen.line(np.rint(points).flatten().tolist(), fill=color, width=max(1, round(width)), joint="curve")
 
 
-def _curve(
-    pen: ImageDraw,
-    place: Any,
-    rows: Array,
-    there: NDArray[np.bool_],
-    color: tuple[int, int, int],
-    width: float,
-    dash: float | None = None,
-) -> None:
-    """Rows over columns, from edge to edge of each run of columns that are there."""
-    steps = np.flatnonzero(np.diff(np.concatenate([[False], there, [False]]).astype(int)))
-    for start, stop in zip(steps[::2], steps[1::2], strict=True):
-        columns = np.arange(start, stop)
+def _curve(pen: ImageDraw, place: Any, rows: Array, color: Color, width: float, dash: float | None = None) -> None:
+    """Draw rows over columns, from edge to edge of each run of columns that have one."""
+    for run in np.ma.clump_unmasked(np.ma.masked_invalid(rows)):
+        columns = np.arange(run.start, run.stop)
         # Four places in a column, so that dashes may be shorter than it.
-        x = np.linspace(start - 0.5, stop - 0.5, 4 * len(columns) + 1)
-        points = place(np.stack([x, np.interp(x, columns, rows[columns])], -1))
-        if dash is None:
-            pieces = [points]
-        else:
-            breaks = np.flatnonzero(np.diff(points[:, 0] // dash)) + 1
-            pieces = [p for p in np.split(points, breaks) if p[0, 0] // dash % 2 == 0]
-        for piece in pieces:
-            if len(piece) > 1:
-                _line(pen, piece, color, width)
+        x = np.linspace(run.start - 0.5, run.stop - 0.5, 4 * len(columns) + 1)
+        points = place(np.stack([x, np.interp(x, columns, rows[run])], -1))
+        at = np.zeros(len(x)) if dash is None else points[:, 0] // dash
+        for piece in np.split(np.arange(len(x)), np.flatnonzero(np.diff(at)) + 1):
+            if len(piece) > 1 and at[piece[0]] % 2 == 0:
+                _line(pen, points[piece], color, width)
 
 
 def _entries(overlays: Sequence[Overlay]) -> list[Entry]:
-    """The legend of overlays that are drawn together."""
-    made = []
+    """Make the legend of overlays that are drawn together."""
     both = any(o.surfaces is not None and o.annotated_surfaces is not None for o in overlays)
-    for present, mark, text in (
+    marks = (
         (any(o.annotated is not None for o in overlays), "ring", "annotated"),
         (any(o.predicted is not None for o in overlays), "ball", "predicted"),
         (any(o.predicted is not None and o.annotations.any() for o in overlays), "line", "error"),
@@ -379,21 +339,18 @@ def _entries(overlays: Sequence[Overlay]) -> list[Entry]:
         (any(o.surfaces is None and o.annotated_surfaces is not None for o in overlays), "line", "annotated"),
         (any(o.prob is not None for o in overlays), "heat", "probability"),
         (any(o.is_volume for o in overlays), "", "left x, y; right z, y"),
-    ):
-        if present:
-            made.append(Entry(mark, text))
+    )
     shown: dict[int, Entry] = {}
     for overlay in overlays:
         mark = "line" if overlay.has_surfaces else "ball"
-        there = [bool(row.any()) for row in overlay.annotations]
         everywhere = overlay.predicted is not None or overlay.surfaces is not None
         for k, color in enumerate(_colors(overlay)):
-            if everywhere or there[k]:
+            if everywhere or overlay.annotations[k].any():
                 shown.setdefault(int(overlay.ids[k]), Entry(mark, str(overlay.names[k]), color))
-    return made + [shown[i] for i in sorted(shown)]
+    return [*(Entry(mark, text) for present, mark, text in marks if present), *(shown[i] for i in sorted(shown))]
 
 
-def _colors(overlay: Overlay) -> list[tuple[int, int, int]]:
+def _colors(overlay: Overlay) -> list[Color]:
     colors = keypoint_colors(overlay.ids)
     if overlay.has_surfaces:
         # Thin curves on dark scans: dark colors are mixed with white, up to a lightness that can be seen.

@@ -1,4 +1,4 @@
-"""Curves that compare runs: from the files of ``pcsa evaluate`` and the logs of ``pcsa train``."""
+"""Plot curves that compare runs, from the files of ``pcsa evaluate`` and the logs of ``pcsa train``."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _DISTANCES = (
 
 
 def plot_pck(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
-    """Share of keypoints closer than a threshold, one curve per run, one panel per kind of distance.
+    """Plot the share of keypoints closer than a threshold, one curve per run, one panel per kind of distance.
 
-    As everywhere here: ``metrics`` are the files of ``pcsa evaluate`` by the run's name; None if none has it.
+    As for every plot here, ``metrics`` are the files of ``pcsa evaluate`` by the name of the run; the plot is None if
+    no file has its numbers.
     """
-    scored = {name: m for name, m in metrics.items() if "overall" in m}
-    kinds = [(key, title) for key, title in _DISTANCES if any(key in m["overall"] for m in scored.values())]
-    # Without symmetric shapes these are the others again.
+    scored = [m["overall"] for m in metrics.values() if "overall" in m]
+    # Without symmetric shapes, the symmetric distances repeat the others.
     kinds = [
         (key, title)
-        for key, title in kinds
-        if not key.endswith("_symmetric")
-        or any(m["overall"].get(key) != m["overall"].get(key.removesuffix("_symmetric")) for m in scored.values())
+        for key, title in _DISTANCES
+        if any(key in m for m in scored)
+        and (not key.endswith("_symmetric") or any(m.get(key) != m.get(key.removesuffix("_symmetric")) for m in scored))
     ]
     if not kinds:
         return None
@@ -42,9 +42,8 @@ def plot_pck(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
     for axes, (key, title) in zip(panels, kinds, strict=True):
         for i, (name, m) in enumerate(metrics.items()):
             if key in m.get("overall", {}):
-                axes.plot(
-                    m["thresholds"], 100 * _numbers(m["overall"][key]["pck"]), "o-", color=_color(i), ms=3, label=name
-                )
+                pck = 100 * _numbers(m["overall"][key]["pck"])
+                axes.plot(m["thresholds"], pck, "o-", color=f"C{i}", ms=3, label=name)
         axes.set(title=title, xlabel="threshold (units of the dataset)", ylim=(0, 102))
         axes.set_xlim(left=0)
     panels[0].set_ylabel("PCK (%)")
@@ -53,7 +52,7 @@ def plot_pck(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
 
 
 def plot_reliability(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
-    """How often a prediction is right at each confidence; on the diagonal, a confidence means what it says."""
+    """Plot how often a prediction is right at each confidence; on the diagonal, it is right as often as it claims."""
     curves = {name: m["overall"]["calibration"] for name, m in metrics.items() if "calibration" in m.get("overall", {})}
     if not curves:
         return None
@@ -62,7 +61,7 @@ def plot_reliability(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
     for i, name in enumerate(metrics):
         if name in curves:
             bins = curves[name]["reliability"]
-            axes.plot(_numbers(bins["confidence"]), _numbers(bins["accuracy"]), "o-", color=_color(i), ms=4, label=name)
+            axes.plot(_numbers(bins["confidence"]), _numbers(bins["accuracy"]), "o-", color=f"C{i}", ms=4, label=name)
     limits = sorted({c["threshold"] for c in curves.values()})
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xlabel="confidence (peak probability)")
     axes.set_ylabel(f"share with an error below {', '.join(f'{x:g}' for x in limits)}")
@@ -71,30 +70,24 @@ def plot_reliability(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
 
 
 def plot_keypoints(metrics: Mapping[str, Mapping[str, Any]], category: str) -> Figure | None:
-    """Mean Euclidean error of each keypoint of a category, one bar per run; below a name, the number of shapes."""
-    tables = {name: m.get("per_keypoint", {}).get(category) for name, m in metrics.items()}
-    tables = {name: table for name, table in tables.items() if table}
+    """Plot the mean Euclidean error of each keypoint of a category, one bar per run, with the number of shapes."""
+    found = ((i, name, m.get("per_keypoint", {}).get(category)) for i, (name, m) in enumerate(metrics.items()))
+    tables = [row for row in found if row[2]]
     if not tables:
         return None
-    names = list(dict.fromkeys(k for table in tables.values() for k in table))
+    names = list(dict.fromkeys(k for *_, table in tables for k in table))
     figure, (axes,) = _panels(1, width=max(4.5, 0.5 * len(names) + 1.5), height=3.4)
     width = 0.8 / len(tables)
-    place = 0
-    for i, name in enumerate(metrics):
-        if name not in tables:
-            continue
-        values = _numbers([tables[name].get(k, {}).get("euclidean", {}).get("mean_error") for k in names])
-        left = np.arange(len(names)) - 0.4 + (place + 0.5) * width
-        axes.bar(left, values, width, color=_color(i), label=name)
-        place += 1
-    counts = [max(table[k]["num_shapes"] for table in tables.values() if k in table) for k in names]
+    for place, (i, name, table) in enumerate(tables):
+        values = _numbers([table.get(k, {}).get("euclidean", {}).get("mean_error") for k in names])
+        axes.bar(np.arange(len(names)) - 0.4 + (place + 0.5) * width, values, width, color=f"C{i}", label=name)
+    counts = [max(table[k]["num_shapes"] for *_, table in tables if k in table) for k in names]
     long = max(len(k) for k in names) > 4
     labels = [f"{k} ({n})" if long else f"{k}\n({n})" for k, n in zip(names, counts, strict=True)]
     axes.set_xticks(range(len(names)), labels, fontsize=8, parse_math=False)
     if long:
-        axes.tick_params(axis="x", rotation=60)
         for text in axes.get_xticklabels():
-            text.set(horizontalalignment="right", rotation_mode="anchor")
+            text.set(rotation=60, horizontalalignment="right", rotation_mode="anchor")
     axes.set(ylabel="mean error (units of the dataset)", xlim=(-0.6, len(names) - 0.4))
     axes.set_title(f"{category}: keypoints (shapes that have them)", parse_math=False)
     axes.grid(axis="x", visible=False)
@@ -103,13 +96,13 @@ def plot_keypoints(metrics: Mapping[str, Mapping[str, Any]], category: str) -> F
 
 
 def plot_training(logs: Mapping[str, Mapping[str, tuple[Array, Array]]]) -> Figure | None:
-    """What the runs logged, one panel per quantity.
+    """Plot what the runs logged, one panel per quantity.
 
     Args:
         logs: Steps and values by the name of the run and of the quantity.
     """
     quantities = list(dict.fromkeys(q for log in logs.values() for q in log))
-    # What one came for first.
+    # The scores come first, settings last.
     quantities.sort(key=lambda q: (not q.startswith("val"), q.startswith(("lr", "temperature"))))
     if not quantities:
         return None
@@ -120,9 +113,9 @@ def plot_training(logs: Mapping[str, Mapping[str, tuple[Array, Array]]]) -> Figu
                 continue
             steps, values = log[quantity]
             if len(steps) > 60:
-                axes.plot(steps, values, color=_color(i), lw=0.6, alpha=0.35)
+                axes.plot(steps, values, color=f"C{i}", lw=0.6, alpha=0.35)
                 values = _smooth(values, len(values) // 15)
-            axes.plot(steps, values, color=_color(i), lw=1.4, marker="o" if len(steps) < 4 else "", ms=4, label=name)
+            axes.plot(steps, values, color=f"C{i}", lw=1.4, marker="o" if len(steps) < 4 else "", ms=4, label=name)
         axes.set_title(quantity, parse_math=False)
         axes.set_xlabel("step")
     _legend(figure, panels)
@@ -130,7 +123,7 @@ def plot_training(logs: Mapping[str, Mapping[str, tuple[Array, Array]]]) -> Figu
 
 
 def plot_miou(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
-    """Curves of mIoU over the thresholds, of keypoints found without labels; the floors of each run are dashed."""
+    """Plot the mIoU of keypoints found without labels over the thresholds; the floors of each run are dashed."""
     found = {name: list(miou_curves(m)) for name, m in metrics.items()}
     titles = list(dict.fromkeys(title for curves in found.values() for title, *_ in curves))
     if not titles:
@@ -146,7 +139,7 @@ def plot_miou(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
                 axes.plot(
                     thresholds,
                     100 * values,
-                    color=_color(i),
+                    color=f"C{i}",
                     lw=1 if floor else 1.8,
                     ls=("--", ":", "-.", (0, (1, 4)))[floors % 4] if floor else "-",
                     label=f"{name}: {row.replace('_', ' ')}" if floor else name,
@@ -160,7 +153,7 @@ def plot_miou(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
 
 
 def miou_curves(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, Array, Array]]:
-    """Curves of keypoints found without labels: panel, row (detector or floor), thresholds, values."""
+    """Yield the curves of keypoints found without labels: panel, row (detector or floor), thresholds, values."""
     for part, shapes in (("category", "all shapes"), ("held_out", "held out")):
         scored = metrics.get(part)
         if not isinstance(scored, Mapping):
@@ -194,15 +187,11 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
             handles.setdefault(label, handle)
     columns = int(figure.get_figwidth() / (0.095 * max(len(label) for label in handles) + 0.7))
     legend = figure.legend(
-        list(handles.values()), list(handles), loc="outside lower center", ncols=max(1, min(columns, 4)), frameon=False
+        handles.values(), handles, loc="outside lower center", ncols=max(1, min(columns, 4)), frameon=False
     )
-    # A `$` in a name is a `$`.
+    # A `$` in a name is no mathematics.
     for text in legend.get_texts():
         text.set_parse_math(False)
-
-
-def _color(place: int) -> str:
-    return f"C{place % 10}"
 
 
 def _numbers(values: Sequence[float | None]) -> Array:
@@ -210,6 +199,6 @@ def _numbers(values: Sequence[float | None]) -> Array:
 
 
 def _smooth(values: Array, width: int) -> Array:
-    """Running mean over ``width`` values, fewer at the ends."""
+    """Return the running mean over ``width`` values, fewer at the ends."""
     kernel = np.ones(max(width, 1))
     return np.asarray(np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same"))

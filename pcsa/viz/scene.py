@@ -1,4 +1,4 @@
-"""What a picture shows, and the balls and lines that every renderer makes of it."""
+"""Describe what a picture shows, and make the balls and lines that every renderer draws."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import pcsa
+from pcsa._core.checks import check_one_of
 
 _log = logging.getLogger(__name__)
 
@@ -27,15 +28,16 @@ _COLORS = (
     "db1818 0031b6 3db60c ff79ff 3d490c ffb661 00aaf3 00e7db b60079 00866d 9e7900 ff8692 "
     "6d6dff 6d3118 c2db92 00619e 0c7900 ff6d0c c2b6ff 00e786 aa6d9e 0caab6 613161 b6b600"
 )
-_PALETTE = np.array([[int(c[i : i + 2], 16) / 255 for i in (0, 2, 4)] for c in _COLORS.split()])
+_PALETTE = np.frombuffer(bytes.fromhex(_COLORS), np.uint8).reshape(-1, 3) / 255
 
 # From no probability to the largest; the first is the gray of a cloud.
 _HEAT = np.array([[0.84, 0.84, 0.84], [0.99, 0.80, 0.44], [0.96, 0.43, 0.20], [0.75, 0.08, 0.15], [0.35, 0.0, 0.16]])
-_WEAK, _STRONG = np.array([0.80, 0.84, 0.90]), np.array([0.05, 0.15, 0.40])
+# From a weak to a strong segment of a skeleton.
+_STRENGTH = np.array([[0.80, 0.84, 0.90], [0.05, 0.15, 0.40]])
 
 
 def keypoint_colors(ids: int | Sequence[int]) -> Array:
-    """Color of each semantic id, [K, 3] in 0 to 1; the same id always has the same color.
+    """Return the color of each semantic id, [K, 3] in 0 to 1; the same id always has the same color.
 
     Args:
         ids: Semantic ids, or a number K for the ids 0 to K - 1. After 24 ids the colors repeat.
@@ -239,7 +241,7 @@ def keypoint_scene(
     generator: torch.Generator | None = None,
     **about: Any,
 ) -> Scene:
-    """The scene of one cloud and the scores that a network gave its points.
+    """Make the scene of one cloud from the scores that a network gave its points.
 
     Args:
         pos: Points [N, 3], y up, any unit.
@@ -253,8 +255,7 @@ def keypoint_scene(
         about: Other fields of :class:`Scene`: title, names, ids, annotated, visible, present, …
     """
     pos, logits = pos.detach().cpu(), logits.detach().float().cpu()
-    if tempering not in ("logits", "noise"):
-        raise ValueError(f"`tempering` (={tempering!r}) must be 'logits' or 'noise'")
+    check_one_of("tempering", tempering, ("logits", "noise"))
     # About the middle, so that float32 is enough wherever the cloud lies.
     center = pos.double().mean(0)
     near = (pos.double() - center).float()
@@ -282,7 +283,7 @@ def keypoint_scene(
 
 
 def thin(scene: Scene, limit: int) -> Scene:
-    """A scene of at most ``limit`` points, chosen at random but always the same; says so in the note and the log."""
+    """Keep at most ``limit`` points, chosen at random but always the same; the note and the log say so."""
     N = len(scene.pos)
     if limit >= N:
         return scene
@@ -298,24 +299,23 @@ def thin(scene: Scene, limit: int) -> Scene:
     return dataclasses.replace(scene, note=f"{scene.note} {said}".strip(), **part)
 
 
-def blend(stops: Array, value: Array) -> Array:
-    """Colors [N, 3] at ``value`` (0 to 1) between equally spaced ``stops``."""
+def _blend(stops: Array, value: Array) -> Array:
     at = np.linspace(0, 1, len(stops))
-    return np.stack([np.interp(value, at, stops[:, c]) for c in range(3)], axis=-1)
+    return np.stack([np.interp(value, at, channel) for channel in stops.T], axis=-1)
 
 
 def heat(value: Array) -> Array:
-    """Colors [N, 3] of probabilities as shares of the largest."""
-    return blend(_HEAT, np.clip(value, 0, 1))
+    """Color probabilities, as shares of the largest: [N, 3]."""
+    return _blend(_HEAT, value)
 
 
 def strengths(value: Array) -> Array:
-    """Colors [N, 3] of a skeleton's activations."""
-    return blend(np.stack([_WEAK, _STRONG]), np.clip(value, 0, 1))
+    """Color the activations of a skeleton, 0 to 1: [N, 3]."""
+    return _blend(_STRENGTH, value)
 
 
 def shading(pos: Array, light: Array) -> Array:
-    """How squarely a lamp from ``light`` falls on the surface at each point, 0 to 1, from either side."""
+    """Return how squarely a lamp from ``light`` falls on the surface at each point, 0 to 1, from either side."""
     N = len(pos)
     if N < 4:
         return np.full(N, 0.7)
@@ -328,7 +328,7 @@ def shading(pos: Array, light: Array) -> Array:
 
 
 def cloud_colors(scene: Scene, keypoint: int | None, light: Array) -> Array:
-    """Colors [N, 3] of the points: probability of ``keypoint``, else their own, else shaded gray."""
+    """Color the points [N, 3]: by the probability of ``keypoint``, else by their own colors, else in shaded gray."""
     if keypoint is not None:
         return heat(map_shares(scene, keypoint))
     if scene.color is not None:
@@ -338,7 +338,7 @@ def cloud_colors(scene: Scene, keypoint: int | None, light: Array) -> Array:
 
 
 def map_shares(scene: Scene, keypoint: int) -> Array:
-    """Probability of each point for one keypoint, divided by the largest."""
+    """Divide the probability of each point for one keypoint by the largest."""
     if scene.prob is None:
         raise ValueError(f"`keypoint` (={keypoint}) needs a scene with `prob`")
     if not 0 <= keypoint < scene.num_keypoints:
@@ -367,7 +367,7 @@ class Lines(NamedTuple):
 
 
 def size_of(scene: Scene) -> float:
-    """Half the diagonal of the cloud's box, never 0: what sizes are measured by."""
+    """Return half the diagonal of the box around the cloud, never 0: the unit of sizes in a picture."""
     box = np.ptp(scene.pos, axis=0)
     half = float(np.linalg.norm(box)) / 2
     if half > 0:
@@ -378,19 +378,20 @@ def size_of(scene: Scene) -> float:
 
 
 def balls(scene: Scene, layers: Collection[str], keypoint: int | None = None) -> Balls:
-    """Predicted keypoints and samples; where a map is shown, those of its keypoint, small enough not to hide it."""
-    colors, size = keypoint_colors(scene.ids), size_of(scene)
-    parts: list[tuple[Array, NDArray[np.int64], float]] = []
+    """Make balls of keypoints and samples; where a map is shown, of its keypoint alone, too small to hide the map."""
+    colors, size, shown = keypoint_colors(scene.ids), size_of(scene), {*layers} & {*scene.layers}
     k = _chosen(scene.drawn, keypoint)
-    if "samples" in layers and "samples" in scene.layers:
-        S = scene.samples.shape[1]
-        parts.append((scene.samples[k].reshape(-1, 3), np.repeat(k, S), 0.008 * size))
-    if "keypoints" in layers and "keypoints" in scene.layers:
-        parts.append((scene.keypoints[k], k, (0.030 if keypoint is None else 0.014) * size))
-    center = np.concatenate([np.zeros((0, 3)), *(p[0] for p in parts)])
-    of = np.concatenate([np.zeros(0, np.int64), *(p[1] for p in parts)])
-    radius = np.concatenate([np.zeros(0), *(np.full(len(p[0]), p[2]) for p in parts)])
-    return Balls(center, colors[of].reshape(-1, 3), radius, of)
+    parts = []
+
+    def add(center: Array, keypoint: NDArray[np.int64], radius: float) -> None:
+        parts.append(Balls(center, colors[keypoint], np.full(len(center), radius), keypoint))
+
+    add(np.zeros((0, 3)), k[:0], 0.0)
+    if "samples" in shown:
+        add(scene.samples[k].reshape(-1, 3), np.repeat(k, scene.samples.shape[1]), 0.008 * size)
+    if "keypoints" in shown:
+        add(scene.keypoints[k], k, (0.030 if keypoint is None else 0.014) * size)
+    return Balls(*(np.concatenate(field) for field in zip(*parts, strict=True)))
 
 
 def _chosen(mask: NDArray[np.bool_], keypoint: int | None) -> NDArray[np.int64]:
@@ -398,75 +399,54 @@ def _chosen(mask: NDArray[np.bool_], keypoint: int | None) -> NDArray[np.int64]:
     return k if keypoint is None else k[k == keypoint]
 
 
-def lines(scene: Scene, layers: Collection[str], keypoint: int | None, facing: Array) -> Lines:
-    """Annotations (rings), errors, ellipsoids (three principal ellipses) and skeletons.
+def lines(scene: Scene, layers: Collection[str], keypoint: int | None, axes: Array) -> Lines:
+    """Make lines of errors, annotations (rings), covariances (three principal ellipses) and skeletons.
 
     Args:
         scene: What is drawn.
         layers: Names of what is drawn.
-        keypoint: Only the marks of this one; None for all.
-        facing: Direction of the viewer, for rings that are turned there.
+        keypoint: Keypoint whose marks alone are drawn; None for all.
+        axes: The view, see :func:`view_axes`; rings are turned towards the viewer.
     """
-    colors, size = keypoint_colors(scene.ids), size_of(scene)
-    parts: list[Lines] = []
+    colors, size, shown = keypoint_colors(scene.ids), size_of(scene), {*layers} & {*scene.layers}
+    parts = []
 
     def add(start: Array, end: Array, keypoint: NDArray[np.int64], radius: float) -> None:
         parts.append(Lines(start, end, colors[keypoint], np.full(len(start), radius), keypoint))
 
-    if "errors" in layers and "errors" in scene.layers:
+    def add_loops(center: Array, columns: Array, planes: Sequence[tuple[int, int]], k: Any, radius: float) -> None:
+        """Add the ellipses that ``columns`` [..., 3, 3] span in some of their planes."""
+        angle = np.linspace(0, 2 * np.pi, 36, endpoint=False)[:, None]
+        for i, j in planes:
+            loop = np.cos(angle) * columns[..., None, :, i] + np.sin(angle) * columns[..., None, :, j]
+            start = center[k][:, None] + loop
+            add(start.reshape(-1, 3), np.roll(start, -1, axis=1).reshape(-1, 3), np.repeat(k, len(angle)), radius)
+
+    add(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0, np.int64), 0.0)
+    if "errors" in shown:
         k = _chosen(np.isfinite(scene.error), keypoint)
         add(scene.keypoints[k], scene.annotated[k], k, 0.006 * size)
-    if "annotated" in layers and "annotated" in scene.layers:
-        k = _chosen(scene.annotations, keypoint)
-        planes = _ellipses(_frame_of(facing))[:1]
-        loops = scene.annotated[k][:, None, None] + 0.047 * size * planes
-        add(*_joined(loops), np.repeat(k, loops.shape[1] * loops.shape[2]), 0.008 * size)
-    if "covariance" in layers and "covariance" in scene.layers:
+    if "annotated" in shown:
+        add_loops(scene.annotated, 0.047 * size * axes.T, [(0, 1)], _chosen(scene.annotations, keypoint), 0.008 * size)
+    if "covariance" in shown:
         k = _chosen(scene.drawn, keypoint)
-        variance, axes = np.linalg.eigh(scene.covariance[k])
-        scaled = axes * np.sqrt(variance.clip(min=0))[:, None, :]
-        loops = scene.keypoints[k][:, None, None] + _ellipses(scaled)
-        add(*_joined(loops), np.repeat(k, loops.shape[1] * loops.shape[2]), 0.004 * size)
-    if "skeleton" in layers and "skeleton" in scene.layers:
+        add_loops(scene.keypoints, deviations(scene.covariance[k]), [(0, 1), (1, 2), (2, 0)], k, 0.004 * size)
+    if "skeleton" in shown:
         strength = np.ones(len(scene.segments)) if scene.activation is None else scene.activation.clip(0, 1)
         ok = (strength > 0.02) & scene.drawn[scene.segments].all(1)
-        a, b = scene.segments[ok].T
-        tint = strengths(strength[ok])
-        none = np.full(len(a), -1)
-        parts.append(Lines(scene.keypoints[a], scene.keypoints[b], tint, 0.014 * size * strength[ok], none))
-    if not parts:
-        return Lines(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0), np.zeros(0, np.int64))
+        ends, none = scene.keypoints[scene.segments[ok]], np.full(ok.sum(), -1)
+        parts.append(Lines(ends[:, 0], ends[:, 1], strengths(strength[ok]), 0.014 * size * strength[ok], none))
     return Lines(*(np.concatenate(field) for field in zip(*parts, strict=True)))
 
 
-def _ellipses(axes: Array) -> Array:
-    """The ellipses [..., 3, 36, 3] in the three planes that the columns of ``axes`` [..., 3, 3] span."""
-    angle = np.linspace(0, 2 * np.pi, 36, endpoint=False)[:, None]
-    return np.stack(
-        [
-            np.cos(angle) * axes[..., None, :, i] + np.sin(angle) * axes[..., None, :, j]
-            for i, j in ((0, 1), (1, 2), (2, 0))
-        ],
-        axis=-3,
-    )
-
-
-def _frame_of(direction: Array) -> Array:
-    """Orthonormal columns, the last along ``direction``."""
-    near = direction / np.linalg.norm(direction)
-    helper = np.eye(3)[np.abs(near).argmin()]
-    right = np.cross(helper, near)
-    right /= np.linalg.norm(right)
-    return np.stack([right, np.cross(near, right), near], axis=1)
-
-
-def _joined(loops: Array) -> tuple[Array, Array]:
-    """Both ends of every piece of the closed curves [..., n, 3]."""
-    return loops.reshape(-1, 3), np.roll(loops, -1, axis=-2).reshape(-1, 3)
+def deviations(covariance: Array) -> Array:
+    """Return the principal axes of [..., 3, 3] as columns, each as long as the standard deviation along it."""
+    variance, axes = np.linalg.eigh(covariance)
+    return np.asarray(axes * np.sqrt(variance.clip(min=0))[..., None, :])
 
 
 def view_axes(turn: float = 145.0, tilt: float = 20.0) -> Array:
-    """Unit vectors right, up and towards the viewer, rows of [3, 3].
+    """Return the unit vectors right, up and towards the viewer, as rows of [3, 3].
 
     The viewer stands at ``turn`` degrees from +z over +x and ``tilt`` degrees above; by default where the front is
     seen (-z, as in ShapeNet), a little from above.

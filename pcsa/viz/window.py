@@ -1,4 +1,4 @@
-"""An Open3D window to leaf through scenes."""
+"""Show scenes in an Open3D window."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pcsa.viz import gl
 from pcsa.viz.scene import LAYERS, Array, Scene, cloud_colors, size_of, thin, view_axes
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsLenAndGetItem
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +33,7 @@ keys:  N, →  next shape        P, ←  previous shape     R  front view
 
 
 def show(
-    scenes: Scene | Sequence[Scene],
+    scenes: Scene | SupportsLenAndGetItem[Scene],
     *,
     layers: Collection[str] = LAYERS,
     size: tuple[int, int] = (1024, 768),
@@ -54,7 +58,7 @@ def show(
         raise ValueError("`scenes` must hold at least one scene")
     missing = _missing_display()
     if missing:
-        # Open3D would draw on, into memory, and wait for ever for somebody to close the window.
+        # Open3D would draw into memory, and wait forever for somebody to close the window.
         raise ValueError(f"a window takes a display: {missing}; save_png and save_html take none")
     try:
         o3d = gl.load_open3d()
@@ -62,7 +66,6 @@ def show(
         raise ValueError(f"a window cannot be had: {error}") from None
     window = o3d.visualization.VisualizerWithKeyCallback()
     if not gl.open_window(window, "pcsa", size, visible=True):
-        window.destroy_window()
         raise ValueError(f"a window cannot be opened on this display: it takes {gl.NEEDS}")
     try:
         _Browser(o3d, window, scenes, layers, Path(folder)).run()
@@ -71,7 +74,7 @@ def show(
 
 
 def _missing_display() -> str:
-    """Why no window can be seen; empty if one can. Asks the display, as its variable may name one that is gone."""
+    """Say why no window can be seen; empty if one can. Asks the display, as its variable may name one that is gone."""
     if not sys.platform.startswith("linux"):
         return ""
     reasons = []
@@ -99,36 +102,26 @@ def _missing_display() -> str:
 
 
 class _Browser:
-    """What the keys change: the shape, the map and the layers."""
+    """The state that the keys change: the shape, the map and the layers."""
 
-    def __init__(self, o3d: Any, window: Any, scenes: Sequence[Scene], layers: Collection[str], folder: Path) -> None:
+    def __init__(self, o3d: Any, window: Any, scenes: SupportsLenAndGetItem[Scene], layers: Any, folder: Path) -> None:
         self.o3d, self.window, self.scenes, self.folder = o3d, window, scenes, folder
         self.place, self.keypoint, self.layers = 0, -1, set(layers)
         self.scene = thin(scenes[0], MAX_POINTS)
-        option = window.get_render_option()
-        option.background_color = np.ones(3)
-        option.mesh_show_back_face = True
-        option.point_size = 5.0
-        option.light_on = False  # the colors have their shadows
         self.axes = view_axes()
-        leaves: tuple[tuple[str | int, int], ...] = (("N", 1), ("P", -1), (_RIGHT, 1), (_LEFT, -1))
-        for key, by in leaves:
-            self._on(key, lambda by=by: self._leaf(by))
-        for number in range(len(LAYERS)):
-            self._on(str(number + 1), lambda name=LAYERS[number]: self._switch(name))
-        self._on("M", lambda: self._map(1))
-        self._on("B", lambda: self._map(-1))
-        self._on("0", lambda: self._map(None))
-        self._on("R", self._front)
-        self._on("S", self._screenshot)
-        self._on("H", self._help)
-
-    def _on(self, key: str | int, action: Any) -> None:
-        def call(window: Any) -> bool:
-            action()
-            return False
-
-        self.window.register_key_callback(key if isinstance(key, int) else ord(key), call)
+        actions: dict[str | int, Callable[[], object]] = {
+            **dict.fromkeys(("N", _RIGHT), lambda: self._leaf(1)),
+            **dict.fromkeys(("P", _LEFT), lambda: self._leaf(-1)),
+            **{str(n): partial(self._switch, name) for n, name in enumerate(LAYERS, 1)},
+            "M": lambda: self._map(1),
+            "B": lambda: self._map(-1),
+            "0": lambda: self._map(None),
+            "R": self._front,
+            "S": self._screenshot,
+            "H": self._help,
+        }
+        for key, action in actions.items():
+            window.register_key_callback(key if isinstance(key, int) else ord(key), lambda _, do=action: bool(do()))
 
     def run(self) -> None:
         self._help()
@@ -139,12 +132,11 @@ class _Browser:
             # Rings and shadows turn with the viewer.
             if axes[2] @ self.axes[2] < 0.97:
                 self._draw()
-            self.window.update_renderer()
             time.sleep(0.01)
 
     def _camera_axes(self) -> Array:
         extrinsic = self.window.get_view_control().convert_to_pinhole_camera_parameters().extrinsic
-        # There, y is down and z away from the viewer.
+        # There, y points down and z away from the viewer.
         return np.asarray(extrinsic)[:3, :3] * np.array([[1.0], [-1.0], [-1.0]])
 
     def _draw(self, front: bool = False) -> None:
@@ -152,8 +144,7 @@ class _Browser:
         keypoint = self.keypoint if self.keypoint >= 0 else None
         self.axes = view_axes() if front else self._camera_axes()
         made = gl.marks(self.o3d, scene, self.layers, keypoint, self.axes)
-        if "mesh" in self.layers and "mesh" in scene.layers:
-            made.append(gl.shape_mesh(self.o3d, scene, self.axes))
+        made += gl.shape_mesh(self.o3d, scene, self.layers, self.axes)
         if "cloud" in self.layers:
             cloud = self.o3d.geometry.PointCloud(self.o3d.utility.Vector3dVector(scene.pos))
             up = np.array([0.3, 1.0, 0.6])
@@ -184,6 +175,7 @@ class _Browser:
         camera.set_lookat(np.zeros(3))
         camera.change_field_of_view(step=(30.0 - camera.get_field_of_view()) / 5)
         camera.set_zoom(0.52)
+        self.window.update_renderer()
 
     def _leaf(self, by: int) -> None:
         self.place = (self.place + by) % len(self.scenes)

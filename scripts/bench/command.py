@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import torch
 import tyro
 
-from pcsa.scripts.bench.config import BenchConfig, Case
-from pcsa.scripts.bench.launches import bench_launches
-from pcsa.scripts.bench.measure import describe_machine, load_average
-from pcsa.scripts.bench.network_cases import bench_neighbors, bench_pointnet2, bench_skeleton
-from pcsa.scripts.bench.operator_cases import bench_compiled, bench_limits, bench_operator, bench_ragged, bench_scan
-from pcsa.scripts.bench.report import format_report, split_page, write_page
-from pcsa.scripts.bench.results import Report, Result
-from pcsa.scripts.bench.scaling import bench_scaling, plot
-from pcsa.scripts.bench.start import bench_start
-from pcsa.scripts.bench.training_cases import bench_data, bench_step
+from pcsa.scripts.bench import launches, network_cases, operator_cases, waiting_cases
+from pcsa.scripts.bench.config import BenchConfig
+from pcsa.scripts.bench.measure import describe_machine, load_average, log
+from pcsa.scripts.bench.report import Report, format_report, plot, split_page, write_json, write_page
 
-FUNCTIONS: dict[Case, Callable[[BenchConfig, torch.device], list[Result]]] = {
-    "limits": bench_limits,
-    "operator": bench_operator,
-    "compiled": bench_compiled,
-    "ragged": bench_ragged,
-    "scan": bench_scan,
-    "neighbors": bench_neighbors,
-    "pointnet2": bench_pointnet2,
-    "skeleton": bench_skeleton,
-    "data": bench_data,
-    "step": bench_step,
-    "launches": bench_launches,
-    "start": bench_start,
-}
+# The case `scan` is the function `bench_scan` of one of these files.
+FUNCTIONS: dict[str, Callable[[BenchConfig, torch.device], list[Any]]] = {}
+for module in (operator_cases, network_cases, waiting_cases, launches):
+    FUNCTIONS |= {name: function for name, function in vars(module).items() if name.startswith("bench_")}
 
 
 def main(argv: list[str]) -> int:
@@ -48,19 +29,16 @@ def main(argv: list[str]) -> int:
             raise FileNotFoundError(f"`{name}` (={str(path)!r}) must lie in a folder that exists")
     if config.markdown is not None:
         split_page(config.markdown)
-    report = bench(config, log=print_progress)
+    report = bench(config)
     print(format_report(report))
-    for path in write(report, config):
-        print(f"written: {path}")
+    for path, write in ((config.out, write_json), (config.plot, plot), (config.markdown, write_page)):
+        if path is not None:
+            write(report, path)
+            print(f"written: {path}")
     return 0
 
 
-def print_progress(line: str) -> None:
-    """Say on stderr what is done."""
-    print(line, file=sys.stderr, flush=True)
-
-
-def bench(config: BenchConfig, log: Callable[[str], None] = lambda line: None) -> Report:
+def bench(config: BenchConfig) -> Report:
     """Measure everything that is printed and written."""
     device = torch.device(config.device)
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -71,23 +49,10 @@ def bench(config: BenchConfig, log: Callable[[str], None] = lambda line: None) -
     try:
         for case in config.selected:
             start = time.perf_counter()
-            if case == "scaling":
-                report.curves.extend(bench_scaling(config, device, log))
-            else:
-                report.results.extend(FUNCTIONS[case](config, device))
+            measured = report.curves if case == "scaling" else report.results
+            measured.extend(FUNCTIONS[f"bench_{case}"](config, device))
             log(f"{case}: {time.perf_counter() - start:.0f} s")
     finally:
         torch.set_num_threads(threads_before)
     report.machine["load_after"] = load_average()
     return report
-
-
-def write(report: Report, config: BenchConfig) -> list[Path]:
-    """Write the files that the configuration asks for."""
-    if config.out is not None:
-        config.out.write_text(json.dumps(dataclasses.asdict(report), indent=1) + "\n")
-    if config.plot is not None:
-        plot(report.curves, config.plot)
-    if config.markdown is not None:
-        write_page(report, config.markdown)
-    return [path for path in (config.out, config.plot, config.markdown) if path is not None]

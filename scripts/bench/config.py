@@ -10,21 +10,9 @@ import tyro
 
 from pcsa._core.checks import check_count, check_non_negative
 
-Case = Literal[
-    "limits",
-    "operator",
-    "compiled",
-    "ragged",
-    "scan",
-    "neighbors",
-    "pointnet2",
-    "skeleton",
-    "data",
-    "step",
-    "launches",
-    "start",
-    "scaling",
-]
+_Operator = Literal["limits", "operator", "compiled", "ragged", "scan"]
+_Other = Literal["neighbors", "pointnet2", "skeleton", "data", "step", "launches", "start", "scaling"]
+Case = Literal[_Operator, _Other]
 CASES: tuple[Case, ...] = get_args(Case)
 # The only ones that say anything without times.
 DETERMINISTIC_CASES: tuple[Case, ...] = ("operator", "scan", "skeleton", "launches", "start")
@@ -63,11 +51,9 @@ class BenchConfig:
     """Replace the tables between the marks `pcsa bench: begin` and `end` in this file."""
 
     def __post_init__(self) -> None:
-        check_count("threads", self.threads)
-        check_count("shrink", self.shrink)
-        check_count("num_workers", self.num_workers)
-        if self.repeats is not None:
-            check_count("repeats", self.repeats)
+        for name in ("threads", "shrink", "num_workers", "repeats"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name))
         check_non_negative("memory_budget", self.memory_budget)
         if self.device.partition(":")[0] not in ("cpu", "cuda"):
             raise ValueError(f"`device` (={self.device!r}) must be cpu or cuda")

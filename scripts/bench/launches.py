@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
 import torch
@@ -21,11 +21,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from pcsa import losses
 from pcsa._core import kernel
 from pcsa.models.detector import KeypointDetector
-from pcsa.models.pointnet2 import SINGLE_SCALE, LevelGeometry, PointNet2
+from pcsa.models.pointnet2 import SINGLE_SCALE, LevelGeometry, PointNet2, build_geometry
 from pcsa.neighbors.backends.contract import Start
 from pcsa.neighbors.backends.torch import Torch
 from pcsa.scripts.bench.config import BenchConfig
-from pcsa.scripts.bench.results import FAST, Result, deterministic
+from pcsa.scripts.bench.contenders import sphere
+from pcsa.scripts.bench.report import FAST, Result, deterministic
 
 _META = torch.device("meta")
 # What was counted when a step was promised to be bound by launches; more would be slower.
@@ -39,8 +40,7 @@ def bench_launches(config: BenchConfig, device: torch.device) -> list[Result]:
     B, N, K, S = 8, config.points(2048), 20, 10
     checks = []
     for name, work in step_parts(B, N, K, S).items():
-        kernels = _KERNELS[name]
-        checks.append(deterministic(f"{name}: kernels", work.kernels, target=kernels, promise=FAST))
+        checks.append(deterministic(f"{name}: kernels", work.kernels, target=_KERNELS[name], promise=FAST))
         checks.append(deterministic(f"{name}: read and written", work.bytes / 1e6, "MB"))
         if work.flops:
             checks.append(deterministic(f"{name}: matrix products", work.flops / 1e9, "GFLOP"))
@@ -48,18 +48,10 @@ def bench_launches(config: BenchConfig, device: torch.device) -> list[Result]:
     return [Result("launches", title, checks=checks)]
 
 
-class Work(NamedTuple):
+class Work(TorchDispatchMode):
     """Kernels, bytes read and written, floating point operations of matrix products."""
 
-    kernels: int
-    bytes: int
-    flops: int
-
-
-class _Count(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.kernels = self.bytes = 0
+    kernels = bytes = flops = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -73,10 +65,10 @@ class _Count(TorchDispatchMode):
 
 def count(run: Callable[[], object]) -> Work:
     """Count what one call does to tensors without values."""
-    flops = FlopCounterMode(display=False)
-    with _Count() as counted, flops:
+    with Work() as work, FlopCounterMode(display=False) as products:
         run()
-    return Work(counted.kernels, counted.bytes, flops.get_total_flops())
+    work.flops = products.get_total_flops()
+    return work
 
 
 def step_parts(B: int, N: int, K: int, S: int) -> dict[str, Work]:
@@ -84,10 +76,13 @@ def step_parts(B: int, N: int, K: int, S: int) -> dict[str, Work]:
 
     With them, the first level's farthest points alone, for a step that searches by plain torch.
     """
+    # The real searches of some clouds, for their shapes.
+    ptr = torch.arange(0, B * N + 1, N)
+    levels = build_geometry(sphere(B, N, torch.device("cpu")).view(-1, 3), ptr, SINGLE_SCALE)
+    geometry = [LevelGeometry(*(x.to(_META) for x in level)) for level in levels]
     with _without_values():
         detector = KeypointDetector(PointNet2(), K).to(_META)
-        pos, ptr = torch.empty(B * N, 3, device=_META), torch.empty(B + 1, dtype=torch.long, device=_META)
-        geometry = _geometry(B, N)
+        pos, ptr = torch.empty(B * N, 3, device=_META), ptr.to(_META)
 
         def network() -> None:
             out = detector(None, pos, ptr=ptr, geometry=geometry)
@@ -95,13 +90,13 @@ def step_parts(B: int, N: int, K: int, S: int) -> dict[str, Work]:
             torch.autograd.backward(heads, [torch.empty_like(x) for x in heads])
 
         logits, variance = torch.empty(B * N, K, device=_META), torch.empty(B * N, 1, device=_META)
-        seed, temperature = torch.tensor(0), torch.tensor(1.0, dtype=torch.float64)
+        inputs = (logits, pos, variance, ptr, torch.tensor(0), torch.tensor(1.0, dtype=torch.float64))
 
         def operator() -> None:
-            drawn = kernel._draw(logits, pos, variance, ptr, seed, temperature, S, False, 0)
-            kernel._draw_backward(
-                drawn[0], *drawn, logits, pos, variance, ptr, seed, temperature, False, 0, True, False, False
-            )
+            # The functions behind the operators `kernel.draw` and `kernel.draw_backward`: the operators themselves
+            # are opaque, and on tensors without values they give shapes and do nothing.
+            drawn = kernel._draw(*inputs, S, False, 0)
+            kernel._draw_backward(drawn[0], *drawn, *inputs, False, 0, True, False, False)
 
         samples = torch.empty(B, K, S, 3, device=_META, requires_grad=True)
         presence = torch.empty(B, K, device=_META, requires_grad=True)
@@ -120,36 +115,12 @@ def step_parts(B: int, N: int, K: int, S: int) -> dict[str, Work]:
         }
 
 
-def _geometry(B: int, N: int) -> list[LevelGeometry]:
-    def rows(*shape: int, dtype: torch.dtype = torch.long) -> Tensor:
-        return torch.empty(shape, dtype=dtype, device=_META)
-
-    geometry = []
-    for level in SINGLE_SCALE:
-        M, k = min(level.num_samples or N, N), min(max(level.num_neighbors), N)
-        inside = rows(B * M, k, len(level.radii), dtype=torch.bool)
-        weight = rows(B * N, 3, dtype=torch.float32)
-        geometry.append(LevelGeometry(rows(B * M), rows(B + 1), rows(B * M, k), inside, rows(B * N, 3), weight))
-        N = M
-    return geometry
-
-
-class _NoNoise:
-    """As ``kernel._Noise`` on an accelerator, where torch has no generator for tensors without values."""
-
-    def __init__(self, seed: Tensor, device: torch.device) -> None:
-        self.device = device
-
-    def normal(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        return torch.randn(shape, dtype=dtype, device=self.device)
-
-    def log2_exponential(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        return torch.empty(shape, dtype=dtype, device=self.device).exponential_().clamp_min_(2.0**-32).log2_()
-
-
 @contextlib.contextmanager
 def _without_values() -> Iterator[None]:
-    # Autocast, which the network and the losses switch off, does not know tensors without values.
+    # Torch has no generator for tensors without values, and autocast, which the network and the losses switch off,
+    # does not know them.
+    generator = mock.Mock(manual_seed=lambda seed: None)
+    no_generator = mock.patch.object(torch, "Generator", return_value=generator)
     no_autocast = mock.patch.object(torch, "autocast", return_value=contextlib.nullcontext())
-    with mock.patch.object(kernel, "_Noise", _NoNoise), no_autocast:
+    with no_generator, no_autocast:
         yield

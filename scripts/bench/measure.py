@@ -56,20 +56,6 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-class Clock:
-    """Seconds between marks, by the name of the mark that ends them."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.last = device, time.perf_counter()
-        self.seconds: dict[str, list[float]] = {}
-
-    def mark(self, name: str) -> None:
-        wait(self.device)
-        now = time.perf_counter()
-        self.seconds.setdefault(name, []).append(now - self.last)
-        self.last = now
-
-
 def run_python(*args: str, **env: str) -> str:
     """Run Python in a process of its own, and return what it printed."""
     done = subprocess.run(
@@ -85,14 +71,16 @@ def run_module(module: str, arguments: Mapping[str, object], **env: str) -> Any:
     return json.loads(run_python("-m", module, json.dumps(arguments), **env).splitlines()[-1])
 
 
+def log(line: str) -> None:
+    """Say on stderr what is done."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def describe_machine(device: torch.device, threads: int) -> dict[str, str | int | float | None]:
     """Say what the figures depend on."""
     cpu = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                cpu = line.split(":", 1)[1].strip()
-                break
+    with contextlib.suppress(OSError, IndexError):
+        cpu = Path("/proc/cpuinfo").read_text().split("model name", 1)[1].splitlines()[0].lstrip("\t :")
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "cpu": cpu,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import get_args
 
 import torch
@@ -11,51 +12,43 @@ from pcsa import neighbors
 from pcsa.neighbors import Backend
 from pcsa.scripts.bench import references
 from pcsa.scripts.bench.config import BenchConfig
+from pcsa.scripts.bench.contenders import Sizes, compare, sphere
 from pcsa.scripts.bench.measure import Run, take_turns
-from pcsa.scripts.bench.memory import Sizes, compare
-from pcsa.scripts.bench.results import FAST, SKELETON, Result, deterministic, ratio, row
+from pcsa.scripts.bench.report import FAST, SKELETON, Result, deterministic, ratio, row
 
 
 def bench_neighbors(config: BenchConfig, device: torch.device) -> list[Result]:
     """Compare searches by every backend that is installed with the usual dense code."""
     B, N, M, k, radius = 8, config.points(2048), config.points(512), 16, 0.2
-    torch.manual_seed(0)
-    dense = torch.nn.functional.normalize(torch.randn(B, N, 3), dim=-1).to(device)
+    dense = sphere(B, N, device)
     pos, ptr = dense.view(-1, 3), torch.arange(0, B * N + 1, N)
     centers = references.gather(dense, references.farthest_points_loop(dense, M))
     query, query_ptr = centers.view(-1, 3), torch.arange(0, B * M + 1, M)
-    searches: dict[str, tuple[Callable[[Backend | None], object], Run]] = {
-        f"farthest points, {M:,}": (
-            lambda backend: neighbors.farthest_points(pos, ptr, M, backend=backend, validate=False),
-            lambda: references.farthest_points_loop(dense, M),
+    searches: dict[str, Callable[..., object]] = {
+        f"farthest points, {M:,}": partial(neighbors.farthest_points, pos, ptr, M),
+        f"{k} nearest of each point": partial(neighbors.knn, pos, ptr, k),
+        f"ball of {radius:g}, {k} of {M:,} centers": partial(
+            neighbors.ball_query, pos, ptr, radius, k, query, query_ptr
         ),
-        f"{k} nearest of each point": (
-            lambda backend: neighbors.knn(pos, ptr, k, backend=backend, validate=False),
-            lambda: references.nearest_by_sort(dense, dense, k),
-        ),
-        f"ball of {radius:g}, {k} of {M:,} centers": (
-            lambda backend: neighbors.ball_query(
-                pos, ptr, radius, k, query, query_ptr, backend=backend, validate=False
-            ),
-            lambda: references.ball_query_by_sort(radius, k, dense, centers),
-        ),
-        "3-nearest interpolation weights": (
-            lambda backend: neighbors.interpolation_weights(
-                query, query_ptr, pos, ptr, backend=backend, validate=False
-            ),
-            lambda: references.nearest_by_sort(centers, dense, 3),
-        ),
+        "3-nearest interpolation weights": partial(neighbors.interpolation_weights, query, query_ptr, pos, ptr),
     }
+    usual: tuple[Run, ...] = (
+        partial(references.farthest_points_loop, dense, M),
+        partial(references.nearest_by_sort, dense, dense, k),
+        partial(references.ball_query_by_sort, radius, k, dense, centers),
+        partial(references.nearest_by_sort, centers, dense, 3),
+    )
     rows, checks = [], []
-    for name, (search, reference) in searches.items():
-        runs: dict[str, Run] = {"default": lambda search=search: search(None), "usual dense code": reference}  # type: ignore[misc]
+    for (name, search), reference in zip(searches.items(), usual, strict=True):
+        runs: dict[str, Run] = {"default": partial(search, validate=False), "usual dense code": reference}
         for backend in get_args(Backend):
+            run = partial(search, backend=backend, validate=False)
             try:
-                search(backend)
+                run()
             except ValueError:  # not installed, or not for this device
                 continue
             if not (backend == "scipy" and name.startswith("farthest")):  # there it is the same as torch
-                runs[backend] = lambda search=search, backend=backend: search(backend)  # type: ignore[misc]
+                runs[backend] = run
         seconds = take_turns(runs, config.turns, device)
         rows += [row(f"{name}: {which}", times) for which, times in seconds.items()]
         checks.append(ratio(f"{name}: time / usual", seconds["default"], seconds["usual dense code"]))
@@ -67,17 +60,16 @@ def bench_pointnet2(config: BenchConfig, device: torch.device) -> list[Result]:
     B, N = 8, config.points(2048)
     results = []
     for scales in ("single",) if config.quick else ("single", "multi"):
+        ours, before, dense = (
+            f"{name}, {scales} scale"
+            for name in ("PointNet2, searches included", "PointNet2, searches done before", "usual dense code")
+        )
+        kinds = {ours: "ours", before: "precomputed", dense: "dense"}
         contenders = {
-            f"{name}, {scales} scale": ("network", {"B": B, "N": N, "kind": kind, "scales": scales})
-            for name, kind in (
-                ("PointNet2, searches included", "ours"),
-                ("PointNet2, searches done before", "precomputed"),
-                ("usual dense code", "dense"),
-            )
+            name: ("network", {"B": B, "N": N, "kind": kind, "scales": scales}) for name, kind in kinds.items()
         }
         seconds, memory = compare(contenders, config.turns, device)
         rows = [row(name, seconds[name], memory[name]) for name in contenders]
-        ours, before, dense = contenders
         checks = [
             ratio(f"{scales} scale: time / dense", seconds[ours], seconds[dense], 1 / 3, FAST),
             ratio(f"{scales} scale: time / dense, searches done before", seconds[before], seconds[dense]),
@@ -92,18 +84,14 @@ def bench_skeleton(config: BenchConfig, device: torch.device) -> list[Result]:
     """Compare one training step of Skeleton Merger with a loop over segments with dense distances and networks."""
     B, N = 8, config.points(2048)
     K, more = (4, 8) if config.shrink > 1 else (10, 20)
-    ours, twice, same, loop = (
-        f"pcsa, K={K}",
-        f"pcsa, K={more}",
-        f"pcsa with the network of the paper's code, K={K}",
-        f"loop over segments and the network of the paper's code, dense, K={K}",
-    )
-    contenders: dict[str, tuple[str, Sizes]] = {
-        ours: ("skeleton", {"B": B, "N": N, "K": K, "kind": "ours", "scales": "single"}),
-        twice: ("skeleton", {"B": B, "N": N, "K": more, "kind": "ours", "scales": "single"}),
-        same: ("skeleton", {"B": B, "N": N, "K": K, "kind": "ours"}),
-        loop: ("skeleton", {"B": B, "N": N, "K": K, "kind": "literal"}),
+    sizes: dict[str, Sizes] = {
+        f"pcsa, K={K}": {"K": K, "kind": "ours", "scales": "single"},
+        f"pcsa, K={more}": {"K": more, "kind": "ours", "scales": "single"},
+        f"pcsa with the network of the paper's code, K={K}": {"K": K, "kind": "ours"},
+        f"loop over segments and the network of the paper's code, dense, K={K}": {"K": K, "kind": "literal"},
     }
+    ours, twice, same, loop = sizes
+    contenders = {name: ("skeleton", {"B": B, "N": N, **own}) for name, own in sizes.items()}
     seconds, memory = compare(contenders, config.few_turns, device)
     rows = [row(name, seconds[name], memory[name]) for name in contenders]
     checks = [

@@ -25,8 +25,7 @@ def literal_sampling_argmax(
     """
     B, N, K = logits.shape
     gumbel = -torch.empty(B, num_samples, K, N, device=logits.device, dtype=logits.dtype).exponential_().log()
-    log_prob = logits.log_softmax(1).transpose(1, 2).unsqueeze(1)
-    weight = ((log_prob + gumbel) / temperature).softmax(-1)
+    weight = ((logits.log_softmax(1).transpose(1, 2).unsqueeze(1) + gumbel) / temperature).softmax(-1)
     noise = torch.randn(B, num_samples, K, N, pos.shape[-1], device=logits.device, dtype=logits.dtype)
     moved = pos[:, None, None] + bandwidth[:, None, None, :, None] * noise
     return torch.einsum("bskn,bsknd->bksd", weight, moved)
@@ -49,8 +48,7 @@ def farthest_points_loop(pos: Tensor, num_samples: int) -> Tensor:
     farthest = chosen[:, 0]
     for step in range(num_samples):
         chosen[:, step] = farthest
-        center = pos[clouds, farthest].unsqueeze(1)
-        nearest = torch.minimum(nearest, (pos - center).square().sum(-1))
+        nearest = torch.minimum(nearest, (pos - pos[clouds, farthest].unsqueeze(1)).square().sum(-1))
         farthest = nearest.argmax(-1)
     return chosen
 
@@ -88,9 +86,8 @@ class DensePointNet2(nn.Module):
         widths = [3]
         self.abstractions = nn.ModuleList()
         for level in self.levels:
-            self.abstractions.append(
-                nn.ModuleList(_convolutions([widths[-1] + 3, *c], norm, 2) for c in level.channels)
-            )
+            scales = [_convolutions([widths[-1] + 3, *c], norm, 2) for c in level.channels]
+            self.abstractions.append(nn.ModuleList(scales))
             widths.append(sum(c[-1] for c in level.channels))
         self.context = _convolutions([widths[-1]] * 3, norm, 1)
         self.propagations = nn.ModuleList()
@@ -119,8 +116,7 @@ class DensePointNet2(nn.Module):
         top = top + self.context(top.amax(1).unsqueeze(-1)).transpose(1, 2)
         for level_below, mlp in zip(reversed(range(len(self.levels))), self.propagations, strict=True):
             distance, index = nearest_by_sort(places[level_below + 1], places[level_below], 3)
-            weight = 1 / (distance + 1e-8)
-            weight = weight / weight.sum(-1, keepdim=True)
+            weight = nn.functional.normalize(1 / (distance + 1e-8), p=1, dim=-1)
             coarse = (gather(top, index) * weight.unsqueeze(-1)).sum(2)
             top = mlp(torch.cat([coarse, features[level_below]], -1).transpose(1, 2)).transpose(1, 2)
         return top
@@ -156,11 +152,8 @@ class LiteralSkeletonMerger(nn.Module):
         logits = self.score(features) - (box.unsqueeze(2) - anchors).square().sum(-1) / (2 * anchor_width**2)
         keypoints = logits.softmax(1).transpose(1, 2) @ pos
         activation = self.strength(features.amax(1)).sigmoid()
-        ends = itertools.combinations(range(keypoints.shape[1]), 2)
-        segments = [
-            literal_segment(keypoints[:, a], keypoints[:, b], offsets)
-            for (a, b), offsets in zip(ends, self.offsets, strict=True)
-        ]
+        ends = itertools.combinations(keypoints.unbind(1), 2)
+        segments = [literal_segment(a, b, offsets) for (a, b), offsets in zip(ends, self.offsets, strict=True)]
         penalty = torch.stack([offsets.square().sum() for offsets in self.offsets]).sum()
         return literal_composite_chamfer(segments, activation, pos) + 0.01 * penalty
 

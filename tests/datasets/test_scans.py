@@ -181,7 +181,7 @@ def test_bad_input():
         window(source, (8, 4), start=7)
     with pytest.raises(ValueError, match=r"`generator` \(=None\) must be given"):
         window(source, (8, 4), augment=STILL)
-    with pytest.raises(ValueError, match=r"must have `visible`"):
+    with pytest.raises(ValueError, match=r"must have visible too"):
         window({name: source[name] for name in ("image", "boundaries")}, (8, 4))
     with pytest.raises(ValueError, match=r"`image` \[8, 10\] must be \[1, H, W\]"):
         window({**source, "image": source["image"][0]}, (8, 4))

@@ -67,14 +67,14 @@ def test_a_module_follows_its_schedule_and_a_checkpoint_keeps_it(seeded, maps):
     [
         ({"basis": "box"}, r"`basis` \(='box'\) must be one of"),
         ({"num_samples": 0}, r"`num_samples` \(=0\) must be at least 1"),
-        ({"temperature": 0.0}, r"`start` \(=0.0\) must be a positive"),
+        ({"temperature": 0.0}, r"`start` \(=0.0\) must be positive"),
         ({"noise_axes": "joint"}, r"`noise_axes` \(='joint'\) must be 'marginal'"),
         ({"basis_noise": "none"}, r"`basis_noise` \(='none'\) must be one of"),
         ({"form": "official"}, r"`form` \(='official'\) must be one of"),
         ({"frame": "voxels"}, r"`frame` \(='voxels'\) must be one of"),
         ({"frame": "pixels"}, r"`spacing` \(=None\) must be given"),
-        ({"spacing": (1.0, 0.0)}, r"`spacing` \(=\(1.0, 0.0\)\) must be positive"),
-        ({"periodic": "w"}, r"`periodic` \(=\('w',\)\) must name axes out of x, y, z"),
+        ({"spacing": (1.0, 0.0)}, r"`spacing` \(=0.0\) must be positive"),
+        ({"periodic": "w"}, r"`periodic` \(='w'\) must name axes out of x, y, z"),
     ],
 )
 def test_modules_refuse_bad_input_when_they_are_made(options, match):

@@ -208,7 +208,7 @@ def test_bad_annotations_and_results(tmp_path):
     for annotations, results, match in (
         (broken, [], r"`annotations` \(='.*broken.json'\) must be JSON"),
         ({"images": []}, [], "`annotations` must hold 'images', 'annotations' and 'categories'"),
-        (dataset | {"annotations": [person]}, [], r"`annotations` lacks \['area'\] for the person at place 0"),
+        (dataset | {"annotations": [person]}, [], r"`annotations\[0\]` lacks \['area'\]"),
         (dataset, [{"image_id": 1}], r"`results\[0\]` lacks \['category_id', 'keypoints', 'score'\]"),
         (dataset, [result, result | {"image_id": 99}], r"`results\[1\]` has image_id 99, which `annotations` do not"),
         (dataset, [result | {"category_id": 2}], r"`results\[0\]` has category_id 2"),
@@ -219,7 +219,7 @@ def test_bad_annotations_and_results(tmp_path):
         with pytest.raises(ValueError, match=match):
             coco_average_precision(annotations, results)
     with pytest.raises(
-        ValueError, match=r"`annotations` has 51 numbers .* 3 for each of 2 joints, as many as `sigmas`"
+        ValueError, match=r"`annotations\[0\]` has 51 numbers .* 3 for each of 2 joints, as many as `sigmas`"
     ):
         coco_average_precision(dataset, [], sigmas=[0.1, 0.1])
     with pytest.raises(ValueError, match=r"`sigmas` \(=-0.1\) must be positive"):

@@ -357,9 +357,9 @@ def test_bf16_throughout(norm):
         ((8, (0.1,), (4, 4), ((8,),)), "`num_neighbors` .* must have an entry per scale"),
         ((8, (), (), ()), "must have an entry per scale"),
         ((0, (0.1,), (4,), ((8,),)), r"`num_samples` \(=0\) must be at least 1"),
-        ((8, (0.0,), (4,), ((8,),)), r"`radii` \(0.0,\) must be positive"),
-        ((8, (0.1,), (0,), ((8,),)), r"`num_neighbors` \(0,\) at least 1"),
-        ((8, (0.1,), (4,), ((),)), "`channels` .* not empty"),
+        ((8, (0.0,), (4,), ((8,),)), r"`radii` \(=0.0\) must be positive"),
+        ((8, (0.1,), (0,), ((8,),)), r"`num_neighbors` \(=0\) must be at least 1"),
+        ((8, (0.1,), (4,), ((),)), r"`channels` \(=\(\(\),\)\) must have a width"),
     ],
 )
 def test_level_errors(arguments, match):

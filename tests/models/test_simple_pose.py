@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -201,15 +203,14 @@ def test_refuses_another_resnet(tmp_path):
     net = SimplePose(3, layers=34, deconv=(8,))
     before = {name: value.clone() for name, value in net.state_dict().items()}
     with pytest.raises(
-        ValueError, match=r"`path` \(='.*resnet.pth'\) .*: 80 missing \(layer1.2.conv1.weight, .*, …\)$"
+        ValueError, match=r"(?s)`path` \(='.*resnet.pth'\) must hold .*Missing.*\"layer1.2.conv1.weight\", "
     ):
         load_imagenet_weights(net, path)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-    with pytest.raises(
-        ValueError, match=r"\d+ missing .*; \d+ of other shapes \(layer1.0.conv1.weight \[64, 64, 3, 3\] "
-    ):
+    with pytest.raises(ValueError, match=r"Missing key.* \"layer1.0.conv3.weight\", .* …$") as caught:
         load_imagenet_weights(SimplePose(3, deconv=(8,)), path)
-    with pytest.raises(ValueError, match=r"\d+ unknown \(layer1.1.conv1.weight, "):
+    assert re.search(r"size mismatch for layer1.0.conv1.weight: .*\[64, 64, 3, 3\]", str(caught.value.__cause__))
+    with pytest.raises(ValueError, match=r"(?s)Unexpected key.* \"layer1.1.conv1.weight\", "):
         load_imagenet_weights(SimplePose(3, layers=(1, 1, 1, 1), deconv=(8,)), path)
 
 
@@ -235,11 +236,7 @@ def test_refuses_what_is_no_state_dict(tmp_path):
     torch.save(nn.Linear(1, 1), path)  # code, which must not run
     with pytest.raises(ValueError, match=r"must be a state dict saved by torch\.save"):
         load_imagenet_weights(net, path)
-    for content, message in (
-        ([torch.zeros(1)], "name to tensor, not list"),
-        ({}, "name to tensor, not dict"),
-        ({"state_dict": {}}, "'state_dict' is a dict"),
-    ):
+    for content in ([torch.zeros(1)], {}, {"state_dict": {}}):
         torch.save(content, path)
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=r"`path` \(='.*x.pth'\) must be a state dict, name to tensor"):
             load_imagenet_weights(net, path)

@@ -9,6 +9,7 @@ from pcsa.viz import keypoint_colors
 from pcsa.viz.scene import view_axes
 
 
+@pytest.mark.slow
 def test_a_picture_of_each_category_in_colors_of_its_ids_alone(tmp_path, capsys):
     assert main(["data", "gallery", str(tmp_path / "pictures"), "--categories", "table", "mug"]) == 0
     assert "2 pictures" in capsys.readouterr().out

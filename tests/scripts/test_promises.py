@@ -7,7 +7,7 @@ import pytest
 
 from pcsa.scripts import promises
 from pcsa.scripts.bench.config import CASES, DETERMINISTIC_CASES
-from pcsa.scripts.bench.results import Report, Result, deterministic, ratio, seconds
+from pcsa.scripts.bench.report import Report, Result, deterministic, ratio, seconds
 
 GRID_TASKS = ("pose2d", "pose3d", "oct", "landmarks")
 METRICS = {"thresholds": [0.0, 0.01], "overall": {"euclidean": {"pck": [0.0, 0.415]}}}
@@ -23,7 +23,7 @@ def measured(monkeypatch, tmp_path):
     asked = []
 
     def give(*checks):
-        def bench(config, log):
+        def bench(config):
             asked.append(config)
             return Report(MACHINE, {"repeats": 1, "shrink": 1}, [Result("scan", "Scan", checks=list(checks))])
 

@@ -96,6 +96,7 @@ def page(box, tmp_path):
 
 
 @pytest.mark.viz
+@pytest.mark.slow
 def test_a_page_is_leafed_through(page, browser):
     opened(browser, page)
     assert browser.title == "<i>boxes</i>"
@@ -120,6 +121,7 @@ def test_a_page_is_leafed_through(page, browser):
 
 
 @pytest.mark.viz
+@pytest.mark.slow
 def test_layers_and_maps_are_switched(page, browser):
     opened(browser, page)
     before = counts(browser)
@@ -158,6 +160,7 @@ def test_layers_and_maps_are_switched(page, browser):
 
 
 @pytest.mark.viz
+@pytest.mark.slow
 def test_tooltips_and_orbiting(page, browser):
     from selenium.webdriver import ActionChains
 
@@ -184,7 +187,14 @@ def test_tooltips_and_orbiting(page, browser):
     assert (up["x"], up["y"], up["z"]) == (0, 0, 1)  # plotly's z is our y
     ActionChains(browser).move_to_element(plot).click_and_hold().move_by_offset(150, 0).release().perform()
     drawn(browser)
-    turned, _ = until(lambda: (now := browser.execute_script(camera))[0] != eye and now)
+
+    def at_rest():
+        before, _ = browser.execute_script(camera)
+        time.sleep(0.5)  # a turn goes on for a while
+        now, _ = browser.execute_script(camera)
+        return now != eye and now == before and now
+
+    turned = until(at_rest)
     assert turned["z"] == pytest.approx(eye["z"], abs=0.05)  # about the upright axis
     # Leafing on keeps the view.
     browser.find_element("id", "next").click()
@@ -194,6 +204,7 @@ def test_tooltips_and_orbiting(page, browser):
 
 
 @pytest.mark.viz
+@pytest.mark.slow
 def test_little_and_much(browser, tmp_path):
     scenes = [
         Scene([[1.0, 2.0, 3.0]], title="one point"),
@@ -214,6 +225,7 @@ def test_little_and_much(browser, tmp_path):
 
 
 @pytest.mark.viz
+@pytest.mark.slow
 def test_an_animation_as_a_page(box, browser, tmp_path):
     frames = [dataclasses.replace(box, title=f"temperature {t}") for t in (2, 1)]
     save_animation(tmp_path / "a.html", frames)

@@ -177,7 +177,7 @@ def test_many_files_take_one_window(box, tmp_path, open3d, monkeypatch):
 
 def test_without_open3d_matplotlib_draws_and_says_what_is_missing(box, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "open3d", None)
-    monkeypatch.setattr(png, "_warned", set())
+    png._warn_once.cache_clear()
     pixels = list(render([box, box], layers=["cloud", "keypoints"]))
     (expected,) = render([box], layers=["cloud", "keypoints"], backend="matplotlib")
     np.testing.assert_array_equal(pixels[0], expected)
@@ -190,6 +190,7 @@ def test_without_open3d_matplotlib_draws_and_says_what_is_missing(box, monkeypat
 
 
 @pytest.mark.viz
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="EGL is for Linux")
 def test_without_a_way_to_draw_matplotlib_draws(open3d, tmp_path):
     # As on a machine whose EGL has no driver.
@@ -208,6 +209,7 @@ def test_without_a_way_to_draw_matplotlib_draws(open3d, tmp_path):
 
 
 @pytest.mark.viz
+@pytest.mark.slow
 def test_with_a_display_too(box, open3d, display, tmp_path):
     code = "from pcsa.viz import *; save_png('a.png', Scene([[0., 0, 0], [1, 1, 1]]), backend='open3d')"
     environment = {**os.environ, "DISPLAY": display[0]}

@@ -59,11 +59,11 @@ def test_a_cloud_alone():
     scene = Scene([[1.0, 2.0, 3.0]])
     assert scene.layers == ("cloud",)
     assert scene.num_keypoints == 0
-    assert len(balls(scene, LAYERS).center) == len(lines(scene, LAYERS, None, np.array([0.0, 0.0, 1.0])).start) == 0
+    assert len(balls(scene, LAYERS).center) == len(lines(scene, LAYERS, None, np.eye(3)).start) == 0
 
 
 def test_ellipsoids_are_one_standard_deviation(box):
-    drawn = lines(box, ["covariance"], None, np.array([0.0, 0.0, 1.0]))
+    drawn = lines(box, ["covariance"], None, np.eye(3))
     away = drawn.start[drawn.keypoint == 0] - box.keypoints[0]
     # Each point y of the three ellipses has y' C^-1 y = 1.
     np.testing.assert_allclose(np.einsum("ma,ab,mb->m", away, np.linalg.inv(box.covariance[0]), away), 1.0)
@@ -72,12 +72,12 @@ def test_ellipsoids_are_one_standard_deviation(box):
 
 def test_a_map_shows_the_marks_of_its_keypoint_alone(box):
     assert set(balls(box, LAYERS, 1).keypoint) == {1}
-    assert set(lines(box, ["annotated", "errors", "covariance"], 1, np.array([0.0, 0.0, 1.0])).keypoint) == {1}
+    assert set(lines(box, ["annotated", "errors", "covariance"], 1, np.eye(3)).keypoint) == {1}
 
 
 def test_segments_are_as_thick_as_they_are_active(box):
     scene = dataclasses.replace(box, segments=[[0, 1], [1, 0], [0, 1]], activation=[0.8, 0.4, 0.0])
-    drawn = lines(scene, ["skeleton"], None, np.array([0.0, 0.0, 1.0]))
+    drawn = lines(scene, ["skeleton"], None, np.eye(3))
     assert len(drawn.start) == 2  # what has no activation is not there
     assert drawn.radius[0] == pytest.approx(2 * drawn.radius[1])
 

@@ -1,8 +1,10 @@
 """The window, on a virtual display, with real keys."""
 
 import os
+import queue
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -12,6 +14,9 @@ from PIL import Image
 from pcsa.viz import Scene, show
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the virtual display is for X11")
+
+LONG = 300
+"""Seconds after which something does not happen, even on a busy machine."""
 
 CODE = """
 import logging
@@ -28,52 +33,70 @@ print("closed")
 """
 
 
-def start(display, cwd, code=CODE):
-    environment = {**os.environ, "DISPLAY": display, "PYTHONUNBUFFERED": "1"}
-    environment.pop("WAYLAND_DISPLAY", None)
-    return subprocess.Popen(
-        [sys.executable, "-c", code],
-        env=environment,
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+class Window:
+    """A process with a window, and what it has logged."""
 
+    def __init__(self, display, cwd):
+        self.environment = {**os.environ, "DISPLAY": display, "PYTHONUNBUFFERED": "1"}
+        self.environment.pop("WAYLAND_DISPLAY", None)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CODE],
+            env=self.environment,
+            cwd=cwd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.lines = queue.Queue()
+        # A reader of its own: a test that waits for a line can stop waiting.
+        self.reader = threading.Thread(target=lambda: [*map(self.lines.put, self.process.stdout), self.lines.put("")])
+        self.reader.start()
 
-def until_told(process, text):
-    """Read on until a line has the text."""
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if text in line:
-            return
-    pytest.fail(f"ended without {text!r}:\n{''.join(lines)}")
+    def tells(self, text, seconds):
+        """Read on until a line has the text; whether one did in time."""
+        limit = time.monotonic() + seconds
+        while (left := limit - time.monotonic()) > 0:
+            try:
+                line = self.lines.get(timeout=left)
+            except queue.Empty:
+                return False
+            if text in line:
+                return True
+            if not line:
+                pytest.fail(f"ended without {text!r}")
+        return False
 
+    def until_told(self, text):
+        assert self.tells(text, LONG), f"{text!r} was not told"
 
-def press(display, *arguments):
-    subprocess.run(["xdotool", *arguments], env={**os.environ, "DISPLAY": display}, check=True)
+    def xdotool(self, *arguments):
+        subprocess.run(["xdotool", *arguments], env=self.environment, check=True)
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.reader.join()
+        self.process.stdout.close()
 
 
 @pytest.fixture
-def stop():
-    """Processes that must not outlive a test that fails."""
-    started = []
-    yield started.append
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+def window(display, open3d, tmp_path):
+    window = Window(display[0], tmp_path)
+    yield window
+    window.stop()
 
 
 @pytest.mark.viz
-def test_keys(display, open3d, tmp_path, stop):
-    name, _ = display
-    process = start(name, tmp_path)
-    stop(process)
-    until_told(process, "1 / 2: first")
-    press(name, "search", "--sync", "--onlyvisible", "--name", "pcsa", "mousemove", "--window", "%1", "500", "400")
-    time.sleep(1)  # until the window has the keyboard
+@pytest.mark.slow
+def test_keys(window, tmp_path):
+    window.until_told("1 / 2: first")
+    place = ["mousemove", "--window", "%1", "500", "400"]
+    window.xdotool("search", "--sync", "--onlyvisible", "--name", "pcsa", *place)
+    # What is pressed before the window has the keyboard is lost.
+    for _ in range(60):
+        window.xdotool("key", "h")
+        if window.tells("screenshot", 2):
+            break
     for keys, told in (
         ("s", "pcsa-1.png"),
         ("m", "probability of up"),
@@ -87,10 +110,9 @@ def test_keys(display, open3d, tmp_path, stop):
         ("h", "screenshot"),
         ("q", "closed"),
     ):
-        for key in keys.split():
-            press(name, "key", key)
-        until_told(process, told)
-    assert process.wait(60) == 0
+        window.xdotool("key", *keys.split())
+        window.until_told(told)
+    assert window.process.wait(LONG) == 0
 
     shots = [
         np.asarray(Image.open(tmp_path / "shots" / f"pcsa-{i}.png").convert("RGB")).astype(int) for i in range(1, 5)
@@ -111,14 +133,13 @@ def test_keys(display, open3d, tmp_path, stop):
 
 
 @pytest.mark.viz
-def test_a_display_that_dies_ends_the_window(display, open3d, tmp_path, stop):
-    name, server = display
-    process = start(name, tmp_path)
-    stop(process)
-    until_told(process, "1 / 2: first")
-    server.terminate()
-    assert process.wait(120) != 0
-    assert "closed" not in process.stdout.read()
+@pytest.mark.slow
+def test_a_display_that_dies_ends_the_window(window, display):
+    window.until_told("1 / 2: first")
+    display[1].terminate()
+    assert window.process.wait(LONG) != 0
+    window.reader.join()
+    assert not any("closed" in line for line in window.lines.queue)
 
 
 @pytest.mark.parametrize(

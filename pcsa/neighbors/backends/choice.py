@@ -1,7 +1,5 @@
 """Which backend searches: the one that was asked for, or the fastest there is."""
 
-from __future__ import annotations
-
 from typing import get_args
 
 from torch import Tensor

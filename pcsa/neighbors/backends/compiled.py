@@ -1,7 +1,5 @@
 """What the compiled libraries share: their CUDA kernels have the same origin and the same limits."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 
 import torch

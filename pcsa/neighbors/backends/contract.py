@@ -1,7 +1,5 @@
 """What a backend is: two searches, and when it is the one to choose."""
 
-from __future__ import annotations
-
 import importlib
 from abc import ABC, abstractmethod
 from functools import cache
@@ -36,9 +34,15 @@ class Searcher(ABC):
         """Import and return the library that searches."""
         return importlib.import_module(self.name)
 
+    @cache  # noqa: B019  # there is one of each backend
     def importable(self) -> bool:
         """Whether :meth:`load` succeeds; tried once."""
-        return _loads(self)
+        try:
+            self.load()
+        # A library built for another torch fails in any of these ways.
+        except (ImportError, OSError, RuntimeError):
+            return False
+        return True
 
     @abstractmethod
     def wins(self, task: Task, pos: Tensor, largest: int) -> bool:
@@ -55,13 +59,3 @@ class Searcher(ABC):
         No cloud that has queries has fewer than k points. With a ``radius`` slots of points beyond it may be -1,
         but never the first.
         """
-
-
-@cache
-def _loads(searcher: Searcher) -> bool:
-    try:
-        searcher.load()
-    # A library built for another torch fails in any of these ways.
-    except (ImportError, OSError, RuntimeError):
-        return False
-    return True

@@ -1,7 +1,5 @@
 """Searches by pyg-lib."""
 
-from __future__ import annotations
-
 import importlib
 from typing import Any, cast
 

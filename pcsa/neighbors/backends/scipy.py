@@ -1,7 +1,5 @@
 """Nearest neighbors by SciPy's k-d tree, on a CPU."""
 
-from __future__ import annotations
-
 import importlib
 import math
 from typing import Any

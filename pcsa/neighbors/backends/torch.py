@@ -1,7 +1,5 @@
 """Searches in plain PyTorch, on any device."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Searches by torch-cluster."""
 
-from __future__ import annotations
-
 from typing import cast
 
 import torch

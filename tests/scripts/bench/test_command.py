@@ -5,18 +5,17 @@ import json
 import pytest
 import torch
 
-from pcsa.scripts.bench import command, memory
+from pcsa.scripts.bench import command, contenders
 from pcsa.scripts.bench.config import CASES, BenchConfig
 from pcsa.scripts.bench.measure import describe_machine
-from pcsa.scripts.bench.report import BEGIN, END, format_report
-from pcsa.scripts.bench.results import Report, Result, deterministic, ratio
+from pcsa.scripts.bench.report import BEGIN, END, Report, Result, deterministic, format_report, ratio
 
 
 @pytest.mark.slow
 def test_command_measures_writes_and_draws(tmp_path, monkeypatch, capsys):
     called = []
     monkeypatch.setattr(
-        memory, "peak_memory", lambda workloads, _: [called.append(w) or 1_000_000 for w, _ in workloads]
+        contenders, "peak_memory", lambda workloads, _: [called.append(w) or 1_000_000 for w, _ in workloads]
     )
     monkeypatch.delenv("PCSA_TEST_DATA", raising=False)
     page, out, picture = tmp_path / "page.md", tmp_path / "bench.json", tmp_path / "curves.png"
@@ -62,7 +61,7 @@ def test_command_measures_writes_and_draws(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_literal_beyond_the_budget_is_left_out(monkeypatch):
-    monkeypatch.setattr(memory, "peak_memory", lambda workloads, _: [1_000_000] * len(workloads))
+    monkeypatch.setattr(contenders, "peak_memory", lambda workloads, _: [1_000_000] * len(workloads))
     config = BenchConfig(("operator",), shrink=64, repeats=1, memory_budget=0.005)
     (result,) = command.bench(config).results
     # 8 × 32 points, K=10: S=30 needs 76,800 elements × 56 bytes = 4.3 MB, S=100 needs 14 MB.

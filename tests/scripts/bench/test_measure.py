@@ -5,10 +5,9 @@ import sys
 import pytest
 import torch
 
+from pcsa.scripts.bench.contenders import compare, literal_bytes, peak_memory
 from pcsa.scripts.bench.measure import take_turns
-from pcsa.scripts.bench.memory import compare, peak_memory
-from pcsa.scripts.bench.results import ratio
-from pcsa.scripts.bench.workloads import literal_bytes
+from pcsa.scripts.bench.report import ratio
 
 CPU = torch.device("cpu")
 
@@ -49,7 +48,7 @@ def test_no_turns_run_nothing():
 
 
 def test_contenders_keep_their_names(monkeypatch):
-    monkeypatch.setattr("pcsa.scripts.bench.memory.peak_memory", lambda workloads, device: [1, 2])
+    monkeypatch.setattr("pcsa.scripts.bench.contenders.peak_memory", lambda workloads, device: [1, 2])
     sizes = {"clouds": [16, 16], "K": 2, "S": 2}
     seconds, memory = compare({"usual": ("literal", sizes), "ours": ("sampler", sizes)}, 2, CPU)
     assert memory == {"usual": 1, "ours": 2}
@@ -58,5 +57,5 @@ def test_contenders_keep_their_names(monkeypatch):
 
 def test_a_process_that_fails_says_so(monkeypatch):
     monkeypatch.setattr(sys, "executable", "false")
-    with pytest.raises(RuntimeError, match=r"bench\.memory .*literal"):
+    with pytest.raises(RuntimeError, match=r"bench\.contenders .*literal"):
         peak_memory([("literal", {})], CPU)
