@@ -190,7 +190,7 @@ def _entries(items: Iterable[LabeledCloud | tuple[Any, ...]]) -> list[tuple[Any,
 
 
 def _record(
-    cloud: LabeledCloud, class_id: str, model_id: str, all_names: Sequence[str], mirror_pairs: Sequence[tuple]
+    cloud: LabeledCloud, class_id: str, model_id: str, all_names: Sequence[str], mirror_pairs: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
     """Return one shape's annotation in KeypointNet's form."""
     points = np.asarray(cloud.points, dtype=np.float32)

@@ -3,7 +3,7 @@
 import io
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -195,7 +195,7 @@ def _integers(entries: dict[str, list[str]], key: str) -> list[int]:
     return values
 
 
-def _read_ascii(body: bytes, header: _Header) -> dict[str, NDArray]:
+def _read_ascii(body: bytes, header: _Header) -> dict[str, NDArray[Any]]:
     num_columns = sum(header.counts)
     if not body.strip():  # loadtxt warns about no data
         table = np.empty((0, num_columns))
@@ -243,7 +243,7 @@ def _odd_line(body: bytes, num_columns: int) -> str:
     return "the data are not lines of numbers"
 
 
-def _read_binary(body: bytes, header: _Header) -> dict[str, NDArray]:
+def _read_binary(body: bytes, header: _Header) -> dict[str, NDArray[Any]]:
     # Padding fields are all called `_`, so the places, not the names, make the dtype.
     kinds = zip(header.types, header.sizes, header.counts, strict=True)
     dtype = np.dtype([(f"{i}", _TYPES[kind, size], (count,)) for i, (kind, size, count) in enumerate(kinds)])
@@ -255,7 +255,7 @@ def _read_binary(body: bytes, header: _Header) -> dict[str, NDArray]:
     return {name: table[f"{i}"][:, 0] for i, name in enumerate(header.fields) if name in wanted}
 
 
-def _unpack_colors(packed: NDArray) -> NDArray[np.uint8] | None:
+def _unpack_colors(packed: NDArray[Any]) -> NDArray[np.uint8] | None:
     if packed.dtype.kind == "f":
         if packed.dtype.itemsize != 4:
             return None

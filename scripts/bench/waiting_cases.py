@@ -212,7 +212,7 @@ def _step_parts(
     return {name: times[2:] for name, times in parts.items()}
 
 
-def _task(**data: Any) -> tuple[Task, TrainConfig]:
+def _task(**data: Any) -> tuple[Task[Any, Any], TrainConfig]:
     """Take the task, and its preset of the documentation's results on these data."""
     task = get_task("supervised")
     preset = task.presets["sampling"]

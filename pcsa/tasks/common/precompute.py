@@ -51,7 +51,7 @@ class HierarchyData(KeypointData):
 class Hierarchies:
     """The neighbor structure of each cloud of a dataset; ``table`` is what :func:`search` returns."""
 
-    def __init__(self, table: dict[str, npt.NDArray]) -> None:
+    def __init__(self, table: dict[str, npt.NDArray[Any]]) -> None:
         self._table = {key: torch.from_numpy(value) for key, value in table.items()}
         self._ptr: dict[str, list[int]] = {k: v.tolist() for k, v in table.items() if k.endswith("ptr")}
 
@@ -97,7 +97,7 @@ def open_hierarchies(dataset: KeypointNet, normalize: Normalize, levels: Sequenc
     return Hierarchies(dataset.cached(name, lambda: search(clouds, levels)))
 
 
-def search(clouds: Sequence[Tensor], levels: Sequence[Level]) -> dict[str, npt.NDArray]:
+def search(clouds: Sequence[Tensor], levels: Sequence[Level]) -> dict[str, npt.NDArray[Any]]:
     """Search in every cloud ``[N, 3]``.
 
     Returns:
