@@ -38,7 +38,7 @@ class ReportConfig:
 
 
 @dataclass(frozen=True)
-class Run:
+class LoggedRun:
     """What the files of a run say; fields of missing files are empty."""
 
     name: str
@@ -89,7 +89,7 @@ def report(config: ReportConfig) -> Path:
     return page
 
 
-def read_run(path: Path, name: str, split: str) -> Run:
+def read_run(path: Path, name: str, split: str) -> LoggedRun:
     """Read metrics, configuration and log from a run's folder, or metrics alone from a file.
 
     Raises:
@@ -97,12 +97,12 @@ def read_run(path: Path, name: str, split: str) -> Run:
         ValueError: If a file cannot be read.
     """
     if path.is_file():
-        return Run(name, metrics=_read_json(path))
+        return LoggedRun(name, metrics=_read_json(path))
     if not path.is_dir():
         raise FileNotFoundError(f"`{path}` is neither a run's folder nor a metrics file")
     file = path / f"metrics-{split}.json"
     metrics, config = (_read_json(f) if f.exists() else {} for f in (file, path / "config.json"))
-    run = Run(name, metrics, config, read_log(path / "log"))
+    run = LoggedRun(name, metrics, config, read_log(path / "log"))
     if not run.metrics and not run.log:
         raise FileNotFoundError(f"`{path}` has neither {file.name} (pcsa evaluate) nor a CSV log")
     if not run.metrics:
@@ -154,7 +154,7 @@ def _table(rows: Sequence[dict[str, str]]) -> str:
     return "<div><table>\n" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "\n</table></div>"
 
 
-def _row(run: Run) -> dict[str, str]:
+def _row(run: LoggedRun) -> dict[str, str]:
     metrics, task = run.metrics, (run.metrics or run.config).get("task")
     if task not in task_names():
         if metrics:

@@ -16,7 +16,7 @@ from pcsa.datasets.splits import Split
 from pcsa.models import LandmarkNet
 from pcsa.tasks.common.config import Count, Rule
 from pcsa.tasks.common.map_task import PEARSON, Collected, MapTask
-from pcsa.tasks.common.maps import MapConfig, MapData, MapLabels, map_optimizer, share
+from pcsa.tasks.common.maps import MapConfig, MapData, MapLabels, map_optimizer
 from pcsa.tasks.common.scores import calibration, mean_or_none, per_keypoint
 from pcsa.tasks.common.task import column
 
@@ -80,7 +80,7 @@ class LandmarksTask(MapTask[LandmarksConfig]):
         data = config.data
         size, augment = data.input_size, data.augment
         if data.root is None:
-            return Faces(split, num_images=share(data.num_images, split), input_size=size, augment=augment)
+            return Faces(split, num_images=self.share(data.num_images, split), input_size=size, augment=augment)
         return Mtfl(data.root, split, num_test=data.num_test, input_size=size, augment=augment)
 
     def trained_on_val(self, config: LandmarksConfig) -> bool:

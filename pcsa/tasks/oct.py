@@ -34,8 +34,6 @@ from pcsa.tasks.common.maps import (
     MapObjectiveConfig,
     as_points,
     map_optimizer,
-    score_maps,
-    share,
 )
 from pcsa.tasks.common.scores import calibration
 from pcsa.tasks.common.tables import number
@@ -141,7 +139,7 @@ class OctTask(MapTask[OctConfig]):
         data = config.data
         size, augment = data.input_size, data.augment
         if data.root is None:
-            return Retinas(split, num_scans=share(data.num_scans, split), input_size=size, augment=augment)
+            return Retinas(split, num_scans=self.share(data.num_scans, split), input_size=size, augment=augment)
         if data.layout == "mshc":
             return Mshc(data.root, split, input_size=size, augment=augment)
         columns = data.train_columns if split == "train" else data.test_columns
@@ -164,24 +162,14 @@ class OctTask(MapTask[OctConfig]):
         # Surfaces have no sides to exchange.
         return False
 
-    @torch.no_grad()
-    def locate(
-        self,
-        config: OctConfig,
-        network: nn.Module,
-        image: Tensor,
-        *,
-        read_out: ReadOut = "expectation",
-        flip_pairs: Sequence[tuple[int, int]] | None = None,
-    ) -> LocatedMaps:
-        """Surfaces of a batch of scans ``[B, 1, H, W]``, as rows ``[B, K, W]``.
+    def read(self, config: OctConfig, maps: Tensor, size: Sequence[int], read_out: ReadOut) -> LocatedMaps:
+        """Surfaces of the maps of scans, as rows ``[B, K, W]``.
 
         They come in order: one that would lie above the one before it is put on it (see
         :func:`pcsa.models.order_surfaces`).
         """
-        maps = score_maps(network, image, flip_pairs)
         found = pcsa.localize(*as_points(columns_of(maps)), 1.0, read_out=read_out, validate=False)
-        rows, peak = (x.unflatten(0, (len(image), -1)).movedim(1, -1) for x in (found.position[..., 0], found.peak))
+        rows, peak = (x.unflatten(0, (len(maps), -1)).movedim(1, -1) for x in (found.position[..., 0], found.peak))
         return LocatedMaps(order_surfaces(rows, 1), peak, maps)
 
     def targets(self, config: OctConfig, batch: dict[str, Tensor], maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:

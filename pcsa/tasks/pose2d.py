@@ -16,15 +16,7 @@ from pcsa.datasets.procedural import Figures2D
 from pcsa.datasets.splits import Split
 from pcsa.tasks.common.config import Count, Rule
 from pcsa.tasks.common.map_task import PEARSON, Collected, MapEvaluateOptions, MapTask, filled
-from pcsa.tasks.common.maps import (
-    PUBLISHED_OBJECTIVE,
-    PUBLISHED_OPTIMIZER,
-    MapConfig,
-    MapData,
-    MapLabels,
-    map_optimizer,
-    share,
-)
+from pcsa.tasks.common.maps import PUBLISHED, MapConfig, MapData, MapLabels, map_optimizer
 from pcsa.tasks.common.poses import PoseModelConfig
 from pcsa.tasks.common.scores import calibration, per_keypoint
 from pcsa.tasks.common.task import EvaluateOptions, column
@@ -121,8 +113,7 @@ class Pose2dTask(MapTask[Pose2dConfig]):
         "published": Pose2dConfig(
             data=Pose2dData(input_size=(256, 192)),
             model=PoseModelConfig(layers="50"),
-            objective=PUBLISHED_OBJECTIVE,
-            optimizer=PUBLISHED_OPTIMIZER,
+            **PUBLISHED,
         ),
     }
 
@@ -130,7 +121,7 @@ class Pose2dTask(MapTask[Pose2dConfig]):
         data = config.data
         size, augment = data.input_size, data.augment
         if data.root is None:
-            return Figures2D(split, num_images=share(data.num_images, split), input_size=size, augment=augment)
+            return Figures2D(split, num_images=self.share(data.num_images, split), input_size=size, augment=augment)
         if data.layout == "lsp":
             return Lsp(data.root, split, input_size=size, augment=augment)
         return CocoKeypoints(*data.coco_files(split), input_size=size, augment=augment)

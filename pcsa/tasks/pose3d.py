@@ -18,15 +18,7 @@ from pcsa.datasets.splits import Split
 from pcsa.tasks.common.config import Count, Rule
 from pcsa.tasks.common.map_inputs import ImagePredictOptions, ImagePredictor, WholePredictor
 from pcsa.tasks.common.map_task import PEARSON, Collected, MapTask
-from pcsa.tasks.common.maps import (
-    PUBLISHED_OBJECTIVE,
-    PUBLISHED_OPTIMIZER,
-    MapConfig,
-    MapData,
-    MapLabels,
-    map_optimizer,
-    share,
-)
+from pcsa.tasks.common.maps import PUBLISHED, MapConfig, MapData, MapLabels, map_optimizer
 from pcsa.tasks.common.poses import PoseModelConfig
 from pcsa.tasks.common.scores import calibration, mean_or_none, per_keypoint
 from pcsa.tasks.common.task import Predictor, Run, column
@@ -98,8 +90,7 @@ class Pose3dTask(MapTask[Pose3dConfig]):
         "published": Pose3dConfig(
             data=Pose3dData(input_size=(256, 256, 256)),
             model=PoseModelConfig(layers="50"),
-            objective=PUBLISHED_OBJECTIVE,
-            optimizer=PUBLISHED_OPTIMIZER,
+            **PUBLISHED,
         ),
     }
 
@@ -108,7 +99,7 @@ class Pose3dTask(MapTask[Pose3dConfig]):
         if data.root is not None:
             subjects = data.train_subjects if split == "train" else data.test_subjects
             return Human36M(data.root, split, subjects=subjects, input_size=data.input_size, augment=data.augment)
-        count = share(data.num_items, split)
+        count = self.share(data.num_items, split)
         if data.is_volume:
             return Figures3D(split, num_volumes=count, input_size=data.input_size)
         return FigureImages3D(split, num_images=count, input_size=data.input_size, augment=data.augment)

@@ -86,27 +86,19 @@ def test_no_file_and_no_hdf5(tmp_path):
 def test_training_reads_them(folder, tmp_path):
     import torch
 
-    from pcsa.training import TrainerConfig
-    from pcsa.unsupervised import (
-        ReconstructionConfig,
-        ShapesConfig,
-        SkeletonConfig,
-        UnsupervisedConfig,
-        UnsupervisedOptimizerConfig,
-        open_clouds,
-        train_unsupervised,
-    )
+    from pcsa.tasks import get_task
+    from pcsa.tasks.common.config import OptimizerConfig, TrainerConfig
+    from pcsa.tasks.unsupervised import SkeletonConfig, UnsupervisedConfig, UnsupervisedData, open_clouds
 
     config = UnsupervisedConfig(
-        data=ShapesConfig(root=folder, category="4"),
+        data=UnsupervisedData(root=folder, category="4"),
         model=SkeletonConfig(num_keypoints=3, out_channels=16),
-        objective=ReconstructionConfig(num_samples=1),
-        optimizer=UnsupervisedOptimizerConfig(steps=2, batch_size=2),
+        optimizer=OptimizerConfig(steps=2, batch_size=2),
         trainer=TrainerConfig(accelerator="cpu", progress=False, validate_every=1),
         out=tmp_path / "run",
     )
-    assert torch.load(train_unsupervised(config), weights_only=True)["global_step"] == 2
+    assert torch.load(get_task("unsupervised").train(config), weights_only=True)["global_step"] == 2
     assert "val_loss" in (tmp_path / "run" / "log" / "version_0" / "metrics.csv").read_text()
     with pytest.raises(ValueError, match=r"`data.category` \(='chair'\) must be a label"):
-        open_clouds(ShapesConfig(root=folder, category="chair"), "train")
-    assert len(open_clouds(ShapesConfig(root=folder, category="all"), "train")) == 7
+        open_clouds(UnsupervisedData(root=folder, category="chair"), "train")
+    assert len(open_clouds(UnsupervisedData(root=folder, category="all"), "train")) == 7

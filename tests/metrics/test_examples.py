@@ -21,6 +21,7 @@ def test_examples(name):
     assert bool(done.attempted) == (name not in WITHOUT_EXAMPLES)
 
 
+@pytest.mark.slow
 def test_torchmetrics_is_imported_for_modules_alone():
     code = (
         "import sys, pcsa.metrics as m; assert 'torchmetrics' not in sys.modules; "

@@ -182,6 +182,7 @@ def test_compiles_in_one_piece():
 
 
 @torch.no_grad()  # dynamo's own look at `.grad` across a break warns
+@pytest.mark.slow
 def test_compiles_around_the_searches():
     # Without geometry there is one break, at the searches, and new sizes of clouds are no new graphs of them.
     torch.manual_seed(0)

@@ -241,6 +241,7 @@ def test_no_scene(tmp_path):
         save_html(tmp_path / "page.html", [])
 
 
+@pytest.mark.slow
 def test_without_plotly(box, tmp_path, monkeypatch):
     import sys
 

@@ -104,6 +104,11 @@ class MapTask(Task[MapConfigT, MapLabels]):
     evaluate_options: ClassVar[type[EvaluateOptions]] = MapEvaluateOptions
     predict_options: ClassVar[type[PredictOptions]] = ImagePredictOptions
 
+    @staticmethod
+    def share(count: int, split: Split) -> int:
+        """Procedural items of a split, of ``count`` to train on."""
+        return {"train": count, "val": max(1, count // 10), "test": max(1, count // 5)}[split]
+
     @abstractmethod
     def open(self, config: MapConfigT, split: Split) -> Any:
         """The items of one split: what the configuration names, or procedural ones.
@@ -149,11 +154,14 @@ class MapTask(Task[MapConfigT, MapLabels]):
         flip_pairs: Sequence[tuple[int, int]] | None = None,
     ) -> LocatedMaps:
         """Keypoints of a batch of inputs ``[B, C, *input_size]``."""
-        maps = score_maps(network, image, flip_pairs)
+        return self.read(config, score_maps(network, image, flip_pairs), image.shape[2:], read_out)
+
+    def read(self, config: MapConfigT, maps: Tensor, size: Sequence[int], read_out: ReadOut) -> LocatedMaps:
+        """Keypoints of the maps of inputs of ``size``."""
         found = pcsa.localize(*as_points(maps), 1.0, read_out=read_out, validate=False)
         depth = self.depth(config)
-        size = [*([] if depth is None else [depth]), *image.shape[2:]]
-        position = grid.from_index(found.position, maps.shape[2:], frame="pixels", spacing=strides(size, maps))
+        spacing = strides([*([] if depth is None else [depth]), *size], maps)
+        position = grid.from_index(found.position, maps.shape[2:], frame="pixels", spacing=spacing)
         return LocatedMaps(position, found.peak, maps)
 
     def targets(self, config: MapConfigT, batch: dict[str, Tensor], maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from pcsa import grid
 from pcsa.datasets.crops import flip_back
-from pcsa.datasets.splits import Split
 from pcsa.tasks.common.config import (
     DataConfig,
     LocalizationConfig,
@@ -61,12 +60,19 @@ def map_optimizer(**options: Any) -> OptimizerConfig:
 
 
 # The schedule of the paper's code for COCO. Its temperature falls by epochs, from 2 to 0.5 within the first 25.
-PUBLISHED_OBJECTIVE = MapObjectiveConfig(
-    norm="l1", num_samples=30, temperature="linear", temperature_start=2.0, temperature_end=0.5, temperature_epochs=25
-)
-PUBLISHED_OPTIMIZER = map_optimizer(
-    batch_size=32, lr=1e-3, schedule="milestones", milestones=(90, 120), epochs=140, clip=0.0
-)
+PUBLISHED: dict[str, Any] = {
+    "objective": MapObjectiveConfig(
+        norm="l1",
+        num_samples=30,
+        temperature="linear",
+        temperature_start=2.0,
+        temperature_end=0.5,
+        temperature_epochs=25,
+    ),
+    "optimizer": map_optimizer(
+        batch_size=32, lr=1e-3, schedule="milestones", milestones=(90, 120), epochs=140, clip=0.0
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -94,11 +100,6 @@ class MapLabels:
     """Left and right keypoints."""
     bones: tuple[tuple[int, int], ...] = ()
     """Keypoints that a line joins in pictures."""
-
-
-def share(count: int, split: Split) -> int:
-    """Procedural items of a split, of ``count`` to train on."""
-    return {"train": count, "val": max(1, count // 10), "test": max(1, count // 5)}[split]
 
 
 def as_points(maps: Tensor, unit: float = 1.0) -> tuple[Tensor, Tensor]:
