@@ -10,7 +10,8 @@ import torch
 from pcsa import grid
 from pcsa.datasets.procedural import Faces
 from pcsa.tasks import get_task
-from pcsa.tasks.common.maps import MapObjectiveConfig, as_points, map_loss, share, strides
+from pcsa.tasks.common.map_task import MapTask
+from pcsa.tasks.common.maps import MapObjectiveConfig, as_points, map_loss, strides
 from pcsa.tasks.landmarks import LandmarksConfig, LandmarksData
 from pcsa.tasks.oct import OctConfig, OctData
 
@@ -236,5 +237,5 @@ def test_splits_have_their_share():
     config = LandmarksConfig(data=LandmarksData(num_images=25))
     assert [len(faces.items(config, split)) for split in ("train", "val", "test")] == [25, 2, 5]
     assert len(scans.items(OctConfig(data=OctData(num_scans=3)), "val")) == 1
-    assert [share(25, split) for split in ("train", "val", "test")] == [25, 2, 5]
+    assert [MapTask.share(25, split) for split in ("train", "val", "test")] == [25, 2, 5]
     assert isinstance(faces.items(config, "val"), Faces)
