@@ -4,24 +4,14 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
+from pcsa.datasets.faults import Problem
 from pcsa.datasets.keypointnet.annotations import cloud_faults, read_records
 from pcsa.datasets.keypointnet.layout import cloud_files, first_of
 from pcsa.datasets.pcd import read_pcd
 from pcsa.datasets.splits import SPLITS
 
 Models = Mapping[str, set[str]]  # class id to model ids
-
-
-class Problem(NamedTuple):
-    """One thing that is missing or broken in a root: where, and what."""
-
-    path: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.message}"
 
 
 def check_root(root: str | os.PathLike[str]) -> list[Problem]:
