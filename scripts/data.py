@@ -1,4 +1,4 @@
-"""``pcsa data``: generate the procedural clouds, draw them, download KeypointNet, or check a folder."""
+"""``pcsa data``: generate the procedural clouds, draw them, download KeypointNet, or check data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Annotated
 
 import tyro
 
-from pcsa.datasets.keypointnet import CLASS_IDS, check_root, download
+from pcsa.datasets.check import Layout, check_data, layout_of
+from pcsa.datasets.files import existing
+from pcsa.datasets.keypointnet import CLASS_IDS, download
 from pcsa.datasets.procedural import CATEGORIES, generate
 from pcsa.scripts.gallery import draw_gallery
 
@@ -23,7 +25,7 @@ def main(argv: list[str]) -> int:
         "download": _download,
         "check": _check,
     }
-    description = "Generate the procedural clouds, draw them, download KeypointNet, or check a folder."
+    description = "Generate the procedural clouds, draw them, download KeypointNet, or check data."
     return tyro.extras.subcommand_cli_from_dict(actions, prog="pcsa data", description=description, args=argv)
 
 
@@ -78,14 +80,26 @@ def _download(root: Folder, categories: tuple[str, ...] = tuple(CLASS_IDS), mesh
     return 0
 
 
-def _check(root: Folder) -> int:
-    """List everything that is missing or broken in a folder in KeypointNet's layout.
+def _check(
+    root: Folder,
+    layout: Layout | None = None,
+    images: Path | None = None,
+    detections: Path | None = None,
+    columns: str | None = None,
+) -> int:
+    """List everything that is missing or broken in a folder or file of data; exit status 1 if anything is.
 
     Args:
-        root: Folder to check.
+        root: Root of a dataset, annotation file of COCO, or folder or file of clouds and meshes.
+        layout: Layout of the files; default what they look like.
+        images: Folder of the pictures, for an annotation file of COCO.
+        detections: File of detections, for COCO.
+        columns: Names of the columns of clouds, as in `pcsa predict`.
     """
-    problems = check_root(root)
+    if layout is None:
+        layout = layout_of(existing(root))
+    problems = check_data(root, layout, images=images, detections=detections, columns=columns)
     for problem in problems:
         print(problem)
-    print(f"{len(problems)} problems in {root}")
+    print(f"{len(problems)} problems in {root}, checked as {layout}")
     return 1 if problems else 0
