@@ -1,8 +1,9 @@
 """Frames of positions on a grid, and the ways between them; :mod:`pcsa.grid` has the table of frames."""
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple, TypeGuard, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -136,8 +137,13 @@ def affine_of(shape: Sequence[int], frame: Frame | None, spacing: Spacing | None
     return Affine.unit(len(sizes))
 
 
+def several(spacing: object) -> TypeGuard[Iterable[float]]:
+    """Whether a spacing is one number for each axis, rather than one for all."""
+    return isinstance(spacing, Iterable) and not isinstance(spacing, str) and np.ndim(spacing) > 0
+
+
 def _spacings(spacing: Spacing, num_axes: int) -> list[float]:
-    values = list(spacing) if isinstance(spacing, Sequence) and not isinstance(spacing, str) else [spacing] * num_axes
+    values = list(spacing) if several(spacing) else [spacing] * num_axes
     if len(values) != num_axes:
         raise ValueError(f"`spacing` (={spacing!r}) must be a number, or one for each of {num_axes} axes, x first")
     for value in values:

@@ -51,8 +51,8 @@ class TrainingItems(Dataset[_Item]):
         """The item varied at random."""
 
     def __getitem__(self, key: int | tuple[int, int]) -> _Item:
-        if isinstance(key, int):
-            return self.plain(key)
+        if not isinstance(key, tuple):  # a NumPy number is no int
+            return self.plain(int(key))
         epoch, index = key
         return self.varied(index, item_generator(self.seed, epoch, index))
 
