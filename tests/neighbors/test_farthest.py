@@ -105,5 +105,5 @@ def test_farthest_points_properties(clouds, naive_farthest, sizes, count, seed):
 @pytest.mark.parametrize(("share", "same"), [(np.float32(0.5), 0.5), (np.int64(3), 3), (np.float64(0.07), 0.07)])
 def test_farthest_points_takes_numpy_s_numbers(share, same, clouds):
     pos, ptr = clouds((100, 7))
-    for given, expected in zip(farthest_points(pos, ptr, share), farthest_points(pos, ptr, same), strict=True):
-        assert torch.equal(given, expected)
+    for found, expected in zip(farthest_points(pos, ptr, share), farthest_points(pos, ptr, same), strict=True):
+        assert torch.equal(found, expected)
