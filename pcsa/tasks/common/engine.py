@@ -6,6 +6,7 @@ seed, the epoch and the item: a resumed run, or one with other workers, reaches 
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ import pcsa
 from pcsa.datasets.transforms import item_generator
 from pcsa.tasks.common.checkpoint import check_resumable, write_json
 from pcsa.tasks.common.config import OptimizerConfig, TrainConfig, TrainerConfig, to_plain
+
+log = logging.getLogger(__name__)
 
 _Item = TypeVar("_Item")
 ConfigT = TypeVar("ConfigT", bound=TrainConfig)
@@ -235,6 +238,8 @@ def fit(task: str, config: TrainConfig, build: Callable[[], Training]) -> Path:
         raise FileExistsError(f"`{last}` exists: set `resume` to continue it, or choose another `out`")
     training = build()
     module, data = training.module, training.data
+    if data.val_items is None:
+        log.info("nothing to validate on: the log has the losses of the training alone")
     module.about = {
         "task": task,
         "version": pcsa.__version__,
