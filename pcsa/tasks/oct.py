@@ -152,6 +152,9 @@ class OctTask(MapTask[OctConfig]):
         size = (max(s[0] for s in sizes), max(s[1] for s in sizes))
         return self.items(replace(config, data=replace(config.data, input_size=size)), split)
 
+    def correct_limit(self, items: Any) -> float:
+        return 0.25 * float(min(items.source(i)["image"].shape[1] for i in range(len(items))))
+
     def trained_on_val(self, config: OctConfig) -> bool:
         return config.data.root is not None and config.data.test_columns is None
 

@@ -6,6 +6,7 @@ seed, the epoch and the item: a resumed run, or one with other workers, reaches 
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from pcsa.datasets.transforms import item_generator
 from pcsa.tasks.common.checkpoint import check_resumable, write_json
 from pcsa.tasks.common.config import OptimizerConfig, TrainConfig, TrainerConfig, to_plain
 
+log = logging.getLogger(__name__)
+
 _Item = TypeVar("_Item")
 ConfigT = TypeVar("ConfigT", bound=TrainConfig)
 
@@ -51,8 +54,8 @@ class TrainingItems(Dataset[_Item]):
         """The item varied at random."""
 
     def __getitem__(self, key: int | tuple[int, int]) -> _Item:
-        if isinstance(key, int):
-            return self.plain(key)
+        if not isinstance(key, tuple):  # a NumPy number is no int
+            return self.plain(int(key))
         epoch, index = key
         return self.varied(index, item_generator(self.seed, epoch, index))
 
@@ -235,6 +238,8 @@ def fit(task: str, config: TrainConfig, build: Callable[[], Training]) -> Path:
         raise FileExistsError(f"`{last}` exists: set `resume` to continue it, or choose another `out`")
     training = build()
     module, data = training.module, training.data
+    if data.val_items is None:
+        log.info("nothing to validate on: the log has the losses of the training alone")
     module.about = {
         "task": task,
         "version": pcsa.__version__,
