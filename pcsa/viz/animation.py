@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from pcsa.viz.html import save_html
-from pcsa.viz.png import MAX_POINTS, beside, draw, entries, fit
+from pcsa.viz.legend import beside
+from pcsa.viz.png import MAX_POINTS, draw, entries, fit
 from pcsa.viz.scene import Scene, keypoint_scene, thin
 
 LAYERS = ("cloud", "samples", "annotated")

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsa.viz.png import Color, Entry, Pixels, beside, font_of, in_rows, rgb, titled, write_png
-from pcsa.viz.scene import Array, heat, keypoint_colors
+from pcsa.viz.colors import heat, keypoint_colors
+from pcsa.viz.legend import Color, Entry, beside, font_of, rgb
+from pcsa.viz.png import Pixels, in_rows, titled, write_png
+from pcsa.viz.scene import Array
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
