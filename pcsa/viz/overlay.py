@@ -14,7 +14,7 @@ from torch import Tensor
 from pcsa.viz.colors import heat, keypoint_colors
 from pcsa.viz.legend import Color, Entry, beside, font_of, rgb
 from pcsa.viz.png import Pixels, in_rows, titled, write_png
-from pcsa.viz.scene import Array
+from pcsa.viz.scene import Array, named, text_of
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
@@ -110,10 +110,10 @@ class Overlay:
             bad = ~np.isfinite(value)
             if bad.any():
                 raise ValueError(f"`{name}` has {int(bad.sum())} values that are not finite")
-        if len(self.ids) == 0:
-            object.__setattr__(self, "ids", range(K))
-        if len(self.names) == 0:
-            object.__setattr__(self, "names", [str(i) for i in self.ids])
+        names, ids = named(self.names, self.ids, K)
+        texts = {"title": text_of(self.title), "note": text_of(self.note)}
+        for name, given in {"names": names, "ids": ids, **texts}.items():
+            object.__setattr__(self, name, given)
         if len(self.names) != K or len(self.ids) != K:
             raise ValueError(f"`names` ({len(self.names)}) and `ids` ({len(self.ids)}) must be {K}, one per keypoint")
         if self.has_surfaces and len(self.bones):

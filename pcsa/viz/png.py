@@ -16,7 +16,7 @@ from pcsa._core.checks import check_count, check_one_of
 from pcsa.viz import gl
 from pcsa.viz.colors import keypoint_colors
 from pcsa.viz.legend import Entry, beside, rgb, shortened, write
-from pcsa.viz.scene import LAYERS, Array, Scene, balls, lines, size_of, thin, view_axes
+from pcsa.viz.scene import LAYERS, Array, Scene, balls, lines, note_of, size_of, thin, view_axes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -105,8 +105,11 @@ class _View(NamedTuple):
                 seen.append(scene.vertices)
         flat = np.concatenate(seen) @ self.axes.T
         low, high = flat.min(0), flat.max(0)
-        width, height = (high - low)[:2] / 2 + 0.035 * max(size_of(scene) for scene in scenes)
-        return (low + high) / 2 @ self.axes, 1.03 * float(max(height, width * self.size[1] / self.size[0]))
+        size = max(size_of(scene) for scene in scenes)
+        width, height = (high - low)[:2] / 2 + 0.035 * size
+        # A point, or a line seen from its end, does not fill the picture.
+        half = max(height, width * self.size[1] / self.size[0], 0.5 * size)
+        return (low + high) / 2 @ self.axes, 1.03 * float(half)
 
 
 def fit(
@@ -227,7 +230,7 @@ def draw(scenes: Iterable[Scene], *, always: bool = False, **options: Any) -> It
     """
     first, second = tee(thin(scene, MAX_POINTS) for scene in scenes)
     for scene, pixels in zip(second, render(first, **options), strict=True):
-        yield scene, titled(pixels, scene.title, scene.note, always)
+        yield scene, titled(pixels, scene.title, note_of(scene), always)
 
 
 def save_png(path: Path | str, scene: Scene, **options: Any) -> None:
@@ -285,11 +288,11 @@ def save_panels(
 
 
 def in_rows(panels: Sequence[Image], columns: int) -> Image:
-    """Put pictures of one size together, row by row."""
+    """Put pictures together, row by row; smaller ones get white below and at the right."""
     from PIL import Image
 
     columns = min(columns, len(panels))
-    width, height = panels[0].size
+    width, height = (max(panel.size[axis] for panel in panels) for axis in (0, 1))
     sheet = Image.new("RGB", (width * columns, height * -(-len(panels) // columns)), "white")
     for i, panel in enumerate(panels):
         sheet.paste(panel, (i % columns * width, i // columns * height))
