@@ -83,10 +83,12 @@ def read_mesh(
         num_dropped = int((~finite).sum())
         whole = finite[mesh.faces].all(axis=1)
         if not drop_invalid and num_dropped and not (len(whole) and whole.all()):
-            faces = f", and {int((~whole).sum())} faces use them" if len(whole) else ""
+            first = int(finite.argmin())
+            values = " ".join(f"{value:g}" for value in mesh.vertices[first])
+            faces = f", {int((~whole).sum())} faces use them" if len(whole) else ""
             raise ValueError(
-                f"{num_dropped} of {len(finite)} vertices are not finite, the first is vertex {int(finite.argmin())}"
-                f"{faces} (`drop_invalid` leaves them out)"
+                f"vertex {first} (={values}) must be finite: {num_dropped} of {len(finite)} vertices are not{faces} "
+                "(`drop_invalid` leaves them out)"
             )
         if len(mesh.faces) == 0:
             if not finite.any():

@@ -89,6 +89,8 @@ def _faces(rows: Lines) -> tuple[np.ndarray, np.ndarray, list[int]]:
         words = text.split()
         try:
             size = int(words[0])
+            if size < 0:
+                raise ValueError
             corners = list(map(int, words[1 : size + 1]))
         except ValueError:
             raise ValueError(f"line {number}: `{text.strip()[:60]}` must begin with whole numbers") from None

@@ -314,7 +314,7 @@ def _list_lengths(
                 table = np.frombuffer(raw, _row_type(element, order, lengths), element.count, start)
                 if all((table[f"length {i}"] == n).all() for i, n in zip(element.lists, lengths, strict=True)):
                     return np.tile(lengths, (element.count, 1)), start + width * np.arange(element.count + 1)
-    return np.array(lengths, np.int64).reshape(element.count, -1), np.array(offsets)
+    return np.array(lengths, np.int64).reshape(element.count, len(steps)), np.array(offsets)
 
 
 def _binary_columns(

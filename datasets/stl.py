@@ -59,9 +59,15 @@ def _text(raw: bytes) -> Mesh:
     counts: list[int] = []
     size = 0
     inside = ""  # the solid or facet that has not ended yet
+    begins = {"solid": "", "facet": "solid", "vertex": "facet", "endfacet": "facet", "endsolid": "solid"}
+    after = {"solid": "endsolid", "facet": "solid` or `endfacet", "endsolid": "endfacet"}
     for text, number in zip(*lines, strict=True):
         words = text.split()
         key = words[0].lower()
+        if key not in (*begins, "outer", "endloop", "color"):
+            raise ValueError(f"line {number}: `{text.strip()[:60]}` is no line of an STL file")
+        if begins.get(key, inside) != inside:
+            raise ValueError(f"line {number}: `{text.strip()[:60]}` must stand after `{after.get(key, 'facet')}`")
         if key == "vertex":
             try:
                 x, y, z = map(float, words[1:])
@@ -69,21 +75,15 @@ def _text(raw: bytes) -> Mesh:
                 raise ValueError(f"line {number}: `{text.strip()[:60]}` must have three numbers") from None
             vertices.append([x, y, z])
             size += 1
-        elif key == "facet":
-            inside, size = "facet", 0
         elif key == "endfacet":
             if size < 3:
                 raise ValueError(f"line {number}: a facet of {size} vertices must have 3")
             counts.append(size)
-            inside, size = "solid", 0
-        elif key == "solid":
             inside = "solid"
+        elif key in ("solid", "facet"):
+            inside, size = key, 0
         elif key == "endsolid":
             inside = ""
-        elif key not in ("outer", "endloop", "color"):
-            raise ValueError(f"line {number}: `{text.strip()[:60]}` is no line of an STL file")
-        if size and inside != "facet":
-            raise ValueError(f"line {number}: a vertex must stand within a facet")
     if inside:
         raise ValueError(f"cut off: no `end{inside}` after line {lines.numbers[-1]}")
     points = np.array(vertices, np.float64).reshape(-1, 3)
