@@ -339,6 +339,8 @@ def _local_transform(node: dict[str, Any], index: int) -> _Matrix:
     """Return the transform of a node, or of an instance, to its parent."""
     matrix = np.eye(4)
     if "matrix" in node:
+        if len(node["matrix"]) != 16:
+            raise ValueError(f"`nodes` {index}: its `matrix` has {len(node['matrix'])} numbers, must have 16")
         matrix = np.array(node["matrix"], np.float64).reshape(4, 4).T
     else:
         x, y, z, w = np.array(node.get("rotation", (0, 0, 0, 1)), np.float64)
