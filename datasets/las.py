@@ -1,6 +1,7 @@
 """LAS and LAZ files of laser scanners."""
 
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from pcsa.datasets.faults import reading
 from pcsa.datasets.point_cloud import PointCloud
 
 _CHUNK = 1_000_000
+_LEAST_CHUNK = 20  # bytes of a point, with which each compressed chunk begins
+_HEADER = 375  # bytes of the longest header
 
 
 def read_las(path: str | os.PathLike[str]) -> PointCloud:
@@ -38,9 +41,8 @@ def read_las(path: str | os.PathLike[str]) -> PointCloud:
 
         size = Path(path).stat().st_size
         with open(path, "rb") as start:
-            if start.read(4) != b"LASF":  # well logs have the same suffix
-                raise ValueError("not a LAS file of points: it must begin with `LASF`")
-        with laspy.open(os.fspath(path)) as file:
+            _check_header(start.read(_HEADER), size)
+        with laspy.open(os.fspath(path), read_evlrs=False, encoding_errors="replace") as file:
             header = file.header
             declared = header.point_count
             if not (np.isfinite(header.scales).all() and np.isfinite(header.offsets).all() and header.scales.all()):
@@ -52,6 +54,8 @@ def read_las(path: str | os.PathLike[str]) -> PointCloud:
                 _check_count(Path(path), header, size)
             elif not laspy.LazBackend.detect_available():
                 raise ValueError("compressed points need a package that unpacks them: pip install lazrs")
+            else:
+                _check_chunks(Path(path), header.offset_to_point_data, size)
             if declared == 0:
                 raise ValueError("the file holds no points")
             colored = {"red", "green", "blue"} <= set(header.point_format.dimension_names)
@@ -69,6 +73,45 @@ def read_las(path: str | os.PathLike[str]) -> PointCloud:
         if held != declared:
             raise ValueError(f"the header declares {declared} points, the file holds {held} (cut off?)")
     return PointCloud(np.concatenate(points), color_bytes(np.concatenate(colors)) if colors else None)
+
+
+def _check_chunks(path: Path, start: int, size: int) -> None:
+    """Raise unless the table of compressed chunks fits into the file: lazrs would end the whole process."""
+    with open(path, "rb") as file:
+        file.seek(start)
+        place = int.from_bytes(file.read(8), "little", signed=True)
+        if place == -1 and size > start + 16:  # as in a file that was written to a pipe
+            file.seek(size - 8)
+            place = int.from_bytes(file.read(8), "little", signed=True)
+        if not start < place < size - 8:
+            raise ValueError(
+                f"the table of compressed chunks at byte {place} is not in the file of {size} bytes (cut off?)"
+            )
+        file.seek(place + 4)
+        number = int.from_bytes(file.read(4), "little")
+    if number * _LEAST_CHUNK > size:
+        raise ValueError(f"a table of {number} compressed chunks does not fit into the file of {size} bytes")
+
+
+def _check_header(head: bytes, size: int) -> None:
+    """Raise on what laspy does not compare with the size of the file: it would read billions of empty records."""
+    if head[:4] != b"LASF":  # well logs have the same suffix
+        raise ValueError("not a LAS file of points: it must begin with `LASF`")
+    if len(head) < 227:
+        raise ValueError(f"cut off within its header: {size} bytes")
+    header_size, points, records = struct.unpack_from("<HII", head, 94)
+    if not header_size <= points <= size or records * 54 > points - header_size:
+        raise ValueError(
+            f"a header of {header_size} bytes, {records} records of at least 54 bytes and points from byte {points} do "
+            f"not fit into a file of {size} bytes (cut off?)"
+        )
+    if head[25] >= 4 and len(head) == _HEADER:
+        begin, records = struct.unpack_from("<QI", head, 235)
+        if records and begin + records * 60 > size:
+            raise ValueError(
+                f"{records} extended records of at least 60 bytes from byte {begin} do not fit into a file of {size} "
+                "bytes (cut off?)"
+            )
 
 
 def _check_count(path: Path, header: Any, size: int) -> None:

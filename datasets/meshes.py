@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pcsa._core.checks import check_count
 from pcsa.datasets.faults import reading
@@ -47,7 +48,7 @@ def load_mesh(path: str | os.PathLike[str]) -> Mesh:
 def read_mesh(
     path: str | os.PathLike[str], num_points: int = 2048, seed: int = 0, *, drop_invalid: bool = False
 ) -> PointCloud:
-    """Sample points on a mesh, uniformly by area; of a file without faces, take the vertices.
+    r"""Sample points on a mesh, uniformly by area; of a file without faces, take the vertices.
 
     Vertices that no face uses are not sampled. The colors of samples are mixed from those of the corners.
 
@@ -79,9 +80,9 @@ def read_mesh(
     with reading(path, "a mesh"):
         if len(mesh.vertices) == 0:
             raise ValueError("the file holds no vertices")
-        finite = np.isfinite(mesh.vertices).all(axis=1)
+        finite: NDArray[np.bool_] = np.isfinite(mesh.vertices).all(axis=1)
         num_dropped = int((~finite).sum())
-        whole = finite[mesh.faces].all(axis=1)
+        whole: NDArray[np.bool_] = finite[mesh.faces].all(axis=1)
         if not drop_invalid and num_dropped and not (len(whole) and whole.all()):
             first = int(finite.argmin())
             values = " ".join(f"{value:g}" for value in mesh.vertices[first])

@@ -50,7 +50,7 @@ def load_off(path: str | os.PathLike[str]) -> Mesh:
         held = len(lines.texts) - at
         if held != num_vertices + num_faces:
             raise ValueError(
-                f"the header declares {num_vertices} vertices and {num_faces} faces, the file holds {held} lines of them"
+                f"the header declares {num_vertices} vertices and {num_faces} faces, {held} lines of them follow"
             )
         rows = lines.part(at, at + num_vertices)
         color_at = (6 if header[3] else 3) if header[2] else None

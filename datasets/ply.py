@@ -4,6 +4,7 @@ import os
 import re
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,7 +46,8 @@ class _Property(NamedTuple):
     count_kind: str | None  # of a list
 
 
-class _Element(NamedTuple):
+@dataclass(frozen=True)
+class _Element:
     name: str
     count: int
     properties: list[_Property]
@@ -146,7 +148,9 @@ def _parse_header(raw: bytes) -> tuple[str, list[_Element], int, int]:
 
 def _to_mesh(elements: list[_Element], tables: dict[str, _Columns], face_lines: list[int]) -> Mesh:
     if "vertex" not in tables:
-        raise ValueError(f"no element `vertex`: the file has {', '.join(element.name for element in elements) or 'none'}")
+        raise ValueError(
+            f"no element `vertex`: the file has {', '.join(element.name for element in elements) or 'none'}"
+        )
     vertex = tables["vertex"]
     names = [column.name for element in elements if element.name == "vertex" for column in element.properties]
     axes = [vertex[axis] for axis in "xyz" if axis in vertex]
@@ -203,11 +207,8 @@ def _read_text(lines: Lines, elements: list[_Element]) -> tuple[dict[str, _Colum
         at += element.count
         if element.name == "face":
             face_lines = rows.numbers
-        if element.lists:
-            columns = _text_lists(rows, element)
-        else:
-            columns = list(number_rows(rows, len(element.properties)).T)
-        tables.setdefault(element.name, _named(element, columns))
+        columns = _text_lists(rows, element) if element.lists else number_rows(rows, len(element.properties)).T
+        tables.setdefault(element.name, _named(element, list(columns)))
     if at < len(lines.texts):
         raise ValueError(
             f"line {lines.numbers[at]}: {len(lines.texts) - at} lines follow after all that the header declares"
@@ -278,9 +279,7 @@ def _row_type(element: _Element, order: str, lengths: list[int]) -> np.dtype[Any
     return np.dtype(fields)
 
 
-def _list_lengths(
-    raw: bytes, start: int, element: _Element, order: str
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _list_lengths(raw: bytes, start: int, element: _Element, order: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the lengths of the lists of every row, and where the rows begin and the last one ends."""
     steps: list[tuple[int, struct.Struct, int]] = []  # per list: bytes before it, its length, bytes of a value
     skip = 0
@@ -322,11 +321,14 @@ def _binary_columns(
 ) -> list[_Column]:
     """Read the rows of one element, those with lists of the same lengths together."""
     columns: list[_Column] = []
-    for i, column in enumerate(element.properties):
+    wanted: list[int] = []
+    for i, entry in enumerate(element.properties):
         counts = lengths[:, element.lists.index(i)] if i in element.lists else np.ones(element.count, np.int64)
-        values = np.empty(int(counts.sum()) if column.name in _WANTED else 0, order + column.kind)
+        values = np.empty(int(counts.sum()) if entry.name in _WANTED else 0, order + entry.kind)
         columns.append(_Lists(counts, values) if i in element.lists else values)
-    begins = [np.cumsum(column.counts) - column.counts if isinstance(column, _Lists) else None for column in columns]
+        if entry.name in _WANTED:
+            wanted.append(i)
+    begins = {i: np.cumsum(lists.counts) - lists.counts for i in wanted if isinstance(lists := columns[i], _Lists)}
 
     content = np.frombuffer(raw, np.uint8)
     for rows in _like_rows(lengths):
@@ -335,14 +337,12 @@ def _binary_columns(
             table = np.frombuffer(raw, dtype, element.count, int(offsets[0]))
         else:
             table = content[offsets[rows, None] + np.arange(dtype.itemsize)].reshape(-1).view(dtype)
-        for i, (column, begin) in enumerate(zip(columns, begins, strict=True)):
-            if element.properties[i].name not in _WANTED:
-                continue
+        for i in wanted:
+            column, part = columns[i], table[f"{i}"]
             if isinstance(column, _Lists):
-                assert begin is not None
-                column.values[begin[rows, None] + np.arange(table[f"{i}"].shape[1])] = table[f"{i}"]
+                column.values[begins[i][rows, None] + np.arange(part.shape[1])] = part
             else:
-                column[rows] = table[f"{i}"]
+                column[rows] = part
     return columns
 
 

@@ -1,5 +1,6 @@
 import base64
 import json
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,9 @@ class Document:
         self.json.setdefault("buffers", [{"byteLength": len(self.data)}])
         text = json.dumps(self.json).encode()
         text += b" " * (-len(text) % 4)
-        body = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(self.data), b"BIN\0") + self.data
+        body = (
+            struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(self.data), b"BIN\0") + self.data
+        )
         file.write_bytes(struct.pack("<4sII", b"glTF", 2, 12 + len(body)) + body)
         return file
 
@@ -105,7 +108,7 @@ def test_transforms_of_parents_in_float64(file: Path) -> None:
         {"mesh": 0},  # not in the scene
     ]
     mesh = load_gltf(document.glb(file))
-    expected = np.array([[0, 10, 0], [0, 12, 0], [-3, 12, 0], [-3, 10, 0]]) + [691000.123456, 4600000.654321, 12.25]
+    expected = np.add([[0, 10, 0], [0, 12, 0], [-3, 12, 0], [-3, 10, 0]], [691000.123456, 4600000.654321, 12.25])
     np.testing.assert_allclose(mesh.vertices, expected, rtol=0, atol=2e-9)
 
 
@@ -127,7 +130,7 @@ def test_instances_on_the_gpu(file: Path) -> None:
     document.node["extensions"] = {"EXT_mesh_gpu_instancing": {"attributes": attributes}}
     document.json["extensionsRequired"] = ["EXT_mesh_gpu_instancing"]
     vertices = load_gltf(document.glb(file)).vertices
-    assert vertices.tolist() == [*(SQUARE + [1, 2, 3]).tolist(), *(SQUARE * 2 + [4, 5, 6]).tolist()]
+    assert vertices.tolist() == [*np.add(SQUARE, [1, 2, 3]).tolist(), *np.add(SQUARE * 2, [4, 5, 6]).tolist()]
 
 
 def test_a_skin_and_morph_targets(file: Path) -> None:
@@ -208,7 +211,7 @@ def _json(**entry: Any) -> Any:
     ("change", "message"),
     [
         (_json(asset={"version": "1.0"}), "`asset.version` (=1.0) must be 2.0"),
-        (_json(extensionsRequired=["KHR_draco_mesh_compression"]), "`KHR_draco_mesh_compression`, which the file req"),
+        (_json(extensionsRequired=["KHR_draco_mesh_compression"]), "`KHR_draco_mesh_compression`, which the file"),
         (_json(extensionsRequired=["EXT_meshopt_compression"]), "`EXT_meshopt_compression`, which the file requires"),
         (_accessor(0, count=5), "`accessors` 0: it needs 60 bytes of `bufferViews` 0, which holds 48"),
         (_accessor(0, count=10**15), "`count` (=1000000000000000) must be from 0"),
@@ -237,10 +240,9 @@ def test_what_is_refused(file: Path, change: Any, message: str) -> None:
     document = Document()
     change(document)
     document.glb(file)
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
         read_mesh(file)
     assert str(error.value).startswith(f"`{file}`: ")
-    assert message in str(error.value)
 
 
 def test_a_corner_that_is_no_vertex(file: Path) -> None:
@@ -269,10 +271,9 @@ def test_compression_with_no_other_data(file: Path) -> None:
 )
 def test_what_is_no_gltf(file: Path, content: bytes, message: str) -> None:
     file.write_bytes(content)
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
         load_gltf(file)
     assert str(error.value).startswith(f"`{file}`: ")
-    assert message in str(error.value)
 
 
 def test_cut_off(file: Path) -> None:

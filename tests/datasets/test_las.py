@@ -74,8 +74,9 @@ def test_declared_counts(tmp_path: Path, version: str, suffix: str, declared: in
     [
         ("las", -1, "declares 500 points, the file holds 499"),
         ("laz", -1, "500 points are declared and cannot be unpacked"),
-        ("las", 100, "cannot be read as a LAS file"),
-        ("laz", 300, "cannot be "),
+        ("laz", -40, "is not in the file of"),
+        ("las", 100, "cut off within its header: 100 bytes"),
+        ("laz", 300, "do not fit into a file of 300 bytes"),
         ("las", 0, "must begin with `LASF`"),
     ],
 )
@@ -85,6 +86,26 @@ def test_cut_off(tmp_path: Path, suffix: str, keep: int, message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
         read_las(file)
     assert str(error.value).startswith(f"`{file}`: ")
+
+
+def test_a_damaged_table_of_chunks(tmp_path: Path) -> None:
+    file = written(tmp_path / "a.laz", 6, "1.4")
+    raw = bytearray(file.read_bytes())
+    start = struct.unpack_from("<I", raw, 96)[0]
+    struct.pack_into("<I", raw, struct.unpack_from("<q", raw, start)[0] + 4, 2**31)
+    file.write_bytes(raw)
+    with pytest.raises(ValueError, match="a table of 2147483648 compressed chunks"):
+        read_las(file)
+
+
+@pytest.mark.parametrize(("place", "message"), [(100, "4294967295 records"), (243, "4294967295 extended records")])
+def test_numbers_of_records_are_compared_with_the_file(tmp_path: Path, place: int, message: str) -> None:
+    file = written(tmp_path / "a.las", 6, "1.4")
+    raw = bytearray(file.read_bytes())
+    struct.pack_into("<I", raw, place, 2**32 - 1)
+    file.write_bytes(raw)
+    with pytest.raises(ValueError, match=message):
+        read_las(file)
 
 
 def test_a_scale_of_zero_is_refused(tmp_path: Path) -> None:
