@@ -27,10 +27,17 @@ def noting(problems: list[Problem], path: str | os.PathLike[str]) -> Iterator[No
 
 
 def refuse(problems: Sequence[Problem]) -> None:
-    """Raise the first of the problems, and say how many others there are."""
+    """Raise the first of the problems, and say how many others there are.
+
+    Raises:
+        FileNotFoundError: If the first is that a file is missing.
+        ValueError: If it is another one.
+
+    """
     if problems:
         more = f" (and {len(problems) - 1} more problems of this folder)" if len(problems) > 1 else ""
-        raise ValueError(f"`{problems[0].path}`: {problems[0].message}{more}")
+        kind = FileNotFoundError if problems[0].message == "is missing" else ValueError
+        raise kind(f"`{problems[0].path}`: {problems[0].message}{more}")
 
 
 def some(rows: Sequence[object], most: int = 3) -> str:

@@ -22,9 +22,7 @@ IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _ORIENTATION = 0x0112  # EXIF's tag: 1 is upright
 
 
-def read_image(
-    path: str | os.PathLike[str], value_range: ValueRange | None = None, *, labeled: bool = False
-) -> Tensor:
+def read_image(path: str | os.PathLike[str], value_range: ValueRange | None = None, *, labeled: bool = False) -> Tensor:
     """Read a picture as RGB, `[3, H, W]` float32 from 0 to 1.
 
     The picture is turned as its EXIF orientation says. Gray, two-valued, CMYK and palettes are converted (color
@@ -117,7 +115,7 @@ def _decoded(
                 return _deep(file, image)
             if file.format == "PNG" and _png_bits(path) == 16:
                 _check_upper_bits(image, value_range)
-            if "A" in image.mode.upper() and image.mode != "LAB" or "transparency" in image.info:
+            if image.mode.upper() in ("LA", "PA", "RGBA") or "transparency" in image.info:
                 array = np.asarray(image.convert("RGBA"))
                 return array[:, :, :3], array[:, :, 3].astype(np.float32) / 255, None
             return np.asarray(image if image.mode in ("1", "L") else image.convert("RGB")), None, None

@@ -16,21 +16,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pcsa.datasets.arrays import read_arrays
 from pcsa.datasets.checking import noting, some, visible_files
-from pcsa.datasets.faults import Problem, reading
+from pcsa.datasets.faults import Problem
 from pcsa.datasets.files import existing
-from pcsa.datasets.matlab import read_matlab
 from pcsa.datasets.samples import Samples
-from pcsa.datasets.scans import ScanAugment, read_scan, shown_scan, window
+from pcsa.datasets.scans import ScanAugment, read_scan, window
 from pcsa.datasets.splits import SPLITS, Split, checked_root
+from pcsa.datasets.surface_labels import SURFACES, read_delineation, read_labels, usable_labels
 from pcsa.datasets.text import text_lines
 from pcsa.datasets.values import ValueRange
 from pcsa.datasets.vol import read_vol, read_vol_header
 
-# Nine surfaces, in both datasets. Going down, the light falls at RNFL-GCL, IPL-INL, OPL-ONL and BM and rises at ILM,
-# INL-OPL, ELM and OS-RPE: so it does in the scan that the labels of OctScans were measured on.
-SURFACES = ("ILM", "RNFL-GCL", "IPL-INL", "INL-OPL", "OPL-ONL", "ELM", "IS-OS", "OS-RPE", "BM")
 # MSHC's groups, and up to which number a volume of each is for testing.
 _NUM_TEST = {"hc": 8, "ms": 12}
 _VOLUME = re.compile(r"(hc|ms)(\d+)")
@@ -99,7 +95,7 @@ class _Scans(Samples):
 
     def _add(self, path: Path, number: int, start: int, boundaries: NDArray[Any], height: int, spacing: Any) -> None:
         """Take in a scan; mask and count the labels that cannot be right."""
-        visible, outside, wrong = _usable(path, boundaries, height)
+        visible, outside, wrong = usable_labels(path, boundaries, height)
         self._skip("labels outside of the scan", outside)
         self._skip("labels out of order", wrong)
         if not visible.any():
@@ -172,7 +168,7 @@ class OctScans(_Scans):
         by_columns = columns is not None or len(files) == 1
         names: tuple[str, ...] | None = None
         for path in files if by_columns else _scans_of(self.root, files, split):
-            height, rows, spacing = _labels(path, one_based, value_range)
+            height, rows, spacing = read_labels(path, one_based, value_range)
             own = SURFACES if len(rows) == len(SURFACES) else tuple(f"surface {k}" for k in range(1, len(rows) + 1))
             if names is not None and own != names:
                 raise ValueError(f"`{path}`: surfaces (={len(own)}) must be as many as before it: {len(names)}")
@@ -192,9 +188,10 @@ class Mshc(_Scans):
     The reader follows public descriptions of the files; it has met files of that form and not the release itself.
 
     ``root`` has ``vol/*.vol`` (Heidelberg raw, 49 B-scans of 496 x 1024 each) and ``delineation/*.mat`` of the same
-    names (``hc01_spectralis_macula_v1_s1_R``, …; MATLAB's, of version 7.3 too), of one of two forms: ``control_pts``, cells `[scans, 11]` of points
-    `[n, 2]` (x, y) of which two columns are empty, or ``bd_pts`` `[columns, scans, 9]`. Both come from MATLAB and count
-    from 1. Control points are joined by monotone cubics (PCHIP); columns beyond them are not labeled.
+    names (``hc01_spectralis_macula_v1_s1_R``, …; of MATLAB's version 7.3 too), of one of two forms: ``control_pts``,
+    cells `[scans, 11]` of points `[n, 2]` (x, y) of which two columns are empty, or ``bd_pts`` `[columns, scans, 9]`.
+    Both come from MATLAB and count from 1. Control points are joined by monotone cubics (PCHIP); columns beyond them
+    are not labeled.
 
     Splits as in `He et al., MICCAI 2019 <https://doi.org/10.1007/978-3-030-32239-7_14>`_: of healthy and patients, test
     is numbers 1 to 8 and 1 to 12, train the others (6 and 9 of 35); val is the last of both, which the training uses
@@ -230,7 +227,7 @@ class Mshc(_Scans):
         self._skip("files that are neither hc… nor ms…", len(others))
         for path in volumes_of(files, split):
             header = read_vol_header(path)
-            labels, height, rows = _volume_labels(self.root, path, one_based)
+            _, height, rows = _volume_labels(self.root, path, one_based)
             for number in range(header.num_scans):
                 self._add(path, number, 0, rows[number], height, (header.scale_y, header.scale_x))
 
@@ -269,7 +266,7 @@ def check_oct(
     numbers: dict[int, Path] = {}
     for path in files:
         with noting(problems, path):
-            height, rows, _ = _labels(path, one_based, value_range)
+            height, rows, _ = read_labels(path, one_based, value_range)
             _check_labels(path, height, rows[None], problems)
             numbers.setdefault(len(rows), path)
     if len(numbers) > 1:
@@ -289,7 +286,7 @@ def _check_labels(path: Path, height: int, scans: NDArray[np.float64], problems:
     outside = wrong = 0
     with noting(problems, path):
         for rows in scans:
-            visible, off, crossed = _usable(path, rows, height)
+            visible, off, crossed = usable_labels(path, rows, height)
             outside, wrong = outside + off, wrong + crossed
             if not visible.any():
                 raise ValueError("has no surface that is labeled, within the scan and in order")
@@ -334,124 +331,7 @@ def _volume_labels(root: Path, path: Path, one_based: bool) -> tuple[Path, int, 
     """Return the file of the labels of a volume, its height, and the rows of its surfaces `[scans, 9, columns]`."""
     header = read_vol_header(path)
     labels = existing(root / "delineation" / f"{path.stem}.mat")
-    return labels, header.height, _delineation(labels, header.width, header.num_scans, int(one_based))
-
-
-def _delineation(path: Path, width: int, num_scans: int, base: int) -> NDArray[np.float64]:
-    """Return the rows of the surfaces, counted from 0, `[scans, 9, columns]`."""
-    data = read_matlab(path, ["bd_pts", "control_pts"])
-    with reading(path, "delineated surfaces"):
-        if "bd_pts" in data:
-            dense, shape = data["bd_pts"], (width, num_scans, len(SURFACES))
-            if dense.shape != shape or dense.dtype.kind not in "fiu":
-                raise ValueError(f"`bd_pts` ({dense.dtype} {list(dense.shape)}) must be numbers {list(shape)}")
-            return dense.astype(np.float64).transpose(1, 2, 0) - base
-        return _joined(data["control_pts"], width, num_scans, base)
-
-
-def _joined(cells: NDArray[Any], width: int, num_scans: int, base: int) -> NDArray[np.float64]:
-    """Return the rows of surfaces that are given by control points, see :func:`_delineation`."""
-    from scipy.interpolate import PchipInterpolator
-
-    number = len(SURFACES)
-    if cells.ndim != 2 or len(cells) != num_scans or cells.dtype != object:
-        raise ValueError(f"`control_pts` ({cells.dtype} {list(cells.shape)}) must be cells [{num_scans}, 11]")
-    used = [k for k in range(cells.shape[1]) if any(np.size(cell) for cell in cells[:, k])]
-    if len(used) != number:
-        raise ValueError(f"`control_pts` (with {len(used)} surfaces) must have {number}")
-    rows = np.full((num_scans, number, width), np.nan)
-    for i in range(num_scans):
-        for k, column in enumerate(used):
-            points = np.asarray(cells[i, column])
-            if points.size == 0:
-                continue
-            where = f"`control_pts`: scan {i + 1}, surface {k + 1}: points"
-            if points.ndim != 2 or points.shape[1] != 2 or points.dtype.kind not in "fiu":
-                raise ValueError(f"{where} ({points.dtype} {list(points.shape)}) must be numbers [n, 2]")
-            points = points.astype(np.float64)
-            if not np.isfinite(points).all():
-                raise ValueError(f"{where} must be finite")
-            if points[:, 0].min() < base - 1 or points[:, 0].max() > width + 1:
-                raise ValueError(
-                    f"{where} (columns {points[:, 0].min():g} to {points[:, 0].max():g}) must lie in the "
-                    f"{width} columns of the scan"
-                )
-            x, first = np.unique(points[:, 0], return_index=True)
-            if len(x) > 1:
-                rows[i, k] = PchipInterpolator(x - base, points[first, 1], extrapolate=False)(np.arange(width)) - base
-    return rows
-
-
-def _labels(
-    path: Path, one_based: bool | None, value_range: ValueRange | None
-) -> tuple[int, NDArray[np.float64], tuple[float, float]]:
-    """Return the height of a scan, its surfaces' rows from 0 `[K, W]`, and its spacing (y, x)."""
-    data = read_arrays(path)
-    with reading(path, "a scan"):
-        key = next((name for name in ("boundaries_manual", "boundaries") if name in data), None)
-        if key is None or not ("bscan" in data or "image" in data):
-            raise ValueError(f"must hold bscan or image, and boundaries[_manual]: it has {', '.join(data)}")
-        height, width = shown_scan(path, data, value_range).shape
-        rows = np.asarray(data[key])
-        if rows.ndim != 2 or rows.shape[1] != width or len(rows) == 0 or rows.dtype.kind not in "fiu":
-            raise ValueError(
-                f"`{key}` ({rows.dtype} {list(rows.shape)}) must be numbers [K, {width}], a row for every column"
-            )
-        shift = (key == "boundaries_manual") if one_based is None else one_based
-        y, x = (_spacing(data, name) for name in ("scale_z_mm", "scale_x_mm"))
-    return height, rows.astype(np.float64) - shift, (y, x)
-
-
-def _spacing(data: dict[str, NDArray[Any]], name: str) -> float:
-    """Return millimeters per pixel, 1 where they are not known."""
-    if name not in data:
-        return 1.0
-    given = data[name]
-    if given.size != 1 or given.dtype.kind not in "fiu":
-        raise ValueError(f"`{name}` ({given.dtype} {list(given.shape)}) must be one number")
-    value = float(given.ravel()[0])
-    # Optical coherence tomography has a depth of a few millimeters and a field of a few centimeters.
-    if value != 1 and not 1e-4 <= value <= 0.5:
-        raise ValueError(f"`{name}` (={value:g}) must be from 0.0001 to 0.5 millimeters per pixel, or 1: not known")
-    return value
-
-
-def _usable(path: Path, boundaries: NDArray[Any], height: int) -> tuple[NDArray[np.bool_], int, int]:
-    """Return which labels can be right, `[K, W]`, how many lie outside of the scan, and how many are out of order.
-
-    Raises:
-        ValueError: If most of them are: then they are not rows of this scan, from the top and in this order.
-
-    """
-    visible = np.isfinite(boundaries)
-    labeled = int(visible.sum())
-    rows = np.where(visible, boundaries, 0)
-    outside = visible & ((rows < -0.5) | (rows > height - 0.5))
-    visible &= ~outside
-    # Surface i is above surface j where i < j: both of a pair that is not so are in doubt.
-    wrong = np.zeros_like(visible)
-    for i in range(len(rows)):
-        crossed = visible[i] & visible[i + 1 :] & (rows[i] > rows[i + 1 :])
-        wrong[i] |= crossed.any(0)
-        wrong[i + 1 :] |= crossed
-    visible &= ~wrong
-    num_outside, num_wrong = int(outside.sum()), int(wrong.sum())
-    with reading(path, "a scan"):
-        if 2 * num_outside > labeled:
-            raise ValueError(
-                f"surfaces (from {np.nanmin(boundaries):g} to {np.nanmax(boundaries):g}) must be rows of the scan, "
-                f"from 0 to {height - 1}: {num_outside} of {labeled} lie outside"
-            )
-        if 2 * num_wrong > labeled:
-            raise ValueError(
-                f"surfaces must be rows from the top, the upper ones first: {num_wrong} of {labeled} are out of order"
-            )
-        if labeled and height > 16 and np.ptp(boundaries[np.isfinite(boundaries)]) > 0 and np.nanmax(boundaries) <= 1:
-            raise ValueError(
-                f"surfaces (from {np.nanmin(boundaries):g} to {np.nanmax(boundaries):g}) must be in pixels, the rows "
-                f"of the scan from 0 to {height - 1}"
-            )
-    return visible, num_outside, num_wrong
+    return labels, header.height, read_delineation(labels, header.width, header.num_scans, int(one_based))
 
 
 def _columns(path: Path, columns: tuple[int, int] | None, split: Split, width: int) -> tuple[int, int]:
@@ -479,7 +359,9 @@ def listed_scans(root: Path, split: Split) -> list[Path]:
         if not path.exists():
             raise FileNotFoundError(f"`{listing}`: line {number}: `{path}` is missing")
         if path in found:
-            raise ValueError(f"`{listing}`: line {number}: `{line}` must be named once: it is on line {found[path]} too")
+            raise ValueError(
+                f"`{listing}`: line {number}: `{line}` must be named once: it is on line {found[path]} too"
+            )
         found[path] = number
     return list(found)
 

@@ -1,8 +1,8 @@
 """TIFF files that Pillow reads wrongly or not at all, through tifffile.
 
-Pillow wraps unsigned integers of 32 bits, drops the sign of 8 bits, halves colors of 16 bits, inverts no gray of 16 bits
-that counts from white, and refuses floats of 16 and 64 bits. tifffile has no JPEG and LZW of its own: what Pillow reads
-rightly stays Pillow's.
+Pillow wraps unsigned integers of 32 bits, drops the sign of 8 bits, keeps 8 of the 16 bits of colors, takes gray of 16
+bits that counts from white for gray that counts from black, and refuses floats of 16 and 64 bits. tifffile cannot
+decompress JPEG or LZW by itself, so that what Pillow reads rightly stays Pillow's.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BITS, _PHOTOMETRIC, _DESCRIPTION, _FORMAT = 258, 262, 270, 339  # tags
 _UNSIGNED, _FLOAT, _UNKNOWN = 1, 3, 4  # values of the tag for the format
-_BLACK_IS_ZERO, _RGB = 1, 2  # values of the tag for the photometric interpretation
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2  # values of the tag for the photometric interpretation
 _REDUCED, _MASK = 1, 4  # flags of a page that is no picture of its own
 _OF_COLORS, _WITH_OPACITY = 1, 2  # values of the tag for extra samples: colors are multiplied by it, or not
 
@@ -77,12 +77,18 @@ def read_tiff(path: Path) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
         if tag is not None and tag.value != 1:
             raise ValueError(f"orientation (={int(tag.value)}) must be 1 in a TIFF of {page.dtype}")
         if page.photometric not in (_BLACK_IS_ZERO, _RGB):
-            raise ValueError(f"photometric interpretation ({page.photometric.name}) of {page.dtype} must be gray or RGB")
+            raise ValueError(
+                f"photometric interpretation ({page.photometric.name}) of {page.dtype} must be gray or RGB"
+            )
         values, axes = page.asarray(), page.axes
+        if page.photometric == _WHITE_IS_ZERO:
+            if values.dtype.kind != "u" or page.samplesperpixel != 1:
+                raise ValueError(f"gray that counts from white ({page.dtype}) must be unsigned integers")
+            values = np.iinfo(values.dtype).max - values
         extra = tuple(int(kind) for kind in page.extrasamples)
     if axes == "SYX":
         values, axes = values.transpose(1, 2, 0), "YXS"
-    colors = 1 if page.photometric == _BLACK_IS_ZERO else 3
+    colors = 3 if page.photometric == _RGB else 1
     if axes not in ("YX", "YXS") or (axes == "YX") != (page.samplesperpixel == 1):
         raise ValueError(f"axes ({axes}) must be those of one picture")
     if axes == "YX":
