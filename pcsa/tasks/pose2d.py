@@ -38,6 +38,8 @@ class Pose2dData(MapData):
     """COCO: annotation file to validate and to be scored on, relative to `root`."""
     val_images: str | None = None
     """COCO: folder of its images, relative to `root`."""
+    one_based: bool = False
+    """LSP: whether positions count from 1."""
     input_size: Annotated[tuple[int, int], Rule(1)] = (96, 72)
     """Height and width that the network takes."""
     num_images: Count = 2000
@@ -45,6 +47,9 @@ class Pose2dData(MapData):
     augment: CropAugment = field(default_factory=lambda: CropAugment(flip=0.5, scale=0.3, rotation=40.0))
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.one_based and self.layout != "lsp":
+            raise ValueError("`data.one_based` (=True) must come with `data.layout` 'lsp': COCO's count from 0")
         if self.layout == "lsp" and self.root is None:
             raise ValueError("`data.layout` (='lsp') must come with `data.root`")
         for name in ("annotations", "images", "val_annotations", "val_images"):
@@ -123,7 +128,8 @@ class Pose2dTask(MapTask[Pose2dConfig]):
         if data.root is None:
             return Figures2D(split, num_images=self.share(data.num_images, split), input_size=size, augment=augment)
         if data.layout == "lsp":
-            return Lsp(data.root, split, input_size=size, augment=augment)
+            files: dict[str, Any] = {"one_based": data.one_based, "value_range": data.value_range}
+            return Lsp(data.root, split, input_size=size, augment=augment, **files)
         return CocoKeypoints(*data.coco_files(split), input_size=size, augment=augment)
 
     def build(self, config: Pose2dConfig, labels: MapLabels) -> nn.Module:

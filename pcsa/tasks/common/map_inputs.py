@@ -12,8 +12,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from pcsa._core.checks import check_interval
 from pcsa.datasets.crops import crop, to_source
 from pcsa.datasets.images import IMAGES, read_image
+from pcsa.datasets.values import ValueRange
 from pcsa.tasks.common.maps import (
     LocatedMaps,
     MapLabels,
@@ -35,6 +37,18 @@ class ImagePredictOptions(PredictOptions):
     """JSON of lists of boxes [x, y, width, height] in pixels by file name; default the whole image."""
     flip_test: bool = True
     """Take the mean of the maps of the input and of its mirror image."""
+    value_range: ValueRange | None = None
+    """What 0 and 1 stand for in the files, such as 0 4095 for 12 bits in 16. Default: as in the training's data."""
+
+
+def value_range_of(run: Run[Any, MapLabels], options: Any) -> ValueRange | None:
+    """What 0 and 1 stand for in the files to predict: what the options say, or else as in the training's data."""
+    given: ValueRange | None = options.value_range
+    if given is not None:
+        check_interval("value_range", given)
+        return given
+    own: ValueRange | None = run.config.data.value_range
+    return own
 
 
 class ImagePredictor(Predictor):
@@ -44,6 +58,7 @@ class ImagePredictor(Predictor):
 
     def __init__(self, locate: Locate, run: Run[Any, MapLabels], options: ImagePredictOptions) -> None:
         self.locate, self.run, self.options = locate, run, options
+        self.value_range = value_range_of(run, options)
         self.boxes = None if options.boxes is None else read_boxes(options.boxes)
 
     def expected(self, files: Sequence[Path]) -> Sequence[Path]:
@@ -61,7 +76,7 @@ class ImagePredictor(Predictor):
 
     def predict(self, file: Path) -> Iterator[Prediction]:
         """A prediction for each box."""
-        image = read_image(file)
+        image = read_image(file, self.value_range)
         whole = [0.0, 0.0, float(image.shape[-1]), float(image.shape[-2])]
         labels = self.run.labels
         for box in [whole] if self.boxes is None else self.boxes.get(file.name, []):
