@@ -33,7 +33,7 @@ from pcsa.datasets.checking import noting, refuse, some
 from pcsa.datasets.crops import CropAugment
 from pcsa.datasets.faults import Problem, reading
 from pcsa.datasets.files import existing
-from pcsa.datasets.images import KeypointImages, masked, picture_size
+from pcsa.datasets.images import KeypointImages, labeled_size, masked
 from pcsa.datasets.plausible import check_inside
 from pcsa.datasets.splits import Split, checked_root
 from pcsa.datasets.values import ValueRange
@@ -386,7 +386,7 @@ def _picture_problems(
     for row in rows:
         name = str(frames["imgname"][row])
         with noting(problems, root / name):
-            size = picture_size(root / name, labeled=True)
+            size = labeled_size(root / name)
             if _view(name) in cameras:
                 _check_picture(frames["part"][row, :, :2], _labeled(frames, row), cameras[_view(name)][0], size)
     return problems

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from pcsa.datasets.values import ValueRange, unit_values
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _ORIENTATION = 0x0112  # EXIF's tag: 1 is upright
+TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
 
 
 def read_image(path: str | os.PathLike[str], value_range: ValueRange | None = None, *, labeled: bool = False) -> Tensor:
@@ -53,12 +54,15 @@ def read_image(path: str | os.PathLike[str], value_range: ValueRange | None = No
         return torch.from_numpy(np.ascontiguousarray(unit.transpose(2, 0, 1)))
 
 
-def picture_size(path: str | os.PathLike[str], *, labeled: bool = False) -> tuple[int, int]:
-    """Return (width, height) of what :func:`read_image` returns, from the header of the file alone.
+class PictureHeader(NamedTuple):
+    """What the header of a picture says."""
 
-    Args:
-        path: The file.
-        labeled: As for :func:`read_image`.
+    size: tuple[int, int]  # (width, height) as it is shown, that is as read_image returns it
+    orientation: int  # EXIF's, 1 where there is none
+
+
+def picture_header(path: str | os.PathLike[str]) -> PictureHeader:
+    """Read the header of a picture alone: its size and its orientation.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -71,32 +75,43 @@ def picture_size(path: str | os.PathLike[str], *, labeled: bool = False) -> tupl
     with reading(path, "a picture"):
         try:
             with Image.open(path) as file:
-                turned = _check_header(path, file, labeled)
+                turned = _check_header(path, file)
                 # Pillow gives the size of a TIFF as it is shown, and of all others as they are stored.
-                swapped = turned >= 5 and file.format != "TIFF"
-                return (file.height, file.width) if swapped else (file.width, file.height)
+                swapped = turned in TURNED and file.format != "TIFF"
+                return PictureHeader((file.height, file.width) if swapped else (file.width, file.height), turned)
         except UnidentifiedImageError:
             if not is_tiff(path):
                 raise
             height, width = read_tiff(path)[0].shape[:2]
-            return width, height
+            return PictureHeader((width, height), 1)
 
 
-def _check_header(path: Path, file: Any, labeled: bool) -> int:
-    """Return the orientation of an open picture; raise if there are several, or labels and a turn."""
+def labeled_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return (width, height) of a picture that labels belong to, by its header; raise as :func:`read_image` does."""
+    header = picture_header(path)
+    with reading(path, "a picture"):
+        _check_upright(header.orientation)
+    return header.size
+
+
+def _check_upright(orientation: int) -> None:
+    if orientation != 1:
+        raise ValueError(
+            f"EXIF orientation (={orientation}) must be 1: whether the labels are in pixels of the picture as it is "
+            "stored or as it is shown is not known. Turn the pixels and remove the tag"
+        )
+
+
+def _check_header(path: Path, file: Any) -> int:
+    """Return the orientation of an open picture; raise if there are several."""
     number = getattr(file, "n_frames", 1)
     if number > 1 and file.format == "TIFF":
         number = num_pages(path)
     # The further pictures of a phone's JPEG are depths and small copies.
     if number > 1 and file.format != "MPO":
         raise ValueError(f"must hold one picture: it has {number}")
-    orientation = int(file.getexif().get(_ORIENTATION, 1))
-    if labeled and orientation != 1:
-        raise ValueError(
-            f"EXIF orientation (={orientation}) must be 1: whether the labels are in pixels of the picture as it is "
-            "stored or as it is shown is not known"
-        )
-    return orientation
+    orientation = file.getexif().get(_ORIENTATION, 1)
+    return orientation if orientation in range(2, 9) else 1
 
 
 def _decoded(
@@ -107,7 +122,9 @@ def _decoded(
 
     try:
         with Image.open(path) as file:
-            _check_header(path, file, labeled)
+            orientation = _check_header(path, file)
+            if labeled:
+                _check_upright(orientation)
             if file.format == "TIFF" and needs_tifffile(file.tag_v2):  # type: ignore[attr-defined]
                 return (*read_tiff(path), None)
             image: Any = ImageOps.exif_transpose(file)

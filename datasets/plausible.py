@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcsa.datasets.checking import Problem, noting
-from pcsa.datasets.images import picture_size
+from pcsa.datasets.images import labeled_size
 
 _LEAST_PIXELS = 2.0  # no picture is that small
 _MIDDLE = (0.35, 0.65)  # as a share of the picture
@@ -96,7 +96,7 @@ def check_pictures(
     met, sizes = [], []
     for file, position in zip(files[::step], positions[::step], strict=True):
         with noting(problems, file):
-            size = picture_size(file, labeled=True)
+            size = labeled_size(file)
             if not np.isnan(position).all():
                 met.append(position)
                 sizes.append(size)

@@ -41,7 +41,7 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> dict[str, Any]:
         for file in tqdm(files, leave=False, disable=None if options.progress else True):
             for prediction in predictor.predict(file):
                 items.append({"input": str(file), **prediction.fields})
-                if options.png or options.html:
+                if prediction.picture and (options.png or options.html):
                     picture = prediction.picture()
                     if options.html:
                         kept.append(picture)

@@ -142,7 +142,8 @@ class Prediction(NamedTuple):
 
     fields: dict[str, Any]
     """JSON types, in the units of the input."""
-    picture: Callable[[], Picture]
+    picture: Callable[[], Picture] | None
+    """Makes the picture of it; None where that of an earlier prediction of the same input shows it, too."""
 
 
 class Predictor(ABC):
@@ -153,7 +154,7 @@ class Predictor(ABC):
     """What holds for all inputs, as JSON types."""
 
     def expected(self, files: Sequence[Path]) -> Sequence[Path]:
-        """The file of every prediction that will be made, after a check that there will be any."""
+        """The files in which something will be looked for, after a check that there will be any; called first."""
         return files
 
     @abstractmethod
