@@ -15,7 +15,7 @@ from pcsa.datasets.crops import CropAugment, crop
 from pcsa.datasets.faults import reading
 from pcsa.datasets.files import existing
 from pcsa.datasets.samples import Samples
-from pcsa.datasets.tiff import declared_bits, is_tiff, needs_tifffile, num_pages, read_tiff
+from pcsa.datasets.tiff import declared_bits, is_tiff, may_have_more, needs_tifffile, num_pages, read_tiff
 from pcsa.datasets.values import ValueRange, unit_values
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -105,7 +105,7 @@ def _check_upright(orientation: int) -> None:
 def _check_header(path: Path, file: Any) -> int:
     """Return the orientation of an open picture; raise if there are several."""
     number = getattr(file, "n_frames", 1)
-    if number > 1 and file.format == "TIFF":
+    if file.format == "TIFF" and (number > 1 or may_have_more(file.tag_v2)):
         number = num_pages(path)
     # The further pictures of a phone's JPEG are depths and small copies.
     if number > 1 and file.format != "MPO":

@@ -160,7 +160,7 @@ def _read(path: Path, one_based: bool) -> tuple[list[_Item], list[Problem]]:
         landmarks = np.stack([position for _, position in items])
         with noting(problems, path):
             check_in_pixels(landmarks)
-            _check_sides(landmarks)
+            _check_layout(landmarks)
             check_first_pixel(landmarks, one_based)
     return [(file, position - one_based) for file, position in items], problems
 
@@ -184,12 +184,9 @@ def _line(line: str) -> tuple[str, NDArray[np.float64]]:
     for (attribute, most), value in zip(_ATTRIBUTES.items(), values[_LANDMARKS:].tolist(), strict=False):
         if value not in range(1, most + 1):
             raise ValueError(
-                f"`{attribute}` (={value:g}) must be a whole number from 1 to {most}, after x1 … x5 y1 … y5"
+                f"`{attribute}` (={value:g}) must be a whole number from 1 to {most}: it follows x1 … x5 y1 … y5"
             )
-    landmarks = values[:_LANDMARKS].reshape(2, 5).T
-    if not _upright(landmarks) and _upright(values[:_LANDMARKS].reshape(5, 2)):
-        raise ValueError("landmarks must be x1 … x5 y1 … y5: they make a face only as x1 y1 … x5 y5")
-    return name, landmarks
+    return name, values[:_LANDMARKS].reshape(2, 5).T
 
 
 def _start(line: str, fields: Sequence[str]) -> int:
@@ -207,23 +204,42 @@ def _number(field: str) -> float | None:
         return None
 
 
-def _upright(landmarks: NDArray[np.float64]) -> bool:
-    """Whether five landmarks are those of an upright face, left being the left of the picture."""
-    (left, right, _, left_mouth, right_mouth), (up, up_too, _, down, down_too) = landmarks.T.tolist()
-    return bool(left < right and left_mouth < right_mouth and max(up, up_too) < min(down, down_too))
+def _upright(landmarks: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Say which faces, of `[N, 5, 2]`, have their eyes side by side above the mouth, left being the picture's left."""
+    (left, right, _, left_mouth, right_mouth), (up, up_too, _, down, down_too) = landmarks.transpose(2, 1, 0)
+    above: NDArray[np.bool_] = np.maximum(up, up_too) < np.minimum(down, down_too)
+    return above & (left < right) & (left_mouth < right_mouth)
 
 
-def _check_sides(landmarks: NDArray[np.float64]) -> None:
-    """Raise if most faces, of `[N, 5, 2]`, are not upright: one may be in profile or lie, most do not."""
-    mirrored = landmarks[:, [1, 0, 2, 4, 3]]
-    num_wrong, num_mirrored = (sum(not _upright(x) for x in landmarks), sum(_upright(x) for x in mirrored))
-    if 2 * num_mirrored > len(landmarks):
+def _frontal(landmarks: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Say which faces, of `[N, 5, 2]`, also look ahead: the nose in the middle, nothing far out of level."""
+    (left, right, nose, left_mouth, right_mouth), (up, up_too, middle, down, down_too) = landmarks.transpose(2, 1, 0)
+    eyes, mouth = (up + up_too) / 2, (down + down_too) / 2
+    level = (abs(up - up_too) <= 0.5 * (right - left)) & (abs(down - down_too) <= 0.7 * (right_mouth - left_mouth))
+    central = (np.minimum(left, left_mouth) <= nose) & (nose <= np.maximum(right, right_mouth))
+    frontal: NDArray[np.bool_] = _upright(landmarks) & level & central & (eyes < middle) & (middle < mouth)
+    return frontal
+
+
+def _check_layout(landmarks: NDArray[np.float64]) -> None:
+    """Raise if most faces, of `[N, 5, 2]`, make sense in another layout only: one may be in profile, most are not."""
+    number = len(landmarks)
+    # x1 y1 … x5 y5, were that the layout of the lines.
+    pairs = landmarks.transpose(0, 2, 1).reshape(number, 5, 2)
+    num_pairs = int((_frontal(pairs) & ~_frontal(landmarks)).sum())
+    if 2 * num_pairs > number:
+        raise ValueError(
+            f"landmarks must be x1 … x5 y1 … y5: {num_pairs} of {number} lines make a face only as x1 y1 … x5 y5"
+        )
+    num_mirrored = int(_upright(landmarks[:, [1, 0, 2, 4, 3]]).sum())
+    if 2 * num_mirrored > number:
         raise ValueError(
             f"left eye and left corner of the mouth must be those on the left of the picture: in {num_mirrored} of "
-            f"{len(landmarks)} faces they are on the right"
+            f"{number} faces they are on the right"
         )
-    if 2 * num_wrong > len(landmarks):
+    num_wrong = int((~_upright(landmarks)).sum())
+    if 2 * num_wrong > number:
         raise ValueError(
             "landmarks must be left eye, right eye, nose, left and right corner of the mouth, as x1 … x5 y1 … y5: "
-            f"{num_wrong} of {len(landmarks)} faces have their eyes not side by side above the mouth"
+            f"{num_wrong} of {number} faces have their eyes not side by side above the mouth"
         )

@@ -17,7 +17,7 @@ _BITS, _PHOTOMETRIC, _DESCRIPTION, _FORMAT = 258, 262, 270, 339  # tags
 _UNSIGNED, _FLOAT, _UNKNOWN = 1, 3, 4  # values of the tag for the format
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2  # values of the tag for the photometric interpretation
 _REDUCED, _MASK = 1, 4  # flags of a page that is no picture of its own
-_OF_COLORS, _WITH_OPACITY = 1, 2  # values of the tag for extra samples: colors are multiplied by it, or not
+_OPACITY = 2  # value of the tag for extra samples: an opacity that colors are not multiplied by
 
 
 def is_tiff(path: Path) -> bool:
@@ -41,6 +41,11 @@ def declared_bits(tags: Mapping[int, Any]) -> int | None:
     """Return the number of bits of the values if the type that holds them has more."""
     bits = max(tags.get(_BITS, (1,)))
     return int(bits) if bits in (10, 12, 14) else None
+
+
+def may_have_more(tags: Mapping[int, Any]) -> bool:
+    """Whether a page says, as ImageJ's do, that pictures follow it without pages of their own."""
+    return "images=" in str(tags.get(_DESCRIPTION, ""))
 
 
 def num_pages(path: Path) -> int:
@@ -76,10 +81,9 @@ def read_tiff(path: Path) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
         tag = page.tags.get("Orientation")
         if tag is not None and tag.value != 1:
             raise ValueError(f"orientation (={int(tag.value)}) must be 1 in a TIFF of {page.dtype}")
-        if page.photometric not in (_BLACK_IS_ZERO, _RGB):
-            raise ValueError(
-                f"photometric interpretation ({page.photometric.name}) of {page.dtype} must be gray or RGB"
-            )
+        if page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
+            kind = page.photometric.name
+            raise ValueError(f"photometric interpretation ({kind}) of {page.dtype} must be gray or RGB")
         values, axes = page.asarray(), page.axes
         if page.photometric == _WHITE_IS_ZERO:
             if values.dtype.kind != "u" or page.samplesperpixel != 1:
@@ -96,7 +100,7 @@ def read_tiff(path: Path) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
     if values.shape[2] < colors or values.shape[2] > colors + 1:
         raise ValueError(f"channels (={values.shape[2]}) must be {colors}, or one more for the opacity")
     alpha = None
-    if extra == (_WITH_OPACITY,):
+    if extra == (_OPACITY,):
         full = np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1
         alpha = (values[:, :, colors].astype(np.float64) / full).astype(np.float32)
     values = values[:, :, :colors]
