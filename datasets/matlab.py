@@ -42,8 +42,11 @@ def read_matlab(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str,
 def _older(path: str | os.PathLike[str], names: Sequence[str]) -> tuple[list[str], dict[str, NDArray[Any]]]:
     from scipy.io import loadmat, whosmat
 
-    there = [name for name, *_ in whosmat(path)]
-    data = loadmat(path, variable_names=[name for name in names if name in there])
+    try:
+        there = [name for name, *_ in whosmat(path)]
+        data = loadmat(path, variable_names=[name for name in names if name in there])
+    except ValueError as error:  # SciPy's own, which does not say what it is about
+        raise TypeError(str(error)) from error
     return there, {name: np.asarray(data[name]) for name in names if name in data}
 
 
