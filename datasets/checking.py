@@ -1,6 +1,7 @@
 """From errors to lists of problems and back: what datasets and the checks of their folders share."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -11,19 +12,25 @@ from pcsa.datasets.faults import Problem
 def noting(problems: list[Problem], path: str | os.PathLike[str]) -> Iterator[None]:
     """Add an error about a file to the list of its problems, in place of raising it.
 
+    Args:
+        problems: The list.
+        path: The file that an error is about, unless the error names another one.
+
     Example:
         >>> problems = []
-        >>> with noting(problems, "a.png"):
-        ...     raise ValueError("`a.png`: must hold one picture: it has 3")
+        >>> with noting(problems, "images"):
+        ...     raise ValueError("`images/a.png`: must hold one picture: it has 3")
         >>> print(*problems)
-        a.png: must hold one picture: it has 3
+        images/a.png: must hold one picture: it has 3
 
     """
     try:
         yield
     except (OSError, ValueError) as error:
-        name = os.fspath(path)
-        problems.append(Problem(name, str(error).removeprefix(f"`{name}`").removeprefix(":").strip()))
+        # An error that is about another file begins with that one's path.
+        named = re.match(r"`([^`]*/[^`]*)`:? ", str(error))
+        text = str(error)[named.end() :] if named else str(error)
+        problems.append(Problem(named[1] if named else os.fspath(path), text))
 
 
 def refuse(problems: Sequence[Problem]) -> None:

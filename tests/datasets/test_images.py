@@ -137,7 +137,7 @@ def test_stacks_of_imagej(tmp_path: Path) -> None:
 
 
 def write_png(path: Path, values: np.ndarray, color: int, chunks: bytes = b"") -> None:
-    """Write a PNG of 16 bits, which Pillow cannot: `color` 0, 2, 4 or 6 is the format's number for gray, RGB, LA, RGBA."""
+    """Write a PNG of 16 bits, which Pillow cannot; the format's number for gray is `color` 0, for RGB 2."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
