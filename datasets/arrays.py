@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsa.datasets.faults import reading
+from pcsa.datasets.values import ValueRange, unit_values
 
 ARRAYS = (".npy", ".npz")
 
@@ -46,8 +47,12 @@ def read_arrays(path: str | os.PathLike[str], names: Sequence[str] = ()) -> dict
         return arrays
 
 
-def read_volume(file: Path) -> Float[Tensor, "1 D H W"]:
-    """Read a volume of values from 0 to 1 from a `.npy` file, or a `.npz` file with one array.
+def read_volume(file: Path, value_range: ValueRange | None = None) -> Float[Tensor, "1 D H W"]:
+    """Read a volume from a `.npy` file, or a `.npz` file with one array, as values from 0 to 1.
+
+    Args:
+        file: The file.
+        value_range: What 0 and 1 stand for in it. Default: see :func:`pcsa.datasets.values.unit_values`.
 
     Raises:
         ValueError: If the file cannot be read or holds anything else; the message names the file.
@@ -55,23 +60,31 @@ def read_volume(file: Path) -> Float[Tensor, "1 D H W"]:
     """
     arrays = read_arrays(file)
     if len(arrays) != 1:
-        raise ValueError(f"`{file}` must hold one array, has {list(arrays)}")
-    (values,) = arrays.values()
-    return check_unit_values(file, values, 3)
+        raise ValueError(f"`{file}`: must hold one array, has {', '.join(arrays) or 'none'}")
+    ((name, values),) = arrays.items()
+    return check_unit_values(file, values, 3, value_range, name)
 
 
-def check_unit_values(file: Path, values: NDArray[Any], axes: int) -> Tensor:
-    """Return the values of a file as float32, `[1, *shape]`; raise unless they are from 0 to 1.
+def check_unit_values(
+    file: Path, values: NDArray[Any], axes: int, value_range: ValueRange | None = None, name: str = "array"
+) -> Tensor:
+    """Return the values of a file as float32 from 0 to 1, `[1, *shape]`; raise unless they can be that.
 
     Args:
         file: The file, for the message.
         values: What it holds.
         axes: The number of axes that the values must have.
+        value_range: What 0 and 1 stand for. Default: see :func:`pcsa.datasets.values.unit_values`.
+        name: What the file calls them, for the message.
 
     """
-    rule = f"numbers from 0 to 1 of {axes} axes"
-    if values.ndim != axes or values.dtype.kind not in "fiu" or 0 in values.shape:
-        raise ValueError(f"`{file}` holds {values.dtype} {list(values.shape)}, must be {rule}")
-    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-        raise ValueError(f"`{file}` has values from {values.min():g} to {values.max():g}, must be {rule}")
-    return torch.from_numpy(values.astype(np.float32))[None]
+    with reading(file, "an array of numbers"):
+        if values.ndim != axes or values.dtype.kind not in "bfiu" or 0 in values.shape:
+            raise ValueError(f"`{name}` ({values.dtype} {list(values.shape)}) must be numbers of {axes} axes")
+        try:
+            # A mask is often kept in bytes.
+            if value_range is None and values.dtype == np.uint8 and values.max() == 1:
+                raise ValueError("values (uint8, from 0 to 1) must come with `value_range`: (0, 1), or (0, 255)")
+            return torch.from_numpy(unit_values(values, value_range))[None]
+        except ValueError as error:
+            raise ValueError(f"`{name}`: {error}") from error

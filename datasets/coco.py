@@ -25,6 +25,7 @@ from pcsa.datasets.faults import Problem
 from pcsa.datasets.files import existing
 from pcsa.datasets.images import KeypointImages, clipped_box, masked
 from pcsa.datasets.sized import read_sized, size_fault
+from pcsa.datasets.values import ValueRange
 from pcsa.metrics.coco import COCO_SIGMAS
 from pcsa.metrics.coco_file import PICTURE, entry_faults, indexed, num_labeled, read_json, refuse, scored
 
@@ -84,6 +85,8 @@ class CocoKeypoints(KeypointImages):
             ``COCO_val2017_detections_AP_H_56_person.json``. Boxes may reach out of the picture: they are cut off there.
         augment: What ``augmented`` varies. Default: what :class:`~pcsa.datasets.crops.CropAugment` varies.
         score_threshold: Least score of a detection; others are left out.
+        value_range: What 0 and 1 stand for in the pictures. Default: see
+            :func:`pcsa.datasets.values.unit_values`.
 
     Raises:
         FileNotFoundError: If a file or folder is missing; the message names it.
@@ -107,8 +110,9 @@ class CocoKeypoints(KeypointImages):
         detections: str | os.PathLike[str] | None = None,
         augment: CropAugment | None = None,
         score_threshold: float = 0.0,
+        value_range: ValueRange | None = None,
     ) -> None:
-        super().__init__(input_size, augment)
+        super().__init__(input_size, augment, value_range=value_range)
         self.images = existing(images)
         self.annotations = existing(annotations)
         content = read_json(annotations)
@@ -140,7 +144,7 @@ class CocoKeypoints(KeypointImages):
         """
         item = self._items[self._row(index)]
         picture = self._pictures[item["image_id"]]
-        image = read_sized(picture_path(self.images, picture), picture["width"], picture["height"])
+        image = read_sized(picture_path(self.images, picture), picture["width"], picture["height"], self.value_range)
         extras = {name: item[name] for name in ("image_id", "annotation_id", "score", "area")}
         keypoints = np.asarray(item["keypoints"], dtype=np.float32).reshape(-1, 3)
         box = torch.tensor(item["box"], dtype=torch.float32)

@@ -14,6 +14,8 @@ at most. Without distortion: 0.4 to 1.2 on average, which is 1.6 to 5 mm at 5 m.
 """
 
 import json
+import math
+import numbers
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,12 +29,25 @@ from torch import Tensor
 from pcsa._core.checks import check_shape
 from pcsa.datasets import crops
 from pcsa.datasets.arrays import read_arrays
+from pcsa.datasets.checking import noting, refuse, some
 from pcsa.datasets.crops import CropAugment
+from pcsa.datasets.faults import Problem, reading
 from pcsa.datasets.files import existing
-from pcsa.datasets.images import KeypointImages, masked, read_image
+from pcsa.datasets.images import KeypointImages, labeled_size, masked
+from pcsa.datasets.plausible import check_inside
 from pcsa.datasets.splits import Split, checked_root
+from pcsa.datasets.values import ValueRange
 
 DEPTH_RANGE = 2000.0  # millimeters, over the depth of the volume
+_LEGS = ((1, 2), (2, 3), (4, 5), (5, 6))  # thighs and shins
+_LEG = (0.2, 0.8)  # meters: a bone of a leg
+_DEPTH = (1.0, 20.0)  # meters, of the root
+_BOX = (0.5, 5.0)  # times the extent of the joints
+_FEWEST = 3  # joints with which an extent is one
+_CENTER = (0.4, 0.6)  # of the picture's width and height
+_OUTSIDE = 0.1  # how far a joint may lie outside of its picture, as a share of the longer side
+_SAMPLE = 20  # pictures whose headers are read when the dataset opens
+_CAMERA = {"f": 2, "c": 2, "k": 3, "p": 2}  # numbers of each part of a camera
 SUBJECTS = {"train": ("S1", "S5", "S6", "S7", "S8"), "val": ("S8",), "test": ("S9", "S11")}
 
 
@@ -60,12 +75,19 @@ class Human36M(KeypointImages):
 
     The box has its margin already (1.2 times the joints'), so that the crop is the box.
 
+    Units and frames are checked: the bones of the legs are 0.2 to 0.8 m long in the median over a subject's frames
+    (``S`` in millimeters is refused), the roots are 1 to 20 m before the camera, ``part`` is what the camera sees of
+    ``S`` (to a twentieth of the box), the box is 0.5 to 5 times as large as the joints, the camera's center is near the
+    middle of the picture, and the joints are within it.
+
     Args:
         root: The folder.
         split: The split.
         input_size: (depth, height, width) of the network's volume; crops have the last two.
         augment: What ``augmented`` varies. Default: what :class:`~pcsa.datasets.crops.CropAugment` varies.
         subjects: The subjects, in place of those of the split.
+        value_range: What 0 and 1 stand for in the pictures. Default: see
+            :func:`pcsa.datasets.values.unit_values`.
 
     Raises:
         FileNotFoundError: If a file or folder is missing; the message names it.
@@ -93,35 +115,37 @@ class Human36M(KeypointImages):
         input_size: tuple[int, int, int] = (64, 256, 256),
         augment: CropAugment | None = None,
         subjects: Sequence[str] | None = None,
+        value_range: ValueRange | None = None,
     ) -> None:
-        super().__init__(input_size, augment, axes=3)
+        super().__init__(input_size, augment, axes=3, value_range=value_range)
         self.root = checked_root(root, split)
         frames = _frames(existing(self.root / "frames.npz"))
         cameras = _cameras(existing(self.root / "cameras.json"))
         self.subjects = SUBJECTS[split] if subjects is None else tuple(subjects)
-        self._items = []
-        for i, name in enumerate(frames["imgname"].tolist()):
-            subject = name.split("/")[0]
-            if subject not in self.subjects:
-                continue
-            view = name.split("/")[-2].split(".")[-1] if "/" in name else ""
-            if (subject, view) not in cameras:
-                raise ValueError(f"`{self.root / 'cameras.json'}` has no camera {view!r} of {subject} for `{name}`")
-            labeled = (frames["part"][i, :, 2] > 0) & (frames["S"][i, :, 3] > 0)
-            if not labeled.any() or not labeled[0]:
-                self._skip("no visible joint" if not labeled.any() else "root joint not visible")
-                continue
-            self._items.append((i, name, cameras[subject, view], labeled))
-        if not self._items:
-            there = sorted({name.split("/")[0] for name in frames["imgname"].tolist()})
+        rows = [i for i, name in enumerate(frames["imgname"].tolist()) if _subject(name) in self.subjects]
+        if not rows:
+            there = sorted({_subject(name) for name in frames["imgname"].tolist()})
             raise ValueError(
                 f"`subjects` (={self.subjects}) has no frame in `{self.root}`, which has {', '.join(there)}"
             )
+        refuse(_problems(self.root, frames, cameras, rows))
+        step = max(1, len(rows) // _SAMPLE)
+        refuse(_picture_problems(self.root, frames, cameras, rows[::step]))
+        self._items = []
+        for i in rows:
+            name, labeled = str(frames["imgname"][i]), _labeled(frames, i)
+            if not labeled.any() or not labeled[0]:
+                self._skip("no visible joint" if not labeled.any() else "root joint not visible")
+                continue
+            self._items.append((i, name, cameras[_view(name)], labeled))
         self._frames = frames
 
     def source(self, index: int) -> dict[str, Any]:
         """Return the picture, joints, box and camera of a frame; see the class."""
         row, name, (camera, distortion), labeled = self._items[self._row(index)]
+        image = self.read(self.root / name)
+        with reading(self.root / name, "a labeled picture"):
+            _check_picture(self._frames["part"][row, :, :2], labeled, camera, (image.shape[2], image.shape[1]))
         positions = self._frames["S"][row, :, :3] * 1000
         root_depth = float(positions[0, 2])
         depth = self.input_size[0]
@@ -131,7 +155,7 @@ class Human36M(KeypointImages):
         side = 200 * float(self._frames["scale"][row])
         corner = self._frames["center"][row] + 0.5 - side / 2
         return {
-            "image": read_image(self.root / name),
+            "image": image,
             **masked(keypoints, visible),
             "box": torch.tensor([*corner, side, side], dtype=torch.float32),
             "root_depth": root_depth,
@@ -243,28 +267,182 @@ def _check_camera(camera: Tensor, distortion: Tensor | None, size: int) -> None:
         check_shape("distortion", distortion, (size, 5))
 
 
+def check_human36m(root: str | os.PathLike[str]) -> list[Problem]:
+    """List everything that is missing or broken in a folder of :class:`Human36M`; of the pictures, headers are read.
+
+    Args:
+        root: The folder.
+
+    """
+    root = Path(root)
+    problems: list[Problem] = []
+    frames, cameras = None, None
+    with noting(problems, root / "frames.npz"):
+        frames = _frames(existing(root / "frames.npz"))
+    with noting(problems, root / "cameras.json"):
+        cameras = _cameras(existing(root / "cameras.json"))
+    if frames is not None and cameras is not None:
+        rows = list(range(len(frames["imgname"])))
+        problems += _problems(root, frames, cameras, rows)
+        problems += _picture_problems(root, frames, cameras, rows)
+        known = {subject for subjects in SUBJECTS.values() for subject in subjects}
+        others = sorted({_subject(name) for name in frames["imgname"].tolist()} - known)
+        if others:
+            problems.append(Problem(str(root / "frames.npz"), f"`imgname`: no split has the subjects {some(others)}"))
+    return problems
+
+
+_Cameras = dict[tuple[str, str], tuple[list[float], list[float]]]
+
+
+def _subject(name: str) -> str:
+    return name.split("/")[0]
+
+
+def _view(name: str) -> tuple[str, str]:
+    """Return the subject and the camera of a frame, by the name of its folder."""
+    return _subject(name), name.split("/")[-2].split(".")[-1] if "/" in name else ""
+
+
+def _labeled(frames: dict[str, np.ndarray], row: int | Sequence[int]) -> np.ndarray:
+    labeled: np.ndarray = (frames["part"][row, ..., 2] > 0) & (frames["S"][row, ..., 3] > 0)
+    return labeled
+
+
+def _problems(root: Path, frames: dict[str, np.ndarray], cameras: _Cameras, rows: list[int]) -> list[Problem]:
+    """Return what is wrong with the labels of some frames, each rule once for all the frames that break it."""
+    problems: list[Problem] = []
+    path = root / "frames.npz"
+    names = frames["imgname"][rows].tolist()
+    absent = sorted({_view(name) for name in names} - set(cameras))
+    for subject, view in absent:
+        example = next(name for name in names if _view(name) == (subject, view))
+        problems.append(Problem(str(root / "cameras.json"), f"has no camera {view!r} of {subject} for `{example}`"))
+    labeled = _labeled(frames, rows)
+    people = [i for i, row in enumerate(labeled) if row[0]]
+    if not people:
+        return problems
+    kept, labeled = [rows[i] for i in people], labeled[people]
+    positions, part = frames["S"][kept, :, :3].astype(np.float64), frames["part"][kept, :, :2].astype(np.float64)
+    part = np.where(labeled[..., None], part, np.nan)
+    for subject in sorted({_subject(names[i]) for i in people}):
+        own = np.array([_subject(names[i]) == subject for i in people])
+        length = _leg(positions[own], labeled[own])
+        if length is not None and not _LEG[0] <= length <= _LEG[1]:
+            rule = f"must be from {_LEG[0]} to {_LEG[1]} long: `S` is in meters, its joints in the order of the class"
+            problems.append(Problem(str(path), f"`S`: the bones of the legs of {subject} (={length:.4g}) {rule}"))
+    if problems:
+        return problems
+    depth = positions[:, 0, 2]
+    far = (depth < _DEPTH[0]) | (depth > _DEPTH[1])
+    rule = f"must be from {_DEPTH[0]:g} to {_DEPTH[1]:g} m before the camera, in whose frame `S` is"
+    problems += _broken(path, kept, far, "`S`: depth of the root", depth, rule)
+    if far.any():
+        return problems
+    extent = np.nanmax(np.nanmax(part, 1) - np.nanmin(part, 1), 1)
+    side = 200 * frames["scale"][kept].astype(np.float64)
+    middle = (np.nanmax(part, 1) + np.nanmin(part, 1)) / 2
+    away = np.abs(middle - frames["center"][kept]).max(1)
+    shown = np.maximum(extent, 1e-6)
+    few = labeled.sum(1) < _FEWEST
+    share = np.where(few, 1, side / shown)
+    rule = f"must be from {_BOX[0]} to {_BOX[1]:g} times the extent of the joints in `part`, both in pixels"
+    problems += _broken(path, kept, (share < _BOX[0]) | (share > _BOX[1]), "200 `scale`, the box's side", side, rule)
+    rule = "must be within half the box's side of the middle of the joints in `part`, in pixels"
+    problems += _broken(path, kept, ~few & (away > side / 2), "`center`: its distance", away, rule)
+    camera, lens = (torch.tensor([cameras[_view(names[i])][k] for i in people], dtype=torch.float64) for k in (0, 1))
+    # Joints that are not labeled may have any depth, 0 too.
+    safe = np.where(labeled[..., None] & (positions[..., 2:] > 0), positions, (0.0, 0.0, 1.0))
+    seen = project(torch.from_numpy(safe), camera, lens).numpy()
+    error = np.nanmedian(np.linalg.norm(seen - part, axis=2), 1)
+    rule = "must be at most a twentieth of the box: the camera sees `S`, in its own frame, at `part`, in pixels"
+    problems += _broken(
+        path, kept, error > side / 20, "`part`: distance to the projection of `S` (pixels)", error, rule
+    )
+    return problems
+
+
+def _leg(positions: np.ndarray, labeled: np.ndarray) -> float | None:
+    """Return the median length of the bones of the legs, None where no two of their ends are labeled."""
+    bones = [np.linalg.norm(positions[:, a] - positions[:, b], axis=1)[labeled[:, a] & labeled[:, b]] for a, b in _LEGS]
+    lengths = np.concatenate(bones)
+    return float(np.median(lengths)) if lengths.size else None
+
+
+def _broken(path: Path, rows: list[int], broken: np.ndarray, what: str, values: np.ndarray, rule: str) -> list[Problem]:
+    """Return a problem for the frames that break a rule, none if no frame does."""
+    found = np.flatnonzero(broken)
+    if not len(found):
+        return []
+    frames = f"frames {some([rows[i] for i in found])}: " if len(found) > 1 else f"frame {rows[found[0]]}: "
+    return [Problem(str(path), f"{frames}{what} (={values[found[0]]:.4g}) {rule}")]
+
+
+def _picture_problems(
+    root: Path, frames: dict[str, np.ndarray], cameras: _Cameras, rows: Sequence[int]
+) -> list[Problem]:
+    """Return what is wrong with the pictures of some frames, of which the headers are read."""
+    problems: list[Problem] = []
+    for row in rows:
+        name = str(frames["imgname"][row])
+        with noting(problems, root / name):
+            size = labeled_size(root / name)
+            if _view(name) in cameras:
+                _check_picture(frames["part"][row, :, :2], _labeled(frames, row), cameras[_view(name)][0], size)
+    return problems
+
+
+def _check_picture(part: np.ndarray, labeled: np.ndarray, camera: list[float], size: tuple[int, int]) -> None:
+    """Raise if a picture has another size than the one that its labels and its camera belong to."""
+    for center, axis, length in ((camera[2], "width", size[0]), (camera[3], "height", size[1])):
+        if not _CENTER[0] <= center / length <= _CENTER[1]:
+            raise ValueError(
+                f"the camera's center (={center:g}) must be at {_CENTER[0]} to {_CENTER[1]} of the picture's {axis} "
+                f"(={length}): the picture has another size than the camera's"
+            )
+    check_inside(np.where(labeled[:, None], part, np.nan), Human36M.names, size, _OUTSIDE)
+
+
 def _frames(path: Path) -> dict[str, np.ndarray]:
     shapes = {"imgname": (), "center": (2,), "scale": (), "part": (17, 3), "S": (17, 4)}
     frames = read_arrays(path, list(shapes))
-    number = len(frames["imgname"])
-    for name, shape in shapes.items():
-        if frames[name].shape != (number, *shape):
-            raise ValueError(f"`{path}` has {name} of shape {list(frames[name].shape)}, not {[number, *shape]}")
-        if name != "imgname" and not np.isfinite(frames[name]).all():
-            raise ValueError(f"`{path}` has {name} that is not finite")
+    with reading(path, "frames"):
+        number = len(frames["imgname"])
+        for name, shape in shapes.items():
+            array, kinds = frames[name], "US" if name == "imgname" else "bfiu"
+            if array.shape != (number, *shape) or array.dtype.kind not in kinds:
+                what = "text" if name == "imgname" else "numbers"
+                raise ValueError(f"`{name}` ({array.dtype} {list(array.shape)}) must be {what} {[number, *shape]}")
+            if name != "imgname" and not np.isfinite(array).all():
+                row = int(np.argwhere(~np.isfinite(array))[0][0])
+                raise ValueError(f"`{name}`: frame {row}: must be finite")
+        if number == 0:
+            raise ValueError("must have a frame: it has none")
+        if frames["imgname"].dtype.kind == "S":
+            frames["imgname"] = np.char.decode(frames["imgname"], "utf-8")
+        frames["imgname"] = np.char.replace(frames["imgname"], "\\", "/")
     return frames
 
 
-def _cameras(path: Path) -> dict[tuple[str, str], tuple[list[float], list[float]]]:
-    try:
-        entries = json.loads(path.read_text())
+def _cameras(path: Path) -> _Cameras:
+    with reading(path, "cameras"):
+        entries = json.loads(path.read_text(encoding="utf-8-sig"))
+        if not isinstance(entries, dict):
+            raise ValueError("must map \"('S1', '54138969')\" to f, c, k and p")
         cameras = {}
         for key, entry in entries.items():
-            subject, view = key.strip("()").replace("'", "").split(", ")
-            f, c, k, p = (np.asarray(entry[name], dtype=np.float64).ravel().tolist() for name in "fckp")
-            if (len(f), len(c), len(k), len(p)) != (2, 2, 3, 2):
-                raise ValueError(f"the camera {key} must have 2 f, 2 c, 3 k and 2 p")
-            cameras[subject, view] = (f + c, k + p)
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"`{path}` must map \"('S1', '54138969')\" to f, c, k and p ({error})") from error
+            names = [name.strip(" '\"") for name in key.strip("()").split(",")]
+            if len(names) != 2 or not isinstance(entry, dict):
+                raise ValueError(f"`{key}` must be as \"('S1', '54138969')\", with f, c, k and p")
+            parts = {name: _numbers(key, entry, name, count) for name, count in _CAMERA.items()}
+            cameras[names[0], names[1]] = (parts["f"] + parts["c"], parts["k"] + parts["p"])
     return cameras
+
+
+def _numbers(key: str, entry: dict[str, Any], name: str, count: int) -> list[float]:
+    """Return one part of a camera as so many numbers."""
+    value = np.asarray(entry.get(name, []), dtype=object).ravel().tolist()
+    real = all(isinstance(x, numbers.Real) and not isinstance(x, bool) and math.isfinite(x) for x in value)
+    if len(value) != count or not real:
+        raise ValueError(f"the camera {key}: `{name}` (={value}) must be {count} finite numbers")
+    return [float(x) for x in value]

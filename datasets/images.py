@@ -2,50 +2,169 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from pcsa._core.checks import check_interval
 from pcsa.datasets.crops import CropAugment, crop
+from pcsa.datasets.faults import reading
 from pcsa.datasets.files import existing
 from pcsa.datasets.samples import Samples
+from pcsa.datasets.tiff import declared_bits, is_tiff, may_have_more, needs_tifffile, num_pages, read_tiff
+from pcsa.datasets.values import ValueRange, unit_values
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+_ORIENTATION = 0x0112  # EXIF's tag: 1 is upright
+TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
 
 
-def read_image(path: str | os.PathLike[str]) -> Tensor:
+def read_image(path: str | os.PathLike[str], value_range: ValueRange | None = None, *, labeled: bool = False) -> Tensor:
     """Read a picture as RGB, `[3, H, W]` float32 from 0 to 1.
 
-    The picture is turned as its EXIF orientation says; gray, CMYK and palettes are converted, transparent parts lie on
-    black, and 16 bits keep their range.
+    The picture is turned as its EXIF orientation says. Gray, two-valued, CMYK and palettes are converted (color
+    profiles are not applied), and transparent parts lie on black. Values follow the rule of
+    :func:`pcsa.datasets.values.unit_values`; colors of 16 bits keep 8 of them in PNG, all in TIFF. A file of several
+    pictures (pages, frames) is refused; a JPEG with further pictures behind its own (MPO) is that one.
 
     Args:
-        path: Any file that Pillow reads.
+        path: Any file that Pillow reads, or a TIFF of integers or floats.
+        value_range: What 0 and 1 stand for in the file. Default: see the rule.
+        labeled: Whether labels belong to the picture. One that EXIF turns is then refused: whether its labels are
+            in pixels as they are stored or as they are shown is not known.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no picture or is cut off; the message names the file.
+        ValueError: If the file is no picture, is cut off, holds several, or has values that the rule refuses; the
+            message names the file.
 
     """
-    from PIL import Image, ImageOps
+    path = existing(path)
+    with reading(path, "a picture"):
+        values, alpha, bits = _decoded(path, value_range, labeled)
+        unit = unit_values(values, value_range, bits=bits)
+        if unit.ndim == 2:
+            unit = np.broadcast_to(unit[:, :, None], (*unit.shape, 3))
+        if alpha is not None:
+            unit = unit * alpha[:, :, None]
+        return torch.from_numpy(np.ascontiguousarray(unit.transpose(2, 0, 1)))
+
+
+class PictureHeader(NamedTuple):
+    """What the header of a picture says."""
+
+    size: tuple[int, int]  # (width, height) as it is shown, that is as read_image returns it
+    orientation: int  # EXIF's, 1 where there is none
+
+
+def picture_header(path: str | os.PathLike[str]) -> PictureHeader:
+    """Read the header of a picture alone: its size and its orientation.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no picture, or holds several; the message names the file.
+
+    """
+    from PIL import Image, UnidentifiedImageError
 
     path = existing(path)
+    with reading(path, "a picture"):
+        try:
+            with Image.open(path) as file:
+                turned = _check_header(path, file)
+                # Pillow gives the size of a TIFF as it is shown, and of all others as they are stored.
+                swapped = turned in TURNED and file.format != "TIFF"
+                return PictureHeader((file.height, file.width) if swapped else (file.width, file.height), turned)
+        except UnidentifiedImageError:
+            if not is_tiff(path):
+                raise
+            height, width = read_tiff(path)[0].shape[:2]
+            return PictureHeader((width, height), 1)
+
+
+def labeled_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return (width, height) of a picture that labels belong to, by its header; raise as :func:`read_image` does."""
+    header = picture_header(path)
+    with reading(path, "a picture"):
+        _check_upright(header.orientation)
+    return header.size
+
+
+def _check_upright(orientation: int) -> None:
+    if orientation != 1:
+        raise ValueError(
+            f"EXIF orientation (={orientation}) must be 1: whether the labels are in pixels of the picture as it is "
+            "stored or as it is shown is not known. Turn the pixels and remove the tag"
+        )
+
+
+def _check_header(path: Path, file: Any) -> int:
+    """Return the orientation of an open picture; raise if there are several."""
+    number = getattr(file, "n_frames", 1)
+    if file.format == "TIFF" and (number > 1 or may_have_more(file.tag_v2)):
+        number = num_pages(path)
+    # The further pictures of a phone's JPEG are depths and small copies.
+    if number > 1 and file.format != "MPO":
+        raise ValueError(f"must hold one picture: it has {number}")
+    orientation = file.getexif().get(_ORIENTATION, 1)
+    return orientation if orientation in range(2, 9) else 1
+
+
+def _decoded(
+    path: Path, value_range: ValueRange | None, labeled: bool
+) -> tuple[NDArray[Any], NDArray[np.float32] | None, int | None]:
+    """Return the values of a picture `[H, W]` or `[H, W, 3]`, its opacity `[H, W]`, and its declared bits."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
     try:
         with Image.open(path) as file:
+            orientation = _check_header(path, file)
+            if labeled:
+                _check_upright(orientation)
+            if file.format == "TIFF" and needs_tifffile(file.tag_v2):  # type: ignore[attr-defined]
+                return (*read_tiff(path), None)
             image: Any = ImageOps.exif_transpose(file)
             if image.mode.startswith(("I", "F")):
-                values = np.asarray(image, dtype=np.float32) / (65535 if image.mode.startswith("I") else 1)
-                return torch.from_numpy(values).clamp(0, 1).expand(3, -1, -1).contiguous()
-            if "A" in image.mode or "transparency" in image.info:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-            array = np.asarray(image.convert("RGB"))
-    # Pillow has no one class for what can be wrong with a file.
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(f"`{path}` cannot be decoded as a picture ({error})") from error
-    return torch.from_numpy(array.transpose(2, 0, 1).astype(np.float32) / 255)
+                return _deep(file, image)
+            if file.format == "PNG" and _png_bits(path) == 16:
+                _check_upper_bits(image, value_range)
+            if image.mode.upper() in ("LA", "PA", "RGBA") or "transparency" in image.info:
+                array = np.asarray(image.convert("RGBA"))
+                return array[:, :, :3], array[:, :, 3].astype(np.float32) / 255, None
+            return np.asarray(image if image.mode in ("1", "L") else image.convert("RGB")), None, None
+    except UnidentifiedImageError:
+        if not is_tiff(path):
+            raise
+        return (*read_tiff(path), None)
+
+
+def _deep(file: Any, image: Any) -> tuple[NDArray[Any], None, int | None]:
+    """Return the values of a picture of more than 8 bits, as :func:`_decoded` does."""
+    array = np.asarray(image)
+    if image.mode == "F":
+        return array, None, None
+    # PGM: Pillow brings them to 16 bits, whatever the largest value that the file declares.
+    scaled = file.format == "PPM"
+    return array.astype(np.uint16), None, 16 if scaled else declared_bits(getattr(file, "tag_v2", {}))
+
+
+def _png_bits(path: Path) -> int:
+    with open(path, "rb") as stream:
+        return stream.read(25)[24]
+
+
+def _check_upper_bits(image: Any, value_range: ValueRange | None) -> None:
+    """Raise unless the upper 8 of 16 bits, which are all that Pillow reads of a PNG's colors, say what is seen."""
+    most = max(high for _, high in image.convert("RGB").getextrema())
+    if value_range is not None or 0 < most < 64:
+        raise ValueError(
+            f"colors of 16 bits (the largest from {256 * most} to {256 * most + 255}) must use more than a quarter of "
+            "them, without `value_range`: only their upper 8 bits are read. Save the picture as TIFF"
+        )
 
 
 class KeypointImages(Samples):
@@ -62,8 +181,17 @@ class KeypointImages(Samples):
     bones: tuple[tuple[int, int], ...]
     padding: float = 1.25
 
-    def __init__(self, input_size: Sequence[int], augment: CropAugment | None, axes: int = 2) -> None:
+    def __init__(
+        self,
+        input_size: Sequence[int],
+        augment: CropAugment | None,
+        axes: int = 2,
+        value_range: ValueRange | None = None,
+    ) -> None:
         super().__init__(input_size, axes)
+        if value_range is not None:
+            check_interval("value_range", value_range)
+        self.value_range = value_range
         self.augment = CropAugment() if augment is None else augment
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -72,6 +200,10 @@ class KeypointImages(Samples):
     def augmented(self, index: int, generator: torch.Generator) -> dict[str, Any]:
         """Return the item randomly varied; all randomness is the generator's."""
         return self._crop(index, augment=self.augment, generator=generator)
+
+    def read(self, path: str | os.PathLike[str]) -> Tensor:
+        """Read a picture of the dataset, `[3, H, W]` from 0 to 1; one that EXIF turns is refused."""
+        return read_image(path, self.value_range, labeled=True)
 
     def _crop(self, index: int, **arguments: Any) -> dict[str, Any]:
         index, size = self._row(index), (self.input_size[-2], self.input_size[-1])

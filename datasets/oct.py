@@ -7,6 +7,7 @@ every column once. ``augmented`` draws its columns anew.
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,16 +16,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pcsa.datasets.arrays import read_arrays
+from pcsa.datasets.checking import noting, some, visible_files
+from pcsa.datasets.faults import Problem
 from pcsa.datasets.files import existing
 from pcsa.datasets.samples import Samples
 from pcsa.datasets.scans import ScanAugment, read_scan, window
-from pcsa.datasets.splits import Split, checked_root
+from pcsa.datasets.splits import SPLITS, Split, checked_root
+from pcsa.datasets.surface_labels import SURFACES, read_delineation, read_labels, usable_labels
+from pcsa.datasets.lines import text_lines
+from pcsa.datasets.values import ValueRange
 from pcsa.datasets.vol import read_vol, read_vol_header
 
-# Nine surfaces, in both datasets. Going down, the light falls at RNFL-GCL, IPL-INL, OPL-ONL and BM and rises at ILM,
-# INL-OPL, ELM and OS-RPE: so it does in the scan that the labels of OctScans were measured on.
-SURFACES = ("ILM", "RNFL-GCL", "IPL-INL", "INL-OPL", "OPL-ONL", "ELM", "IS-OS", "OS-RPE", "BM")
+# MSHC's groups, and up to which number a volume of each is for testing.
+_NUM_TEST = {"hc": 8, "ms": 12}
+_VOLUME = re.compile(r"(hc|ms)(\d+)")
 
 
 class _Scan(NamedTuple):
@@ -62,7 +67,7 @@ class _Scans(Samples):
         columns = slice(scan.start, scan.start + scan.boundaries.shape[1])
         image = np.ascontiguousarray(self._image(scan)[:, columns], dtype=np.float32)
         return {
-            "image": torch.from_numpy(image)[None].clamp(0, 1),
+            "image": torch.from_numpy(image)[None],
             "boundaries": torch.from_numpy(scan.boundaries.copy()),
             "visible": torch.from_numpy(scan.visible.copy()),
             "spacing": torch.tensor(scan.spacing, dtype=torch.float32),
@@ -90,23 +95,13 @@ class _Scans(Samples):
 
     def _add(self, path: Path, number: int, start: int, boundaries: NDArray[Any], height: int, spacing: Any) -> None:
         """Take in a scan; mask and count the labels that cannot be right."""
-        visible = np.isfinite(boundaries)
-        rows = np.where(visible, boundaries, 0)
-        outside = visible & ((rows < -0.5) | (rows > height - 0.5))
-        visible &= ~outside
-        # Surface i is above surface j where i < j: both of a pair that is not so are in doubt.
-        wrong = np.zeros_like(visible)
-        for i in range(len(rows)):
-            crossed = visible[i] & visible[i + 1 :] & (rows[i] > rows[i + 1 :])
-            wrong[i] |= crossed.any(0)
-            wrong[i + 1 :] |= crossed
-        visible &= ~wrong
-        self._skip("labels outside of the scan", int(outside.sum()))
-        self._skip("labels out of order", int(wrong.sum()))
+        visible, outside, wrong = usable_labels(path, boundaries, height)
+        self._skip("labels outside of the scan", outside)
+        self._skip("labels out of order", wrong)
         if not visible.any():
             self._skip("scans without labels")
             return
-        rows = np.where(visible, rows, 0).astype(np.float32)
+        rows = np.where(visible, boundaries, 0).astype(np.float32)
         y, x = (float(value) if np.isfinite(value) and value > 0 else 1.0 for value in spacing)
         self._scans.append(_Scan(path, number, start, rows, visible, (y, x)))
         width = rows.shape[1]
@@ -136,7 +131,7 @@ class OctScans(_Scans):
     ======================  =========================================================================================
     one, or ``columns``     by columns of every scan: train the first two thirds, test the last quarter (a gap between
                             them), val the last quarter of train (which the training uses too: for watching)
-    ``splits/*.txt``        the names of the files, one per line, with or without ``.npz``
+    ``splits/*.txt``        the names of the files, one per line, with or without ``.npz``; test names none of train
     otherwise               by the order of the names: 7/10 train, 1/10 val, 2/10 test; of two, train and val the first
     ======================  =========================================================================================
 
@@ -147,6 +142,8 @@ class OctScans(_Scans):
         columns: The first column and the one after the last, in place of those of the table.
         augment: What ``augmented`` varies. Default: what :class:`~pcsa.datasets.scans.ScanAugment` varies.
         one_based: Whether the surfaces' rows count from 1. Default: those of ``boundaries_manual`` do.
+        value_range: What 0 and 1 stand for in the pictures. Default: see
+            :func:`pcsa.datasets.values.unit_values`.
 
     Raises:
         FileNotFoundError: If a file or folder is missing; the message names it.
@@ -163,25 +160,25 @@ class OctScans(_Scans):
         columns: tuple[int, int] | None = None,
         augment: ScanAugment | None = None,
         one_based: bool | None = None,
+        value_range: ValueRange | None = None,
     ) -> None:
         super().__init__(root, split, input_size, augment)
-        files = sorted(self.root.glob("*.npz"))
-        if not files:
-            raise FileNotFoundError(f"`{self.root}` has no scans (*.npz)")
+        self.value_range = value_range
+        files = _files(self.root)
         by_columns = columns is not None or len(files) == 1
         names: tuple[str, ...] | None = None
         for path in files if by_columns else _scans_of(self.root, files, split):
-            height, rows, spacing = _labels(path, one_based)
+            height, rows, spacing = read_labels(path, one_based, value_range)
             own = SURFACES if len(rows) == len(SURFACES) else tuple(f"surface {k}" for k in range(1, len(rows) + 1))
             if names is not None and own != names:
-                raise ValueError(f"`{path}` has {len(own)} surfaces, and those before it {len(names)}")
+                raise ValueError(f"`{path}`: surfaces (={len(own)}) must be as many as before it: {len(names)}")
             names = own
             first, last = _columns(path, columns, split, rows.shape[1]) if by_columns else (0, rows.shape[1])
             self._add(path, 0, first, rows[:, first:last], height, spacing)
         self.names = names or ()
 
     def _image(self, scan: _Scan) -> NDArray[np.float32]:
-        return read_scan(scan.path)
+        return read_scan(scan.path, self.value_range)
 
 
 class Mshc(_Scans):
@@ -191,13 +188,15 @@ class Mshc(_Scans):
     The reader follows public descriptions of the files; it has met files of that form and not the release itself.
 
     ``root`` has ``vol/*.vol`` (Heidelberg raw, 49 B-scans of 496 x 1024 each) and ``delineation/*.mat`` of the same
-    names (``hc01_spectralis_macula_v1_s1_R``, …), of one of two forms: ``control_pts``, cells `[scans, 11]` of points
-    `[n, 2]` (x, y) of which two columns are empty, or ``bd_pts`` `[columns, scans, 9]`. Both come from MATLAB and count
-    from 1. Control points are joined by monotone cubics (PCHIP); columns beyond them are not labeled.
+    names (``hc01_spectralis_macula_v1_s1_R``, …; of MATLAB's version 7.3 too), of one of two forms: ``control_pts``,
+    cells `[scans, 11]` of points `[n, 2]` (x, y) of which two columns are empty, or ``bd_pts`` `[columns, scans, 9]`.
+    Both come from MATLAB and count from 1. Control points are joined by monotone cubics (PCHIP); columns beyond them
+    are not labeled.
 
     Splits as in `He et al., MICCAI 2019 <https://doi.org/10.1007/978-3-030-32239-7_14>`_: of healthy and patients, test
-    is the first 8 and 12, train the others (6 and 9 of 35); val is the last of both, which the training uses too: for
-    watching, not for choosing.
+    is numbers 1 to 8 and 1 to 12, train the others (6 and 9 of 35); val is the last of both, which the training uses
+    too: for watching, not for choosing. The numbers are those in the names, so that no split changes where volumes are
+    missing.
 
     Args:
         root: The folder.
@@ -224,75 +223,115 @@ class Mshc(_Scans):
         one_based: bool = True,
     ) -> None:
         super().__init__(root, split, input_size, augment)
-        files = sorted(existing(self.root / "vol").glob("*.vol"))
-        healthy, patients = ([f for f in files if f.name.startswith(group)] for group in ("hc", "ms"))
-        if not healthy + patients:
-            raise FileNotFoundError(f"`{self.root / 'vol'}` has no volumes (hc*.vol, ms*.vol)")
-        for group, num_test in ((healthy, 8), (patients, 12)):
-            part = {"test": group[:num_test], "train": group[num_test:], "val": group[num_test:][-1:]}[split]
-            for path in part:
-                header = read_vol_header(path)
-                labels = existing(self.root / "delineation" / f"{path.stem}.mat")
-                rows = _delineation(labels, header.width, header.num_scans, int(one_based))
-                for number in range(header.num_scans):
-                    self._add(path, number, 0, rows[number], header.height, (header.scale_y, header.scale_x))
+        files, others = volumes(self.root)
+        self._skip("files that are neither hc… nor ms…", len(others))
+        for path in volumes_of(files, split):
+            header = read_vol_header(path)
+            _, height, rows = _volume_labels(self.root, path, one_based)
+            for number in range(header.num_scans):
+                self._add(path, number, 0, rows[number], height, (header.scale_y, header.scale_x))
 
     def _image(self, scan: _Scan) -> NDArray[np.float32]:
         return read_vol(scan.path, scan.number)
 
 
-def _delineation(path: Path, width: int, num_scans: int, base: int) -> NDArray[np.float64]:
-    """Return the rows of the surfaces, counted from 0, `[scans, 9, columns]`."""
-    from scipy.interpolate import PchipInterpolator
-    from scipy.io import loadmat
+def check_oct(
+    root: str | os.PathLike[str],
+    *,
+    one_based: bool | None = None,
+    value_range: ValueRange | None = None,
+) -> list[Problem]:
+    """List everything that is missing or broken in a folder of :class:`OctScans` or, if it has ``vol``, :class:`Mshc`.
 
-    try:
-        data = loadmat(path)
-    except (ValueError, TypeError, NotImplementedError, OSError) as error:
-        raise ValueError(f"`{path}` cannot be read as a MATLAB file ({error})") from error
-    number = len(SURFACES)
-    if "bd_pts" in data:
-        dense = np.asarray(data["bd_pts"], dtype=np.float64)
-        if dense.shape != (width, num_scans, number):
-            raise ValueError(f"`{path}` has bd_pts of shape {list(dense.shape)}, not {[width, num_scans, number]}")
-        return dense.transpose(1, 2, 0) - base
-    if "control_pts" not in data:
-        raise ValueError(f"`{path}` must have control_pts or bd_pts")
-    cells = data["control_pts"]
-    if cells.ndim != 2 or len(cells) != num_scans:
-        raise ValueError(f"`{path}` has control_pts of shape {list(cells.shape)}, not [{num_scans}, 11]")
-    used = [k for k in range(cells.shape[1]) if any(cell.size for cell in cells[:, k])]
-    if len(used) != number:
-        raise ValueError(f"`{path}` has {len(used)} surfaces in control_pts, not {number}")
-    rows = np.full((num_scans, number, width), np.nan)
-    for i in range(num_scans):
-        for k, column in enumerate(used):
-            points = np.asarray(cells[i, column], dtype=np.float64)
-            if points.size == 0:
-                continue
-            if points.ndim != 2 or points.shape[1] != 2:
-                raise ValueError(f"`{path}`, scan {i}: has control points of shape {list(points.shape)}, not [n, 2]")
-            x, first = np.unique(points[:, 0], return_index=True)
-            if len(x) > 1:
-                rows[i, k] = PchipInterpolator(x - base, points[first, 1], extrapolate=False)(np.arange(width)) - base
-    return rows
+    Args:
+        root: The folder.
+        one_based: As for the class.
+        value_range: As for :class:`OctScans`.
+
+    """
+    root = Path(root)
+    problems: list[Problem] = []
+    if (root / "vol").is_dir():
+        base = True if one_based is None else one_based
+        with noting(problems, root / "vol"):
+            for path in volumes(root)[0]:
+                with noting(problems, path):
+                    read_vol_header(path)
+                with noting(problems, root / "delineation" / f"{path.stem}.mat"):
+                    _check_labels(*_volume_labels(root, path, base), problems)
+        return problems
+    files: list[Path] = []
+    with noting(problems, root):
+        files = _files(root)
+    numbers: dict[int, Path] = {}
+    for path in files:
+        with noting(problems, path):
+            height, rows, _ = read_labels(path, one_based, value_range)
+            _check_labels(path, height, rows[None], problems)
+            numbers.setdefault(len(rows), path)
+    if len(numbers) > 1:
+        each = ", ".join(f"{path.name} {number}" for number, path in numbers.items())
+        problems.append(Problem(str(root), f"scans must have equally many surfaces: {each}"))
+    if (root / "splits").is_dir():
+        for split in SPLITS:
+            with noting(problems, root / "splits" / f"{split}.txt"):
+                listed_scans(root, split)
+        with noting(problems, root / "splits" / "test.txt"):
+            _check_apart(root)
+    return problems
 
 
-def _labels(path: Path, one_based: bool | None) -> tuple[int, NDArray[np.float64], tuple[float, float]]:
-    """Return the height of a scan, its surfaces' rows from 0 `[K, W]`, and its spacing (y, x)."""
-    data = read_arrays(path)
-    picture = next((name for name in ("bscan", "image") if name in data), None)
-    key = next((name for name in ("boundaries_manual", "boundaries") if name in data), None)
-    if picture is None or key is None:
-        raise ValueError(f"`{path}` (with {', '.join(data)}) must have bscan or image, and boundaries[_manual]")
-    shape, rows = data[picture].shape, np.asarray(data[key])
-    if len(shape) != 2 or 0 in shape or data[picture].dtype.kind != "f":
-        raise ValueError(f"`{path}` has {picture} ({data[picture].dtype}) of shape {list(shape)}, not floats [H, W]")
-    if rows.ndim != 2 or rows.shape[1] != shape[1] or len(rows) == 0 or rows.dtype.kind not in "fiu":
-        raise ValueError(f"`{path}` has {key} ({rows.dtype}) of shape {list(rows.shape)}, not [K, {shape[1]}]")
-    shift = (key == "boundaries_manual") if one_based is None else one_based
-    y, x = (float(np.asarray(data.get(name, 1.0)).ravel()[0]) for name in ("scale_z_mm", "scale_x_mm"))
-    return shape[0], rows.astype(np.float64) - shift, (y, x)
+def _check_labels(path: Path, height: int, scans: NDArray[np.float64], problems: list[Problem]) -> None:
+    """Note the labels that the dataset would leave out, and those that cannot be rows of the scan."""
+    outside = wrong = 0
+    with noting(problems, path):
+        for rows in scans:
+            visible, off, crossed = usable_labels(path, rows, height)
+            outside, wrong = outside + off, wrong + crossed
+            if not visible.any():
+                raise ValueError("has no surface that is labeled, within the scan and in order")
+    for number, what in ((outside, "outside of the scan"), (wrong, "out of order")):
+        if number:
+            problems.append(Problem(str(path), f"{number} labels are {what}, and are left out"))
+
+
+def _files(root: Path) -> list[Path]:
+    files = [root / name for name in visible_files(existing(root), [".npz"])]
+    if not files:
+        raise FileNotFoundError(f"`{root}` has no scans (*.npz)")
+    return files
+
+
+def volumes(root: Path) -> tuple[list[Path], list[str]]:
+    """List the volumes of MSHC in a folder, and the names of the files that are no such volume.
+
+    Raises:
+        FileNotFoundError: If there is none.
+
+    """
+    names = visible_files(existing(root / "vol"), [".vol"])
+    known = [name for name in names if _VOLUME.match(name)]
+    if not known:
+        raise FileNotFoundError(f"`{root / 'vol'}` has no volumes (hc*.vol, ms*.vol)")
+    return [root / "vol" / name for name in known], [name for name in names if name not in known]
+
+
+def volumes_of(files: Sequence[Path], split: Split) -> list[Path]:
+    """Return the volumes of a split, by the numbers in their names."""
+    found: list[Path] = []
+    for group, num_test in _NUM_TEST.items():
+        own = [(int(match[2]), path) for path in files if (match := _VOLUME.match(path.name)) and match[1] == group]
+        train = [path for number, path in sorted(own) if number > num_test]
+        test = [path for number, path in sorted(own) if number <= num_test]
+        found += {"test": test, "train": train, "val": train[-1:]}[split]
+    return found
+
+
+def _volume_labels(root: Path, path: Path, one_based: bool) -> tuple[Path, int, NDArray[np.float64]]:
+    """Return the file of the labels of a volume, its height, and the rows of its surfaces `[scans, 9, columns]`."""
+    header = read_vol_header(path)
+    labels = existing(root / "delineation" / f"{path.stem}.mat")
+    return labels, header.height, read_delineation(labels, header.width, header.num_scans, int(one_based))
 
 
 def _columns(path: Path, columns: tuple[int, int] | None, split: Split, width: int) -> tuple[int, int]:
@@ -304,10 +343,43 @@ def _columns(path: Path, columns: tuple[int, int] | None, split: Split, width: i
     return columns
 
 
+def listed_scans(root: Path, split: Split) -> list[Path]:
+    """Return the scans that ``splits/<split>.txt`` names, one a line.
+
+    Raises:
+        FileNotFoundError: If the list or a scan is missing; the message names it.
+        ValueError: If a scan is named twice.
+
+    """
+    listing = existing(root / "splits" / f"{split}.txt")
+    found: dict[Path, int] = {}
+    for number, line in text_lines(listing):
+        name = line.replace("\\", "/")
+        path = root / (name if name.endswith(".npz") else f"{name}.npz")
+        if not path.exists():
+            raise FileNotFoundError(f"`{listing}`: line {number}: `{path}` is missing")
+        if path in found:
+            raise ValueError(
+                f"`{listing}`: line {number}: `{line}` must be named once: it is on line {found[path]} too"
+            )
+        found[path] = number
+    return list(found)
+
+
+def _check_apart(root: Path) -> None:
+    """Raise if a scan to be scored on is also one to train on."""
+    if all((root / "splits" / f"{split}.txt").exists() for split in ("train", "test")):
+        both = sorted(set(listed_scans(root, "train")) & set(listed_scans(root, "test")))
+        if both:
+            raise ValueError(
+                f"`{root / 'splits' / 'test.txt'}`: must have no scan of train.txt: {some([p.name for p in both])}"
+            )
+
+
 def _scans_of(root: Path, files: list[Path], split: Split) -> list[Path]:
     if (root / "splits").is_dir():
-        listed = existing(root / "splits" / f"{split}.txt").read_text().split()
-        return [existing(root / (name if name.endswith(".npz") else f"{name}.npz")) for name in listed]
+        _check_apart(root)
+        return listed_scans(root, split)
     test = max(1, round(0.2 * len(files)))
     val = max(1, round(0.1 * len(files))) if len(files) > 2 else 0
     train = len(files) - test - val

@@ -16,8 +16,11 @@ from torch import Tensor
 
 from pcsa._core.checks import check_between, check_count, check_mask, check_non_negative, check_shape, check_size
 from pcsa.datasets.arrays import check_unit_values, read_arrays
+from pcsa.datasets.faults import reading
 from pcsa.datasets.images import IMAGES, read_image
 from pcsa.datasets.samples import parts
+from pcsa.datasets.values import ValueRange
+from pcsa.datasets.vol import INVALID
 
 
 @dataclass(frozen=True)
@@ -47,27 +50,49 @@ class ScanAugment:
             check_non_negative(name, getattr(self, name))
 
 
-def read_scan(path: Path) -> NDArray[np.float32]:
-    """Read the picture of a scan from a `.npz` file, `[H, W]` as it is shown.
-
-    The file holds ``bscan``, the raw intensity from 0 to 1, which is shown as its fourth root, or ``image``, which is
-    shown as it is.
-
-    Raises:
-        ValueError: If the file cannot be read or has neither; the message names the file.
-
-    """
-    arrays = read_arrays(path)
+def shown_scan(path: Path, arrays: dict[str, NDArray[Any]], value_range: ValueRange | None) -> NDArray[np.float32]:
+    """Return the picture `[H, W]`, from 0 to 1, that is among the arrays of a file; see :func:`read_scan`."""
     if "bscan" in arrays:
-        shown: NDArray[np.float32] = np.clip(np.nan_to_num(arrays["bscan"]), 0, 1).astype(np.float32) ** 0.25
+        raw = arrays["bscan"]
+        if raw.dtype.kind == "f":
+            raw = np.where(raw == INVALID, np.zeros((), raw.dtype), raw)
+        elif value_range is None:
+            with reading(path, "a scan"):
+                raise ValueError(f"`bscan` ({raw.dtype}) must be floats, or `value_range` must say what 1 stands for")
+        unit = check_unit_values(path, raw, 2, value_range, "bscan")[0].numpy()
+        shown: NDArray[np.float32] = unit**0.25
         return shown
     if "image" not in arrays:
-        raise ValueError(f"`{path}` must hold bscan or image, has {', '.join(arrays)}")
-    return np.nan_to_num(arrays["image"]).astype(np.float32)
+        with reading(path, "a scan"):
+            raise ValueError(f"must hold bscan or image, has {', '.join(arrays) or 'nothing'}")
+    image: NDArray[np.float32] = check_unit_values(path, arrays["image"], 2, value_range, "image")[0].numpy()
+    return image
 
 
-def read_scan_file(file: Path) -> Float[Tensor, "1 H W"]:
-    """Read a scan as it is shown: a picture, a `.npy` file of values from 0 to 1, or a file of :func:`read_scan`.
+def read_scan(path: Path, value_range: ValueRange | None = None) -> NDArray[np.float32]:
+    """Read the picture of a scan from a `.npz` file, `[H, W]` from 0 to 1 as it is shown.
+
+    The file holds ``bscan``, the raw intensity, which is shown as its fourth root, or ``image``, which is shown as it
+    is. The largest float32, by which Heidelberg's devices mark samples without a value, is 0 in ``bscan``.
+
+    Args:
+        path: The file.
+        value_range: What 0 and 1 stand for in it. Default: see :func:`pcsa.datasets.values.unit_values`.
+
+    Raises:
+        ValueError: If the file cannot be read, has neither, or values that are not finite or out of their range; the
+            message names the file.
+
+    """
+    return shown_scan(path, read_arrays(path), value_range)
+
+
+def read_scan_file(file: Path, value_range: ValueRange | None = None) -> Float[Tensor, "1 H W"]:
+    """Read a scan as it is shown, from 0 to 1: a picture, a `.npy` file, or a file of :func:`read_scan`.
+
+    Args:
+        file: The file. Of a picture in colors, the mean of the three is taken.
+        value_range: What 0 and 1 stand for in it. Default: see :func:`pcsa.datasets.values.unit_values`.
 
     Raises:
         ValueError: If the file cannot be read or holds anything else; the message names the file.
@@ -75,9 +100,10 @@ def read_scan_file(file: Path) -> Float[Tensor, "1 H W"]:
     """
     suffix = file.suffix.lower()
     if suffix in IMAGES:
-        return read_image(file).mean(0, keepdim=True)
-    values = next(iter(read_arrays(file).values())) if suffix == ".npy" else read_scan(file)
-    return check_unit_values(file, values, 2)
+        return read_image(file, value_range).mean(0, keepdim=True)
+    if suffix == ".npz":
+        return torch.from_numpy(read_scan(file, value_range))[None]
+    return check_unit_values(file, next(iter(read_arrays(file).values())), 2, value_range)
 
 
 def window(

@@ -4,14 +4,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from pcsa.datasets.faults import reading
-from pcsa.datasets.images import read_image
-
-_ORIENTATION = 0x0112  # EXIF's tag
-_TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
+from pcsa.datasets.images import TURNED, picture_header, read_image
+from pcsa.datasets.values import ValueRange
 
 
-def read_sized(path: Path, width: int, height: int) -> Tensor:
+def read_sized(path: Path, width: int, height: int, value_range: ValueRange | None = None) -> Tensor:
     """Read a picture in the frame in which it has a declared size, `[3, height, width]` from 0 to 1.
 
     Programs that write down positions in pictures either turn them as EXIF says, or take them as they are stored. The
@@ -21,14 +18,15 @@ def read_sized(path: Path, width: int, height: int) -> Tensor:
         path: The picture.
         width: Its declared width.
         height: Its declared height.
+        value_range: What 0 and 1 stand for in it, as for :func:`pcsa.datasets.images.read_image`.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it cannot be read, has another size, or may have been turned or not; the message names the file.
 
     """
-    image = read_image(path)
-    shown, orientation = (image.shape[2], image.shape[1]), _header(path)[1]
+    image = read_image(path, value_range)
+    shown, orientation = (image.shape[2], image.shape[1]), picture_header(path).orientation
     if fault := _fault(shown, orientation, (width, height)):
         raise ValueError(f"`{path}`: {fault}")
     if shown == (width, height):
@@ -45,13 +43,13 @@ def size_fault(path: Path, width: int, height: int) -> str | None:
     if not path.is_file():
         return "is missing"
     try:
-        return _fault(*_header(path), (width, height))
+        return _fault(*picture_header(path), (width, height))
     except (OSError, ValueError) as error:
         return str(error).removeprefix(f"`{path}`: ")
 
 
 def _fault(shown: tuple[int, int], orientation: int, declared: tuple[int, int]) -> str | None:
-    stored = shown[::-1] if orientation in _TURNED else shown
+    stored = shown[::-1] if orientation in TURNED else shown
     if declared not in (stored, shown):
         seen = f"{shown[0]} x {shown[1]}" + (f", stored as {stored[0]} x {stored[1]}" if stored != shown else "")
         rule = f"must be the {declared[0]} x {declared[1]} pixels of the annotations"
@@ -60,14 +58,3 @@ def _fault(shown: tuple[int, int], orientation: int, declared: tuple[int, int]) 
         rule = "must be 1 here: the size does not tell if annotations are for the picture as stored or as turned"
         return f"EXIF orientation (={orientation}) {rule}. Turn the pixels and remove the tag"
     return None
-
-
-def _header(path: Path) -> tuple[tuple[int, int], int]:
-    """Return (width, height) as shown, and the EXIF orientation, 1 where there is none."""
-    from PIL import Image
-
-    with reading(path, "a picture"), Image.open(path) as file:
-        orientation = file.getexif().get(_ORIENTATION, 1)
-        # Of a TIFF, Pillow gives the size as shown, and of all others as stored.
-        swapped = orientation in _TURNED and file.format != "TIFF"
-        return file.size[::-1] if swapped else file.size, orientation if orientation in range(2, 9) else 1

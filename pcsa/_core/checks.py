@@ -59,6 +59,16 @@ def check_between(
         raise ValueError(f"`{name}` (={value}) must be {rule}")
 
 
+def check_interval(name: str, interval: Sequence[int | float]) -> None:
+    """Raise unless ``interval`` is two finite numbers, the second above the first."""
+    if not isinstance(interval, Sequence) or len(interval) != 2:
+        raise ValueError(f"`{name}` (={interval!r}) must be two numbers, low and high")
+    for value in interval:
+        check_number(name, value)
+    if not -math.inf < interval[0] < interval[1] < math.inf:
+        raise ValueError(f"`{name}` (={tuple(interval)}) must be finite, and rise")
+
+
 def check_temperature(temperature: float | Tensor) -> None:
     """Raise unless ``temperature`` is a positive, finite number, or such a 0-d tensor on the CPU."""
     if isinstance(temperature, Tensor):

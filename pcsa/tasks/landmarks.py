@@ -29,6 +29,8 @@ class LandmarksData(MapData):
     """Folder of MTFL; without it, procedural faces."""
     num_test: Count = 100
     """Last images of the training list that are kept for scoring, where the folder has no testing list."""
+    one_based: bool = True
+    """Whether MTFL's positions count from 1."""
     input_size: Annotated[tuple[int, int], Rule(1)] = (64, 64)
     """Height and width that the network takes."""
     num_images: Count = 2000
@@ -81,7 +83,8 @@ class LandmarksTask(MapTask[LandmarksConfig]):
         size, augment = data.input_size, data.augment
         if data.root is None:
             return Faces(split, num_images=self.share(data.num_images, split), input_size=size, augment=augment)
-        return Mtfl(data.root, split, num_test=data.num_test, input_size=size, augment=augment)
+        files: dict[str, Any] = {"one_based": data.one_based, "value_range": data.value_range}
+        return Mtfl(data.root, split, num_test=data.num_test, input_size=size, augment=augment, **files)
 
     def trained_on_val(self, config: LandmarksConfig) -> bool:
         return config.data.root is not None

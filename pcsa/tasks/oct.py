@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -21,10 +22,11 @@ from pcsa.datasets.oct import Mshc, OctScans
 from pcsa.datasets.procedural import Retinas
 from pcsa.datasets.scans import ScanAugment, read_scan_file
 from pcsa.datasets.splits import Split
+from pcsa.datasets.values import ValueRange
 from pcsa.localization import ReadOut
 from pcsa.models import SurfaceUNet, order_surfaces
 from pcsa.tasks.common.config import Count, Rule
-from pcsa.tasks.common.map_inputs import WholePredictor
+from pcsa.tasks.common.map_inputs import WholePredictor, value_range_of
 from pcsa.tasks.common.map_task import PEARSON, Collected, MapTask
 from pcsa.tasks.common.maps import (
     LocatedMaps,
@@ -54,6 +56,9 @@ class OctData(MapData):
     """Columns of every scan to train on, first and one after the last; default see pcsa.datasets.oct.OctScans."""
     test_columns: tuple[int, int] | None = None
     """Columns of every scan to validate and to be scored on."""
+    one_based: bool | None = None
+    """Whether the surfaces' rows count from 1; default those of boundaries_manual and of the Johns Hopkins volumes do,
+    others do not."""
     input_size: Annotated[tuple[int, int], Rule(1)] = (128, 64)
     """Height and width of the windows trained on; scoring takes whole scans."""
     num_scans: Count = 200
@@ -61,8 +66,14 @@ class OctData(MapData):
     augment: ScanAugment = field(default_factory=ScanAugment)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.layout == "mshc" and self.root is None:
             raise ValueError("`data.layout` (='mshc') must come with `data.root`")
+        if self.layout == "mshc" and self.value_range is not None:
+            raise ValueError(
+                f"`data.value_range` (={self.value_range}) must not be given with `data.layout` 'mshc': the format of "
+                "its volumes says what it is"
+            )
         train, test = self.train_columns, self.test_columns
         if (train is None) != (test is None) or (train is not None and (self.root is None or self.layout != "scans")):
             raise ValueError(
@@ -107,6 +118,9 @@ class OctEvaluateOptions(EvaluateOptions):
 class OctPredictOptions(PredictOptions):
     """Surfaces of your own scans, as images or arrays [H, W]: a row for every column."""
 
+    value_range: ValueRange | None = None
+    """What 0 and 1 stand for in the files, such as 0 4095 for 12 bits in 16. Default: as in the training's data."""
+
 
 def columns_of(values: Tensor) -> Tensor:
     """The columns of scans as items of their own: ``[B, K, W]`` to ``[B * W, K]``, with H rows to ``[B * W, K, H]``."""
@@ -141,9 +155,11 @@ class OctTask(MapTask[OctConfig]):
         if data.root is None:
             return Retinas(split, num_scans=self.share(data.num_scans, split), input_size=size, augment=augment)
         if data.layout == "mshc":
-            return Mshc(data.root, split, input_size=size, augment=augment)
+            base = True if data.one_based is None else data.one_based
+            return Mshc(data.root, split, input_size=size, augment=augment, one_based=base)
         columns = data.train_columns if split == "train" else data.test_columns
-        return OctScans(data.root, split, input_size=size, columns=columns, augment=augment)
+        files: dict[str, Any] = {"one_based": data.one_based, "value_range": data.value_range}
+        return OctScans(data.root, split, input_size=size, columns=columns, augment=augment, **files)
 
     def scored_items(self, config: OctConfig, split: Literal["val", "test"], options: EvaluateOptions) -> Any:
         items = self.items(config, split)
@@ -222,7 +238,9 @@ class OctTask(MapTask[OctConfig]):
 
     def predictor(self, run: Run[OctConfig, MapLabels], options: PredictOptions) -> Predictor:
         suffixes = (*IMAGES, *ARRAYS)
-        return WholePredictor(self.locator(run, options), run.labels, suffixes, read_scan_file, "rows")
+        assert isinstance(options, OctPredictOptions)
+        read = partial(read_scan_file, value_range=value_range_of(run, options))
+        return WholePredictor(self.locator(run, options), run.labels, suffixes, read, "rows")
 
 
 TASK = OctTask()

@@ -40,6 +40,8 @@ class Pose2dData(MapData):
     """COCO: annotation file to validate and to be scored on, relative to `root`."""
     val_images: str | None = None
     """COCO: folder of its images, relative to `root`."""
+    one_based: bool = False
+    """LSP: whether positions count from 1."""
     input_size: Annotated[tuple[int, int], Rule(1)] = (96, 72)
     """Height and width that the network takes."""
     num_images: Count = 2000
@@ -47,6 +49,9 @@ class Pose2dData(MapData):
     augment: CropAugment = field(default_factory=lambda: CropAugment(flip=0.5, scale=0.3, rotation=40.0))
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.one_based and self.layout != "lsp":
+            raise ValueError("`data.one_based` (=True) must come with `data.layout` 'lsp': COCO's count from 0")
         if self.layout == "lsp" and self.root is None:
             raise ValueError("`data.layout` (='lsp') must come with `data.root`")
         for name in ("annotations", "images", "val_annotations", "val_images"):
@@ -125,8 +130,9 @@ class Pose2dTask(MapTask[Pose2dConfig]):
         if data.root is None:
             return Figures2D(split, num_images=self.share(data.num_images, split), input_size=size, augment=augment)
         if data.layout == "lsp":
-            return Lsp(data.root, split, input_size=size, augment=augment)
-        return CocoKeypoints(*data.coco_files(split), input_size=size, augment=augment)
+            files: dict[str, Any] = {"one_based": data.one_based, "value_range": data.value_range}
+            return Lsp(data.root, split, input_size=size, augment=augment, **files)
+        return CocoKeypoints(*data.coco_files(split), input_size=size, augment=augment, value_range=data.value_range)
 
     def build(self, config: Pose2dConfig, labels: MapLabels) -> nn.Module:
         return config.model.build(len(labels.names))
@@ -174,7 +180,9 @@ class Pose2dTask(MapTask[Pose2dConfig]):
             return self.items(config, split)
         if not data.is_coco:
             raise ValueError(f"`detections` (={str(detections)!r}) must come with a `root` in COCO's layout")
-        items = CocoKeypoints(*data.coco_files(split), input_size=data.input_size, detections=detections)
+        items = CocoKeypoints(
+            *data.coco_files(split), input_size=data.input_size, detections=detections, value_range=data.value_range
+        )
         return filled(items, split, detections)
 
     def scores(self, items: Any, found: Collected, correct_threshold: float | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +18,7 @@ from pcsa.datasets.human36m import DEPTH_RANGE, Human36M, to_camera
 from pcsa.datasets.procedural import FigureImages3D, Figures3D
 from pcsa.datasets.splits import Split
 from pcsa.tasks.common.config import Count, Rule
-from pcsa.tasks.common.map_inputs import ImagePredictOptions, ImagePredictor, WholePredictor
+from pcsa.tasks.common.map_inputs import ImagePredictOptions, ImagePredictor, WholePredictor, value_range_of
 from pcsa.tasks.common.map_task import PEARSON, Collected, MapTask
 from pcsa.tasks.common.maps import PUBLISHED, MapConfig, MapData, MapLabels, map_optimizer
 from pcsa.tasks.common.poses import PoseModelConfig
@@ -99,7 +100,8 @@ class Pose3dTask(MapTask[Pose3dConfig]):
         data = config.data
         if data.root is not None:
             subjects = data.train_subjects if split == "train" else data.test_subjects
-            return Human36M(data.root, split, subjects=subjects, input_size=data.input_size, augment=data.augment)
+            options: dict[str, Any] = {"augment": data.augment, "value_range": data.value_range}
+            return Human36M(data.root, split, subjects=subjects, input_size=data.input_size, **options)
         count = self.share(data.num_items, split)
         if data.is_volume:
             return Figures3D(split, num_volumes=count, input_size=data.input_size)
@@ -158,7 +160,8 @@ class Pose3dTask(MapTask[Pose3dConfig]):
             )
         if options.boxes is not None:
             raise ValueError(f"`boxes` (={str(options.boxes)!r}) must not be given for volumes: they are taken whole")
-        return WholePredictor(self.locator(run, options), run.labels, ARRAYS, read_volume)
+        read = partial(read_volume, value_range=value_range_of(run, options))
+        return WholePredictor(self.locator(run, options), run.labels, ARRAYS, read)
 
 
 class DepthPredictor(ImagePredictor):

@@ -66,21 +66,41 @@ def test_volumes(tmp_path: Path) -> None:
         assert volume.dtype == torch.float32
         np.testing.assert_array_equal(volume.numpy(), values[None].astype(np.float32))
     np.savez(tmp_path / "v.npz", a=values, b=values)
-    with pytest.raises(ValueError, match=r"v\.npz` must hold one array, has \['a', 'b'\]"):
+    with pytest.raises(ValueError, match=r"v\.npz`: must hold one array, has a, b"):
         read_volume(tmp_path / "v.npz")
 
 
 @pytest.mark.parametrize(
     ("values", "rule"),
     [
-        (np.zeros((3, 4)), r"holds float64 \[3, 4\]"),
-        (np.zeros((0, 3, 4)), r"holds float64 \[0, 3, 4\]"),
-        (np.zeros((2, 3, 4), dtype=bool), r"holds bool \[2, 3, 4\]"),
-        (np.full((2, 3, 4), 1.5), "has values from 1.5 to 1.5"),
-        (np.full((2, 3, 4), np.nan), "has values from nan to nan"),
+        (np.zeros((3, 4)), r"`array` \(float64 \[3, 4\]\) must be numbers of 3 axes"),
+        (np.zeros((0, 3, 4)), r"`array` \(float64 \[0, 3, 4\]\) must be numbers of 3 axes"),
+        (np.full((2, 3, 4), "a"), r"`array` \(<U1 \[2, 3, 4\]\) must be numbers of 3 axes"),
+        (np.full((2, 3, 4), 1.5), r"`array`: values \(float64, from 1.5 to 1.5\) must be from 0 to 1"),
+        (np.full((2, 3, 4), np.nan), r"`array`: values \(float64\) must be finite: 24 are NaN"),
+        (np.ones((2, 3, 4), np.uint8), r"`array`: values \(uint8, from 0 to 1\) must come with `value_range`"),
+        (np.full((2, 3, 4), 1023, np.uint16), r"`array`: values \(uint16, .*less than a quarter"),
+        (np.ones((2, 3, 4), np.int64), r"`array`: values \(int64, from 1 to 1\) must come with `value_range`"),
     ],
 )
 def test_what_is_no_volume(tmp_path: Path, values: np.ndarray, rule: str) -> None:
     np.save(tmp_path / "v.npy", values)
-    with pytest.raises(ValueError, match=rf"v\.npy` {rule}, must be numbers from 0 to 1 of 3 axes"):
+    with pytest.raises(ValueError, match=rf"v\.npy`: {rule}"):
         read_volume(tmp_path / "v.npy")
+
+
+def test_volumes_of_every_type(tmp_path: Path) -> None:
+    unit = np.array([0, 0.2, 1]).reshape(1, 1, 3)
+    for values, value_range in (
+        ((255 * unit).astype(np.uint8), None),
+        ((65535 * unit).round().astype(np.uint16), None),
+        ((1000 * unit - 500).astype(np.int16), (-500, 500)),
+        (unit.astype(np.float16), None),
+        (unit * 255, (0, 255)),
+    ):
+        np.save(tmp_path / "v.npy", values)
+        np.testing.assert_allclose(read_volume(tmp_path / "v.npy", value_range), unit[None], atol=1e-3)
+    # Bytes of zeros and ones say nothing by themselves; bools do.
+    for values, value_range in ((unit > 0.5, None), ((unit > 0.5).astype(np.uint8), (0, 1))):
+        np.save(tmp_path / "v.npy", values)
+        assert read_volume(tmp_path / "v.npy", value_range).flatten().tolist() == [0, 0, 1]

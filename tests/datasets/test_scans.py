@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -206,11 +207,56 @@ def test_scans_of_every_format(tmp_path: Path):
 
 def test_what_is_no_scan(tmp_path: Path):
     np.save(tmp_path / "a.npy", np.zeros((2, 3, 4)))
-    with pytest.raises(ValueError, match=r"a\.npy` holds float64 \[2, 3, 4\], must be numbers from 0 to 1 of 2 axes"):
+    with pytest.raises(ValueError, match=r"a\.npy`: `array` \(float64 \[2, 3, 4\]\) must be numbers of 2 axes"):
         read_scan_file(tmp_path / "a.npy")
     np.savez(tmp_path / "a.npz", image=np.full((3, 4), 7.0))
-    with pytest.raises(ValueError, match=r"a\.npz` has values from 7 to 7"):
+    with pytest.raises(ValueError, match=r"a\.npz`: `image`: values \(float64, from 7 to 7\) must be from 0 to 1"):
         read_scan_file(tmp_path / "a.npz")
     np.savez(tmp_path / "a.npz", other=np.zeros((3, 4)))
-    with pytest.raises(ValueError, match=r"a\.npz` must hold bscan or image, has other"):
+    with pytest.raises(ValueError, match=r"a\.npz`: must hold bscan or image, has other"):
         read_scan_file(tmp_path / "a.npz")
+
+
+def test_one_rule_for_the_values_of_scans(tmp_path: Path):
+    """A scan of floats from 0 to 255, 12 bits in 16 and others: refused in every format, and right with the range."""
+    unit = np.random.default_rng(0).integers(0, 256, (6, 5)) / 255
+    unit[0, :2] = 0, 1
+    for values, high in (
+        ((unit * 255).astype(np.float32), 255),
+        ((unit * 4095).round().astype(np.uint16), 4095),
+        ((unit * 4095).round().astype(np.int32), 4095),
+        ((unit * 1e6).round().astype(np.uint32), 1e6),
+    ):
+        tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack")
+        np.save(tmp_path / "a.npy", values)
+        np.savez(tmp_path / "a.npz", image=values)
+        for name in ("a.tif", "a.npy", "a.npz"):
+            with pytest.raises(ValueError, match=rf"{name}`: .*`value_range`"):
+                read_scan_file(tmp_path / name)
+            np.testing.assert_allclose(read_scan_file(tmp_path / name, (0, high))[0], unit, atol=2e-4)
+    # What the types say.
+    for values in ((unit * 255).round().astype(np.uint8), (unit * 65535).round().astype(np.uint16), unit):
+        tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack")
+        np.save(tmp_path / "a.npy", values)
+        np.savez(tmp_path / "a.npz", image=values)
+        for name in ("a.tif", "a.npy", "a.npz"):
+            np.testing.assert_allclose(read_scan_file(tmp_path / name)[0], unit, atol=1e-5)
+
+
+def test_raw_intensities(tmp_path: Path):
+    raw = np.array([[0, 0.0016, 1]], np.float32)
+    for dtype in (np.float32, np.float64):
+        marked = raw.astype(dtype)
+        marked[0, 0] = np.finfo(np.float32).max  # Heidelberg's mark of no value
+        np.savez(tmp_path / "a.npz", bscan=marked)
+        np.testing.assert_allclose(read_scan_file(tmp_path / "a.npz")[0], [[0, 0.2, 1]], rtol=1e-5)
+    np.savez(tmp_path / "a.npz", bscan=(raw * 1e4).astype(np.uint16))
+    with pytest.raises(ValueError, match=r"a\.npz`: `bscan` \(uint16\) must be floats, or `value_range`"):
+        read_scan_file(tmp_path / "a.npz")
+    np.testing.assert_allclose(read_scan_file(tmp_path / "a.npz", (0, 10000))[0], [[0, 0.2, 1]], rtol=1e-5)
+    for bad, rule in ((1.5, "from 0.0016 to 1.5"), (-0.1, "from -0.1 to 1"), (np.nan, "finite"), (np.inf, "finite")):
+        changed = raw.copy()
+        changed[0, 0] = bad
+        np.savez(tmp_path / "a.npz", bscan=changed)
+        with pytest.raises(ValueError, match=rf"a\.npz`: `bscan`: .*{rule}"):
+            read_scan_file(tmp_path / "a.npz")

@@ -14,9 +14,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pcsa._core.checks import check_number
+from pcsa._core.checks import check_interval, check_number
 from pcsa.datasets.crops import crop, to_source
 from pcsa.datasets.images import IMAGES, KeypointImages, clipped_box, read_image
+from pcsa.datasets.values import ValueRange
 from pcsa.tasks.common.maps import (
     LocatedMaps,
     MapLabels,
@@ -41,6 +42,18 @@ class ImagePredictOptions(PredictOptions):
     the path where names repeat; default the whole image."""
     flip_test: bool = True
     """Take the mean of the maps of the input and of its mirror image."""
+    value_range: ValueRange | None = None
+    """What 0 and 1 stand for in the files, such as 0 4095 for 12 bits in 16. Default: as in the training's data."""
+
+
+def value_range_of(run: Run[Any, MapLabels], options: Any) -> ValueRange | None:
+    """What 0 and 1 stand for in the files to predict: what the options say, or else as in the training's data."""
+    given: ValueRange | None = options.value_range
+    if given is not None:
+        check_interval("value_range", given)
+        return given
+    own: ValueRange | None = run.config.data.value_range
+    return own
 
 
 class ImagePredictor(Predictor):
@@ -66,6 +79,7 @@ class ImagePredictor(Predictor):
         clips: bool = True,
     ) -> None:
         self.locate, self.run, self.options = locate, run, options
+        self.value_range = value_range_of(run, options)
         self.padding, self.clips = padding, clips
         self.boxes = None if options.boxes is None else read_boxes(options.boxes)
         self._known: dict[Path, list[Box]] = {}
@@ -90,7 +104,7 @@ class ImagePredictor(Predictor):
 
     def predict(self, file: Path) -> Iterator[Prediction]:
         """A prediction for each box, all of them in one picture, which the first one has."""
-        image = read_image(file)
+        image = read_image(file, self.value_range)
         width, height = image.shape[-1], image.shape[-2]
         whole = [0.0, 0.0, float(width), float(height)]
         if self.boxes is None:

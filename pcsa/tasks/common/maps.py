@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from pcsa import grid
+from pcsa._core.checks import check_interval
 from pcsa.datasets.crops import flip_back
+from pcsa.datasets.values import ValueRange
 from pcsa.tasks.common.config import (
     DataConfig,
     LocalizationConfig,
@@ -37,6 +39,15 @@ class MapData(DataConfig):
     """Where the items lie, and the size at which a network takes them."""
 
     input_size: Annotated[tuple[int, ...], Rule(1)] = ()
+    value_range: ValueRange | None = None
+    """What 0 and 1 stand for in the files of `root`, such as 0 4095 for 12 bits in 16. Default: the range of unsigned
+    integers, 0 1 for floats; see pcsa.datasets.values."""
+
+    def __post_init__(self) -> None:
+        if self.value_range is not None:
+            check_interval("data.value_range", self.value_range)
+            if self.root is None:
+                raise ValueError(f"`data.value_range` (={self.value_range}) must come with `data.root`")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,77 @@
+"""MATLAB's files: the arrays in them, whichever version wrote them."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcsa.datasets.faults import reading
+
+
+def read_matlab(path: str | os.PathLike[str], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Read arrays and cells of a `.mat` file, those of ``names`` that it has.
+
+    SciPy reads the versions up to 7; a file of version 7.3 is HDF5 with its axes the other way around, and h5py reads
+    it. Both give the same: axes in MATLAB's order, at least two of them, and cells as arrays of objects.
+
+    Args:
+        path: The file.
+        names: The variables to read.
+
+    Raises:
+        ValueError: If the file is no MATLAB file or cut off, has none of ``names``, or has a structure or text there;
+            the message names the file.
+
+    """
+    with reading(path, "a MATLAB file"):
+        with open(path, "rb") as stream:
+            # HDF5 in MATLAB's files begins after a block of text; other writers leave that out.
+            start = stream.read(520)
+        hdf5 = b"\x89HDF\r\n\x1a\n" in (start[:8], start[512:])
+        there, found = _hdf5(path, names) if hdf5 else _older(path, names)
+        if not found:
+            raise ValueError(f"must hold {' or '.join(names)}: it has {', '.join(there) or 'nothing'}")
+        for name, array in found.items():
+            if array.dtype.kind not in "bfiuO":
+                raise ValueError(f"`{name}` ({array.dtype}) must be numbers, or cells of numbers")
+        return found
+
+
+def _older(path: str | os.PathLike[str], names: Sequence[str]) -> tuple[list[str], dict[str, NDArray[Any]]]:
+    from scipy.io import loadmat, whosmat
+
+    try:
+        there = [name for name, *_ in whosmat(path)]
+        data = loadmat(path, variable_names=[name for name in names if name in there])
+    except ValueError as error:  # SciPy's own, which does not say what it is about
+        raise TypeError(str(error)) from error
+    return there, {name: np.asarray(data[name]) for name in names if name in data}
+
+
+def _hdf5(path: str | os.PathLike[str], names: Sequence[str]) -> tuple[list[str], dict[str, NDArray[Any]]]:
+    import h5py
+
+    with h5py.File(path) as file:
+        there = [name for name in file if not name.startswith("#")]
+        return there, {name: _array(file, name) for name in names if name in file}
+
+
+def _array(file: Any, name: Any) -> NDArray[Any]:
+    """Return a variable of an HDF5 file, or what a reference to one points to."""
+    import h5py
+
+    item = file[name]
+    if not isinstance(item, h5py.Dataset):
+        raise ValueError(f"`{name}` must be numbers, or cells of numbers: it is a structure")
+    stored = np.asarray(item[()])
+    if item.attrs.get("MATLAB_empty", 0):
+        # An empty array is stored as its shape.
+        return np.zeros(tuple(int(n) for n in stored.ravel()))
+    if item.dtype == h5py.ref_dtype:
+        cells = np.empty(stored.shape, dtype=object)
+        for place in np.ndindex(stored.shape):
+            cells[place] = _array(file, stored[place])
+        return cells.T
+    return stored.T
