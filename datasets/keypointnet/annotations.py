@@ -1,8 +1,6 @@
 """The annotations of a category: one record per shape, and what can be wrong with them."""
 
 import json
-import math
-import numbers
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -52,7 +50,7 @@ def read_records(path: Path, class_id: str | None = None) -> tuple[list[Record],
     for number, entry in entries:
         try:
             records.append(_parse(entry))
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             faults.append(f"record {number}{_name_of(entry)}: {error}")
     repeated = [model_id for model_id, count in Counter(r.model_id for r in records).items() if count > 1]
     faults += [f"model {model_id} is annotated more than once" for model_id in repeated]
@@ -157,17 +155,17 @@ def _identifier(entry: dict[str, Any], name: str) -> str:
 
 def _whole(entry: dict[str, Any], name: str, where: str) -> int:
     value = _field(entry, name, where)
-    if isinstance(value, str) and re.fullmatch(r"-?\d+", value):
+    if type(value) is int and abs(value) < 2**62:
+        return value
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value):
         return int(value)
-    good = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-    _check(good and int(value) == value, f"{where}: `{name}`", value, "a whole number")
+    _check(type(value) is float and value.is_integer(), f"{where}: `{name}`", value, "a whole number")
     return int(value)
 
 
 def _numbers(entry: dict[str, Any], name: str, where: str) -> list[float]:
     value = _field(entry, name, where)
-    good = isinstance(value, list) and len(value) == 3
-    good = good and all(isinstance(x, numbers.Real) and not isinstance(x, bool) for x in value)
+    good = isinstance(value, list) and len(value) == 3 and all(type(x) in (int, float) for x in value)
     _check(good, f"{where}: `{name}`", value, "three numbers")
     return value
 
@@ -187,22 +185,28 @@ def cloud_faults(record: Record, points: NDArray[np.floating]) -> Iterator[str]:
     for semantic_id, count in Counter(record.semantic_ids).items():
         if count > 1:
             yield f"semantic id {semantic_id} occurs {count} times"
-    extent = float(np.ptp(points, axis=0).max())
-    for semantic_id, index, xyz in zip(record.semantic_ids, record.point_index, record.xyz, strict=True):
-        if not 0 <= index < len(points):
-            yield f"`point_index` {index} of keypoint {semantic_id} is out of range for {len(points)} points"
+    index = np.array(record.point_index, dtype=np.int64)
+    inside = (index >= 0) & (index < len(points))
+    right = _same(points[np.where(inside, index, 0)], record.xyz, float(np.ptp(points, axis=0).max()))
+    for place in np.flatnonzero(~(inside & right)).tolist():
+        semantic_id, row, xyz = record.semantic_ids[place], record.point_index[place], record.xyz[place]
+        if not inside[place]:
+            yield f"`point_index` {row} of keypoint {semantic_id} is out of range for {len(points)} points"
         elif not np.isfinite(xyz).all():
             yield f"`xyz` of keypoint {semantic_id} (={xyz.tolist()}) must be finite"
-        elif not _same(points[index], xyz, extent):
-            distance = float(np.linalg.norm(points[index] - xyz))
-            yield f"`xyz` of keypoint {semantic_id} is not that of point {index}, but {distance:.4g} away"
+        else:
+            distance = float(np.linalg.norm(points[row] - xyz))
+            yield f"`xyz` of keypoint {semantic_id} is not that of point {row}, but {distance:.4g} away"
     groups = [columns for columns, _ in record.rotation] + [list(pair) for pair in record.reflection]
     if any(not 0 <= place < len(record.semantic_ids) for group in groups for place in group):
         yield f"`kp_indexes` of a symmetry points beyond the {len(record.semantic_ids)} keypoints"
 
 
-def _same(point: NDArray[np.floating], xyz: NDArray[np.float64], extent: float) -> bool:
+def _same(points: NDArray[np.floating], xyz: NDArray[np.float64], extent: float) -> NDArray[np.bool_]:
+    """Tell which rows of ``xyz`` are those of ``points``."""
     # By the extent of the cloud, not by how far off it lies: at 4.6e6 m a share of the coordinate is the whole cloud.
-    limit = _XYZ_TOLERANCE * extent + 4 * np.spacing(np.abs(xyz).max())
+    limit = _XYZ_TOLERANCE * extent + 4 * np.spacing(np.abs(xyz))
     # A cloud kept in float32 far off has no digits left in which the two could agree better.
-    return bool(np.abs(point - xyz).max() <= limit) or bool((point == xyz.astype(np.float32)).all())
+    with np.errstate(over="ignore"):
+        rounded = xyz.astype(np.float32)
+    return (np.abs(points - xyz) <= limit).all(axis=1) | (points == rounded).all(axis=1)
