@@ -65,3 +65,49 @@ def lossless_dtype(points: NDArray[np.floating]) -> np.dtype[Any]:
 
 def _extent(points: NDArray[np.floating]) -> float:
     return float(np.ptp(points, axis=0).max()) if len(points) else 0.0
+
+
+def finite_cloud(
+    points: NDArray[Any], colors: NDArray[np.uint8] | None = None, *, drop_invalid: bool = False
+) -> PointCloud:
+    """Make a cloud of what a file holds.
+
+    Args:
+        points: `[N, 3]`, any numbers.
+        colors: `[N, 3]`, or None.
+        drop_invalid: Whether to leave out the points that are not finite, and count them: the pixels of a depth camera
+            that saw nothing.
+
+    Raises:
+        ValueError: If a point is not finite and ``drop_invalid`` is off.
+
+    """
+    points = np.asarray(points, dtype=np.float64)
+    kept = np.isfinite(points).all(axis=1)
+    num_dropped = int(len(kept) - kept.sum())
+    if num_dropped == 0:
+        return PointCloud(points, colors)
+    if not drop_invalid:
+        raise ValueError(
+            f"{num_dropped} of {len(kept)} points are not finite, the first is point {int(kept.argmin())}: "
+            f"`drop_invalid` leaves them out"
+        )
+    return PointCloud(points[kept], None if colors is None else colors[kept], num_dropped)
+
+
+def count_copies(points: NDArray[Any]) -> int:
+    """Count the points that repeat an earlier one exactly: padding, or a scanner's invalid pixels.
+
+    Args:
+        points: `[N, 3]`.
+
+    Example:
+        >>> count_copies(np.array([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0], [0.0, 0.0, 0.0]]))
+        1
+
+    """
+    if not len(points):
+        return 0
+    rows = np.ascontiguousarray(points + 0.0)  # -0.0 is 0.0
+    rows = rows[np.lexsort(rows.T)]
+    return int((rows[1:] == rows[:-1]).all(axis=1).sum())
