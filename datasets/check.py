@@ -75,7 +75,8 @@ def layout_of(root: Path) -> Layout:
     for layout, fits in _SIGNS.items():
         if fits(root):
             return layout
-    raise ValueError(f"`{root}` has the files of no known layout: name one as `layout`, of {', '.join(get_args(Layout))}")
+    known = ", ".join(get_args(Layout))
+    raise ValueError(f"`{root}` has the files of no known layout: name one as `layout`, of {known}")
 
 
 def _check_clouds(root: Path, columns: str | None) -> list[Problem]:

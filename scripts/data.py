@@ -1,4 +1,4 @@
-"""``pcsa data``: generate the procedural clouds, draw them, download KeypointNet, or check data."""
+"""``pcsa data``: generate the procedural clouds, draw them, download KeypointNet, check data, or clear the cache."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from pcsa.datasets.cache import cache_entries, cache_folder, clear_cache
 from pcsa.datasets.check import Layout, check_data, layout_of
 from pcsa.datasets.files import existing
 from pcsa.datasets.keypointnet import CLASS_IDS, download
@@ -18,14 +19,15 @@ Folder = Annotated[Path, tyro.conf.Positional]
 
 
 def main(argv: list[str]) -> int:
-    """Run one of the four actions; ``check`` has exit status 1 if it found anything."""
+    """Run one of the five actions; ``check`` has exit status 1 if it found anything."""
     actions: dict[str, Callable[..., int]] = {
         "generate": _generate,
         "gallery": _gallery,
         "download": _download,
         "check": _check,
+        "cache": _cache,
     }
-    description = "Generate the procedural clouds, draw them, download KeypointNet, or check data."
+    description = "Generate the procedural clouds, draw them, download KeypointNet, check data, or clear the cache."
     return tyro.extras.subcommand_cli_from_dict(actions, prog="pcsa data", description=description, args=argv)
 
 
@@ -103,3 +105,20 @@ def _check(
         print(problem)
     print(f"{len(problems)} problems in {root}, checked as {layout}")
     return 1 if problems else 0
+
+
+def _cache(clear: bool = False) -> int:
+    """Show what is kept in the cache, the largest first: categories read before, neighbors, procedural clouds.
+
+    Its folder is `$PCSA_CACHE_DIR`, or `$XDG_CACHE_HOME/pcsa`, or the platform's.
+
+    Args:
+        clear: Delete all of it.
+    """
+    for entry in cache_entries():
+        print(f"{entry.size / 1e6:10.1f} MB  {entry.path.relative_to(cache_folder())}")
+    if clear:
+        print(f"{clear_cache() / 1e6:.1f} MB deleted in {cache_folder()}")
+    else:
+        print(f"{sum(entry.size for entry in cache_entries()) / 1e6:.1f} MB in {cache_folder()}")
+    return 0
