@@ -56,6 +56,8 @@ class EvaluateOptions:
     """Device: cpu, cuda or auto."""
     out: Path | None = None
     """Metrics file; default metrics-<split>.json beside the checkpoint."""
+    strict: bool = False
+    """Stop at the first item that cannot be read; else it is listed as failed, and the exit status is 3."""
 
     def __post_init__(self) -> None:
         for name, number, least in (
@@ -76,9 +78,17 @@ class PredictOptions:
 
     checkpoint: Checkpoint
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Files, or folders of such files."""
+    """Files, or folders of such files; what is hidden in a folder is left out."""
+    recursive: bool = False
+    """Also look into the sub-folders of folders."""
     out: Path = Path("predictions.json")
-    """File of the predictions, .json or .npz."""
+    """File of the predictions, .json or .npz. One that the same checkpoint and options made is added to: what it has
+    of an input stays, unless the input has changed. A call that was cut off goes on in the same way, from
+    <out>.partial."""
+    overwrite: bool = False
+    """Replace an `out` that another checkpoint, other options or another program made; else it is refused."""
+    strict: bool = False
+    """Stop at the first input that fails; else it is listed as failed, with the reason, and the exit status is 3."""
     read_out: ReadOut = "expectation"
     """Way to read a keypoint from its map, see pcsa.localize."""
     png: Path | None = None
@@ -142,7 +152,8 @@ class Prediction(NamedTuple):
 
     fields: dict[str, Any]
     """JSON types, in the units of the input."""
-    picture: Callable[[], Picture]
+    picture: Callable[[], Picture] | None
+    """None where the picture of another prediction shows it too."""
 
 
 class Predictor(ABC):
@@ -153,7 +164,7 @@ class Predictor(ABC):
     """What holds for all inputs, as JSON types."""
 
     def expected(self, files: Sequence[Path]) -> Sequence[Path]:
-        """The file of every prediction that will be made, after a check that there will be any."""
+        """The files of which there will be predictions, after a check that there are any."""
         return files
 
     @abstractmethod
@@ -269,7 +280,7 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
         save_overlays(path, [picture for picture in pictures if isinstance(picture, Overlay)])
 
     def save_pictures(self, pictures: Iterable[tuple[Path, Picture]]) -> None:
-        """Draw each picture into its own PNG; by default overlays."""
+        """Draw each picture into its own PNG, before asking for the next one; by default overlays."""
         for path, picture in pictures:
             if isinstance(picture, Overlay):
                 save_overlay(path, picture)
