@@ -59,7 +59,8 @@ class Journal:
         if lines and not self._is_same(self.partial, lines[0].get("made_with")):
             lines, size = [], 0
         for line in lines[1:]:
-            self.entries[line.pop("input")] = Entry(**line)
+            path = line.pop("input")
+            self.entries[path] = Entry(**line)
         out.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.partial.open("ab")
         # The line at which the call before was killed may have no end.
