@@ -11,7 +11,6 @@ from torch import Tensor
 
 from pcsa.datasets.arrays import ARRAYS, read_arrays
 from pcsa.datasets.pcd import read_pcd
-from pcsa.datasets.point_cloud import PointCloud
 
 CLOUDS = (".pcd", *ARRAYS)
 MESHES = (".obj", ".off", ".stl", ".ply")  # a .ply file without faces is a cloud
@@ -72,9 +71,3 @@ def _vertices_or_samples(file: Path, num_points: int, seed: int) -> NDArray[Any]
     if not loaded.area > 0:
         raise ValueError("the mesh has no area to sample")
     return np.asarray(trimesh.sample.sample_surface(loaded, num_points, seed=seed)[0])
-
-
-def read_cloud(
-    path: Path, *, columns: str | None = None, drop_invalid: bool = False, num_points: int = 2048, seed: int = 0
-) -> PointCloud:
-    return PointCloud(read_points(path, num_points, seed).numpy())
