@@ -1,4 +1,4 @@
-"""``pcsa data``: generate the procedural clouds, draw them, download KeypointNet, or check a folder."""
+"""``pcsa data``: generate the procedural clouds, draw them, download KeypointNet, check a folder, or clear the cache."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from pcsa.datasets.cache import cache_entries, cache_folder, clear_cache
 from pcsa.datasets.keypointnet import CLASS_IDS, check_root, download
 from pcsa.datasets.procedural import CATEGORIES, generate
 from pcsa.scripts.gallery import draw_gallery
@@ -16,14 +17,15 @@ Folder = Annotated[Path, tyro.conf.Positional]
 
 
 def main(argv: list[str]) -> int:
-    """Run one of the four actions; ``check`` has exit status 1 if it found anything."""
+    """Run one of the five actions; ``check`` has exit status 1 if it found anything."""
     actions: dict[str, Callable[..., int]] = {
         "generate": _generate,
         "gallery": _gallery,
         "download": _download,
         "check": _check,
+        "cache": _cache,
     }
-    description = "Generate the procedural clouds, draw them, download KeypointNet, or check a folder."
+    description = "Generate the procedural clouds, draw them, download KeypointNet, check a folder, or clear the cache."
     return tyro.extras.subcommand_cli_from_dict(actions, prog="pcsa data", description=description, args=argv)
 
 
@@ -89,3 +91,20 @@ def _check(root: Folder) -> int:
         print(problem)
     print(f"{len(problems)} problems in {root}")
     return 1 if problems else 0
+
+
+def _cache(clear: bool = False) -> int:
+    """Show what is kept in the cache, the largest first: categories read before, neighbors, procedural clouds.
+
+    Its folder is `$PCSA_CACHE_DIR`, or `$XDG_CACHE_HOME/pcsa`, or the platform's.
+
+    Args:
+        clear: Delete all of it.
+    """
+    for entry in cache_entries():
+        print(f"{entry.size / 1e6:10.1f} MB  {entry.path.relative_to(cache_folder())}")
+    if clear:
+        print(f"{clear_cache() / 1e6:.1f} MB deleted in {cache_folder()}")
+    else:
+        print(f"{sum(entry.size for entry in cache_entries()) / 1e6:.1f} MB in {cache_folder()}")
+    return 0

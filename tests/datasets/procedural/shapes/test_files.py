@@ -264,6 +264,7 @@ def test_every_split_gets_a_shape(tmp_path, shares):
 
 
 def test_the_cache_of_the_default_data_is_that_of_the_shapes_alone(tmp_path, monkeypatch):
+    monkeypatch.delenv("PCSA_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     root = embedded_root("mug", 3, seed=1)
     assert contents(root) == contents(generate(tmp_path / "fresh", "mug", 3, seed=1))
