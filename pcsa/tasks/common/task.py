@@ -184,6 +184,8 @@ class Evaluation(ABC):
     """Pictures of the first items, as many as were asked for."""
     loader: ClassVar[type[DataLoader[Any]]] = DataLoader
     """Makes batches of the items."""
+    takes_all: ClassVar[bool] = False
+    """Whether there are no scores of a part of the items: then an item that cannot be read ends the evaluation."""
 
     @abstractmethod
     def update(self, batch: Any) -> None:
