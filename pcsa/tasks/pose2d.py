@@ -191,10 +191,11 @@ class Pose2dTask(MapTask[Pose2dConfig]):
         scores: dict[str, Any] = {}
         if isinstance(items, (CocoKeypoints, Figures2D)):
             # No threshold: peaks of a probability map are not heights of a heatmap, whose 0.2 is SimplePose's.
+            ids = found.all("item").tolist()
             if isinstance(items, CocoKeypoints):
-                results = items.results(source, confidence, least_confidence=0.0)
+                results = items.results(source, confidence, indices=ids, least_confidence=0.0)
             else:
-                areas, ids, ones = found.all("source_area").tolist(), list(range(len(items))), [1.0] * len(items)
+                areas, ones = found.all("source_area").tolist(), [1.0] * len(ids)
                 results = person_results(
                     source, confidence, image_ids=ids, scores=ones, areas=areas, least_confidence=0.0
                 )

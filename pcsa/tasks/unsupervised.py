@@ -329,6 +329,8 @@ class SkeletonTraining(StepTraining[UnsupervisedConfig]):
 class CategoryEvaluation(CloudEvaluation):
     """Dual alignment and mIoU over the whole category and on held-out clouds alone, beside their floors."""
 
+    takes_all = True
+
     def __init__(
         self,
         task: UnsupervisedTask,

@@ -305,7 +305,12 @@ class WithSource(Dataset[Row]):
     def __getitem__(self, index: int) -> Row:
         source = self.items.source(index)
         names = ("keypoints", "visible", "spacing", "area", "joints")
-        return {**self.items[index], **{f"source_{name}": source[name] for name in names if name in source}}
+        # Where an item cannot be read, rows and items are not the same.
+        return {
+            "item": index,
+            **self.items[index],
+            **{f"source_{name}": source[name] for name in names if name in source},
+        }
 
 
 class Collected:
