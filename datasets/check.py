@@ -10,7 +10,7 @@ from pcsa._core.checks import check_one_of
 from pcsa.datasets.arrays import read_arrays
 from pcsa.datasets.coco import check_coco
 from pcsa.datasets.faults import Problem
-from pcsa.datasets.files import existing, files_of
+from pcsa.datasets.files import existing, find_files
 from pcsa.datasets.human36m import check_human36m
 from pcsa.datasets.keypointnet.check import check_root
 from pcsa.datasets.lsp import check_lsp
@@ -81,8 +81,9 @@ def layout_of(root: Path) -> Layout:
 
 def _check_clouds(root: Path, columns: str | None) -> list[Problem]:
     problems: list[Problem] = []
-    for file in files_of([root], (*CLOUDS, *MESHES), recursive=True):
-        problems += check_cloud(file, columns)
+    for file in find_files([root], (*CLOUDS, *MESHES), recursive=True).files:
+        name = file.name if root.is_file() else str(file.relative_to(root.absolute()))
+        problems += [Problem(name, problem.message) for problem in check_cloud(file, columns)]
     return problems
 
 
