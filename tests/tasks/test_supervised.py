@@ -255,7 +255,7 @@ def test_a_cloud_far_from_the_origin_is_trained_on_as_one_near_it():
     generator = torch.Generator().manual_seed(0)
     pos = torch.rand(100, 3, generator=generator, dtype=torch.float64)
     far = pos + torch.tensor([5e5, 4.6e6, 100.0], dtype=torch.float64)
-    near, moved = (normalized(Data(pos=x, keypoints=x[None, :4])) for x in (pos, far))
+    near, moved = (normalized(Data(pos=x, keypoints=x[None, :4], visible=torch.ones(1, 4) > 0)) for x in (pos, far))
     assert moved.pos.dtype == moved.keypoints.dtype == torch.float32
     torch.testing.assert_close(moved.pos, near.pos)
     torch.testing.assert_close(moved.keypoints, near.keypoints)

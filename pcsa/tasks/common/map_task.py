@@ -232,7 +232,9 @@ class MapTask(Task[MapConfigT, MapLabels]):
             return None
         where = f"`data.root` (={str(config.data.root)!r})"
         check_same_names(where, train.names, val.names)
-        if not self.trained_on_val(config):
+        if self.trained_on_val(config):
+            log.info("%s validates on what is trained on, too: for watching, not for choosing", where)
+        else:
             known, held_out = self.identities(train), self.identities(val)
             check_held_out(where, known, held_out)
             warn_of_twin_files(*([name for name in names if isinstance(name, Path)] for names in (known, held_out)))
@@ -355,7 +357,7 @@ class MapEvaluation(Evaluation):
             split,
             WithSource(items),
             {
-                "trained_on": split not in task.splits(config),
+                "trained_on": split not in task.splits(config) or (split == "val" and task.trained_on_val(config)),
                 "data": "procedural" if config.data.root is None else type(items).__name__,
                 "flip_test": flips,
                 "num_items": len(items),
