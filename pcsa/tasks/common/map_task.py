@@ -228,7 +228,10 @@ class MapTask(Task[MapConfigT, MapLabels]):
                 not say so.
         """
         val = self.open(config, "val") if self.has_split(config, "val") else None
-        if val is None or not len(val):
+        if val is None:
+            return None
+        if not len(val):
+            log.info("nothing in split 'val' can be used; left out: %s", reasons_of(val))
             return None
         where = f"`data.root` (={str(config.data.root)!r})"
         check_same_names(where, train.names, val.names)
@@ -281,9 +284,13 @@ class MapTask(Task[MapConfigT, MapLabels]):
 def filled(items: Any, split: Split, where: Path | None) -> Any:
     """Items, refused where there are none."""
     if not len(items):
-        left_out = ", ".join(f"{count} {reason}" for reason, count in items.skipped.items())
-        raise ValueError(f"`{where}` must have something to use in split {split!r}; left out: {left_out or 'nothing'}")
+        raise ValueError(f"`{where}` must have something to use in split {split!r}; left out: {reasons_of(items)}")
     return items
+
+
+def reasons_of(items: Any) -> str:
+    """What a dataset left out, and how often."""
+    return ", ".join(f"{count} {reason}" for reason, count in items.skipped.items()) or "nothing"
 
 
 def labels_of(items: Any) -> MapLabels:
