@@ -266,7 +266,7 @@ def test_bad_sheets(tmp_path):
 def test_several_persons_on_one_picture(tmp_path):
     image = np.full((60, 90), 0.5)
     first = np.array([[10.0, 10.0], [10.0, 40.0]])
-    people = np.stack([first, first + [30, 5], np.full((2, 2), np.nan)])
+    people = np.stack([first, first + np.array([30, 5]), np.full((2, 2), np.nan)])
     overlay = Overlay(
         image,
         predicted=people,
