@@ -123,5 +123,5 @@ def _spread(values: list[float | None]) -> str:
     """Write the mean and half of the range."""
     known = [value for value in values if value is not None]
     if len(known) < len(values):
-        return "undefined"
+        return "–"
     return f"{statistics.fmean(known):.3g} ± {(max(known) - min(known)) / 2:.2g}"

@@ -8,6 +8,7 @@ import html
 import json
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -99,7 +100,8 @@ def _write(
     sections = []
     for name, (title, figure) in figures.items():
         if figure is not None:
-            file = config.out / f"{name}.png"
+            safe = re.sub(r"[^\w.+-]", "_", name)[:100]
+            file = config.out / f"{safe}.png"
             with replacing(file) as temporary:
                 figure.savefig(temporary, dpi=160)
             source = f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
@@ -112,7 +114,7 @@ def _write(
     page = config.out / "report.html"
     text = template.substitute(split=config.split, tables=tables, body="\n".join(sections))
     with replacing(page) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="replace")
     return page
 
 
@@ -194,7 +196,11 @@ def _row(run: LoggedRun) -> dict[str, str]:
     if objective is not None:
         row["objective"] = str(objective.get("method") or objective.get("read_out", ""))
     for title, value in get_task(task).columns:
-        shown = value(metrics)
-        if shown is not None and not math.isnan(shown):
-            row[title] = f"{shown:.3g}"
+        try:
+            shown = value(metrics)
+            if shown is not None and math.isfinite(shown):
+                row[title] = f"{shown:.3g}"
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            said = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise ValueError(f"its metrics have no {title}: {said}") from None
     return row

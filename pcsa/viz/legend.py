@@ -199,6 +199,10 @@ def _mark(pen: ImageDraw, entry: Entry, x: float, y: float, r: float) -> None:
     how: dict[str, Any] = {"fill": entry.color} if edge is None else {"outline": entry.color, "width": int(edge * r)}
     for dx, dy, a, b in _OVALS.get(entry.mark, ()):
         pen.ellipse([x + (dx - a) * r, y + (dy - b) * r, x + (dx + a) * r, y + (dy + b) * r], **how)
+    if entry.mark == "dashes":  # white in a dark casing
+        for start, stop in _STROKES["dashes"]:
+            pen.rectangle([x + start * r, y - 0.4 * r, x + stop * r, y + 0.4 * r], "white", "black", int(0.2 * r))
+        return
     for start, stop in _STROKES.get(entry.mark, ()):
         pen.line([x + start * r, y, x + stop * r, y], fill=entry.color, width=int(0.35 * r))
     if entry.mark in _SCALES:

@@ -312,12 +312,13 @@ def titled(pixels: Pixels, title: str, note: str, always: bool = False) -> Image
     from PIL import Image, ImageOps
 
     height, width = pixels.shape[:2]
-    big, small = max(12, height // 32), max(10, height // 44)
+    side = min(height, 2 * width)
+    big, small = max(12, side // 32), max(10, side // 44)
     top = 2 * big if title or always else 0
     bottom = 2 * small if note else 0
     # A picture may be narrower than its title.
-    side = max(0, _TITLE_WIDTH - width + 1) // 2 if title or note else 0
-    picture = ImageOps.expand(Image.fromarray(pixels), (side, top, side, bottom), "white")
+    pad = max(0, _TITLE_WIDTH - width + 1) // 2 if title or note else 0
+    picture = ImageOps.expand(Image.fromarray(pixels), (pad, top, pad, bottom), "white")
     for text, font, y, color in ((title, big, top * 0.6, "black"), (note, small, top + height + bottom / 2, "#555555")):
         write(picture, (picture.width / 2, y), shortened(text, picture.width - 16, font), font, color, "mm")
     return picture

@@ -210,8 +210,8 @@ class Scene:
 
 
 def text_of(value: object) -> str:
-    """Return a text, empty for None."""
-    return "" if value is None else str(value)
+    """Return a text that can be written, empty for None; bytes of a file name that are no letters become ``?``."""
+    return "" if value is None else str(value).encode("utf-8", "replace").decode()
 
 
 def named(names: Sequence[object], ids: Sequence[int], count: int) -> tuple[list[str], list[int]]:

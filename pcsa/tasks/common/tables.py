@@ -25,5 +25,5 @@ def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def number(value: float | None, digits: int) -> str:
-    """A number with so many decimals; ``undefined`` if there is none."""
-    return "undefined" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+    """A number with so many decimals; a dash if there is none."""
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"

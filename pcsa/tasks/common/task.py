@@ -270,7 +270,7 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
     def table(self, metrics: Mapping[str, Any]) -> str:
         """What ``pcsa evaluate`` prints of its metrics: by default the columns."""
         values = ((column.title, column.value(metrics)) for column in self.columns)
-        rows = [[title, "undefined" if value is None else f"{value:.3g}"] for title, value in values]
+        rows = [[title, "–" if value is None else f"{value:.3g}"] for title, value in values]
         return markdown_table([f"{self.name}, {metrics['split']}", "value"], rows)
 
     @abstractmethod

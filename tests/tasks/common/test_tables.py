@@ -24,7 +24,7 @@ def test_rows_are_as_long_as_the_heads(rows):
 
 @pytest.mark.parametrize(
     ("value", "digits", "text"),
-    [(1.25, 1, "1.2"), (3, 2, "3.00"), (-0.5, 0, "-0"), (None, 3, "undefined"), (float("nan"), 3, "undefined")],
+    [(1.25, 1, "1.2"), (3, 2, "3.00"), (-0.5, 0, "-0"), (None, 3, "–"), (float("nan"), 3, "–")],
 )
 def test_numbers(value, digits, text):
     assert number(value, digits) == text
