@@ -207,8 +207,13 @@ def _read_text(lines: Lines, elements: list[_Element]) -> tuple[dict[str, _Colum
         at += element.count
         if element.name == "face":
             face_lines = rows.numbers
-        columns = _text_lists(rows, element) if element.lists else number_rows(rows, len(element.properties)).T
-        tables.setdefault(element.name, _named(element, list(columns)))
+        columns = _text_lists(rows, element) if element.lists else list(number_rows(rows, len(element.properties)).T)
+        for i, column in enumerate(element.properties):
+            # The range of colors depends on their type.
+            values = columns[i]
+            if column.kind in _CODES and not isinstance(values, _Lists) and (values % 1 == 0).all():
+                columns[i] = values.astype(np.int64)
+        tables.setdefault(element.name, _named(element, columns))
     if at < len(lines.texts):
         raise ValueError(
             f"line {lines.numbers[at]}: {len(lines.texts) - at} lines follow after all that the header declares"

@@ -243,6 +243,8 @@ def test_as_plyfile_reads_it(tmp_path: Path, form: str, sizes: tuple[int, ...]) 
     [
         (["uchar red", "uchar green", "uchar blue", "uchar alpha"], "10 20 30 255", [10, 20, 30]),
         (["uchar diffuse_red", "uchar diffuse_green", "uchar diffuse_blue"], "10 20 30", [10, 20, 30]),
+        (["uchar red", "uchar green", "uchar blue"], "1 0 1", [1, 0, 1]),
+        (["float red", "float green", "float blue"], "1 0 1", [255, 0, 255]),
         (["uchar r", "uchar g", "uchar b"], "10 20 30", [10, 20, 30]),
         (["float red", "float green", "float blue"], "0 0.5 1", [0, 128, 255]),
         (["float Red", "float Green", "float Blue"], "10 20 255", [10, 20, 255]),
