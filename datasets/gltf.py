@@ -22,8 +22,7 @@ _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 _POINTS, _TRIANGLES, _STRIP, _FAN = 0, 4, 5, 6
 # What a file may require without its vertices being others: looks, lights, and what is read here.
 _HARMLESS = re.compile(
-    r"KHR_mesh_quantization|EXT_mesh_gpu_instancing|KHR_(materials|texture|lights|animation)_\w+|EXT_(texture|lights)_\w+"
-    r"|KHR_xmp\w*"
+    r"KHR_mesh_quantization|EXT_mesh_gpu_instancing|[A-Z]+_(materials|texture|lights|animation|xmp)\w*"
 )
 _MOST_VERTICES = 2**28
 

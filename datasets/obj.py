@@ -39,8 +39,10 @@ def load_obj(path: str | os.PathLike[str]) -> Mesh:
     """
     with reading(path, "an OBJ file"):
         raw = Path(path).read_bytes()
-        if raw.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in raw[:4096]:
-            raise ValueError("not an OBJ file: it holds bytes of zero (UTF-16? save it as UTF-8)")
+        if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return _parse(raw.decode("utf-16"))
+        if b"\0" in raw:
+            raise ValueError("not an OBJ file: it holds bytes of zero")
         return _parse(raw.removeprefix(b"\xef\xbb\xbf").decode("latin-1"))
 
 

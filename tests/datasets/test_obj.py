@@ -67,6 +67,14 @@ def test_colors(tmp_path: Path, tail: str, color: list[int]) -> None:
     assert cloud.colors.tolist() == [color] * 7
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "latin-1"])
+def test_encodings(tmp_path: Path, encoding: str) -> None:
+    text = "o caf\xe9\r\nv 0 0 0\r\nv 1 0 0\r\nv 0 1 0\r\nf 1 2 3\r\n"
+    mesh = load_obj(written(tmp_path, text.encode(encoding)))
+    assert mesh.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]]
+    assert mesh.faces.tolist() == [[0, 1, 2]]
+
+
 def test_ten_digits_are_kept(tmp_path: Path) -> None:
     cloud = read_mesh(written(tmp_path, "v 691000.1234 4600000.5678 12.5\nv 691001 4600001 13"))
     assert cloud.points.tolist() == [[691000.1234, 4600000.5678, 12.5], [691001, 4600001, 13]]
@@ -99,7 +107,8 @@ def test_as_trimesh_reads_it(tmp_path: Path) -> None:
         ("# nothing\n", "holds no vertices"),
         ("v 0 0 0\nv 1 0 0\nv 2 0 0\nf 1 2 3\n", "no area"),
         ("v 0 0 0\nf 1 1 1\n", "no area"),
-        ("\xff\xfev\0 \0", "bytes of zero"),
+        ("v 0 0 0\nv\0 \0", "bytes of zero"),
+        ("\xff\xfev\0 ", "cannot be read as an OBJ file (UnicodeDecodeError"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, text: str, message: str) -> None:
