@@ -22,10 +22,9 @@ _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 _POINTS, _TRIANGLES, _STRIP, _FAN = 0, 4, 5, 6
 # What a file may require without its vertices being others: looks, lights, and what is read here.
 _HARMLESS = re.compile(
-    r"KHR_mesh_quantization|EXT_mesh_gpu_instancing|KHR_(materials|texture|lights|animation)_\w+|EXT_(texture|lights)_\w+"
-    r"|KHR_xmp\w*"
+    r"KHR_mesh_quantization|KHR_node_visibility|EXT_mesh_gpu_instancing|[A-Z]+_(materials|texture|lights|animation|xmp)\w*"
 )
-_MOST_VERTICES = 2**28
+_MOST_VERTICES = 2**26
 
 _Matrix = NDArray[np.float64]
 
@@ -34,8 +33,8 @@ def load_gltf(path: str | os.PathLike[str]) -> Mesh:
     """Read the triangles and points of the scene of a `.gltf` or `.glb` file, all nodes in the frame of the scene.
 
     The default scene is read, or else the first one, at rest: nodes with their transforms in float64, instances,
-    skins and the default weights of morph targets. Colors are `COLOR_0`, as they are stored. Lines, textures,
-    materials and animations are skipped.
+    skins and the default weights of morph targets. Colors are `COLOR_0`, as they are stored. Hidden nodes, lines,
+    textures, materials and animations are skipped.
 
     The reader is our own: trimesh skips fans, instances of `EXT_mesh_gpu_instancing`, skins and morph targets.
 
@@ -149,6 +148,8 @@ class _Scene:
             node = waiting.pop()
             if node not in self.worlds:
                 raise ValueError(f"`nodes` {node} must be a node below one that has no parent")
+            if nodes[node].get("extensions", {}).get("KHR_node_visibility", {}).get("visible") is False:
+                continue
             waiting += reversed(nodes[node].get("children", []))
             if "mesh" in nodes[node]:
                 yield nodes[node]["mesh"], node
@@ -295,10 +296,9 @@ class _Scene:
 
     def _view(self, index: Any, offset: int, dtype: np.dtype[Any], count: int, columns: int, name: str) -> NDArray[Any]:
         view = self._item("bufferViews", index)
-        if "EXT_meshopt_compression" in view.get("extensions", {}) and "uri" not in self._item(
-            "buffers", view["buffer"]
-        ):
-            raise ValueError(f"{name}: `EXT_meshopt_compression` is not read: export without it")
+        for extension, entry in self._item("buffers", view.get("buffer")).get("extensions", {}).items():
+            if entry.get("fallback"):
+                raise ValueError(f"{name}: `{extension}` is not read: export without it")
         buffer = self._buffer(view.get("buffer"))
         start, length = view.get("byteOffset", 0), view.get("byteLength", 0)
         size = columns * dtype.itemsize

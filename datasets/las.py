@@ -1,7 +1,10 @@
 """LAS and LAZ files of laser scanners."""
 
+import logging
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +39,7 @@ def read_las(path: str | os.PathLike[str]) -> PointCloud:
             not finite, or what unpacks `.laz` is not installed; the message names the file.
 
     """
-    with reading(path, "a LAS file"):
+    with reading(path, "a LAS file"), _silence("laspy"):
         import laspy
 
         size = Path(path).stat().st_size
@@ -112,6 +115,18 @@ def _check_header(head: bytes, size: int) -> None:
                 f"{records} extended records of at least 60 bytes from byte {begin} do not fit into a file of {size} "
                 "bytes (cut off?)"
             )
+
+
+@contextmanager
+def _silence(logger: str) -> Iterator[None]:
+    """Keep a library's log messages off the screen: what matters is raised."""
+    log = logging.getLogger(logger)
+    before = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _check_count(path: Path, header: Any, size: int) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pcsa._core.checks import check_count
 from pcsa.datasets.faults import reading
@@ -56,11 +55,11 @@ def read_mesh(
         path: A file of one of the suffixes :data:`MESHES`.
         num_points: Number of points sampled on a mesh.
         seed: Seed of the sampling.
-        drop_invalid: Leave out vertices that are not finite, and the faces that use them, instead of raising. Those
-            that no face uses are always left out.
+        drop_invalid: Leave out vertices that are not finite, and the faces that use them, instead of raising.
 
     Returns:
-        The points in the file's own units and frame. ``num_dropped`` counts the vertices that are not finite.
+        The points in the file's own units and frame. ``num_dropped`` counts the vertices that are not finite, on a mesh
+        those that a face uses.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -80,13 +79,18 @@ def read_mesh(
     with reading(path, "a mesh"):
         if len(mesh.vertices) == 0:
             raise ValueError("the file holds no vertices")
-        finite: NDArray[np.bool_] = np.isfinite(mesh.vertices).all(axis=1)
-        num_dropped = int((~finite).sum())
-        whole: NDArray[np.bool_] = finite[mesh.faces].all(axis=1)
-        if not drop_invalid and num_dropped and not (len(whole) and whole.all()):
-            first = int(finite.argmin())
+        finite = np.asarray(np.isfinite(mesh.vertices).all(axis=1))
+        whole = np.asarray(finite[mesh.faces].all(axis=1))
+        lost = ~finite
+        if len(mesh.faces):
+            lost = np.zeros_like(finite)
+            lost[mesh.faces[~whole]] = True
+            lost &= ~finite
+        num_dropped = int(lost.sum())
+        if num_dropped and not drop_invalid:
+            first = int(lost.argmax())
             values = " ".join(f"{value:g}" for value in mesh.vertices[first])
-            faces = f", {int((~whole).sum())} faces use them" if len(whole) else ""
+            faces = f", {int((~whole).sum())} faces use them" if len(mesh.faces) else ""
             raise ValueError(
                 f"vertex {first} (={values}) must be finite: {num_dropped} of {len(finite)} vertices are not{faces} "
                 "(`drop_invalid` leaves them out)"

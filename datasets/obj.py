@@ -1,10 +1,11 @@
 """Wavefront OBJ files."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pcsa.datasets.colors import color_bytes
 from pcsa.datasets.faults import reading
@@ -38,63 +39,111 @@ def load_obj(path: str | os.PathLike[str]) -> Mesh:
     """
     with reading(path, "an OBJ file"):
         raw = Path(path).read_bytes()
-        if raw.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in raw[:4096]:
-            raise ValueError("not an OBJ file: it holds bytes of zero (UTF-16? save it as UTF-8)")
+        if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return _parse(raw.decode("utf-16"))
+        if b"\0" in raw:
+            raise ValueError("not an OBJ file: it holds bytes of zero")
         return _parse(raw.removeprefix(b"\xef\xbb\xbf").decode("latin-1"))
 
 
 def _parse(text: str) -> Mesh:
-    vertices: list[list[float]] = []
-    index: list[int] = []
+    vertex_words: list[str] = []
+    widths: list[int] = []
+    vertex_lines: list[int] = []
+    corner_words: list[str] = []
     counts: list[int] = []
-    places: list[int] = []
-    for number, line in _lines(text):
+    before: list[int] = []  # vertices before each face
+    face_lines: list[int] = []
+    for number, line in enumerate(_lines(text), 1):
         words = line.split()
-        try:
-            if words[0] == "v":
-                vertex = list(map(float, words[1:]))
-                if len(vertex) not in (3, 4, 6, 7):
-                    raise ValueError
-                vertices.append(vertex)
-            elif words[0] in ("f", "fo"):
-                corners = [int(word.partition("/")[0]) for word in words[1:]]
-                if 0 in corners or not corners:
-                    raise ValueError
-                if min(corners) < -len(vertices):
-                    raise ValueError(f"line {number}: vertex {min(corners)} of only {len(vertices)} before the line")
-                index += [corner - 1 if corner > 0 else corner + len(vertices) for corner in corners]
-                counts.append(len(corners))
-                places.append(number)
-        except ValueError as error:
-            if str(error).startswith("line"):
-                raise
-            rule = "3, 4, 6 or 7 numbers after `v`" if words[0] == "v" else "whole numbers after `f`, none of them 0"
-            raise ValueError(f"line {number}: `{line.strip()[:60]}` must have {rule}") from None
-        if words[0] in _SURFACES:
-            raise ValueError(f"line {number}: `{words[0]}` begins a free-form surface: only polygons can be read")
-        if words[0] in _OTHER_FILES:
-            raise ValueError(f"line {number}: `{words[0]}` calls another file, which is not read")
-    points = np.array([vertex[:3] for vertex in vertices], np.float64).reshape(-1, 3)
-    sizes = np.array(counts, np.int64)
-    corners_from_0 = np.array(index, np.int64)
-    check_corners(corners_from_0, sizes, len(points), places)
-    colors = None
-    if vertices and min(map(len, vertices)) >= 6:
-        colors = color_bytes(np.array([vertex[3:6] for vertex in vertices]))
-    return Mesh(points, triangulate(points, corners_from_0, sizes), colors)
-
-
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the lines that hold something, each with its number; a backslash at the end goes on in the next one."""
-    before, first = "", 0
-    for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1):
-        # The path of a file of materials may end with a backslash as well.
-        if line.endswith("\\") and line.lstrip()[:3] not in ("mtl", "use"):
-            before, first = before + line[:-1] + " ", first or number
+        if not words:
             continue
-        whole = (before + line).partition("#")[0]
-        if whole.strip():
-            yield first or number, whole
-        before, first = "", 0
-    if before.strip():
-        yield first, before
+        key = words[0]
+        if key == "v":
+            vertex_words += words[1:]
+            widths.append(len(words) - 1)
+            vertex_lines.append(number)
+        elif key in ("f", "fo"):
+            corner_words += words[1:]
+            counts.append(len(words) - 1)
+            before.append(len(widths))
+            face_lines.append(number)
+        elif key in _SURFACES:
+            raise ValueError(f"line {number}: `{key}` begins a free-form surface: only polygons can be read")
+        elif key in _OTHER_FILES:
+            raise ValueError(f"line {number}: `{key}` calls another file, which is not read")
+    vertices, colors = _vertices(vertex_words, widths, vertex_lines)
+    sizes = np.array(counts, np.int64)
+    index = _corners(corner_words, sizes, np.array(before, np.int64), face_lines)
+    check_corners(index, sizes, len(vertices), face_lines)
+    return Mesh(vertices, triangulate(vertices, index, sizes), colors)
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines without comments; one that ends with a backslash goes on in the next, which holds them all."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    if "#" in text:
+        lines = [line.partition("#")[0] for line in lines]
+    if "\\\n" in text or "\\\r" in text:
+        for i, line in enumerate(lines[:-1]):
+            line = lines[i]
+            # The path of a file of materials may end with a backslash as well.
+            if line.endswith("\\") and line.lstrip()[:3] not in ("mtl", "use"):
+                lines[i], lines[i + 1] = "", f"{line[:-1]} {lines[i + 1]}"
+    return lines
+
+
+def _vertices(
+    words: list[str], widths: list[int], lines: list[int]
+) -> tuple[NDArray[np.float64], NDArray[np.uint8] | None]:
+    for width, number in zip(widths, lines, strict=True):
+        if width not in (3, 4, 6, 7):
+            raise ValueError(f"line {number}: `v` must have 3, 4, 6 or 7 numbers, has {width}")
+    starts = np.cumsum([0, *widths])[:-1]
+    try:
+        values = np.array(list(map(float, words)))
+    except ValueError:
+        place, word = _first_odd(words, float)
+        line = lines[int(np.searchsorted(starts, place, side="right")) - 1]
+        raise ValueError(f"line {line}: `{word[:40]}` must be a number") from None
+    colors = None
+    if widths and min(widths) >= 6:
+        colors = color_bytes(values[starts[:, None] + [3, 4, 5]])
+    return values[starts[:, None] + np.arange(3)] if widths else np.empty((0, 3)), colors
+
+
+def _corners(
+    words: list[str], counts: NDArray[np.int64], before: NDArray[np.int64], lines: list[int]
+) -> NDArray[np.int64]:
+    """Return the vertices of the corners, from 0."""
+    try:
+        index = np.array(list(map(_corner, words)), np.int64)
+    except (ValueError, OverflowError):
+        place, word = _first_odd(words, _corner)
+    else:
+        before = np.repeat(before, counts)
+        wrong = (index == 0) | (index < -before)
+        if not wrong.any():
+            return np.where(index > 0, index - 1, index + before)
+        place = int(wrong.argmax())
+        word = words[place]
+    line = lines[int(np.searchsorted(np.cumsum(counts), place, side="right"))]
+    raise ValueError(
+        f"line {line}: corner `{word[:40]}` must be a vertex: counted from 1, or back from -1 for the last one before "
+        "the line"
+    )
+
+
+def _corner(word: str) -> int:
+    return int(word.partition("/")[0])
+
+
+def _first_odd(words: list[str], parse: Callable[[str], object]) -> tuple[int, str]:
+    for place, word in enumerate(words):
+        try:
+            value = parse(word)
+        except ValueError:
+            return place, word
+        if isinstance(value, int) and abs(value) >= 2**63:
+            return place, word
+    raise ValueError("the numbers cannot be read")

@@ -35,7 +35,7 @@ def load_off(path: str | os.PathLike[str]) -> Mesh:
     """
     with reading(path, "an OFF file"):
         lines = text_lines(Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf"), comment="#")
-        header = re.match(r"\s*(ST)?(C)?(N)?(4)?(n)?OFF(.*)", lines.texts[0] if lines.texts else "", re.DOTALL)
+        header = re.match(r"\s*(ST)?(C)?(N)?(4)?(n)?(?:OFF|off)(.*)", lines.texts[0] if lines.texts else "", re.DOTALL)
         if header is None:
             raise ValueError("not an OFF file: line 1 must begin with `OFF`, `COFF`, `NOFF` or `STOFF`")
         if "BINARY" in header[6].upper():

@@ -4,7 +4,7 @@ import os
 import re
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -207,13 +207,26 @@ def _read_text(lines: Lines, elements: list[_Element]) -> tuple[dict[str, _Colum
         at += element.count
         if element.name == "face":
             face_lines = rows.numbers
-        columns = _text_lists(rows, element) if element.lists else number_rows(rows, len(element.properties)).T
-        tables.setdefault(element.name, _named(element, list(columns)))
+        if element.name == "vertex" and element.properties[-1].name in _CORNERS:
+            element = _without_corners(element, rows)
+        columns = _text_lists(rows, element) if element.lists else list(number_rows(rows, len(element.properties)).T)
+        for i, column in enumerate(element.properties):
+            # The range of colors depends on their type.
+            values = columns[i]
+            if column.kind in _CODES and not isinstance(values, _Lists) and (values % 1 == 0).all():
+                columns[i] = values.astype(np.int64)
+        tables.setdefault(element.name, _named(element, columns))
     if at < len(lines.texts):
         raise ValueError(
-            f"line {lines.numbers[at]}: {len(lines.texts) - at} lines follow after all that the header declares"
+            f"line {lines.numbers[at]}: beyond what the header declares (lines too many: {len(lines.texts) - at})"
         )
     return tables, face_lines
+
+
+def _without_corners(element: _Element, rows: Lines) -> _Element:
+    """Leave out a property of faces that old Blender declares for vertices where there are no faces."""
+    declared = any(len(text.split()) >= len(element.properties) for text in rows.texts)
+    return element if declared else replace(element, properties=element.properties[:-1])
 
 
 def _named(element: _Element, columns: Sequence[_Column]) -> _Columns:
@@ -263,7 +276,7 @@ def _read_binary(raw: bytes, start: int, elements: list[_Element], order: str) -
         start = int(offsets[-1])
     # Some programs end a file with a line break, or fill its last block.
     if raw[start:].strip(b"\0\r\n \t"):
-        raise ValueError(f"{len(raw) - start} bytes follow after all that the header declares")
+        raise ValueError(f"{len(raw) - start} bytes more than the header declares")
     return tables
 
 

@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pcsa.datasets.faults import reading
 from pcsa.datasets.rows import text_lines
@@ -54,6 +55,9 @@ def _binary(raw: bytes, count: int) -> Mesh:
 
 
 def _text(raw: bytes) -> Mesh:
+    vertices_of_one = _one_solid(raw)
+    if vertices_of_one is not None:
+        return Mesh(vertices_of_one, np.arange(len(vertices_of_one)).reshape(-1, 3))
     lines = text_lines(raw)
     vertices: list[list[float]] = []
     counts: list[int] = []
@@ -88,3 +92,20 @@ def _text(raw: bytes) -> Mesh:
         raise ValueError(f"cut off: no `end{inside}` after line {lines.numbers[-1]}")
     points = np.array(vertices, np.float64).reshape(-1, 3)
     return Mesh(points, triangulate(points, np.arange(len(points)), np.array(counts, np.int64)))
+
+
+def _one_solid(raw: bytes) -> NDArray[np.float64] | None:
+    """Read a text of one solid of triangles, as most are, in a tenth of the time; None if it is anything else."""
+    name, _, body = raw.strip().partition(b"\n")
+    body, _, end = body.rpartition(b"endsolid")
+    words = body.split()
+    if b"\n" in end or len(words) % 21 or not name.lower().startswith(b"solid"):
+        return None
+    pattern = b"facet normal _ _ _ outer loop vertex _ _ _ vertex _ _ _ vertex _ _ _ endloop endfacet".split()
+    if any(key != b"_" and set(words[i::21]) - {key} for i, key in enumerate(pattern)):
+        return None
+    try:
+        columns = [np.array(list(map(float, words[i::21]))) for first in (8, 12, 16) for i in range(first, first + 3)]
+    except ValueError:
+        return None
+    return np.stack(columns, axis=1).reshape(-1, 3)

@@ -54,9 +54,9 @@ def triangulate(
 ) -> NDArray[np.int64]:
     """Cut polygons into triangles, `[F, 3]`; those of fewer than three corners have no area and are left out.
 
-    A convex polygon becomes a fan around its first corner, and so does one whose corners do not lie in a plane. A
-    polygon that is not convex, of which a fan would cover what lies outside, loses one ear after the other in the
-    plane that fits it best; one that crosses itself becomes a fan.
+    A convex polygon becomes a fan around its first corner, also if its corners do not lie in a plane. Where such a fan
+    would cover what lies outside, it is a fan around another corner, or the polygon loses one ear after the other in
+    the plane that fits it best; one that crosses itself becomes a fan around its first corner all the same.
 
     Args:
         vertices: `[V, 3]`.
@@ -64,7 +64,7 @@ def triangulate(
         counts: Number of corners of every polygon.
 
     Raises:
-        ValueError: If a polygon that is not convex has more than 1000 corners.
+        ValueError: If a polygon of which no fan can be made has more than 1000 corners.
 
     """
     starts = np.cumsum(counts) - counts
@@ -77,7 +77,14 @@ def triangulate(
         local = np.broadcast_to(fan, (len(rows), size - 2, 3))
         if size > 3:
             local = local.copy()
-            for row in np.flatnonzero(_folds(vertices, corners[:, fan])):
+            (folded,) = np.nonzero(_folds(vertices, corners[:, fan]))
+            # Most often a fan around another corner will do, which is quick for many polygons at once.
+            for shift in range(1, min(size, 8)):
+                turned = (fan + shift) % size
+                good = ~_folds(vertices, corners[folded][:, turned])
+                local[folded[good]] = turned
+                folded = folded[~good]
+            for row in folded:
                 local[row] = _without_ears(vertices[corners[row]], fan)
         triangles.append(np.take_along_axis(corners, local.reshape(len(rows), -1), axis=1).reshape(-1, 3))
         order.append(np.repeat(rows, size - 2))

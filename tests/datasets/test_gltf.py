@@ -121,6 +121,15 @@ def test_a_mesh_of_two_nodes_and_nodes_of_no_scene(file: Path) -> None:
     assert mesh.faces.tolist() == [*CUT, [4, 5, 6], [4, 6, 7]]
 
 
+def test_hidden_nodes(file: Path) -> None:
+    document = Document()
+    hidden = {"KHR_node_visibility": {"visible": False}}
+    document.json["nodes"] = [{"mesh": 0}, {"children": [2], "extensions": hidden}, {"mesh": 0}]
+    document.json["scenes"] = [{"nodes": [0, 1]}]
+    document.json["extensionsRequired"] = ["KHR_node_visibility"]
+    assert len(load_gltf(document.glb(file)).vertices) == 4
+
+
 def test_instances_on_the_gpu(file: Path) -> None:
     document = Document()
     attributes = {
@@ -231,6 +240,10 @@ def _json(**entry: Any) -> Any:
         (_json(buffers=[{"byteLength": 999}]), "`buffers` 0: it declares 999 bytes, there are 60"),
         (_json(buffers=[{"byteLength": 60, "uri": "a.bin"}]), "`buffers` 0: its file `a.bin` is missing"),
         (_json(buffers=[{"byteLength": 60, "uri": "https://x.org/a.bin"}]), "must be a file beside this one"),
+        (
+            _json(buffers=[{"byteLength": 60, "extensions": {"EXT_meshopt_compression": {"fallback": True}}}]),
+            "`EXT_meshopt_compression` is not read",
+        ),
         (_json(buffers=[]), "`buffers` 0 must be one of the 0"),
         (_json(meshes=[], nodes=[], scenes=[], scene=0), "holds no vertices"),
         (_json(nodes=7), "cannot be read as a glTF file"),

@@ -41,6 +41,19 @@ def test_colors_of_16_and_of_8_bits(tmp_path: Path, suffix: str, stored: list[in
     assert (cloud.colors == color).all()
 
 
+def test_messages_of_the_library_are_not_printed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    header = laspy.LasHeader(point_format=0, version="1.2")
+    header.vlrs.append(laspy.VLR("LASF_Spec", 4, "", bytes(192)))  # a column that the points do not have
+    cloud = laspy.LasData(header)
+    cloud.x = cloud.y = cloud.z = np.arange(5.0)
+    cloud.write(tmp_path / "a.las")
+    caplog.clear()
+    assert len(read_las(tmp_path / "a.las").points) == 5
+    assert not caplog.records
+    laspy.read(tmp_path / "a.las")
+    assert caplog.records
+
+
 def test_padding_is_no_point(tmp_path: Path) -> None:
     file = written(tmp_path / "a.las", 0, "1.2")
     file.write_bytes(file.read_bytes() + bytes(200))

@@ -67,6 +67,14 @@ def test_colors(tmp_path: Path, tail: str, color: list[int]) -> None:
     assert cloud.colors.tolist() == [color] * 7
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "latin-1"])
+def test_encodings(tmp_path: Path, encoding: str) -> None:
+    text = "o caf\xe9\r\nv 0 0 0\r\nv 1 0 0\r\nv 0 1 0\r\nf 1 2 3\r\n"
+    mesh = load_obj(written(tmp_path, text.encode(encoding)))
+    assert mesh.vertices.tolist() == [[0, 0, 0], [1, 0, 0], [0, 1, 0]]
+    assert mesh.faces.tolist() == [[0, 1, 2]]
+
+
 def test_ten_digits_are_kept(tmp_path: Path) -> None:
     cloud = read_mesh(written(tmp_path, "v 691000.1234 4600000.5678 12.5\nv 691001 4600001 13"))
     assert cloud.points.tolist() == [[691000.1234, 4600000.5678, 12.5], [691001, 4600001, 13]]
@@ -84,12 +92,14 @@ def test_as_trimesh_reads_it(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("v 0 0 0\nv 1 0 0\nf 1 2 3", "line 3: face 0: vertex 2 must be one of the 2 vertices, from 0"),
-        ("v 0 0 0\nf -1 -2 -3\nv 0 0 0", "line 2: vertex -3 of only 1 before the line"),
-        ("v 0 0 0\nf 0 1 1", "line 2: `f 0 1 1` must have whole numbers after `f`, none of them 0"),
-        ("v 0 0 0\nf a b c", "line 2: `f a b c` must have whole numbers"),
-        ("v 0 0 0\nf 1.0 1 1", "line 2: `f 1.0 1 1` must have whole numbers"),
-        ("v 0 0 0\nv 0 0", "line 2: `v 0 0` must have 3, 4, 6 or 7 numbers"),
-        ("v 0 0 0\nv 0,5 0 0", "line 2: `v 0,5 0 0` must have"),
+        ("v 0 0 0\nf -1 -2 -3\nv 0 0 0", "line 2: corner `-2` must be a vertex"),
+        ("v 0 0 0\nf 0 1 1", "line 2: corner `0` must be a vertex"),
+        ("v 0 0 0\nf a b c", "line 2: corner `a` must be a vertex"),
+        ("v 0 0 0\nf 1.0 1 1", "line 2: corner `1.0` must be a vertex"),
+        ("v 0 0 0\nf 1 1 1\nf 1 1\nf 1 99999999999999999999 1", "line 4: corner `99999999999999999999` must be"),
+        ("v 0 0 0\nf 1 1 1\nf 1 1//\nf 1 //1 1", "line 4: corner `//1` must be"),
+        ("v 0 0 0\nv 0 0", "line 2: `v` must have 3, 4, 6 or 7 numbers, has 2"),
+        ("v 0 0 0\nv 0,5 0 0", "line 2: `0,5` must be a number"),
         ("v 0 0 0\n\nsurf 0 1 0 1 1 1", "line 3: `surf` begins a free-form surface"),
         ("call other.obj", "line 1: `call` calls another file"),
         ("v nan 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3", "vertex 0 (=nan 0 0) must be finite"),
@@ -97,7 +107,8 @@ def test_as_trimesh_reads_it(tmp_path: Path) -> None:
         ("# nothing\n", "holds no vertices"),
         ("v 0 0 0\nv 1 0 0\nv 2 0 0\nf 1 2 3\n", "no area"),
         ("v 0 0 0\nf 1 1 1\n", "no area"),
-        ("\xff\xfev\0 \0", "bytes of zero"),
+        ("v 0 0 0\nv\0 \0", "bytes of zero"),
+        ("\xff\xfev\0 ", "cannot be read as an OBJ file (UnicodeDecodeError"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -21,6 +21,7 @@ def written(tmp_path: Path, text: str) -> Path:
     {
         "plain": f"OFF\n4 1 0\n{SQUARE}4 0 1 2 3\n",
         "no number of edges, no last line break": f"OFF\n4 1\n{SQUARE}4 0 1 2 3",
+        "a small name": f"off\n4 1 0\n{SQUARE}4 0 1 2 3\n",
         "counts behind the name": f"OFF 4 1 0\n{SQUARE}4 0 1 2 3\n",
         "counts glued to the name": f"OFF4 1 0\n{SQUARE}4 0 1 2 3\n",
         "comments, blanks, Windows": f"# caf\xe9\n\nOFF # x\n\n4 1 0 # counts\n{SQUARE}\n4  0 1 2 3\n".replace(

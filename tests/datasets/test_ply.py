@@ -187,6 +187,11 @@ CUT = [[0, 1, 4], [0, 1, 2], [0, 2, 3], [2, 3, 4]]
             CORNERS,
             [],
         ),
+        "no element of faces, but their property": (
+            header("ascii", "element vertex 2", *XYZ, FACES) + b"1 2 3\n4 5 6\n",
+            [(1, 2, 3), (4, 5, 6)],
+            [],
+        ),
         "faces before vertices": (
             header("ascii", "element face 1", FACES, "element vertex 3", *XYZ) + b"3 0 1 2\n0 0 0\n1 0 0\n0 1 0\n",
             [(0, 0, 0), (1, 0, 0), (0, 1, 0)],
@@ -243,6 +248,8 @@ def test_as_plyfile_reads_it(tmp_path: Path, form: str, sizes: tuple[int, ...]) 
     [
         (["uchar red", "uchar green", "uchar blue", "uchar alpha"], "10 20 30 255", [10, 20, 30]),
         (["uchar diffuse_red", "uchar diffuse_green", "uchar diffuse_blue"], "10 20 30", [10, 20, 30]),
+        (["uchar red", "uchar green", "uchar blue"], "1 0 1", [1, 0, 1]),
+        (["float red", "float green", "float blue"], "1 0 1", [255, 0, 255]),
         (["uchar r", "uchar g", "uchar b"], "10 20 30", [10, 20, 30]),
         (["float red", "float green", "float blue"], "0 0.5 1", [0, 128, 255]),
         (["float Red", "float Green", "float Blue"], "10 20 255", [10, 20, 255]),
@@ -307,8 +314,11 @@ def test_colors_of_16_bits(tmp_path: Path) -> None:
             header(LITTLE, "element vertex 1", *XYZ, "property list char int w") + struct.pack("<3fb", 0, 0, 0, -1),
             "row 0: a list of -1 values",
         ),
-        (header("ascii", "element vertex 1", *XYZ) + b"1 2 3\n4 5 6\n", "line 9: 1 lines follow"),
-        (header(LITTLE, "element vertex 1", *XYZ) + packed(), "48 bytes follow"),
+        (
+            header("ascii", "element vertex 1", *XYZ) + b"1 2 3\n4 5 6\n",
+            "line 9: beyond what the header declares (lines too many: 1)",
+        ),
+        (header(LITTLE, "element vertex 1", *XYZ) + packed(), "48 bytes more than the header declares"),
         (header("ascii", "element vertex 2", *XYZ) + b"1 2 3\n1 2\n", "line 9: 2 values where 3 must stand"),
         (header("ascii", "element vertex 2", *XYZ) + b"1 2 3\n1 2 3 4\n", "line 9: 4 values where 3 must stand"),
         (header("ascii", "element vertex 1", *XYZ) + b"1 2,5 3\n", "line 8: `2,5` must be a number"),

@@ -47,6 +47,15 @@ def test_corners_outside_a_plane_make_a_fan() -> None:
     assert triangulate(vertices, np.arange(4), np.array([4])).tolist() == [[0, 1, 2], [0, 2, 3]]
 
 
+def test_many_arrowheads() -> None:
+    # The second corner points inwards: only the fans around it and around the fourth one fit.
+    arrow = np.array([(0, 0, 0), (1, 1, 0), (2, 0, 0), (1, 4, 0)], float)
+    vertices = np.concatenate([np.add(arrow, [5 * i, 0, i]) for i in range(1000)])
+    faces = triangulate(vertices, np.arange(4000), np.full(1000, 4))
+    assert area(vertices, faces) == pytest.approx(3000)
+    assert faces[:2].tolist() == [[1, 2, 3], [1, 3, 0]]
+
+
 def test_a_polygon_that_crosses_itself_and_one_that_is_not_finite_make_a_fan() -> None:
     crossed = np.array([(0, 0, 0), (2, 2, 0), (2, 0, 0), (0, 1, 0)], float)
     assert len(triangulate(crossed, np.arange(4), np.array([4]))) == 2
