@@ -256,8 +256,10 @@ def _decompressed(body: bytes, header: _Header) -> bytes:
     The module `lzf` (python-neo-lzf) binds LibLZF itself. pypcd4 as a whole refuses headers that PCL reads (no `COUNT`,
     or one of 0, `COLUMNS`, versions before .7, tabs), and takes a file that is cut off for a whole one.
     """
-    import lzf
-
+    try:
+        import lzf
+    except ImportError:
+        raise ValueError("compressed data need the module `lzf`: pip install python-neo-lzf") from None
     if header.num_points == 0:
         return b""
     if len(body) < 8:
