@@ -260,7 +260,9 @@ def _names(
         names = tuple(plain_name(name) for name in _title_names(line, delimiter))
         if len(names) == num_columns and (line in start.titles or set(names) & set("xyz")):
             if not set("xyz") <= set(names):
-                raise ValueError(f"the columns are called {', '.join(names)}: say by `columns` which are x, y and z")
+                raise ValueError(
+                    f"the columns are called {', '.join(names)[:80]}: say by `columns` which are x, y and z"
+                )
             return names
     if start.titles:
         title = start.titles[0].decode("latin-1")[:60]
