@@ -113,6 +113,11 @@ def file_faults(
         num_joints: Joints of a person.
         pictures: Rules of ``images``.
         persons: The annotations that are looked at for more than their ids.
+
+    Example:
+        >>> content = {"images": [{"id": 0}], "categories": [], "annotations": [{"id": 0, "image_id": 0}]}
+        >>> list(file_faults(content, 17))
+        ['annotations[0] (id 0): `category_id` (missing) must be a whole number or a text']
     """
     given = content if isinstance(content, Mapping) else {}
     if not all(isinstance(given.get(name), (list, tuple)) for name in ("images", "annotations", "categories")):
