@@ -25,22 +25,26 @@ def read_arrays(path: str | os.PathLike[str], names: Sequence[str] = ()) -> dict
         names: The arrays to read. Default: all.
 
     Raises:
-        ValueError: If the file cannot be read or lacks one of ``names``; the message names the file.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file cannot be read, holds objects (which are never unpickled) or lacks one of ``names``;
+            the message names the file.
 
     """
-    try:
+    with reading(path, "arrays"):
         # Opened here, because NumPy leaves a damaged file open.
         with open(path, "rb") as stream:
-            loaded = np.load(stream)
-            if isinstance(loaded, np.ndarray):
-                loaded = {"array": loaded}
-            absent = [name for name in names if name not in loaded]
-            arrays = {} if absent else {name: loaded[name] for name in names or loaded}
-    except Exception as error:  # NumPy and its archives have no one class for what can be wrong with a file
-        raise ValueError(f"`{os.fspath(path)}` cannot be read as arrays ({error})") from error
-    if absent:
-        raise ValueError(f"`{os.fspath(path)}` must hold {', '.join(names)}: it has {', '.join(loaded)}")
-    return arrays
+            try:
+                loaded = np.load(stream)
+                if isinstance(loaded, np.ndarray):
+                    loaded = {"array": loaded}
+                absent = [name for name in names if name not in loaded]
+                arrays = {} if absent else {name: loaded[name] for name in names or loaded}
+            except ValueError as error:  # NumPy's own words are about what its caller might do
+                objects = " of objects, which may run anything" * ("allow_pickle" in str(error))
+                raise ValueError(f"cannot be read as arrays{objects} ({str(error).split('. ')[0]})") from error
+        if absent:
+            raise ValueError(f"must hold {', '.join(names)}: it has {', '.join(loaded)}")
+        return arrays
 
 
 def read_volume(file: Path, value_range: ValueRange | None = None) -> Float[Tensor, "1 D H W"]:

@@ -1,9 +1,12 @@
 """Clouds without labels: a folder of `.pcd` files in KeypointNet's layout."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 from torch_geometric.data import Data
@@ -11,14 +14,16 @@ from torch_geometric.data import Data
 from pcsa.datasets.keypointnet.categories import CLASS_IDS
 from pcsa.datasets.keypointnet.layout import models_of_split
 from pcsa.datasets.pcd import read_pcd
+from pcsa.datasets.point_cloud import lossless_dtype
 from pcsa.datasets.splits import SPLITS, check_split
 
 
 class CloudList(Dataset[Data]):
     """Clouds in memory; a subclass reads them.
 
-    Each item is a :class:`torch_geometric.data.Data` with ``pos [N, 3]``, float32 in the file's own units and frame,
-    and ``model_id``, a str.
+    Each item is a :class:`torch_geometric.data.Data` with ``pos [N, 3]`` in the file's own units and frame, and
+    ``model_id``, a str. ``pos`` is float32; where that would not keep the shape of one of the clouds
+    (:func:`~pcsa.datasets.point_cloud.lossless_dtype`: clouds far from the origin), it is float64 in all items.
 
     Attributes:
         model_ids (list of str): Name of each item.
@@ -39,6 +44,12 @@ class CloudList(Dataset[Data]):
         return Data(pos=self._points[index].clone(), model_id=self.model_ids[index])
 
 
+def as_tensors(clouds: Sequence[NDArray[np.floating]]) -> list[Tensor]:
+    """Return clouds as tensors of the one dtype that keeps the shape of all, see :class:`CloudList`."""
+    dtype = max((lossless_dtype(cloud) for cloud in clouds), key=lambda kept: kept.itemsize, default=None)
+    return [torch.from_numpy(cloud.astype(dtype)) for cloud in clouds]
+
+
 class UnlabeledClouds(CloudList):
     """The clouds ``<root>/pcds/<class_id>/*.pcd`` of one category, whether it has annotations or not.
 
@@ -49,22 +60,26 @@ class UnlabeledClouds(CloudList):
         category: A name of :data:`pcsa.datasets.keypointnet.CLASS_IDS`, or the name of a folder in ``<root>/pcds``.
         split: ``"train"``, ``"val"`` or ``"test"``: the clouds that ``<root>/splits/<split>.txt`` names and that the
             root has; without any file of splits every cloud is in ``"train"``. Or ``"all"``.
+        drop_invalid: Whether to leave out the points that are not finite.
+
+    Attributes:
+        num_dropped (int): Number of points that were left out.
 
     Raises:
         FileNotFoundError: If the folder is missing or has no cloud of the split.
         ValueError: If a cloud cannot be read, has no points or has values that are not finite; the message names the
-            file.
+            file. Hidden files are no clouds.
 
     """
 
-    def __init__(self, root: str | os.PathLike[str], category: str, split: str) -> None:
+    def __init__(self, root: str | os.PathLike[str], category: str, split: str, *, drop_invalid: bool = False) -> None:
         super().__init__(root, split)
         self.category = category
         class_id = CLASS_IDS.get(category, category)
         folder = self.root / "pcds" / class_id
         if not folder.is_dir():
             raise FileNotFoundError(f"`{folder}` is missing: clouds of `category` (={category!r}) must lie in it")
-        files = {path.stem: path for path in sorted(folder.glob("*.pcd"))}
+        files = _clouds_in(folder)
         lists: dict[str, Path] = {name: self.root / "splits" / f"{name}.txt" for name in SPLITS}
         if split != "all" and any(path.exists() for path in lists.values()):
             wanted = models_of_split(lists[split], class_id) if lists[split].exists() else []
@@ -74,12 +89,26 @@ class UnlabeledClouds(CloudList):
         if not files:
             raise FileNotFoundError(f"`{folder}` has no cloud of split {split!r}")
         self.model_ids = list(files)
-        self._points = []
+        clouds = []
+        self.num_dropped = 0
         for path in files.values():
-            points = read_pcd(path).points
-            if len(points) == 0:
-                raise ValueError(f"`{path}` has no points")
-            self._points.append(torch.from_numpy(points))
+            cloud = read_pcd(path, drop_invalid=drop_invalid)
+            if len(cloud.points) == 0:
+                raise ValueError(f"`{path}`: has no points")
+            clouds.append(cloud.points)
+            self.num_dropped += cloud.num_dropped
+        self._points = as_tensors(clouds)
 
     def __repr__(self) -> str:
         return f"UnlabeledClouds({self.category}, {self.split}, {len(self)} clouds)"
+
+
+def _clouds_in(folder: Path) -> dict[str, Path]:
+    """Return the clouds in a folder by name; hidden files, and the twins that macOS adds (`._*`), are none."""
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() == ".pcd" and not path.name.startswith(".") and path.is_file():
+            if path.stem in files:
+                raise ValueError(f"`{path}` and `{files[path.stem]}` have one name")
+            files[path.stem] = path
+    return files

@@ -8,7 +8,7 @@ COCO's boxes are outlines, where the picture spans 0 to its width; :func:`pcsa.d
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pcsa._core.checks import check_between, check_finite, check_one_of, check_shape
+from pcsa.datasets.coco_faults import annotation_faults, detection_faults, persons_category, stray_fault
 from pcsa.datasets.crops import CropAugment
 from pcsa.datasets.faults import Problem
 from pcsa.datasets.files import existing
@@ -26,18 +27,7 @@ from pcsa.datasets.images import KeypointImages, clipped_box, masked
 from pcsa.datasets.sized import read_sized, size_fault
 from pcsa.datasets.values import ValueRange
 from pcsa.metrics.coco import COCO_SIGMAS
-from pcsa.metrics.coco_file import (
-    DETECTION,
-    PICTURE,
-    entry_faults,
-    file_faults,
-    id_faults,
-    indexed,
-    num_labeled,
-    read_json,
-    refuse,
-    scored,
-)
+from pcsa.metrics.coco_file import PICTURE, entry_faults, indexed, num_labeled, read_json, refuse, scored
 
 log = logging.getLogger(__name__)
 
@@ -126,8 +116,8 @@ class CocoKeypoints(KeypointImages):
         self.images = existing(images)
         self.annotations = existing(annotations)
         content = read_json(annotations)
-        refuse(annotations, _faults(content))
-        self._category = _category(content)
+        refuse(annotations, annotation_faults(content, NAMES))
+        (self._category,) = persons_category(content["categories"], NAMES)
         self._pictures = {picture["id"]: picture for picture in content["images"]}
         own = [entry for entry in content["annotations"] if entry["category_id"] == self._category["id"]]
         self._content = {**content, "annotations": own, "categories": [self._category]}
@@ -136,7 +126,7 @@ class CocoKeypoints(KeypointImages):
             self._log_recounted(own)
         else:
             found = read_json(existing(detections))
-            refuse(detections, _detection_faults(found, content))
+            refuse(detections, detection_faults(found, content))
             self._items = self._persons(found, score_threshold)
 
     @cached_property
@@ -234,7 +224,7 @@ class CocoKeypoints(KeypointImages):
         return items
 
     def _log_recounted(self, entries: list[dict[str, Any]]) -> None:
-        wrong = [entry for entry in entries if entry.get("num_keypoints", num_labeled(entry)) != num_labeled(entry)]
+        wrong = [e for e in entries if "num_keypoints" in e and e["num_keypoints"] != num_labeled(e)]
         if wrong:
             log.warning(
                 "%s: %d annotations have another num_keypoints than labeled joints, first id %s: counted anew",
@@ -275,14 +265,15 @@ def check_coco(
 
     content = read(annotations)
     if content is not None:
-        problems += [Problem(str(annotations), fault) for fault in _faults(content)]
-    lists = {name: content.get(name) if isinstance(content, dict) else None for name in ("images", "categories")}
-    listed: dict[str, list[Any]] = {name: own if isinstance(own, list) else [] for name, own in lists.items()}
+        problems += [Problem(str(annotations), fault) for fault in annotation_faults(content, NAMES)]
+    given = content if isinstance(content, dict) else {}
+    listed = {name: given[name] if isinstance(given.get(name), list) else [] for name in ("images", "categories")}
+    if stray := stray_fault("annotations", given.get("annotations"), listed):
+        problems.append(Problem(str(annotations), stray))
     if detections is not None and (found := read(detections)) is not None:
-        problems += [Problem(str(detections), fault) for fault in _detection_faults(found, listed)]
-        problems += _strays(detections, "detections", found, listed["images"])
-    if isinstance(content, dict):
-        problems += _strays(annotations, "annotations", content.get("annotations"), listed["images"])
+        problems += [Problem(str(detections), fault) for fault in detection_faults(found, listed)]
+        if stray := stray_fault("detections", found, listed):
+            problems.append(Problem(str(detections), stray))
     if not Path(images).is_dir():
         return [*problems, Problem(str(images), "is missing")]
     for picture in listed["images"]:
@@ -388,49 +379,3 @@ def oks_nms(
         if not kept or bool((similarity[row, kept] <= threshold).all()):
             kept.append(row)
     return torch.tensor(kept, dtype=torch.long)
-
-
-def _category(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the category of persons of a checked file."""
-    return next(entry for entry in content["categories"] if _names(entry) == NAMES)
-
-
-def _names(category: Any) -> tuple[Any, ...]:
-    names = category.get("keypoints") if isinstance(category, dict) else None
-    return tuple(names) if isinstance(names, list) else ()
-
-
-def _faults(content: Any) -> Iterator[str]:
-    """Say what in an annotation file breaks a rule of this data set."""
-    categories = content.get("categories") if isinstance(content, dict) else None
-    persons = [entry for entry in categories if _names(entry) == NAMES] if isinstance(categories, list) else []
-    ids = [entry.get("id") for entry in persons]
-    yield from file_faults(
-        content, len(NAMES), pictures=PICTURE, persons=lambda annotation: annotation.get("category_id") in ids
-    )
-    if isinstance(categories, list) and len(persons) != 1:
-        seen = [f"{entry.get('id')!r}: {len(_names(entry))}" for entry in categories if isinstance(entry, dict)]
-        yield (
-            f"must have one category with COCO's 17 keypoints in their order, {NAMES[0]} to {NAMES[-1]}; has "
-            f"{len(persons)} (keypoints by category id: {', '.join(seen) or 'none'})"
-        )
-
-
-def _detection_faults(found: Any, content: dict[str, Any]) -> Iterator[str]:
-    if not isinstance(found, list):
-        yield f"must be a list of detections, objects with {', '.join(DETECTION)}"
-        return
-    yield from entry_faults("detections", found, DETECTION)
-    yield from id_faults("detections", found, content)
-
-
-def _strays(path: str | os.PathLike[str], kind: str, entries: Any, pictures: list[Any]) -> list[Problem]:
-    """Return a problem where entries are for pictures that the annotation file does not have."""
-    known = [picture.get("id") for picture in pictures if isinstance(picture, dict)]
-    named = [entry.get("image_id") for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-    hashed = {number for number in known if isinstance(number, (int, float, str))}
-    strays = [number for number in named if isinstance(number, (int, float, str)) and number not in hashed]
-    if not strays:
-        return []
-    text = f"{len(strays)} of {len(named)} {kind} have an `image_id` that `images` lack and are left out"
-    return [Problem(str(path), f"{text}, first {strays[0]!r}")]

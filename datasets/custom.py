@@ -4,7 +4,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pcsa._core.checks import check_count
+from pcsa.datasets.keypointnet.annotations import read_records
 from pcsa.datasets.keypointnet.categories import CLASS_IDS
+from pcsa.datasets.keypointnet.layout import read_lines
 from pcsa.datasets.pcd import write_pcd
+from pcsa.datasets.point_cloud import lossless_dtype
 from pcsa.datasets.splits import SPLITS
 
 
@@ -21,11 +24,11 @@ class LabeledCloud(NamedTuple):
     """One cloud with the keypoints that it has.
 
     Args:
-        points: `[N, 3]`, in any unit.
+        points: `[N, 3]`, in any unit and frame. Far from the origin (UTM, ECEF) they must be float64.
         keypoints: `[k, 3]`, in the same unit; on the cloud, or nearly so.
         names: `k` different names. Keypoints that this cloud lacks are not listed.
         colors: `[N, 3]` integers from 0 to 255, or None.
-        model_id: Name of the cloud. Default: its number.
+        model_id: Name of the cloud: letters, digits, `_`, `.`, `-` and spaces within. Default: its number.
 
     """
 
@@ -67,12 +70,12 @@ def check_labeled(
         model_id = _model_id(cloud, number)
         where = f"item {number} ({model_id!r}): "
         faults += [where + fault for fault in _item_faults(cloud, names, tolerance)]
-        if not re.fullmatch(r"\w[\w.-]*", model_id):
-            faults.append(where + "`model_id` must be letters, digits, `_`, `.` and `-`")
+        if not re.fullmatch(r"\w([\w .-]*[\w.-])?", model_id):
+            faults.append(where + "`model_id` must be letters, digits, `_`, `.`, `-` and spaces within")
         if model_id in seen:
             faults.append(where + f"`model_id` is that of item {seen[model_id]} too")
         seen.setdefault(model_id, number)
-    if not any(len(cloud.names) for cloud in clouds):
+    if not any(isinstance(cloud.names, Collection) and len(cloud.names) for cloud in clouds):
         faults.append("no item has a keypoint")
     return faults
 
@@ -92,7 +95,8 @@ def write_labeled(
 ) -> None:
     """Write labeled clouds as a category of a root in KeypointNet's layout.
 
-    Keypoints move to the nearest point of their cloud. ``KeypointNet(root, category, "train")`` loads the result, with
+    Keypoints move to the nearest point of their cloud. Points are written in float32, or in float64 where float32 would
+    move one by more than 1e-6 of the cloud's extent. ``KeypointNet(root, category, "train")`` loads the result, with
     your names. The same items and seed give the same bytes.
 
     Args:
@@ -150,7 +154,7 @@ def write_labeled(
     folder = root / "pcds" / class_id
     if annotations.exists() and not overwrite:
         raise FileExistsError(f"`{annotations}` exists: `overwrite` replaces the category")
-    old = json.loads(annotations.read_text()) if annotations.exists() else []
+    old = _model_ids_of(annotations) if annotations.exists() else []
     model_ids = [_model_id(cloud, number) for number, cloud in enumerate(clouds)]
     records = [
         _record(cloud, class_id, model_id, all_names, mirror_pairs)
@@ -163,20 +167,18 @@ def write_labeled(
     # In a folder of their own until all are written: whatever goes wrong before, the root is as it was.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as scratch:
         for cloud, model_id in zip(clouds, model_ids, strict=True):
-            points = np.asarray(cloud.points, dtype=np.float32)
-            write_pcd(Path(scratch, f"{model_id}.pcd"), points, cloud.colors, binary=binary)
+            write_pcd(Path(scratch, f"{model_id}.pcd"), _stored(cloud), cloud.colors, binary=binary)
         for model_id in model_ids:
             Path(scratch, f"{model_id}.pcd").replace(folder / f"{model_id}.pcd")
     for number, split in enumerate(SPLITS):
         path = root / "splits" / f"{split}.txt"
-        lines = path.read_text().split() if path.exists() else []
+        lines = [line for _, line in read_lines(path)] if path.exists() else []
         lines = [line for line in lines if not line.startswith(f"{class_id}-")]
         lines += [f"{class_id}-{m}" for m, s in zip(model_ids, split_of, strict=True) if s == number]
-        path.write_text("".join(f"{line}\n" for line in lines))
+        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
     annotations.write_text(json.dumps(records))
-    for record in old:
-        if record["model_id"] not in model_ids:
-            (folder / f"{record['model_id']}.pcd").unlink(missing_ok=True)
+    for model_id in set(old) - set(model_ids):
+        (folder / f"{model_id}.pcd").unlink(missing_ok=True)
 
 
 # People have scripts with the British spelling.
@@ -193,14 +195,14 @@ def _record(
     cloud: LabeledCloud, class_id: str, model_id: str, all_names: Sequence[str], mirror_pairs: Sequence[tuple[str, str]]
 ) -> dict[str, Any]:
     """Return one shape's annotation in KeypointNet's form."""
-    points = np.asarray(cloud.points, dtype=np.float32)
-    index, _, _ = _snap(points, _keypoint_array(cloud))
+    points = _stored(cloud)
+    index, _, _ = _snap(cloud)
     place = {name: i for i, name in enumerate(cloud.names)}
     keypoints = [
         {
             "xyz": points[row].tolist(),
             "semantic_id": all_names.index(name),
-            "name": name,
+            "name": str(name),
             "pcd_info": {"point_index": row},
         }
         for name, row in zip(cloud.names, index.tolist(), strict=True)
@@ -210,20 +212,40 @@ def _record(
     return {"class_id": class_id, "model_id": model_id, "keypoints": keypoints, "symmetries": symmetries}
 
 
+def _model_ids_of(annotations: Path) -> list[str]:
+    """Return the model ids of annotations that are to be replaced; of broken ones, those that can be read."""
+    return [record.model_id for record in read_records(annotations)[0]]
+
+
 def _model_id(cloud: LabeledCloud, number: int) -> str:
     return f"{number:06d}" if cloud.model_id is None else str(cloud.model_id)
 
 
-def _keypoint_array(cloud: LabeledCloud) -> NDArray[np.float32]:
-    keypoints = np.asarray(cloud.keypoints, dtype=np.float32)
+def _stored(cloud: LabeledCloud) -> NDArray[np.floating]:
+    """Return the points as the file will hold them."""
+    points = np.asarray(cloud.points, dtype=np.float64)
+    return points.astype(lossless_dtype(points))
+
+
+def _keypoint_array(cloud: LabeledCloud) -> NDArray[np.float64]:
+    keypoints = _array(cloud.keypoints).astype(np.float64)
     return keypoints.reshape(0, 3) if keypoints.size == 0 else keypoints
+
+
+def _array(values: ArrayLike) -> NDArray[Any]:
+    array = np.asarray(values)
+    if array.size and array.dtype.kind not in "fiu":
+        raise ValueError(f"dtype {array.dtype}")
+    return array
 
 
 def _item_faults(cloud: LabeledCloud, names: Sequence[str] | None, tolerance: float) -> list[str]:
     try:
-        points, keypoints = np.asarray(cloud.points, dtype=np.float32), _keypoint_array(cloud)
-    except (ValueError, TypeError) as error:
+        points, keypoints = _array(cloud.points).astype(np.float64), _keypoint_array(cloud)
+    except (ValueError, TypeError, RuntimeError) as error:
         return [f"`points` and `keypoints` must be arrays of numbers ({error})"]
+    if isinstance(cloud.names, str) or not isinstance(cloud.names, Collection):
+        return [f"`names` (={cloud.names!r}) must be a list of names"]
     faults = []
     for name, array, number in (("points", points, "N"), ("keypoints", keypoints, "k")):
         if array.ndim != 2 or array.shape[1] != 3:
@@ -232,6 +254,8 @@ def _item_faults(cloud: LabeledCloud, names: Sequence[str] | None, tolerance: fl
             faults.append(f"{int((~np.isfinite(array)).any(1).sum())} {name} are not finite")
     if points.shape == (0, 3):
         faults.append("`points` is empty")
+    elif not faults:
+        faults += _coarse_faults(cloud.points, points)
     placed = not faults and len(keypoints) == len(cloud.names)
     repeated = sorted({str(name) for name in cloud.names if list(cloud.names).count(name) > 1})
     if repeated:
@@ -251,7 +275,7 @@ def _item_faults(cloud: LabeledCloud, names: Sequence[str] | None, tolerance: fl
     if keypoints.ndim == 2 and len(keypoints) != len(cloud.names):
         faults.append(f"{len(keypoints)} keypoints and {len(cloud.names)} names")
     if placed:
-        _, distance, limit = _snap(points, keypoints, tolerance)
+        _, distance, limit = _snap(cloud, tolerance)
         faults += [
             f"keypoint {name!r} is {gap:.4g} from the nearest point, more than {limit:.4g}: "
             f"{tolerance:g} times the spacing of the points"
@@ -261,17 +285,39 @@ def _item_faults(cloud: LabeledCloud, names: Sequence[str] | None, tolerance: fl
     return faults
 
 
-def _snap(
-    points: NDArray[np.float32], keypoints: NDArray[np.float32], tolerance: float = 0.0
-) -> tuple[NDArray[np.int64], NDArray[np.float64], float]:
+def _coarse_faults(given: ArrayLike, points: NDArray[np.float64]) -> list[str]:
+    """Say so where the points were rounded before they came here, so that neighbors have become one."""
+    dtype, extent = np.asarray(given).dtype, float(np.ptp(points, axis=0).max())
+    step = _step(dtype, points)
+    if step <= 1e-3 * extent or extent == 0:
+        return []
+    return [
+        f"`points` ({dtype}) lie so far from the origin that they come in steps of {step:.3g}, on a cloud of "
+        f"{extent:.3g}: give them as float64"
+    ]
+
+
+def _step(dtype: np.dtype[Any], values: NDArray[np.float64]) -> float:
+    """Return the distance between two neighboring numbers of a format, where the values are largest."""
+    largest = np.abs(values).max()
+    return float(np.spacing(largest.astype(dtype))) if dtype.kind == "f" else float(np.spacing(largest))
+
+
+def _snap(cloud: LabeledCloud, tolerance: float = 0.0) -> tuple[NDArray[np.int64], NDArray[np.float64], float]:
     """Return the nearest point of each keypoint, its distance, and `tolerance` in the units of the points."""
     from scipy.spatial import KDTree
 
-    tree = KDTree(points)
-    distance, index = tree.query(keypoints)
-    spacing = float(np.asarray(tree.query(points, k=2)[0])[:, 1].mean()) if len(points) > 1 else 0.0
-    # float32 rounding of the keypoints themselves must pass, even on one point.
-    return np.asarray(index), np.asarray(distance), tolerance * spacing + 1e-6 * float(np.abs(points).max())
+    points, keypoints = np.asarray(cloud.points, dtype=np.float64), _keypoint_array(cloud)
+    distance, index = KDTree(points).query(keypoints)
+    different = np.unique(points, axis=0)  # the spacing of points, not of copies
+    spacing = 0.0
+    if len(different) > 1:
+        spacing = float(np.asarray(KDTree(different).query(different, k=2)[0])[:, 1].mean())
+        # By the extent, not by how far off the cloud lies: there, a share of the coordinate is the whole cloud.
+        rounding = 1e-6 * float(np.ptp(points, axis=0).max()) + 4 * _step(np.dtype(np.float64), points)
+    else:  # nothing that a rounded keypoint could be mistaken for
+        rounding = 4 * _step(np.asarray(cloud.keypoints).dtype, points)
+    return np.asarray(index), np.asarray(distance), tolerance * spacing + rounding
 
 
 def _split(n: int, fractions: tuple[float, float, float], seed: int) -> NDArray[np.int64]:

@@ -2,7 +2,8 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -19,50 +20,123 @@ def existing(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def files_of(inputs: Sequence[Path], suffixes: Sequence[str]) -> list[Path]:
-    """List the files of known suffixes that are named, and those in the folders that are named.
+@dataclass
+class Found:
+    """What :func:`find_files` found."""
+
+    files: list[Path] = field(default_factory=list)
+    """Full paths, each once."""
+    base: Path = field(default_factory=Path.cwd)
+    """The folder that all of them lie under: the one that is named, or the nearest that holds all that is named."""
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Number of files in folders that have another ending, by that ending."""
+    closed: int = 0
+    """Number of sub-folders that were not looked into."""
+
+    def __str__(self) -> str:
+        """Say what was left out, or nothing if nothing was."""
+        said = []
+        if self.skipped:
+            count = sum(self.skipped.values())
+            endings = ", ".join(f"{n} {ending}" for ending, n in self.skipped.most_common())
+            said.append(f"skipped {count} file{'s' * (count > 1)}: {endings}")
+        if self.closed:
+            said.append(f"not looked into {self.closed} sub-folder{'s' * (self.closed > 1)}: see --recursive")
+        return "; ".join(said)
+
+
+def find_files(
+    inputs: Sequence[Path], suffixes: Sequence[str], *, recursive: bool = False, apart: Collection[Path] = ()
+) -> Found:
+    """Find the files of known suffixes that are named, and those in the folders that are named.
+
+    What is hidden (its name begins with a dot, as in ``._scan.ply``) is never taken from a folder, nor is what lies in
+    a folder that is, or in a ``__MACOSX``. Links are followed, and no folder is entered twice.
 
     Args:
-        inputs: Files and folders, at least one.
+        inputs: Files and folders, at least one; a file that is named twice is taken once.
         suffixes: The known suffixes in lower case, with their dots.
+        recursive: Also look into the folders in a folder.
+        apart: Files and folders that are not inputs although they lie among them, such as those that are written.
 
     Returns:
-        The files in the order of ``inputs``, those of a folder sorted by name.
+        The files in the order of ``inputs``, those of a folder sorted by path.
 
     Raises:
         FileNotFoundError: If a path does not exist, or a folder has no file of these suffixes.
         ValueError: If a file has another suffix, or ``inputs`` is empty.
 
     """
-    files: list[Path] = []
+    if not inputs:
+        raise ValueError("`inputs` must name at least one file or folder")
+    endings, skip = tuple(suffixes), {os.path.realpath(path) for path in apart}
+    found, files = Found(), {}
     for path in inputs:
         if path.is_dir():
-            inside = sorted(f for f in path.iterdir() if f.suffix.lower() in suffixes)
+            closed = found.closed
+            inside = _inside(path.absolute(), endings, recursive, skip, found)
             if not inside:
-                raise FileNotFoundError(f"`{path}` is a folder without any file of {', '.join(suffixes)}")
-            files += inside
+                deeper = " outside of its sub-folders: see --recursive" * (found.closed > closed)
+                raise FileNotFoundError(f"`{path}` is a folder without any file of {', '.join(suffixes)}{deeper}")
         elif not path.exists():
             raise FileNotFoundError(f"`{path}` does not exist")
-        elif path.suffix.lower() not in suffixes:
+        elif not path.name.lower().endswith(endings):
             raise ValueError(f"`{path}` must be a file of {', '.join(suffixes)}")
         else:
-            files.append(path)
-    if not files:
-        raise ValueError("`inputs` must name at least one file or folder")
-    return files
+            inside = [path.absolute()]
+        for file in inside:
+            # A link to a file is a file of its own, one way or another to its folder is not.
+            files.setdefault((os.path.realpath(file.parent), file.name), file)
+    found.files = list(files.values())
+    folders = [path.absolute() if path.is_dir() else path.absolute().parent for path in inputs]
+    found.base = Path(os.path.commonpath(folders))
+    return found
 
 
-def picture_names(files: Sequence[Path]) -> list[str]:
-    """Name a picture for each file; files of one name, in two folders, get pictures of different names.
+def _inside(folder: Path, endings: tuple[str, ...], recursive: bool, skip: set[str], found: Found) -> list[Path]:
+    """List the files in a folder, and count in ``found`` what is left out."""
+    files: list[Path] = []
+    folders, links, seen = [folder], [], set(skip)
+    while folders or links:
+        # Links last: what they lead to keeps the path that it has without them.
+        here = folders.pop() if folders else links.pop(0)
+        real = os.path.realpath(here)
+        if real in seen:
+            continue
+        seen.add(real)
+        for entry in sorted(os.scandir(here), key=lambda entry: entry.name):
+            path = here / entry.name
+            if entry.name.startswith(".") or entry.name == "__MACOSX" or os.path.realpath(path) in skip:
+                continue
+            if entry.is_dir():
+                if not recursive:
+                    found.closed += 1
+                else:
+                    (links if entry.is_symlink() else folders).append(path)
+            # A link that leads nowhere is an input that cannot be read.
+            elif entry.name.lower().endswith(endings) and (entry.is_file() or entry.is_symlink()):
+                files.append(path)
+            else:
+                found.skipped[path.suffix.lower() or "without an ending"] += 1
+    return sorted(files)
+
+
+def picture_name(file: Path, base: Path, taken: Collection[str] = ()) -> str:
+    """Name the picture of a file by where the file lies: the same in every call, another for every file.
+
+    Args:
+        file: The file, a full path.
+        base: A folder that it lies under; the name begins below it.
+        taken: Names of pictures of other files; then the name begins as many folders above as it takes.
 
     Example:
-        >>> picture_names([Path("a/chair.obj"), Path("b/chair.obj")])
-        ['chair.obj.png', 'chair.obj-2.png']
+        >>> picture_name(Path("/scans/a/chair.obj"), Path("/scans"))
+        'a/chair.obj.png'
 
     """
-    seen: Counter[str] = Counter()
-    names = []
-    for file in files:
-        seen[file.name] += 1
-        names.append(f"{file.name}.png" if seen[file.name] == 1 else f"{file.name}-{seen[file.name]}.png")
-    return names
+    first = len(file.relative_to(base).parts)
+    for count in range(first, len(file.parts)):
+        name = f"{'/'.join(file.parts[-count:])}.png"
+        if name not in taken:
+            return name
+    raise ValueError(f"`{file}` must have a picture of its own")

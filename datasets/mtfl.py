@@ -15,9 +15,9 @@ from pcsa.datasets.crops import CropAugment
 from pcsa.datasets.faults import Problem, reading
 from pcsa.datasets.files import existing
 from pcsa.datasets.images import KeypointImages, masked
+from pcsa.datasets.lines import text_lines
 from pcsa.datasets.plausible import check_first_pixel, check_in_pixels, check_inside, check_pictures
 from pcsa.datasets.splits import Split, checked_root, split_rows
-from pcsa.datasets.text import text_lines
 from pcsa.datasets.values import ValueRange
 
 _LANDMARKS = 10  # numbers

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from pcsa.datasets.checking import noting, refuse, some, visible_files
 from pcsa.datasets.faults import Problem
 from pcsa.datasets.files import existing
+from pcsa.datasets.lines import text_lines
 from pcsa.datasets.samples import Samples
 from pcsa.datasets.scans import ScanAugment, read_scan, window
 from pcsa.datasets.splits import SPLITS, Split, checked_root
 from pcsa.datasets.surface_labels import SURFACES, read_delineation, read_labels, usable_labels
-from pcsa.datasets.text import text_lines
 from pcsa.datasets.values import ValueRange
 from pcsa.datasets.vol import read_vol, read_vol_header
 

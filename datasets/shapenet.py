@@ -1,16 +1,18 @@
 """ShapeNet and ModelNet point clouds in HDF5, as Skeleton Merger and many classifiers use them."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pcsa.datasets.clouds import CloudList
-from pcsa.datasets.splits import SPLITS
-
-SUFFIXES = (".h5", ".hdf5")
+from pcsa.datasets.faults import Problem, reading
+from pcsa.datasets.hdf5_splits import SUFFIXES as SUFFIXES, hdf5_files as hdf5_files, hdf5_splits, is_hdf5 as is_hdf5
+from pcsa.datasets.point_cloud import lossless_dtype
 
 
 class ShapeNetPoints(CloudList):
@@ -18,17 +20,23 @@ class ShapeNetPoints(CloudList):
 
     `"Skeleton Merger" <https://arxiv.org/abs/2103.10814>`_ reads the files of
     https://github.com/AnTao97/PointCloudDatasets (``shapenetcorev2_hdf5_2048/train0.h5``, …), in which the label is
-    a number and the cloud is in the unit sphere. The items are those of
-    :class:`~pcsa.datasets.clouds.CloudList`; a model id is the file's name and the row in it.
+    a number and the cloud is in the unit sphere. ModelNet40 (``ply_data_train0.h5``) and ShapeNetPart have the same
+    layout. The items are those of :class:`~pcsa.datasets.clouds.CloudList`; a model id is the file's name and the row
+    in it. ``pos`` is float32, or float64 where float32 would lose detail.
+
+    ``data [n, N, 6]`` is taken where the last three columns are normals: vectors of length 1. They are left out, as
+    other datasets of the file (``normal``, ``pid``, ``seg``) are.
 
     Args:
-        root: One file, or a folder of files. In a folder, the files of a split lie in a folder of its name or begin
-            with its name; where no file says so, all belong to ``"train"``, as one file does.
+        root: One file, or a folder of files.
         label: The label to keep; None keeps all clouds, and then the files need no ``label``.
-        split: ``"train"``, ``"val"``, ``"test"`` or ``"all"``.
+        split: ``"train"``, ``"val"``, ``"test"`` or ``"all"``. The split of a file is that of the list that names it
+            (``train_files.txt``, lines that end with a file's name), of its folder, or of a whole word in its name:
+            train or training, val, valid or validation, test or testing. A file that says nothing is in ``"all"`` only.
 
     Raises:
-        FileNotFoundError: If there is no file of the split.
+        FileNotFoundError: If there is no file of the split, or the split of a file is not known; the message lists
+            those files.
         ValueError: If a file cannot be read, lacks ``data`` (or ``label``), has another shape, or has values that are
             not finite, or if no cloud has the label; the message names the file.
 
@@ -38,92 +46,116 @@ class ShapeNetPoints(CloudList):
         super().__init__(root, split)
         self.label = label
         self.model_ids = []
-        self._points = []
+        clouds: list[NDArray[Any]] = []
         seen: set[int] = set()
         for path in hdf5_files(self.root, split):
-            data, rows, labels = _read(path, label)
-            seen |= labels
-            self._points += [torch.from_numpy(cloud) for cloud in data]
+            file = _read(path, label is not None)
+            rows = np.arange(len(file.points)) if file.labels is None else np.flatnonzero(file.labels == label)
+            seen |= set() if file.labels is None else set(file.labels.tolist())
+            clouds += [file.points[row] for row in rows]
             self.model_ids += [f"{path.stem}-{row}" for row in rows]
-        if not self.model_ids:
+        if not clouds:
             raise ValueError(f"`{self.root}` has no cloud with `label` (={label}), only {sorted(seen)}")
+        # One format for all of them, so that they make batches.
+        dtype = max((lossless_dtype(cloud) for cloud in clouds), key=lambda dtype: dtype.itemsize)
+        self._points = [torch.from_numpy(cloud.astype(dtype)) for cloud in clouds]
 
     def __repr__(self) -> str:
         return f"ShapeNetPoints({self.root.name}, {self.split}, {len(self)} clouds)"
 
 
-def is_hdf5(root: str | os.PathLike[str]) -> bool:
-    """Whether ``root`` is an HDF5 file, by its name, or a folder that has some, in itself or in a split's folder."""
-    return bool(_hdf5_in(Path(root)))
+def check_hdf5(root: str | os.PathLike[str]) -> list[Problem]:
+    """List everything that is wrong with HDF5 files of clouds, see :class:`ShapeNetPoints`.
 
-
-def hdf5_files(root: str | os.PathLike[str], split: str) -> list[Path]:
-    """List the files of a split, see :class:`ShapeNetPoints`.
-
-    Raises:
-        FileNotFoundError: If the split has no file.
-
+    Files without ``label``, files whose split is not known, and copies of points are listed too, although the clouds
+    can be read.
     """
     root = Path(root)
-    files = _hdf5_in(root)
-    if not files:
-        raise FileNotFoundError(f"`{root}` must be a file or folder of {', '.join(SUFFIXES)} files: none found")
-    split_of = {path: _split_of(path, root) for path in files}
-    if split != "all":
-        if all(name is None for name in split_of.values()):
-            split_of = dict.fromkeys(files, "train")
-        files = [path for path in files if split_of[path] == split]
-    if not files:
-        raise FileNotFoundError(f"`{root}` has no file of split {split!r}")
-    return files
+    if not is_hdf5(root):
+        return [Problem(str(root), f"no file of {', '.join(SUFFIXES)}")]
+    splits = hdf5_splits(root)
+    problems = [*splits.contradictions, *splits.absent]
+    contradicted = {problem.path for problem in problems}
+    for path, split in splits.split_of.items():
+        where = str(path.relative_to(root)) if path != root else path.name
+        if split is None and path != root and where not in contradicted:
+            problems.append(Problem(where, "its split is not known: neither its name, its folder nor a list says so"))
+        try:
+            file = _read(path, False)
+        except (ValueError, OSError) as error:
+            problems.append(Problem(where, str(error).removeprefix(f"`{path}`: ")))
+            continue
+        try:
+            _read(path, True)
+        except ValueError as error:
+            problems.append(Problem(where, str(error).removeprefix(f"`{path}`: ")))
+        copies = [len(cloud) - len(np.unique(cloud, axis=0)) for cloud in file.points]
+        if any(copies):
+            most = int(np.argmax(copies))
+            problems.append(
+                Problem(
+                    where,
+                    f"{np.count_nonzero(copies)} clouds have points that are copies of others, the most in row {most}: "
+                    f"{copies[most]} of {len(file.points[most])}",
+                )
+            )
+    return problems
 
 
-def _hdf5_in(root: Path) -> list[Path]:
-    if root.is_file():
-        return [root] if root.suffix in SUFFIXES else []
-    folders = [root, *(root / name for name in SPLITS)]
-    return sorted(path for folder in folders for suffix in SUFFIXES for path in folder.glob(f"*{suffix}"))
+class _Clouds(NamedTuple):
+    points: NDArray[Any]
+    """``[n, N, 3]``, finite, in the file's own precision."""
+    labels: NDArray[np.int64] | None
 
 
-def _split_of(path: Path, root: Path) -> str | None:
-    if path == root:
-        return None
-    if path.parent != root:
-        return path.parent.name
-    return next((name for name in SPLITS if path.name.startswith(name)), None)
-
-
-def _read(path: Path, label: int | None) -> tuple[NDArray[np.float32], list[int], set[int]]:
-    """Return the clouds that have the label, their rows, and all labels of the file."""
+def _read(path: Path, labeled: bool) -> _Clouds:
     import h5py
 
-    try:
-        with h5py.File(path, "r") as file:
-            for name in ("data",) if label is None else ("data", "label"):
-                if name not in file:
-                    raise ValueError(f"it has no `{name}`, only {sorted(file)}")
-            data = np.asarray(file["data"][:])
-            labels = np.asarray(file["label"][:]) if label is not None else None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"`{path}` cannot be read: {error}") from None
-    if data.ndim != 3 or data.shape[2] != 3 or data.shape[1] == 0 or data.dtype.kind not in "fiu":
-        raise ValueError(f"`{path}`: `data` {list(data.shape)} ({data.dtype}) must be numbers [n, N, 3]")
-    rows, known = np.arange(len(data)), set()
-    if labels is not None:
-        if labels.size != len(data) or labels.dtype.kind not in "iu":
+    with reading(path, "an HDF5 file"), h5py.File(path, "r") as file:
+        points = _points(_numbers(file, "data", h5py))
+        labels = _labels(_numbers(file, "label", h5py), len(points)) if labeled else None
+    return _Clouds(points, labels)
+
+
+def _numbers(file: Any, name: str, h5py: Any) -> NDArray[Any]:
+    if not isinstance(file.get(name), h5py.Dataset):
+        found: list[str] = []
+        file.visititems(lambda key, value: found.append(f"{key} {list(getattr(value, 'shape', ()) or ())}"))
+        raise ValueError(f"has no dataset `{name}`, only {', '.join(sorted(found)) or 'nothing'}")
+    dataset = file[name]
+    if dataset.dtype.kind not in "fiu":
+        raise ValueError(f"`{name}` {list(dataset.shape or ())} ({dataset.dtype}) must be numbers")
+    return np.asarray(dataset[()])
+
+
+def _points(data: NDArray[Any]) -> NDArray[Any]:
+    shape = list(data.shape)
+    good = data.ndim == 3 and data.shape[1] > 0
+    if good and data.shape[2] == 6:
+        length = np.linalg.norm(data[..., 3:].astype(np.float64), axis=-1)
+        if not ((np.abs(length - 1) < 0.01) | (length == 0)).all() or not length.any():
             raise ValueError(
-                f"`{path}`: `label` {list(labels.shape)} ({labels.dtype}) must be whole numbers [n] or [n, 1] "
-                f"for the {len(data)} clouds of `data`"
+                f"`data` {shape} has six columns, and the last three are no normals (vectors of length 1): it must be "
+                "x, y, z, or x, y, z and a normal"
             )
-        labels = labels.reshape(-1)
-        known = set(labels.tolist())
-        rows = rows[labels == label]
-    with np.errstate(over="ignore"):  # doubles beyond float32 become infinite and are refused below
-        kept = data[rows].astype(np.float32)
-    bad = ~np.isfinite(kept).all(axis=(1, 2))
+    elif not good or data.shape[2] != 3:
+        hint = ": its last two axes are exchanged" if data.ndim == 3 and data.shape[1] == 3 else ""
+        raise ValueError(f"`data` {shape} ({data.dtype}) must be numbers [n, N, 3]{hint}")
+    points = data[..., :3]
+    if points.dtype != np.float32:
+        points = points.astype(np.float64)
+    bad = ~np.isfinite(points).all(axis=(1, 2))
     if bad.any():
+        rows: Sequence[int] = np.flatnonzero(bad).tolist()
+        raise ValueError(f"{len(rows)} clouds of `data` have values that are not finite, the first is row {rows[0]}")
+    return points.astype(points.dtype.newbyteorder("="))
+
+
+def _labels(labels: NDArray[Any], num_clouds: int) -> NDArray[np.int64]:
+    # Some tools store whole numbers as floats.
+    if labels.size != num_clouds or not (labels == np.trunc(labels)).all() or not np.isfinite(labels).all():
         raise ValueError(
-            f"`{path}`: {int(bad.sum())} clouds of `data` have values that are not finite, the first is row "
-            f"{int(rows[bad.argmax()])}"
+            f"`label` {list(labels.shape)} ({labels.dtype}) must be whole numbers [n] or [n, 1] for the {num_clouds} "
+            "clouds of `data`"
         )
-    return kept, rows.tolist(), known
+    return labels.reshape(-1).astype(np.int64)

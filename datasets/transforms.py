@@ -31,6 +31,10 @@ _PER_CLOUD = (
 )
 
 
+# How many times the cloud's longest side the range of all its coordinates may be, see "min_max".
+_FAR = 10
+
+
 def item_generator(seed: int, epoch: int, index: int) -> torch.Generator:
     """Return the generator of one item in one epoch, the same in every process and order.
 
@@ -53,10 +57,16 @@ class Normalize:
     The result has ``offset [1, 3]`` and ``scale [1, 1]``, in the units of `pos` before, with which
     :func:`denormalize` leads back. Several normalizations in a row compose.
 
+    A float64 cloud is moved and scaled in float64, and then becomes torch's default dtype, float32, which its network
+    takes and which near the origin is fine enough; ``offset`` and ``scale`` stay float64, so that :func:`denormalize`
+    gives float64.
+
     Args:
         mode: ``"unit_sphere"``: centroid at 0, farthest point at 1. ``"unit_box"``: center of the bounding
             box at 0, its longest side 2. ``"min_max"``: one scalar minimum and maximum over all axes to -1
-            and 1, as the dual alignment score does. A cloud without extent keeps its scale.
+            and 1, as the dual alignment score does. A cloud so far from the line x = y = z that it would fill less
+            than a tenth of that range is moved to the center of its bounding box first. A cloud without extent keeps
+            its scale.
 
     Example:
         >>> data = Normalize("unit_box")(Data(pos=torch.tensor([[0.0, 0.0, 0.0], [4.0, 2.0, 0.0]])))
@@ -84,10 +94,18 @@ class Normalize:
         else:
             low, high = pos.min(), pos.max()
             offset, scale = ((low + high) / 2).expand(3), (high - low) / 2
+            lowest, highest = pos.amin(0), pos.amax(0)
+            side = (highest - lowest).max()
+            if high - low > _FAR * side > 0:
+                # Far off, the range is that of the cloud's place, and leaves the shape no digits.
+                center = (lowest + highest) / 2
+                low, high = (pos - center).min(), (pos - center).max()
+                offset, scale = center + (low + high) / 2, (high - low) / 2
         scale = torch.where(scale > 0, scale, 1.0)
-        out = _map_positions(data, lambda x: (x - offset) / scale)
+        dtype = torch.get_default_dtype() if pos.dtype == torch.float64 else pos.dtype
+        out = _map_positions(data, lambda x: ((x - offset) / scale).to(dtype))
         if "scale" in data:
-            offset, scale = data.offset[0] + data.scale[0] * offset, data.scale[0, 0] * scale
+            offset, scale = data.offset[0] + data.scale[0] * offset.to(data.offset), data.scale[0, 0] * scale
         out.offset, out.scale = offset[None].clone(), scale.view(1, 1)
         return out
 
@@ -114,7 +132,7 @@ def denormalize(
         batch: The cloud of each point.
 
     Returns:
-        Positions of the same shape.
+        Positions of the same shape, in the precision of ``offset`` and ``scale`` where that is higher.
 
     """
     if batch is not None:

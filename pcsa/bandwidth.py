@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pcsa._core.checks import check_count, check_mask, check_positive, finite, raise_first, reads_values
+from pcsa._core.places import first_in_place
 from pcsa._core.points import full_precision, resolve_batch, working_dtype
 from pcsa.neighbors import knn
 
@@ -30,12 +31,17 @@ def knn_bandwidth(
     With k = D, this is exactly the spacing c at every point of an isotropic regular grid, its corners included:
     the :math:`\sigma = c` of `"Localization with Sampling-Argmax" <https://arxiv.org/abs/2110.08825>`_, Eq. 9.
 
-    A cloud with no more than k points uses the neighbors there are. Never below
-    :math:`\max(10^{-6} \cdot` the cloud's extent, the smallest normal number :math:`)`, so that duplicates,
-    all-equal points and one-point clouds have a positive bandwidth.
+    The neighbors are the k nearest *places* other than the point's own: points in exactly the same place (invalid
+    pixels at the origin, padding, a point that several scans share) count as one, so that copies change no bandwidth,
+    and have that of a single point there. Points that rounding has moved apart are not copies.
 
-    Differentiable in ``pos``, with the neighbors held fixed; at coinciding points the gradient is zero. The search
-    reads the sizes of the clouds: call it outside of code compiled with ``fullgraph=True``, and hand the result over.
+    A cloud with no more than k places uses the neighbors there are. Never below
+    :math:`\max(10^{-6} \cdot` the cloud's extent, the smallest normal number :math:`)`, so that all-equal points and
+    one-point clouds have a positive bandwidth.
+
+    Differentiable in ``pos``, with the neighbors held fixed; the first of some copies stands for them and gets their
+    gradient. At the floor it is zero. The search reads the sizes of the clouds: call it outside of code compiled with
+    ``fullgraph=True``, and hand the result over.
 
     Args:
         pos: Positions: ragged ``[N, D]`` or dense ``[B, N, D]``.
@@ -80,8 +86,8 @@ def knn_bandwidth(
         raise_first([*rules, finite("pos", pos)])
     with full_precision(pos):
         pos = pos.to(working_dtype(pos))
-        _, squared, valid = knn(pos, ptr, k or pos.shape[1], exclude_self=True, validate=False)
-        # The root's slope is infinite at 0: coinciding points take no part in the gradient.
+        squared, valid = _neighbor_places(pos, batch, ptr, k or pos.shape[1])
+        # The root's slope is infinite at 0, where squares of tiny distances may end.
         apart = valid & (squared > 0)
         distance = torch.where(apart, squared, 1.0).sqrt() * apart
         mean = distance.sum(1) / valid.sum(1).clamp_min(1)
@@ -91,6 +97,22 @@ def knn_bandwidth(
         high = (-fill).scatter_reduce(0, index, pos.detach(), "amax")
         floor = (1e-6 * (high - low).norm(dim=1)).clamp_min(torch.finfo(pos.dtype).tiny)
         return torch.maximum(scale * mean, floor.index_select(0, batch))
+
+
+def _neighbor_places(pos: Tensor, batch: Tensor, ptr: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Squared distances ``[N, k]`` to the k nearest other places, nearest first, and which of the slots hold one."""
+    first = first_in_place(pos, batch)
+    is_first = first == torch.arange(len(pos), device=pos.device)
+    # Read with what the search reads anyway: one wait for the device.
+    *bounds, no_copies = torch.cat([ptr, is_first.all()[None]]).tolist()
+    ptr = torch.tensor(bounds)
+    if no_copies:
+        found = knn(pos, ptr, k, exclude_self=True, validate=False)
+        return found.sq_distance, found.valid
+    rows = is_first.nonzero()[:, 0]
+    found = knn(pos.index_select(0, rows), torch.searchsorted(rows.cpu(), ptr), k, exclude_self=True, validate=False)
+    place = (is_first.cumsum(0) - 1).index_select(0, first)
+    return found.sq_distance.index_select(0, place), found.valid.index_select(0, place)
 
 
 def _of_dense(pos: Tensor, mask: Tensor | None, **options: Any) -> Tensor:

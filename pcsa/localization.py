@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pcsa._core.checks import check_one_of, check_positive, check_temperature
+from pcsa._core.places import first_in_place
 from pcsa._core.points import (
     Points,
     bandwidth_of,
@@ -63,8 +64,11 @@ def localize(
     - ``"peak"``: the most probable point;
     - ``"local"``: the expectation over the ball of ``radius`` around the most probable point, which a second,
       far-away peak (a symmetric part) does not pull away;
-    - ``"mode"``: where the mixture is densest, climbed to by mean shift from the points of the highest bases
+    - ``"mode"``: where the mixture is densest, climbed to by mean shift from the places of the highest bases
       (:math:`\pi_i / \sigma_i^D`) that lie at least two bandwidths apart.
+
+    Several points in exactly the same place are several points: their probabilities and the heights of their bases
+    add up in expectation and mode, and each has its own where the most probable *point* counts.
 
     Not differentiable: train through :func:`pcsa.sampling_argmax` or :func:`pcsa.soft_argmax`.
 
@@ -162,6 +166,17 @@ def _local_expectation(prob: Tensor, best: Tensor, radius: float | None, points:
     return cloud_mean(weight, points.pos, points) / cloud_sum(weight, points).unsqueeze(-1)
 
 
+def _place_sum(score: Tensor, points: Points) -> Tensor:
+    """Logarithm of the sum of the exponentials ``[N, K]`` over the points in the same place, for each of them."""
+    first = first_in_place(points.pos, points.batch)
+    place = first[:, None].expand_as(score)
+    # Finite where a mask switches off: -inf less -inf is NaN.
+    lowest = torch.full_like(score, torch.finfo(score.dtype).min)
+    top = lowest.scatter_reduce(0, place, score, "amax").index_select(0, first)
+    total = torch.zeros_like(score).index_add(0, first, (score - top).exp())
+    return total.index_select(0, first).log() + top
+
+
 def _mixture_mode(log_prob: Tensor, points: Points) -> Tensor:
     bandwidth = bandwidth_of(points)
     volume = bandwidth.expand_as(points.pos).log().sum(1, keepdim=True)
@@ -169,7 +184,7 @@ def _mixture_mode(log_prob: Tensor, points: Points) -> Tensor:
     def log_terms(y: Tensor) -> Tensor:
         return log_prob - volume - 0.5 * _squared_distance(y, points, bandwidth)
 
-    score = log_prob - volume  # how high each basis stands on its own
+    score = _place_sum(log_prob - volume, points)  # how high the bases of each place stand on their own
     position = points.pos[first_maximum(score, points)]
     density = torch.full_like(position[..., 0], -math.inf)
     precision = bandwidth.square().reciprocal()

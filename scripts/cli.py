@@ -42,7 +42,11 @@ MODULES = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; a user's mistake ends in one line on stderr and exit status 2."""
+    """Run one command, and return its exit status.
+
+    A user's mistake ends in one line on stderr and status 2, an interruption in status 130. With status 3, a command
+    did its work but for some inputs, which it lists.
+    """
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help"):
         print(_usage(), end="")
@@ -65,9 +69,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.filterwarnings("ignore", message=message)
     try:
         return int(module.main(rest))
-    except (ValueError, OSError) as error:
-        print(f"pcsa {command}: {error}", file=sys.stderr)
+    except (ValueError, OSError, MemoryError) as error:
+        print(f"pcsa {command}: {_message(error)}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"\npcsa {command}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return f"not enough memory{': ' * bool(str(error))}{error}"
+    text = str(error)
+    # A process that loads items sends its traceback as the message; the line at its end is ours.
+    if text.startswith("Caught ") and "worker process" in text:
+        return text.strip().splitlines()[-1].removeprefix(f"{type(error).__name__}: ")
+    return text
 
 
 def _usage() -> str:

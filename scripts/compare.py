@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from pcsa.datasets.faults import reading
 from pcsa.scripts.evaluate import evaluate
 from pcsa.scripts.runs import pick_device
 from pcsa.scripts.train import parse_training
@@ -45,8 +47,22 @@ def main(argv: list[str]) -> int:
     cut = argv.index("--") if "--" in argv else len(argv)
     config = tyro.cli(CompareConfig, args=argv[:cut], prog="pcsa compare")
     preset = get_task(config.task).compared
+    _check_training(get_task(config.task), argv[cut + 1 :])
     print(compare(config, *parse_training([config.task, *argv[cut + 1 :]], "compare", preset)))
     return 0
+
+
+def _check_training(task: Task[Any, Any], argv: list[str]) -> None:
+    """Refuse options of the training that each run of the comparison has its own value of."""
+    of_methods = {f"--objective.{name}": "methods" for method in task.methods.values() for name in method}
+    own = {"--out": "out", "--seed": "seeds", "--resume": "out", "--no_resume": "out", **of_methods}
+    for argument in argv:
+        name = argument.split("=")[0].replace("-", "_").replace("__", "--", 1)
+        if name in own:
+            raise ValueError(
+                f"`{argument.split('=')[0]}` after -- must not be given: `pcsa compare` sets it for each run, see its "
+                f"own `{own[name]}`"
+            )
 
 
 def compare(config: CompareConfig, task: Task[Any, Any], training: TrainConfig) -> str:
@@ -94,7 +110,13 @@ def _run(
         task.train(replace(once, resume=checkpoint.exists()))
         write_json(timing, time.perf_counter() - start)
     run = open_run(checkpoint, pick_device("auto"))
-    return evaluate(run, task.evaluate_options(checkpoint, split=split)), float(timing.read_text())
+    # Objectives are compared on the same items, all of them.
+    return evaluate(run, task.evaluate_options(checkpoint, split=split, strict=True)), _seconds(timing)
+
+
+def _seconds(timing: Path) -> float:
+    with reading(timing, "seconds"):
+        return float(json.loads(timing.read_text(encoding="utf-8")))
 
 
 def _spread(values: list[float | None]) -> str:

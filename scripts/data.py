@@ -1,4 +1,4 @@
-"""``pcsa data``: generate the procedural clouds, draw them, download KeypointNet, or check a folder."""
+"""``pcsa data``: generate the procedural clouds, draw them, download KeypointNet, check data, or clear the cache."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Annotated
 
 import tyro
 
-from pcsa.datasets.keypointnet import CLASS_IDS, check_root, download
+from pcsa.datasets.cache import cache_entries, cache_folder, clear_cache
+from pcsa.datasets.check import Layout, check_data, layout_of
+from pcsa.datasets.files import existing
+from pcsa.datasets.keypointnet import CLASS_IDS, download
 from pcsa.datasets.procedural import CATEGORIES, generate
 from pcsa.scripts.gallery import draw_gallery
 
@@ -16,14 +19,15 @@ Folder = Annotated[Path, tyro.conf.Positional]
 
 
 def main(argv: list[str]) -> int:
-    """Run one of the four actions; ``check`` has exit status 1 if it found anything."""
+    """Run one of the five actions; ``check`` has exit status 1 if it found anything."""
     actions: dict[str, Callable[..., int]] = {
         "generate": _generate,
         "gallery": _gallery,
         "download": _download,
         "check": _check,
+        "cache": _cache,
     }
-    description = "Generate the procedural clouds, draw them, download KeypointNet, or check a folder."
+    description = "Generate the procedural clouds, draw them, download KeypointNet, check data, or clear the cache."
     return tyro.extras.subcommand_cli_from_dict(actions, prog="pcsa data", description=description, args=argv)
 
 
@@ -78,14 +82,43 @@ def _download(root: Folder, categories: tuple[str, ...] = tuple(CLASS_IDS), mesh
     return 0
 
 
-def _check(root: Folder) -> int:
-    """List everything that is missing or broken in a folder in KeypointNet's layout.
+def _check(
+    root: Folder,
+    layout: Layout | None = None,
+    images: Path | None = None,
+    detections: Path | None = None,
+    columns: str | None = None,
+) -> int:
+    """List everything that is missing or broken in a folder or file of data; exit status 1 if anything is.
 
     Args:
-        root: Folder to check.
+        root: Root of a dataset, annotation file of COCO, or folder or file of clouds and meshes.
+        layout: Layout of the files; default what they look like.
+        images: Folder of the pictures, for an annotation file of COCO.
+        detections: File of detections, for COCO.
+        columns: Names of the columns of clouds, as in `pcsa predict`.
     """
-    problems = check_root(root)
+    if layout is None:
+        layout = layout_of(existing(root))
+    problems = check_data(root, layout, images=images, detections=detections, columns=columns)
     for problem in problems:
         print(problem)
-    print(f"{len(problems)} problems in {root}")
+    print(f"{len(problems)} problems in {root}, checked as {layout}")
     return 1 if problems else 0
+
+
+def _cache(clear: bool = False) -> int:
+    """Show what is kept in the cache, the largest first: categories read before, neighbors, procedural clouds.
+
+    Its folder is `$PCSA_CACHE_DIR`, or `$XDG_CACHE_HOME/pcsa`, or the platform's.
+
+    Args:
+        clear: Delete all of it.
+    """
+    for entry in cache_entries():
+        print(f"{entry.size / 1e6:10.1f} MB  {entry.path.relative_to(cache_folder())}")
+    if clear:
+        print(f"{clear_cache() / 1e6:.1f} MB deleted in {cache_folder()}")
+    else:
+        print(f"{sum(entry.size for entry in cache_entries()) / 1e6:.1f} MB in {cache_folder()}")
+    return 0

@@ -2,58 +2,73 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import sys
 from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
+import torch
 from tqdm import tqdm
 
-from pcsa.datasets.files import files_of, picture_names
-from pcsa.scripts.runs import check_pages, parse_options
-from pcsa.tasks.common.checkpoint import write_json
-from pcsa.tasks.common.task import Picture, PredictOptions, Run
+import pcsa
+from pcsa.datasets.faults import reading
+from pcsa.datasets.files import Found, find_files, picture_name
+from pcsa.scripts.journal import Entry, Journal
+from pcsa.scripts.runs import Lazy, check_pages, parse_options, print_failed
+from pcsa.tasks.common.checkpoint import replacing
+from pcsa.tasks.common.claim import claimed
+from pcsa.tasks.common.config import to_plain
+from pcsa.tasks.common.task import Picture, PredictOptions, Predictor, Run
+
+
+class Predicted(NamedTuple):
+    """What a call of ``pcsa predict`` did."""
+
+    document: dict[str, Any]
+    """What the file holds."""
+    failed: dict[str, str]
+    """Why nothing could be found in an input, by its full path."""
+    already: int
+    """Number of inputs of which the file had the predictions already."""
+    found: Found
+    """The inputs."""
 
 
 def main(argv: list[str]) -> int:
-    """Parse options, predict, write."""
+    """Parse options, predict, write; exit status 3 if some inputs failed."""
     options, run = parse_options(argv, "predict", PredictOptions, lambda task: task.predict_options)
-    result = predict(run, options)
-    print(f"{len(result['items'])} predictions of {len(result['names'])}: {options.out}")
+    try:
+        document, failed, already, found = predict(run, options)
+    except KeyboardInterrupt:
+        print(f"\npcsa predict: interrupted; the same call goes on from {options.out}.partial", file=sys.stderr)
+        return 130
+    print(f"{len(document['items'])} predictions of {len(document['names'])}: {options.out}")
+    if already:
+        print(f"{already} of {len(found.files)} inputs were there already")
+    if str(found):
+        print(found)
     for written in (options.png, options.html):
         if written:
             print(f"written: {written}")
-    return 0
+    return print_failed(list(failed.values()), f"of {len(found.files)} inputs", options.out)
 
 
-def predict(run: Run[Any, Any], options: PredictOptions) -> dict[str, Any]:
-    """Predict for every input and write the result to ``options.out``."""
-    task = run.task
+def predict(run: Run[Any, Any], options: PredictOptions) -> Predicted:
+    """Predict for every input that ``options.out`` has nothing of, and write all there.
+
+    Raises:
+        ValueError: If an option does not fit, if ``options.out`` is made with another checkpoint or other options, if
+            the only input fails, or with ``options.strict`` any does.
+    """
+    task, png = run.task, options.png
     check_pages(task, "html", options.html)
     predictor = task.predictor(run, options)
-    files = files_of(options.inputs, predictor.suffixes)
-    names = iter(picture_names(predictor.expected(files)))
-    items: list[dict[str, Any]] = []
-    kept: list[Picture] = []
-
-    def pictures() -> Iterator[tuple[Path, Picture]]:
-        for file in tqdm(files, leave=False, disable=None if options.progress else True):
-            for prediction in predictor.predict(file):
-                items.append({"input": str(file), **prediction.fields})
-                if prediction.picture and (options.png or options.html):
-                    picture = prediction.picture()
-                    if options.html:
-                        kept.append(picture)
-                    yield (options.png or Path()) / next(names), picture
-
-    # Each picture is drawn once it is predicted: a thousand clouds with their maps need not lie in memory.
-    if options.png:
-        task.save_pictures(pictures())
-    else:
-        deque(pictures(), maxlen=0)
-    if options.html:
-        task.save_page(options.html, kept, f"{getattr(run.labels, 'category', task.name)}: {len(kept)} inputs")
+    found = _inputs(predictor, options)
     header = {
         "checkpoint": str(options.checkpoint),
         "task": task.name,
@@ -61,26 +76,145 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> dict[str, Any]:
         "names": list(run.labels.names),
         "read_out": options.read_out,
     }
-    if options.out.suffix == ".json":
-        write_json(options.out, {**header, "items": items})
-    else:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in header.items()}
-        np.savez(options.out, **arrays, **_arrays(items))
-    return {**header, "items": items}
+    failed: dict[str, str] = {}
+    drawing = False
+    with (
+        claimed(options.out),
+        closing(Journal(options.out, made_with(options), overwrite=options.overwrite)) as journal,
+    ):
+        names = _picture_names(found, journal) if png else {}
+        queue = deque(file for file in found.files if not _is_known(journal, file, png, names.get(file)))
+        already = len(found.files) - len(queue)
+        # With `None` the bar is shown where standard error is a terminal.
+        quiet = None if options.progress else True
+        bar = tqdm(total=len(found.files), initial=already, leave=False, disable=quiet)
+
+        def fail(error: Exception) -> None:
+            if options.strict or len(found.files) == 1:
+                raise error
+            path = str(queue.popleft())
+            failed[path] = journal.failed[path] = str(error)
+            # What an earlier call found was in another content of it.
+            journal.entries.pop(path, None)
+            bar.update()
+
+        def pictures() -> Iterator[tuple[Path, Picture]]:
+            nonlocal drawing
+            while queue:
+                file = queue[0]
+                try:
+                    entry, drawn = _find(predictor, file, names.get(file))
+                except (ValueError, OSError) as error:
+                    fail(error)
+                    continue
+                for name, picture in zip(entry.pictures or (), drawn, strict=True):
+                    assert png is not None
+                    drawing = True
+                    # Whoever draws has drawn a picture when asking for the next.
+                    with replacing(png / name) as temporary:
+                        yield temporary, picture
+                    drawing = False
+                journal.add(str(file), entry)
+                queue.popleft()
+                bar.update()
+
+        with bar:
+            while queue:
+                try:
+                    if png:
+                        task.save_pictures(pictures())
+                    else:
+                        deque(pictures(), maxlen=0)
+                except Exception as error:
+                    if not drawing or isinstance(error, OSError):
+                        raise
+                    drawing = False
+                    fail(ValueError(f"`{queue[0]}`: its picture cannot be drawn ({type(error).__name__}: {error})"))
+        document = journal.finish(header, [str(file) for file in found.files])
+        if options.html:
+            _save_page(run, options.html, predictor, found, journal)
+    return Predicted(document, failed, already, found)
 
 
-def _arrays(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Make an array of each field, with a row per item; NaN fills up shorter rows."""
-    arrays = {}
-    for name in items[0] if items else ():
-        values = [np.asarray(item[name]) for item in items]
-        if len({value.shape for value in values}) > 1:
-            shape = np.max([value.shape for value in values], axis=0)
-            filled = np.full((len(values), *shape), np.nan)
-            for row, value in zip(filled, values, strict=True):
-                row[tuple(slice(n) for n in value.shape)] = value
-            arrays[name] = filled
-        else:
-            arrays[name] = np.stack(values)
-    return arrays
+def made_with(options: PredictOptions) -> dict[str, Any]:
+    """What determines predictions beside the inputs, as JSON types; files by their content."""
+
+    def plain(value: Any) -> Any:
+        return _digest(value) if isinstance(value, Path) else to_plain(value)
+
+    common = {field.name for field in fields(PredictOptions)} - {"checkpoint", "read_out"}
+    named = {field.name: plain(getattr(options, field.name)) for field in fields(options) if field.name not in common}
+    return {"version": pcsa.__version__, **named}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _inputs(predictor: Predictor, options: PredictOptions) -> Found:
+    """Find the inputs of which there will be predictions."""
+    apart = [options.out]
+    if options.png:
+        folders = [path for path in options.inputs if path.is_dir() and path.resolve() == options.png.resolve()]
+        if folders and ".png" in predictor.suffixes:
+            raise ValueError(f"`png` (={options.png}) must be another folder than the inputs': they would be mixed")
+        if not folders:
+            apart.append(options.png)
+    found = find_files(options.inputs, predictor.suffixes, recursive=options.recursive, apart=apart)
+    return replace(found, files=list(dict.fromkeys(predictor.expected(found.files))))
+
+
+def _picture_names(found: Found, journal: Journal) -> dict[Path, str]:
+    """Name the picture of each input, unlike those of inputs that an earlier call was given."""
+    inputs = {str(file) for file in found.files}
+    taken = {name for path, entry in journal.entries.items() if path not in inputs for name in entry.pictures or ()}
+    return {file: picture_name(file, found.base, taken) for file in found.files}
+
+
+def _is_known(journal: Journal, file: Path, png: Path | None, name: str | None) -> bool:
+    """Whether the predictions of an input are there, with the pictures that are asked for."""
+    entry = journal.entries.get(str(file))
+    try:
+        stat = file.stat()
+    except OSError:
+        return False
+    if entry is None or (entry.size, entry.mtime_ns) != (stat.st_size, stat.st_mtime_ns):
+        return False
+    if png is None:
+        return True
+    drawn = entry.pictures
+    return drawn is not None and drawn[:1] in ([], [name]) and all((png / picture).exists() for picture in drawn)
+
+
+def _find(predictor: Predictor, file: Path, name: str | None) -> tuple[Entry, list[Picture]]:
+    """Read an input and find keypoints in it; its pictures are made where they have a name."""
+    with reading(file, f"an input ({', '.join(predictor.suffixes)})"), torch.inference_mode():
+        # Before it is read: what changes meanwhile is read again by the next call.
+        stat = file.stat()
+        predictions = list(predictor.predict(file))
+        drawn = [p.picture() for p in predictions if p.picture is not None] if name else []
+        try:
+            items = json.loads(json.dumps([p.fields for p in predictions], allow_nan=False))
+        except ValueError:
+            raise ValueError("the prediction has numbers that are not finite") from None
+    pictures = None if name is None else [name if i == 0 else f"{name[:-4]}-{i + 1}.png" for i in range(len(drawn))]
+    return Entry(stat.st_size, stat.st_mtime_ns, pictures, items), drawn
+
+
+def _save_page(run: Run[Any, Any], path: Path, predictor: Predictor, found: Found, journal: Journal) -> None:
+    """Put the inputs on a page, each predicted again: a thousand clouds with their maps need not lie in memory."""
+    entries = {file: journal.entries[str(file)] for file in found.files if str(file) in journal.entries}
+    places = [(file, i) for file, entry in entries.items() for i in range(len(entry.items))]
+
+    def picture(place: int) -> Picture:
+        file, number = places[place]
+        with torch.inference_mode():
+            make = list(predictor.predict(file))[number].picture
+        if make is None:
+            raise ValueError(f"`{file}` must have a picture for each prediction, to be put on a page")
+        return make()
+
+    if places:
+        title = f"{getattr(run.labels, 'category', run.task.name)}: {len(places)} inputs"
+        run.task.save_page(path, Lazy(len(places), picture), title)

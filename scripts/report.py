@@ -8,19 +8,25 @@ import html
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
 
+from pcsa.datasets.faults import reading
 from pcsa.tasks import get_task, task_names
+from pcsa.tasks.common.checkpoint import replacing
+from pcsa.tasks.common.claim import claimed
 from pcsa.viz import plots
 from pcsa.viz.scene import Array
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _log = logging.getLogger(__name__)
 
@@ -59,8 +65,22 @@ def report(config: ReportConfig) -> Path:
     if not config.runs:
         raise ValueError("`runs` must name at least one folder or metrics file")
     runs = [read_run(path, name, config.split) for path, name in zip(config.runs, _names(config.runs), strict=True)]
+    rows = []
+    for path, run in zip(config.runs, runs, strict=True):
+        # What is broken in one could not be told from the others once they are drawn together.
+        with reading(path, "what `pcsa train` and `pcsa evaluate` write"):
+            rows.append(_row(run))
+            _figures([run])
+    figures = _figures(runs)
+    config.out.mkdir(parents=True, exist_ok=True)
+    with claimed(config.out):
+        return _write(config, figures, rows)
+
+
+def _figures(runs: Sequence[LoggedRun]) -> dict[str, tuple[str, Figure | None]]:
+    """Draw what the runs have; titles and figures by name."""
     metrics = {run.name: run.metrics for run in runs}
-    figures = {
+    figures: dict[str, tuple[str, Figure | None]] = {
         "pck": ("Share of keypoints within a distance", plots.plot_pck(metrics)),
         "miou": ("Mean intersection over union of keypoints", plots.plot_miou(metrics)),
         "reliability": ("Is a confident prediction right?", plots.plot_reliability(metrics)),
@@ -69,23 +89,30 @@ def report(config: ReportConfig) -> Path:
         title = f"Error of each keypoint: {category}"
         figures[f"keypoints-{category}"] = (title, plots.plot_keypoints(metrics, category))
     figures["training"] = ("Training", plots.plot_training({run.name: run.log for run in runs}))
-    config.out.mkdir(parents=True, exist_ok=True)
+    return figures
+
+
+def _write(
+    config: ReportConfig, figures: Mapping[str, tuple[str, Figure | None]], rows: Sequence[dict[str, str]]
+) -> Path:
+    """Write the pictures and the page, and return the path of the page."""
     sections = []
     for name, (title, figure) in figures.items():
         if figure is not None:
             file = config.out / f"{name}.png"
-            figure.savefig(file, dpi=160)
+            with replacing(file) as temporary:
+                figure.savefig(temporary, dpi=160)
             source = f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
             text, width = html.escape(title), int(figure.get_figwidth() * 96)
             sections.append(f'<h2>{text}</h2>\n<img alt="{text}" width="{width}" src="{source}">')
-    rows = [_row(run) for run in runs]
     # The same head means something else in another task.
     tasks = dict.fromkeys(row.get("task") for row in rows)
     tables = "\n".join(_table([row for row in rows if row.get("task") == task]) for task in tasks)
     template = Template(resources.files("pcsa.viz").joinpath("report.html").read_text(encoding="utf-8"))
     page = config.out / "report.html"
     text = template.substitute(split=config.split, tables=tables, body="\n".join(sections))
-    page.write_text(text, encoding="utf-8")
+    with replacing(page) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return page
 
 
@@ -116,24 +143,23 @@ def read_log(folder: Path) -> dict[str, tuple[Array, Array]]:
     parts = {f.parent.name.removeprefix("version_"): f for f in folder.glob("version_*/metrics.csv")}
     for part in sorted((part for part in parts if part.isdigit()), key=int):
         file = parts[part]
-        try:
-            with file.open(newline="") as lines:
-                for row in csv.DictReader(lines):
-                    for key, value in row.items():
-                        if value and key not in ("step", "epoch"):
+        with reading(file, "a log"), file.open(newline="", encoding="utf-8") as lines:
+            for number, row in enumerate(csv.DictReader(lines), 2):
+                for key, value in row.items():
+                    if value and key not in ("step", "epoch"):
+                        try:
                             found.setdefault(key, {})[float(row["step"])] = float(value)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"`{file}` cannot be read as a log: {error}") from None
+                        except (KeyError, TypeError, ValueError):
+                            said = f"line {number}: `step` (={row.get('step')!r}) and `{key}` (={value!r})"
+                            raise ValueError(f"{said} must be numbers") from None
     return {key: (np.array(sorted(v)), np.array([v[step] for step in sorted(v)])) for key, v in found.items()}
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
+    with reading(path, "JSON"):
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"`{path}` cannot be read as JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"`{path}` must hold an object, holds a {type(value).__name__}")
+        if not isinstance(value, dict):
+            raise ValueError(f"must hold an object, holds a {type(value).__name__}")
     return value
 
 

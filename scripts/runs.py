@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import torch
 import tyro
@@ -14,6 +16,10 @@ from pcsa.tasks.common.run import open_run
 from pcsa.tasks.common.task import EvaluateOptions, PredictOptions, Run, Task
 
 Options = TypeVar("Options", EvaluateOptions, PredictOptions)
+Item = TypeVar("Item")
+
+# Faults that are printed; the file has all of them.
+_SHOWN = 20
 
 
 def parse_options(
@@ -52,9 +58,43 @@ def check_pages(task: Task[Any, Any], name: str, value: object) -> None:
         raise ValueError(f"`{name}` (={value}) must not be given for {task.name}: only clouds have pages")
 
 
+def print_failed(reasons: Sequence[str], of: str, file: Path) -> int:
+    """List what failed on standard error, and return the exit status: 3 if anything did."""
+    if not reasons:
+        return 0
+    print(f"failed: {len(reasons)} {of}", file=sys.stderr)
+    for reason in reasons[:_SHOWN]:
+        print(f"  {reason}", file=sys.stderr)
+    if len(reasons) > _SHOWN:
+        print(f"  and {len(reasons) - _SHOWN} more, in `failed` of {file}", file=sys.stderr)
+    return 3
+
+
 def open_cloud_run(path: Path, device: str) -> tuple[CloudTask[Any, Any], Run[Any, Any]]:
     """Open a run of a task on clouds."""
     run = open_run(path, pick_device(device))
     if not isinstance(run.task, CloudTask):
         raise ValueError(f"`{path}` must be a checkpoint of a task on clouds, is one of {run.task.name}")
     return run.task, run
+
+
+class Lazy(Sequence[Item]):
+    """Makes items when they are asked for, and keeps the last few."""
+
+    def __init__(self, length: int, make: Callable[[int], Item]) -> None:
+        self.length, self.make = length, lru_cache(8)(make)
+
+    def __len__(self) -> int:
+        return self.length
+
+    @overload
+    def __getitem__(self, place: int) -> Item: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Lazy[Item]: ...
+
+    def __getitem__(self, place: int | slice) -> Item | Lazy[Item]:
+        places = range(self.length)[place]
+        if isinstance(places, range):
+            return Lazy(len(places), lambda i: self.make(places[i]))
+        return self.make(places)

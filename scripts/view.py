@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,10 +10,10 @@ import torch
 import tyro
 
 from pcsa._core.checks import check_count
-from pcsa.datasets.files import files_of
-from pcsa.datasets.points import CLOUDS, MESHES, read_points
+from pcsa.datasets.files import find_files
+from pcsa.datasets.points import CLOUDS, MESHES, read_cloud
 from pcsa.localization import ReadOut
-from pcsa.scripts.runs import open_cloud_run
+from pcsa.scripts.runs import Lazy, open_cloud_run
 from pcsa.tasks.common.clouds import LAYERS, CloudTask
 from pcsa.tasks.common.task import Checkpoint, Run
 from pcsa.viz import Scene, show
@@ -28,6 +26,12 @@ class ViewConfig:
     checkpoint: Checkpoint
     data: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """A root in KeypointNet's layout, or files and folders as in `pcsa predict`."""
+    recursive: bool = False
+    """Also look into the sub-folders of folders."""
+    columns: str | None = None
+    """Names of the columns of tables such as .xyz and .npy, for instance "x y z label"."""
+    drop_invalid: bool = False
+    """Leave out points that are not finite; without it, a cloud that has some is refused."""
     split: Literal["train", "val", "test"] = "val"
     """Split of a root."""
     read_out: ReadOut = "expectation"
@@ -49,7 +53,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any]) -> Lazy:
+def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any]) -> Lazy[Scene]:
     """Return the scene of every cloud, predicted when it is asked for."""
     objective = run.config.objective
     options: dict[str, Any] = {}
@@ -71,18 +75,13 @@ def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any
             return scene(cloud.pos, title=cloud.model_id, annotated=cloud)
 
         return Lazy(len(dataset), labeled)
-    files = files_of(config.data, (*CLOUDS, *MESHES))
-    return Lazy(len(files), lambda place: scene(read_points(files[place]), title=files[place].name))
+    found = find_files(config.data, (*CLOUDS, *MESHES), recursive=config.recursive)
+    if str(found):
+        print(found)
+    files = found.files
 
+    def read(place: int) -> Scene:
+        cloud = read_cloud(files[place], columns=config.columns, drop_invalid=config.drop_invalid)
+        return scene(torch.from_numpy(cloud.points), title=files[place].name)
 
-class Lazy:
-    """Makes scenes when they are asked for, and keeps the last few."""
-
-    def __init__(self, length: int, make: Callable[[int], Scene]) -> None:
-        self.length, self.make = length, lru_cache(8)(make)
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, place: int) -> Scene:
-        return self.make(range(self.length)[place])
+    return Lazy(len(files), read)

@@ -13,6 +13,14 @@ import torch
 TOLERANCES = {torch.float64: (1e-9, 1e-10), torch.float32: (1e-4, 1e-5)}
 
 
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory):
+    """A cache that is the tests' own, and gone with them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PCSA_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def close():
     """Compare two tensors of one dtype within that dtype's tolerance."""

@@ -6,14 +6,19 @@ from pcsa import knn_bandwidth
 
 
 def naive(pos, sizes, k, scale):
+    """A loop over the points: distances to the first point of each other place, as numbers that carry gradients."""
     out = []
     for cloud in pos.split(sizes):
         floor = max(1e-6 * (cloud.amax(0) - cloud.amin(0)).norm().item(), torch.finfo(pos.dtype).tiny)
-        for i in range(len(cloud)):
-            others = torch.cat([cloud[:i], cloud[i + 1 :]])
-            nearest = (others - cloud[i]).norm(dim=1).sort().values[:k]
-            out.append(max(scale * nearest.mean().item() if len(nearest) else 0.0, floor))
-    return torch.tensor(out, dtype=pos.dtype)
+        places = {}
+        for place, point in zip(cloud.tolist(), cloud, strict=True):
+            places.setdefault(tuple(place), point)
+        for own in map(tuple, cloud.tolist()):
+            distance = [(point - places[own]).norm() for place, point in places.items() if place != own]
+            nearest = torch.stack(distance).sort().values[:k] if distance else cloud.new_zeros(1)
+            width = scale * nearest.mean()
+            out.append(width if width.item() > floor else torch.tensor(floor, dtype=pos.dtype))
+    return torch.stack(out)
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
@@ -55,22 +60,93 @@ def test_against_a_loop(seed, sizes, k, dim):
     torch.testing.assert_close(knn_bandwidth(pos, ptr=ptr), naive(pos, sizes, dim, 1.0))
 
 
+@settings(deadline=None, max_examples=40, derandomize=True)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    sizes=st.lists(st.integers(1, 30), min_size=1, max_size=4),
+    k=st.integers(1, 5),
+    dim=st.integers(1, 9),
+    levels=st.integers(1, 5),
+)
+def test_repeated_places_against_a_loop(seed, sizes, k, dim, levels):
+    # Few levels of each axis: most points are copies.
+    generator = torch.Generator().manual_seed(seed)
+    level = torch.randn(levels, dim, generator=generator, dtype=torch.float64)
+    pos = level.gather(0, torch.randint(levels, (sum(sizes), dim), generator=generator)).requires_grad_()
+    weight = torch.randn(len(pos), generator=generator, dtype=torch.float64)
+    expected = naive(pos, sizes, k, 1.5)
+    found = knn_bandwidth(pos, ptr=torch.tensor([0, *sizes]).cumsum(0), k=k, scale=1.5)
+    torch.testing.assert_close(found, expected)
+    wanted = torch.autograd.grad((weight * expected).sum() + 0 * pos.sum(), pos)
+    torch.testing.assert_close(torch.autograd.grad((weight * found).sum(), pos), wanted)
+
+
+@settings(deadline=None, max_examples=40, derandomize=True)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    sizes=st.lists(st.integers(1, 200), min_size=1, max_size=3),
+    num_copies=st.integers(1, 300),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_copies_change_no_bandwidth(seed, sizes, num_copies, dtype):
+    """Small clouds are searched by PyTorch, large ones by a tree."""
+    generator = torch.Generator().manual_seed(seed)
+    pos = torch.randn(sum(sizes), 3, generator=generator, dtype=dtype)
+    batch = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+    expected = knn_bandwidth(pos, batch)
+    row = torch.cat([torch.arange(len(pos)), torch.randint(len(pos), (num_copies,), generator=generator)])
+    row = row[torch.randperm(len(row), generator=generator)]
+    row = row[batch[row].argsort(stable=True)]
+    torch.testing.assert_close(knn_bandwidth(pos[row], batch[row]), expected[row], rtol=1e-6, atol=0)
+    # In as many slots of a dense batch as the largest cloud needs.
+    size = batch[row].bincount()
+    mask = torch.arange(int(size.max())) < size[:, None]
+    dense = pos.new_zeros(*mask.shape, 3).masked_scatter(mask[..., None], pos[row])
+    torch.testing.assert_close(knn_bandwidth(dense, mask=mask)[mask], expected[row], rtol=1e-6, atol=0)
+
+
+def test_pixels_without_depth_have_the_bandwidth_of_one_point():
+    # A flat patch seen from the origin; 12 pixels are missing, which cameras write as zeros of either sign.
+    patch = torch.cartesian_prod(torch.arange(5.0), torch.arange(5.0), torch.tensor([50.0]))
+    pos = torch.cat([patch, torch.zeros(6, 3), -torch.zeros(6, 3)])
+    width = knn_bandwidth(pos)
+    # A corner: 1, 1 and the root of 2. From the origin the nearest are (0, 0, 50), (0, 1, 50), (1, 0, 50).
+    assert width[0].item() == pytest.approx((2 + 2**0.5) / 3)
+    assert width[25:].tolist() == pytest.approx([(50 + 2 * 2501**0.5) / 3] * 12)
+
+
+def test_a_place_is_of_one_cloud():
+    pos = torch.tensor([[0.0], [1.0], [0.0], [0.0], [5.0]])
+    assert knn_bandwidth(pos, ptr=torch.tensor([0, 2, 5])).tolist() == [1, 1, 5, 5, 5]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_duplicates_and_lone_points_get_the_floor(dtype):
+def test_lone_places_get_the_floor(dtype):
     tiny = torch.finfo(dtype).tiny
-    pos = torch.tensor([[0.0, 0.0]] * 3 + [[3.0, 4.0]] + [[7.0, 7.0]] * 3 + [[9.0, 9.0]], dtype=dtype)
+    # Four places in a line, of which two are 1e-7 apart in an extent of 5; all points in one place; one point.
+    pos = torch.tensor([[0.0, 0.0], [1e-7, 0.0], [3.0, 4.0], [7.0, 7.0], [7.0, 7.0], [9.0, 9.0]], dtype=dtype)
     pos.requires_grad_()
-    width = knn_bandwidth(pos, ptr=torch.tensor([0, 4, 7, 8]))
-    # First cloud: extent 5, so a floor of 5e-6 at the three that coincide; the fourth is 5 away from all.
-    # Second: all equal; third: one point. Nothing but the smallest normal number is left.
-    torch.testing.assert_close(width[:4], torch.tensor([5e-6, 5e-6, 5e-6, 5.0], dtype=dtype))
-    assert width[4:].tolist() == [tiny] * 4
+    width = knn_bandwidth(pos, ptr=torch.tensor([0, 3, 5, 6]), k=1)
+    torch.testing.assert_close(width[:3], torch.tensor([5e-6, 5e-6, 5.0], dtype=dtype))
+    assert width[3:].tolist() == [tiny] * 3
     width.sum().backward()
-    # d width[3] / d pos[3] is the unit vector (3, 4) / 5; those at the floor have no slope.
-    torch.testing.assert_close(pos.grad[3], torch.tensor([0.6, 0.8], dtype=dtype))
+    # d width[2] / d pos[2] is the unit vector (3, 4) / 5; those at the floor have no slope.
+    torch.testing.assert_close(pos.grad[2], torch.tensor([0.6, 0.8], dtype=dtype))
     assert pos.grad.isfinite().all()
-    assert pos.grad[4:].eq(0).all()
+    assert pos.grad[3:].eq(0).all()
     assert knn_bandwidth(torch.zeros(1, 3)).tolist() == [torch.finfo(torch.float32).tiny]
+
+
+def test_one_read_of_the_device_finds_the_copies(monkeypatch):
+    """The sizes of the clouds are read in any case; whether there are copies comes with them."""
+    reads = []
+    for name in ("tolist", "item", "nonzero", "__bool__", "__int__", "__float__"):
+        plain = getattr(torch.Tensor, name)
+        # What is on the CPU in any case, such as the sizes once they are read, costs nothing.
+        monkeypatch.setattr(torch.Tensor, name, lambda x, plain=plain: (reads.append(x.numel()), plain(x))[1])
+    knn_bandwidth(torch.randn(20, 3), ptr=torch.tensor([0, 8, 20]), validate=False)
+    # First the sizes with the flag, then the sizes again, from the CPU.
+    assert reads == [4, 3]
 
 
 def test_gradient_against_finite_differences():

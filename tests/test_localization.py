@@ -176,6 +176,38 @@ def test_degenerate_clouds_are_finite(read_out, dtype):
     torch.testing.assert_close(out.position[0, 0], pos[0])
 
 
+@pytest.mark.parametrize("read_out", ["expectation", "mode"])
+@settings(deadline=None, max_examples=20, derandomize=True)
+@given(seed=st.integers(0, 2**32 - 1), copies=st.integers(2, 40))
+def test_a_point_in_parts_is_the_point(read_out, seed, copies):
+    logits, pos, bandwidth, _ = make([6], dim=3, seed=seed, spread=1.0)
+    whole = localize(logits, pos, bandwidth, read_out=read_out)
+    order = torch.randperm(6 * copies, generator=torch.Generator().manual_seed(seed))
+    row = torch.arange(6).repeat(copies)[order]
+    parts = localize(logits[row], pos[row], bandwidth[row], read_out=read_out)
+    torch.testing.assert_close(parts.position, whole.position)
+    torch.testing.assert_close(parts.covariance, whole.covariance)
+    torch.testing.assert_close(parts.peak * copies, whole.peak)
+
+
+def test_the_mode_adds_up_what_lies_in_one_place():
+    # Ten points in one place hold half of the probability, a twentieth each; five lone places hold a tenth each.
+    pos = torch.cat([torch.zeros(10, 1), 10 * torch.arange(1.0, 6)[:, None]])
+    logits = torch.tensor([0.05] * 10 + [0.1] * 5).log()[:, None]
+    assert localize(logits, pos, 1.0, read_out="mode").position.item() == pytest.approx(0, abs=1e-6)
+    assert localize(logits, pos, 1.0, read_out="peak").position.item() == 10
+
+
+@pytest.mark.parametrize("read_out", READ_OUTS)
+def test_improbable_copies_win_nothing(read_out):
+    generator = torch.Generator().manual_seed(0)
+    pos = torch.cat([torch.randn(200, 3, generator=generator) + 20, torch.zeros(4, 3)])
+    prob = torch.full((204, 1), 1e-9)
+    prob[7], prob[200:] = 0.9999, 5e-7
+    found = localize(prob.log(), pos, knn_bandwidth(pos), read_out=read_out)
+    assert (found.position[0, 0] - pos[7]).norm() < 0.01
+
+
 def test_no_gradient_and_no_autocast():
     logits, pos, bandwidth, _ = make([6], dtype=torch.float32)
     plain = localize(logits, pos, bandwidth, read_out="mode")

@@ -1,13 +1,25 @@
 """What is missing or broken in a root."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from pcsa.datasets.faults import Problem
-from pcsa.datasets.keypointnet.annotations import cloud_faults, read_records
-from pcsa.datasets.keypointnet.layout import cloud_files, first_of
+from pcsa.datasets.keypointnet.annotations import Record, cloud_faults, read_records
+from pcsa.datasets.keypointnet.categories import CLASS_IDS
+from pcsa.datasets.keypointnet.layout import (
+    ALL,
+    MISALIGNED,
+    annotation_files,
+    cloud_files,
+    first_of,
+    misaligned_models,
+    read_lines,
+)
 from pcsa.datasets.pcd import read_pcd
 from pcsa.datasets.splits import SPLITS
 
@@ -18,10 +30,13 @@ def check_root(root: str | os.PathLike[str]) -> list[Problem]:
     """List everything that is missing or broken in a root of KeypointNet's layout.
 
     The check reads every annotation file, every cloud and every split file of the root. Clouds that are named and
-    absent make one problem per category and split.
+    absent make one problem per category and split. ``annotations/all.json`` counts for the categories without a file
+    of their own.
 
     Returns:
-        The problems. Where there are none, :class:`KeypointNet` loads every category strictly.
+        The problems. Where there are none, :class:`KeypointNet` loads every category strictly. Points of a cloud that
+        are copies of each other, and knives whose x axis is flipped and that no ``knife_misaligned.txt`` names, are
+        listed too, although they load.
 
     """
     root = Path(root)
@@ -30,41 +45,60 @@ def check_root(root: str | os.PathLike[str]) -> list[Problem]:
     problems = [
         Problem(folder, "missing") for folder in ("annotations", "pcds", "splits") if not (root / folder).is_dir()
     ]
+    folders = sorted(path for path in root.glob("pcds/*") if path.is_dir() and not path.name.startswith("."))
+    clouds = {path.name: cloud_files(path) for path in folders}
     annotated: dict[str, set[str]] = {}
-    for path in sorted(root.glob("annotations/*.json")):
-        problems.extend(_check_annotations(root, path, annotated))
-    if not annotated and (root / "annotations").is_dir():
+    files = annotation_files(root)
+    # The file of all categories last: it repeats what they have, or stands in for them.
+    for stem in sorted(files, key=lambda stem: (stem == ALL, stem)):
+        problems.extend(_check_annotations(files[stem], clouds, annotated))
+    if not files and (root / "annotations").is_dir():
         problems.append(Problem("annotations", "no annotation file (<category>.json)"))
-    clouds = {path.name: set(cloud_files(path)) for path in sorted(root.glob("pcds/*")) if path.is_dir()}
-    problems.extend(_check_clouds(clouds, annotated))
-    problems.extend(_check_splits(root / "splits", clouds, annotated))
-    return problems
+    models = {class_id: set(found) for class_id, found in clouds.items()}
+    problems.extend(_check_clouds(models, annotated))
+    problems.extend(_check_splits(root / "splits", models, annotated))
+    problems.extend(_check_knives(root, models))
+    return [Problem(_printable(path), _printable(message)) for path, message in problems]
 
 
-def _check_annotations(root: Path, path: Path, annotated: dict[str, set[str]]) -> Iterator[Problem]:
+def _check_annotations(
+    path: Path, clouds: Mapping[str, Mapping[str, os.DirEntry[str]]], annotated: dict[str, set[str]]
+) -> Iterator[Problem]:
     """Yield the problems of an annotation file and of its clouds; add its models to ``annotated``."""
     where = f"annotations/{path.name}"
     try:
         records, faults = read_records(path)
-    except ValueError as error:
-        yield Problem(where, str(error))
+    except (ValueError, OSError) as error:
+        yield Problem(where, _without_path(error, path))
         return
+    if path.stem == ALL and len({record.class_id for record in records}) > 1:
+        # One file of all categories: several classes in it are no fault.
+        faults = [fault for fault in faults if not fault.startswith("more than one class id")]
+        own = set(annotated)
+        records = [record for record in records if record.class_id not in own]
     yield from (Problem(where, fault) for fault in faults)
     absent: dict[str, list[str]] = {}
     for record in records:
         annotated.setdefault(record.class_id, set()).add(record.model_id)
-        cloud = root / "pcds" / record.class_id / f"{record.model_id}.pcd"
-        if not cloud.is_file():
+        entry = clouds.get(record.class_id, {}).get(record.model_id)
+        if entry is None:
             absent.setdefault(record.class_id, []).append(record.model_id)
-            continue
-        try:
-            points = read_pcd(cloud).points
-        except (ValueError, OSError) as error:
-            yield Problem(str(cloud.relative_to(root)), str(error))
-            continue
-        yield from (Problem(where, f"model {record.model_id}: {fault}") for fault in cloud_faults(record, points))
+        else:
+            yield from _check_cloud(where, record, entry)
     for class_id, models in absent.items():
         yield Problem(where, f"{len(models)} annotated clouds are not in pcds/{class_id}: {first_of(models)}")
+
+
+def _check_cloud(where: str, record: Record, entry: os.DirEntry[str]) -> Iterator[Problem]:
+    path = f"pcds/{record.class_id}/{entry.name}"
+    try:
+        points = read_pcd(entry).points
+    except (ValueError, OSError) as error:
+        yield Problem(path, _without_path(error, entry))
+        return
+    if copies := len(points) - len(np.unique(points, axis=0)):
+        yield Problem(path, f"{copies} of {len(points)} points are copies of others")
+    yield from (Problem(where, f"model {record.model_id}: {fault}") for fault in cloud_faults(record, points))
 
 
 def _check_clouds(clouds: Models, annotated: Models) -> Iterator[Problem]:
@@ -85,20 +119,55 @@ def _check_splits(folder: Path, clouds: Models, annotated: Models) -> Iterator[P
             if folder.is_dir():
                 yield Problem(where, "missing")
             continue
+        try:
+            lines = read_lines(path)
+        except ValueError as error:
+            yield Problem(where, _without_path(error, path))
+            continue
         absent: Counter[str] = Counter()
-        for line, count in Counter(path.read_text().split()).items():
-            class_id, _, model_id = line.partition("-")
-            if count > 1:
-                yield Problem(where, f"`{line}` is named {count} times")
+        count = Counter(line for _, line in lines)
+        first = {line: number for number, line in reversed(lines)}
+        for line in count:
+            class_id, dash, model_id = line.partition("-")
+            if not (class_id and dash and model_id):
+                yield Problem(where, f"line {first[line]}: `{line}` must be <class id>-<model id>")
+                continue
+            if count[line] > 1:
+                yield Problem(where, f"`{line}` is named {count[line]} times")
             if line in split_of:
                 yield Problem(where, f"`{line}` is in split {split_of[line]!r} too")
             split_of[line] = split
             # Classes that the root does not hold at all are no fault: the release's splits name all of them.
             known = class_id in annotated or class_id in clouds
             absent[class_id] += known and model_id not in whole.get(class_id, set())
-        for class_id, count in sorted((+absent).items()):
-            yield Problem(where, f"{count} clouds of class {class_id} are named and not there")
+        for class_id, missing in sorted((+absent).items()):
+            yield Problem(where, f"{missing} clouds of class {class_id} are named and not there")
     for class_id, models in whole.items():
         stray = [model_id for model_id in models if f"{class_id}-{model_id}" not in split_of]
         if split_of and stray:
             yield Problem("splits", f"{len(stray)} clouds of class {class_id} are in no split")
+
+
+def _check_knives(root: Path, clouds: Models) -> Iterator[Problem]:
+    class_id = CLASS_IDS["knife"]
+    knives = clouds.get(class_id, set())
+    # Other people's knives, and the procedural ones, whose names begin with "pcsa" in hex, are not ShapeNet's.
+    if not any(re.fullmatch("(?!70637361)[0-9a-f]{28,32}", name) for name in knives):
+        return
+    if not (root / MISALIGNED).is_file():
+        yield Problem(MISALIGNED, "missing: some of the release's knives have a flipped x axis, and it names them")
+        return
+    try:
+        misaligned_models(root, class_id)
+    except ValueError as error:
+        yield Problem(MISALIGNED, _without_path(error, root / MISALIGNED))
+
+
+def _without_path(error: Exception, path: str | os.PathLike[str]) -> str:
+    """Return the message of an error without the file's name, which stands before it already."""
+    return str(error).removeprefix(f"`{os.fspath(path)}`: ")
+
+
+def _printable(text: str) -> str:
+    # Names of files that are not in UTF-8 cannot be printed as they are.
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
-from pcsa.datasets.keypointnet.cache import Table, kept
-from pcsa.datasets.keypointnet.layout import check_category, first_of, models_of_split
+from pcsa.datasets.cache import Table, kept
+from pcsa.datasets.keypointnet.layout import MISALIGNED, first_of, models_of_split
 from pcsa.datasets.keypointnet.processed import processed_category
 from pcsa.datasets.keypointnet.symmetry import Symmetry, rotation_groups
 from pcsa.datasets.splits import SPLITS, check_split
@@ -40,14 +40,23 @@ class KeypointNet(Dataset[Data]):
 
     The root holds ``annotations/<category>.json``, ``pcds/<class_id>/<model_id>.pcd`` and ``splits/<split>.txt``.
     :func:`download` fetches them; :func:`pcsa.datasets.custom.write_labeled` writes the same layout from your own
-    clouds, under any category name.
+    clouds, under any category name. A category without a file of its own is taken out of ``annotations/all.json``.
+    Hidden files (``._bed.json``) are skipped.
 
-    The processed category is kept in one file and built again when an annotation or a cloud changes.
+    The root is only read. The processed category is kept in the cache (:mod:`pcsa.datasets.cache`), named by the
+    contents of its annotations and clouds, so that it is built again when one of them changes. A ``processed`` folder
+    in the root, which earlier versions wrote, is not read; it may be deleted.
+
+    Where the root has a ``knife_misaligned.txt``, as the release has, the sign of x changes in the points and keypoints
+    of the knives that it lists: ShapeNet has their x axis flipped. ``flipped`` names them, and a line of the log counts
+    them. Meshes stay as they are.
 
     Each item is a :class:`torch_geometric.data.Data` with
 
-    - ``pos [N, 3]`` float32 and ``color [N, 3]`` uint8 (white where a file has none);
-    - ``keypoints [1, K, 3]`` float32, ``visible [1, K]`` bool, ``keypoint_index [1, K]`` int64: the row of
+    - ``pos [N, 3]`` and ``color [N, 3]`` uint8 (white where a file has none). ``pos`` is float32, or float64 for a
+      category with a cloud that is so far from the origin that float32 would move a point by more than 1e-6 of the
+      cloud's extent (:func:`pcsa.datasets.point_cloud.lossless_dtype`);
+    - ``keypoints [1, K, 3]`` like ``pos``, ``visible [1, K]`` bool, ``keypoint_index [1, K]`` int64: the row of
       ``pos``; zeros, False and -1 where a keypoint is missing;
     - ``reflection [1, P, 2]``, ``rotation [1, G, C]`` int64, ``is_circle [1, G]`` bool: the shape's
       symmetries in columns of ``keypoints``, filled up with -1 and False to the same size over the category
@@ -63,8 +72,7 @@ class KeypointNet(Dataset[Data]):
             there are.
         keypoint_ids: The semantic ids that make the columns, in that order. Default: all that occur in the
             category, sorted, whatever the split. A symmetry that involves an id left out is left out too.
-        cache_dir: Folder of the processed file. Default: ``<root>/processed``, or, where that cannot be written, a
-            folder of the root's own under ``$XDG_CACHE_HOME/pcsa`` (``~/.cache/pcsa``).
+        cache_dir: Folder of the processed file. Default: one in :func:`pcsa.datasets.cache.cache_folder`.
 
     Attributes:
         semantic_ids (tuple of int): Semantic id of each column.
@@ -73,6 +81,7 @@ class KeypointNet(Dataset[Data]):
         model_ids (list of str): Model id of each item.
         missing (list of str): Model ids that the split names and that lack a cloud or an annotation.
         class_id (str): Class id, from the annotations.
+        flipped (tuple of str): Model ids of the split whose x axis was turned round.
 
     Raises:
         FileNotFoundError: If the root, its annotations or its split file is missing, or all clouds of the split are,
@@ -125,7 +134,6 @@ class KeypointNet(Dataset[Data]):
         check_split(split, "all")
         self.root, self.category, self.split = Path(root), category, split
         self.transform = transform
-        check_category(self.root, category)
         self._cache_dir = None if cache_dir is None else Path(cache_dir)
         table = processed_category(self.root, category, self._cache_dir)
 
@@ -146,6 +154,11 @@ class KeypointNet(Dataset[Data]):
         self.model_ids = [model_id for model_id in wanted if model_id in row_of]
         self.missing = [model_id for model_id in wanted if model_id not in row_of]
         self._rows = [row_of[model_id] for model_id in self.model_ids]
+        flipped = table["flipped"].tolist()
+        self.flipped = tuple(name for name, row in zip(self.model_ids, self._rows, strict=True) if flipped[row])
+        if self.flipped:
+            path = self.root / MISALIGNED
+            _log.warning("`%s`: x changes its sign in %d clouds of the %d", path, len(self.flipped), len(self._rows))
         self._report_missing(strict)
 
     def _select_columns(self, table: Table, keypoint_ids: Sequence[int] | None) -> None:
@@ -216,14 +229,14 @@ class KeypointNet(Dataset[Data]):
         return data if self.transform is None else self.transform(data)
 
     def cached(self, name: str, make: Callable[[], Table]) -> Table:
-        """Return arrays that are made once and then kept in a file beside the processed category.
+        """Return arrays that are made once and then kept in a file beside the processed category, in the cache.
 
         Args:
             name: Name of the file, without its suffix. It must change with whatever `make` depends on.
             make: Makes the arrays, where there is no such file or a damaged one.
 
         """
-        return kept(name, self.root, self._cache_dir, lambda _: True, make)
+        return kept(self._cache_dir, name, make)
 
     def symmetry(self, index: int) -> Symmetry:
         """Return the symmetries of item `index` as lists of columns."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pcsa.datasets.keypointnet.categories import CLASS_IDS
-from pcsa.datasets.keypointnet.layout import cloud_files
+from pcsa.datasets.keypointnet.layout import MISALIGNED, cloud_files
 
 REPO_ID = "qq456cvb/KeypointNet"
 
@@ -19,7 +19,8 @@ def download(
 ) -> None:
     """Download categories of KeypointNet from the Hugging Face hub (`qq456cvb/KeypointNet`) into `root`.
 
-    Files of the root that are up to date are not fetched again. The annotations are under the MIT license, the shapes
+    Files of the root that are up to date are not fetched again. With the knives comes ``knife_misaligned.txt``, which
+    :class:`KeypointNet` applies. The annotations are under the MIT license, the shapes
     under ShapeNet's terms (research).
 
     Args:
@@ -43,6 +44,8 @@ def download(
         patterns += [f"annotations/{name}.json", f"pcds/{CLASS_IDS[name]}/*"]
         if meshes:
             patterns.append(f"ShapeNetCore.v2.ply/{CLASS_IDS[name]}/*")
+        if name == "knife":
+            patterns.append(MISALIGNED)
     by_hand = (
         f"Check the network, or fetch {', '.join(patterns)} by hand from "
         f"https://huggingface.co/datasets/{REPO_ID} into `{os.fspath(root)}`."

@@ -4,37 +4,83 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from pcsa.datasets.faults import reading
 from pcsa.datasets.files import existing
 from pcsa.datasets.keypointnet.categories import CLASS_IDS
 
+ALL = "all"  # the release also comes with one file of all categories
+MISALIGNED = "knife_misaligned.txt"
 
-def check_category(root: Path, category: str) -> None:
-    """Raise unless the root has the annotations of a category."""
-    here = {path.stem for path in root.glob("annotations/*.json")}
+
+def annotation_files(root: Path) -> dict[str, Path]:
+    """Return the annotation files of a root by their stems; hidden ones (``._bed.json``) are none."""
+    paths = sorted(root.glob("annotations/*.json"))
+    return {path.stem: path for path in paths if not path.name.startswith(".")}
+
+
+def annotation_file(root: Path, category: str) -> tuple[Path, str | None]:
+    """Return the file with the annotations of a category, and the class id to pick from it where it holds several.
+
+    Raises:
+        ValueError: If nobody knows the category.
+        FileNotFoundError: If the root has no annotations of it.
+
+    """
+    here = annotation_files(root)
     if category not in CLASS_IDS and category not in here:
-        raise ValueError(f"`category` (={category!r}) must be one of {', '.join(sorted(here | set(CLASS_IDS)))}")
+        raise ValueError(f"`category` (={category!r}) must be one of {', '.join(sorted(here | CLASS_IDS))}")
     if not root.is_dir():
         raise FileNotFoundError(f"`root` (={str(root)!r}) must be a folder: there is none")
-    if category not in here:
-        raise FileNotFoundError(
-            f"`{root / 'annotations' / category}.json` is missing: `root` must have KeypointNet's release "
-            f"layout; pcsa.datasets.keypointnet.download fetches it"
-        )
+    if category in here:
+        return here[category], None
+    if ALL in here:
+        return here[ALL], CLASS_IDS[category]
+    raise FileNotFoundError(
+        f"`{root / 'annotations' / category}.json` is missing: `root` must have KeypointNet's release "
+        f"layout; pcsa.datasets.keypointnet.download fetches it"
+    )
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """Return the lines of a text file that are not empty with their numbers from 1, without space at their ends.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no text in UTF-8; the message names the file.
+
+    """
+    with reading(existing(path), "a text in UTF-8"):
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def models_of_split(path: Path, class_id: str) -> list[str]:
     """List the model ids of one class in a split file, whose lines are ``<class_id>-<model_id>``."""
     prefix = f"{class_id}-"
-    return [line.removeprefix(prefix) for line in existing(path).read_text().split() if line.startswith(prefix)]
+    return [line.removeprefix(prefix) for _, line in read_lines(path) if line.startswith(prefix)]
+
+
+def misaligned_file(root: Path, class_id: str) -> Path | None:
+    """Return the list of the models of a class whose x axis is flipped, if the root has one; only knives have."""
+    path = root / MISALIGNED
+    return path if class_id == CLASS_IDS["knife"] and path.is_file() else None
+
+
+def misaligned_models(root: Path, class_id: str) -> set[str]:
+    """Return what :func:`misaligned_file` lists: model ids, with or without their class id, folder and ending."""
+    path = misaligned_file(root, class_id)
+    names = [line.replace("\\", "/").rsplit("/", 1)[-1] for _, line in read_lines(path)] if path else []
+    return {name.removeprefix(f"{class_id}-").removesuffix(".pcd").removesuffix(".ply") for name in names}
 
 
 def cloud_files(folder: Path) -> dict[str, os.DirEntry[str]]:
-    """Return the clouds in a folder by their model ids; none where there is no folder."""
+    """Return the clouds in a folder by their model ids, without hidden files; none where there is no folder."""
     try:
         with os.scandir(folder) as entries:
-            return {entry.name[:-4]: entry for entry in entries if entry.name.endswith(".pcd")}
+            found = [e for e in entries if e.name.lower().endswith(".pcd") and not e.name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    return {entry.name[:-4]: entry for entry in sorted(found, key=lambda e: e.name) if entry.is_file()}
 
 
 def first_of(names: Sequence[str]) -> str:

@@ -1,7 +1,6 @@
-"""A category as arrays, made of its annotations and clouds and kept in a file."""
+"""A category as arrays, made of its annotations and clouds and kept in the cache."""
 
-import hashlib
-import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,56 +8,58 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pcsa.datasets.keypointnet.annotations import Record, cloud_faults, read_records
-from pcsa.datasets.keypointnet.cache import Table, kept
-from pcsa.datasets.keypointnet.layout import cloud_files
-from pcsa.datasets.pcd import PointCloud, read_pcd
+from pcsa.datasets.cache import Table, contents_key, kept
+from pcsa.datasets.keypointnet.annotations import Record, class_ids_of, cloud_faults, read_records
+from pcsa.datasets.keypointnet.layout import annotation_file, cloud_files, first_of, misaligned_file, misaligned_models
+from pcsa.datasets.pcd import read_pcd
+from pcsa.datasets.point_cloud import PointCloud, lossless_dtype
 
-_VERSION = 1
+_log = logging.getLogger(__name__)
+_VERSION = 2
 
 
 def processed_category(root: Path, category: str, cache_dir: Path | None) -> Table:
-    """Return the whole category as arrays, from the processed file where that is up to date."""
-
-    def current(file: Mapping[str, NDArray[Any]]) -> bool:
-        return str(file["fingerprint"]) == _fingerprint(root, category, str(file["class_id"]))
-
-    return kept(category, root, cache_dir, current, lambda: _process(root, category))
-
-
-def _fingerprint(root: Path, category: str, class_id: str) -> str:
-    """Hash what changes whenever a file that the processed category is made of does."""
-    annotations = (root / "annotations" / f"{category}.json").stat()
-    listing: list[Any] = [_VERSION, category, class_id, annotations.st_size, annotations.st_mtime_ns]
-    for name, entry in sorted(cloud_files(root / "pcds" / class_id).items()):
-        stat = entry.stat()
-        listing.append((name, stat.st_size, stat.st_mtime_ns))
-    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+    """Return the whole category as arrays, from the cache where its annotations and clouds are as they were."""
+    path, class_id = annotation_file(root, category)
+    # Several class ids are a fault that reading the records names.
+    folder = class_id or min(class_ids_of(path), default="")
+    clouds = cloud_files(root / "pcds" / folder)
+    files: dict[str, Any] = {"annotations": path, **{f"pcds/{name}": entry for name, entry in clouds.items()}}
+    if (listed := misaligned_file(root, folder)) is not None:
+        files["misaligned"] = listed
+    key = contents_key(_VERSION, files, cache_dir)
+    return kept(cache_dir, f"{category}-{key}", lambda: _process(root, path, class_id, clouds))
 
 
-def _process(root: Path, category: str) -> Table:
-    path = root / "annotations" / f"{category}.json"
-    records, faults = read_records(path)
+def _process(root: Path, path: Path, class_id: str | None, files: Mapping[str, Any]) -> Table:
+    records, faults = read_records(path, class_id)
     for fault in faults:
         raise ValueError(f"`{path}`: {fault}")
     class_id = records[0].class_id
-    fingerprint = _fingerprint(root, category, class_id)  # before reading: a change meanwhile shows later
     names: dict[int, str] = {}
     for record in records:
         for semantic_id, name in zip(record.semantic_ids, record.names, strict=True):
-            names.setdefault(semantic_id, str(semantic_id) if name is None else str(name))
+            names.setdefault(semantic_id, str(semantic_id) if name is None else name)
     semantic_ids = sorted(names)
 
-    files = cloud_files(root / "pcds" / class_id)
     present = [record for record in records if record.model_id in files]
+    flipped = misaligned_models(root, class_id)
     clouds = [_read_cloud(path, record, files[record.model_id].path) for record in present]
+    points = [
+        cloud.points * (-1.0, 1.0, 1.0) if record.model_id in flipped else cloud.points
+        for record, cloud in zip(present, clouds, strict=True)
+    ]
+    # One format for the category, so that its clouds make batches.
+    far = [r.model_id for r, array in zip(present, points, strict=True) if lossless_dtype(array) == np.float64]
+    if far:
+        _log.info("`%s`: float64, because float32 would lose detail of %s", path, first_of(far))
     return {
-        "fingerprint": np.array(fingerprint),
         "class_id": np.array(class_id),
-        "points": np.concatenate([np.empty((0, 3), np.float32), *(cloud.points for cloud in clouds)]),
+        "points": np.concatenate([np.empty((0, 3)), *points]).astype(np.float64 if far else np.float32),
         "colors": np.concatenate([np.empty((0, 3), np.uint8), *(_colors(cloud) for cloud in clouds)]),
-        "ptr": np.cumsum([0, *(len(cloud.points) for cloud in clouds)], dtype=np.int64),
+        "ptr": np.cumsum([0, *(len(array) for array in points)], dtype=np.int64),
         "model_ids": np.array([record.model_id for record in present], dtype=np.str_),
+        "flipped": np.array([record.model_id in flipped for record in present], dtype=bool),
         "semantic_ids": np.array(semantic_ids, dtype=np.int64),
         "names": np.array([names[i] for i in semantic_ids], dtype=np.str_),
         **_columns(present, semantic_ids),

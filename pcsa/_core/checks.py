@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -84,12 +85,20 @@ def check_temperature(temperature: float | Tensor) -> None:
         raise ValueError(f"`temperature` (={float(temperature)}) must be positive and finite")
 
 
-def check_thresholds(name: str, thresholds: Iterable[int | float]) -> None:
-    """Raise unless ``thresholds`` rise, and are finite and at least 0; there must be one."""
-    values = list(thresholds)
+def check_thresholds(name: str, thresholds: Iterable[int | float]) -> tuple[float, ...]:
+    """Return ``thresholds`` as floats; raise unless they rise, and are finite and at least 0; there must be one."""
+    if isinstance(thresholds, str) or not isinstance(thresholds, Iterable):
+        raise ValueError(f"`{name}` (={thresholds!r}) must be a list of numbers")
+    if isinstance(thresholds, Tensor | np.ndarray):
+        thresholds = thresholds.tolist()
+    given = list(thresholds) if isinstance(thresholds, Iterable) else [thresholds]  # an array of no axis is a number
+    for value in given:
+        check_number(name, value)
+    values = tuple(float(value) for value in given)
     rising = all(a < b for a, b in pairwise(values))
     if not values or not rising or not all(0 <= t < math.inf for t in values):
-        raise ValueError(f"`{name}` (={values}) must be increasing, at least 0, finite and not empty")
+        raise ValueError(f"`{name}` (={list(values)}) must be increasing, at least 0, finite and not empty")
+    return values
 
 
 def check_one_of(name: str, value: object, known: Collection[object]) -> None:
@@ -103,15 +112,16 @@ def check_reduction(reduction: str) -> None:
     check_one_of("reduction", reduction, get_args(Reduction))
 
 
-def check_size(name: str, size: Sequence[int], length: int = 2) -> tuple[int, ...]:
+def check_size(name: str, size: Sequence[int] | NDArray[Any] | Tensor, length: int = 2) -> tuple[int, ...]:
     """Return the size of an image (``length`` 2) or volume (3) as a tuple; raise unless whole numbers above 0."""
     axes = ("depth", "height", "width")[-length:]
-    whole = isinstance(size, Sequence) and all(
-        isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in size
+    values = size.tolist() if isinstance(size, Tensor | np.ndarray) else size
+    whole = isinstance(values, Sequence) and all(
+        isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in values
     )
-    if not whole or len(size) != length or min(size) < 1:
+    if not whole or len(values) != length or min(values) < 1:
         raise ValueError(f"`{name}` (={size!r}) must be ({', '.join(axes)}): whole numbers above 0")
-    return tuple(size)
+    return tuple(int(n) for n in values)
 
 
 def check_tensor(name: str, value: object) -> None:

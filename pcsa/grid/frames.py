@@ -1,10 +1,12 @@
 """Frames of positions on a grid, and the ways between them; :mod:`pcsa.grid` has the table of frames."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsa._core.checks import check_count, check_floating, check_one_of, check_positive
@@ -136,8 +138,15 @@ def affine_of(shape: Sequence[int], frame: Frame | None, spacing: Spacing | None
     return Affine.unit(len(sizes))
 
 
+def plain_spacing(spacing: Spacing | NDArray[Any] | Tensor) -> Spacing:
+    """A spacing as a number, or a tuple of one for each axis."""
+    plain = spacing.tolist() if isinstance(spacing, np.ndarray | Tensor) else spacing
+    return tuple(plain) if isinstance(plain, Sequence) and not isinstance(plain, str) else plain
+
+
 def _spacings(spacing: Spacing, num_axes: int) -> list[float]:
-    values = list(spacing) if isinstance(spacing, Sequence) and not isinstance(spacing, str) else [spacing] * num_axes
+    plain = plain_spacing(spacing)
+    values = plain if isinstance(plain, tuple) else (plain,) * num_axes
     if len(values) != num_axes:
         raise ValueError(f"`spacing` (={spacing!r}) must be a number, or one for each of {num_axes} axes, x first")
     for value in values:

@@ -1,6 +1,6 @@
 """Soft-argmax and sampling-argmax as modules for a network's head."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pcsa._core.checks import check_temperature
 from pcsa.grid.bases import Basis
 from pcsa.grid.expectation import soft_argmax
-from pcsa.grid.frames import Frame, Spacing, affine_of
+from pcsa.grid.frames import Frame, Spacing, affine_of, plain_spacing
 from pcsa.grid.rings import rings_of
 from pcsa.grid.samples import Form, NoiseAxes, check_sampling, sampling_argmax
 from pcsa.sampling import BasisNoise
@@ -21,7 +21,8 @@ class _InFrame(nn.Module):
 
     def __init__(self, frame: Frame | None, spacing: Spacing | None, periodic: Iterable[str]) -> None:
         super().__init__()
-        axes = len(spacing) if isinstance(spacing, Sequence) and not isinstance(spacing, str) else 3
+        spacing = None if spacing is None else plain_spacing(spacing)
+        axes = len(spacing) if isinstance(spacing, tuple) else 3
         # The number of axes is not known before there are maps. Two cells along every axis do for every frame.
         affine_of([2] * axes, frame, spacing)
         self.frame: Frame | None = frame

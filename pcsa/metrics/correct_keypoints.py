@@ -50,7 +50,7 @@ def pck(
         >>> pck(distance, torch.tensor([[True, True], [True, False]]), [0.1, 0.4])
         tensor([0.2500, 0.7500], dtype=torch.float64)
     """
-    check_thresholds("thresholds", thresholds)
+    thresholds = check_thresholds("thresholds", thresholds)
     check_distance(distance, visible, validate)
     return ratio(*pck_sums(distance, visible, thresholds), validate)
 

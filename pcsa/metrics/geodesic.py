@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pcsa._core.checks import check_count, check_finite, check_index, check_mask, check_rows
+from pcsa._core.places import first_in_place
 from pcsa.metrics.per_shape import nearest
 
 
@@ -25,13 +26,16 @@ def geodesic_distances(
     <https://arxiv.org/abs/2002.12687>`_: scikit-learn's ``kneighbors_graph(pos, 20, mode="distance",
     include_self=False)``, read as undirected. Only the rows asked for are computed.
 
-    Duplicate points are joined by edges of length zero. A part of the cloud that no path reaches is infinitely far; the
-    benchmark's own code, which relies on an old scikit-learn, gives 0 there and so counts such a prediction as right.
+    Points in exactly the same place are one point of the graph, at distance zero of each other: else some copies (the
+    padding of a cloud, pixels without depth) would be all the neighbors that each of them has. The benchmark's code
+    counts every copy as a neighbor; clouds without copies, as KeypointNet's are, give its distances. A part of the
+    cloud that no path reaches is infinitely far; the benchmark's own code, which relies on an old scikit-learn, gives 0
+    there and so counts such a prediction as right.
 
     Args:
         pos: Points, in any unit.
         source_index: Rows of ``pos`` to start from.
-        k_neighbors: Neighbors per point; a smaller cloud uses the points there are.
+        k_neighbors: Neighbors per place; a cloud of fewer places uses those there are.
         limit: Distances above this, in the units of ``pos``, are not searched for and come out infinite. A
             limit at the largest PCK threshold gives the same PCK sooner.
 
@@ -65,20 +69,24 @@ def geodesic_distances(
     from scipy.sparse.csgraph import dijkstra
     from scipy.spatial import cKDTree
 
-    points = pos.detach().to("cpu", torch.float64).numpy()
-    source = source_index.cpu().numpy()
+    everything = pos.detach().to("cpu", torch.float64)
+    first = first_in_place(everything, torch.zeros(len(everything), dtype=torch.long))
+    is_first = first == torch.arange(len(first))
+    place = (is_first.cumsum(0) - 1)[first]
+    points, source = everything[is_first].numpy(), place[source_index.cpu()].numpy()
     N = len(points)
     k = min(k_neighbors, N - 1)
-    if k == 0 or len(source) == 0:  # one point, or no question
-        return pos.new_zeros(len(source), N)
+    if k == 0 or len(source) == 0:  # one place, or no question
+        return pos.new_zeros(len(source), len(pos))
 
     distance, neighbor = map(np.asarray, cKDTree(points).query(points, k=k + 1))
     other = neighbor != np.arange(N)[:, None]
-    # Among more than k duplicates a point may miss itself; all its neighbors are then at distance 0: drop any one.
+    # Among more than k places whose distances are 0 after rounding a point may miss itself: drop any one.
     other[other.all(axis=1), -1] = False
     # Built from its three arrays the matrix keeps edges of length zero; `maximum(graph, graph.T)` would drop them.
     graph = csr_matrix((distance[other], neighbor[other], np.arange(N + 1) * k), shape=(N, N))
-    return torch.from_numpy(dijkstra(graph, directed=False, indices=source, limit=limit)).to(pos)
+    path = torch.from_numpy(dijkstra(graph, directed=False, indices=source, limit=limit))
+    return path.index_select(1, place).to(pos)
 
 
 def geodesic_error(

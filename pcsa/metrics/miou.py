@@ -128,7 +128,7 @@ def keypoint_miou(
         >>> keypoint_miou([torch.tensor([[0.0, 0.5], [0.3, 0.3]])], [0.0, 0.3])  # (2 - 1) / (2 + 1), 2 / 2
         tensor([0.3333, 1.0000], dtype=torch.float64)
     """
-    check_thresholds("thresholds", thresholds)
+    thresholds = check_thresholds("thresholds", thresholds)
     if len(distances) == 0:
         raise ValueError("`distances` has no shape: there is nothing to compute a score from")
     to_annotated, to_predicted = [], []
@@ -144,6 +144,6 @@ def keypoint_miou(
         to_predicted.append(distance.detach().cpu().amin(dim=0))
     of_predicted, of_annotated = torch.cat(to_annotated).sort().values, torch.cat(to_predicted).sort().values
     # In the dtype of the distances: a float32 distance of 0.1 is within 0.1.
-    limit = torch.tensor(list(thresholds), dtype=of_predicted.dtype)
+    limit = torch.tensor(thresholds, dtype=of_predicted.dtype)
     num_right, num_found = (torch.searchsorted(x, limit, right=True) for x in (of_predicted, of_annotated))
     return num_found.double() / (len(of_annotated) + len(of_predicted) - num_right)

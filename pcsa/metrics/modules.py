@@ -68,9 +68,8 @@ class PCK(_MeanOverShapes):
     higher_is_better = True
 
     def __init__(self, thresholds: Sequence[float] = THRESHOLDS, *, validate: bool = True, **kwargs: Any) -> None:
-        check_thresholds("thresholds", thresholds)
-        self.thresholds = tuple(thresholds)
-        super().__init__(partial(pck_sums, thresholds=self.thresholds), [len(thresholds)], validate, **kwargs)
+        self.thresholds = check_thresholds("thresholds", thresholds)
+        super().__init__(partial(pck_sums, thresholds=self.thresholds), [len(self.thresholds)], validate, **kwargs)
 
 
 class MeanKeypointError(_MeanOverShapes):
@@ -142,12 +141,11 @@ class KeypointMetrics(Metric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_thresholds("thresholds", thresholds)
+        self.thresholds = check_thresholds("thresholds", thresholds)
         check_positive("correct_threshold", correct_threshold)
         check_binning(num_bins, binning)
         if isinstance(categories, str) or len(categories) == 0 or len(set(categories)) < len(categories):
             raise ValueError(f"`categories` (={categories!r}) must be a list of different names, at least one")
-        self.thresholds = tuple(thresholds)
         self.categories = tuple(categories)
         self.keypoint_names = dict(keypoint_names or {})
         unknown = sorted(set(self.keypoint_names) - set(self.categories))
@@ -156,7 +154,7 @@ class KeypointMetrics(Metric):
         for category, names in self.keypoint_names.items():
             if len(set(names)) < len(names):
                 raise ValueError(f"`keypoint_names` (={list(names)} for {category!r}) must be different names")
-        self.correct_threshold = correct_threshold
+        self.correct_threshold = float(correct_threshold)
         self.num_bins = num_bins
         self.binning: Binning = binning
         self.validate = validate

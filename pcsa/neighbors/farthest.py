@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import numbers
 
 import torch
 from jaxtyping import Float, Int
@@ -77,10 +78,10 @@ def _counts(num_samples: int | float | Tensor, sizes: list[int]) -> list[int]:
         wanted = num_samples.tolist()
         if min(wanted, default=1) < 1:
             raise ValueError(f"`num_samples` (={wanted}) must be at least 1 for each cloud")
-    elif isinstance(num_samples, float):
+    elif isinstance(num_samples, numbers.Real) and not isinstance(num_samples, numbers.Integral):
         check_between("num_samples", num_samples, 0, 1, "(]")
         # Less a little, for 0.07 × 100 is 7.000000000000001 and means 7.
-        wanted = [math.ceil(num_samples * size * (1 - 1e-12)) for size in sizes]
+        wanted = [math.ceil(float(num_samples) * size * (1 - 1e-12)) for size in sizes]
     else:
         check_count("num_samples", num_samples)
         wanted = [num_samples] * len(sizes)

@@ -6,6 +6,7 @@ A surface is one keypoint per column of the scan, on the column's own one-dimens
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -163,10 +164,18 @@ class OctTask(MapTask[OctConfig]):
 
     def scored_items(self, config: OctConfig, split: Literal["val", "test"], options: EvaluateOptions) -> Any:
         items = self.items(config, split)
-        # Whole scans: one window as large as the largest.
-        sizes = [items.source(i)["image"].shape[1:] for i in range(len(items))]
+        # Whole scans: one window as large as the largest. One that cannot be read is told when it is its turn.
+        sizes = []
+        for i in range(len(items)):
+            with suppress(ValueError, OSError):
+                sizes.append(items.source(i)["image"].shape[1:])
+        if not sizes:
+            items.source(0)
         size = (max(s[0] for s in sizes), max(s[1] for s in sizes))
         return self.items(replace(config, data=replace(config.data, input_size=size)), split)
+
+    def correct_limit(self, items: Any) -> float:
+        return 0.25 * float(min(items.source(i)["image"].shape[1] for i in range(len(items))))
 
     def trained_on_val(self, config: OctConfig) -> bool:
         return config.data.root is not None and config.data.test_columns is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -139,6 +140,18 @@ class Pose2dTask(MapTask[Pose2dConfig]):
     def pretrained(self, config: Pose2dConfig, network: nn.Module) -> None:
         config.model.load_weights(network)
 
+    def identities(self, items: Any) -> Sequence[Hashable]:
+        if not isinstance(items, CocoKeypoints):
+            return ()
+        # Two persons of one picture are no strangers.
+        used = dict.fromkeys(person["image_id"] for person in items.coco.anns.values())
+        return [items.images / items.coco.imgs[image_id]["file_name"] for image_id in used]
+
+    def has_split(self, config: Pose2dConfig, split: Split) -> bool:
+        # A file that is named has to be there.
+        data = config.data
+        return not data.is_coco or data.val_annotations is not None or data.coco_files(split)[0].exists()
+
     def trained_on_val(self, config: Pose2dConfig) -> bool:
         return config.data.root is not None and config.data.layout == "lsp"
 
@@ -178,10 +191,11 @@ class Pose2dTask(MapTask[Pose2dConfig]):
         scores: dict[str, Any] = {}
         if isinstance(items, (CocoKeypoints, Figures2D)):
             # No threshold: peaks of a probability map are not heights of a heatmap, whose 0.2 is SimplePose's.
+            ids = found.all("item").tolist()
             if isinstance(items, CocoKeypoints):
-                results = items.results(source, confidence, least_confidence=0.0)
+                results = items.results(source, confidence, indices=ids, least_confidence=0.0)
             else:
-                areas, ids, ones = found.all("source_area").tolist(), list(range(len(items))), [1.0] * len(items)
+                areas, ones = found.all("source_area").tolist(), [1.0] * len(ids)
                 results = person_results(
                     source, confidence, image_ids=ids, scores=ones, areas=areas, least_confidence=0.0
                 )

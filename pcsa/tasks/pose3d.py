@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -111,6 +112,12 @@ class Pose3dTask(MapTask[Pose3dConfig]):
 
     def pretrained(self, config: Pose3dConfig, network: nn.Module) -> None:
         config.model.load_weights(network)
+
+    def identities(self, items: Any) -> Sequence[Hashable]:
+        return items.subjects if isinstance(items, Human36M) else ()
+
+    def correct_limit(self, items: Any) -> float:
+        return 500.0  # the length of a thigh
 
     def depth(self, config: Pose3dConfig) -> int | None:
         return None if config.data.is_volume else config.data.input_size[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch_geometric.data import Batch, Data
 import pcsa
 from pcsa import losses
 from pcsa.datasets.keypointnet import KeypointNet, rotated_labelings, rotation_groups
+from pcsa.datasets.keypointnet.layout import models_of_split
 from pcsa.datasets.transforms import Augment, Normalize, denormalize
 from pcsa.metrics import PCK, THRESHOLDS, KeypointMetrics, MeanKeypointError, keypoint_error, symmetric_error
 from pcsa.metrics.geodesic import geodesic_error
@@ -36,6 +38,8 @@ from pcsa.tasks.common.config import (
     Positive,
 )
 from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems
+from pcsa.tasks.common.fitting import check_suited, scale_of, suited, suits
+from pcsa.tasks.common.held_out import check_clouds_held_out
 from pcsa.tasks.common.objective import draw_samples, localization_loss, point_bandwidth
 from pcsa.tasks.common.precompute import Hierarchies, geometry_of, open_hierarchies
 from pcsa.tasks.common.tables import markdown_table, number
@@ -44,6 +48,10 @@ from pcsa.tasks.common.task import Column, EvaluateOptions, Evaluation, Run, col
 # No training step reads them, and every tensor of a batch that a worker hands over costs time.
 _UNUSED = ("color", "keypoint_index", "reflection", "rotation", "is_circle", "offset", "scale", "model_id")
 _NORMALIZE = Normalize("unit_sphere")
+# What the training logs: KeypointNet's thresholds, and these shares of the diagonal for clouds that they do not suit.
+_WATCHED = (0.01, 0.05)
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -143,6 +151,41 @@ def most_annotated(config: SupervisedData) -> tuple[int, ...] | None:
     return tuple(sorted(everything.semantic_ids[i] for i in most.tolist()))
 
 
+def normalized(cloud: Data) -> Data:
+    """A cloud as the network takes it: in float32, which is enough once it is normalized."""
+    cloud = _NORMALIZE(cloud)
+    cloud.pos, cloud.keypoints = cloud.pos.float(), cloud.keypoints.float()
+    return cloud
+
+
+def open_validation(config: SupervisedData, train: KeypointNet) -> KeypointNet | None:
+    """The clouds to validate on, with the columns of the training; None where the root names none.
+
+    Raises:
+        FileNotFoundError: If clouds are named and missing.
+        ValueError: If some are trained on, too.
+    """
+    listed = train.root / "splits" / "val.txt"
+    if not listed.exists() or not models_of_split(listed, train.class_id):
+        return None
+    val = open_annotated(config, "val", strict=config.strict, keypoint_ids=train.semantic_ids)
+    check_clouds_held_out(f"`data.root` (={str(train.root)!r})", train, val)
+    return val
+
+
+def watched_thresholds(val: KeypointNet | None) -> tuple[float, ...]:
+    """Thresholds of the PCK that the training logs, in the dataset's own units."""
+    if val is None:
+        return _WATCHED
+    scale = scale_of([val[i].pos for i in range(len(val))])
+    if suits(_WATCHED, scale):
+        return _WATCHED
+    thresholds = suited(_WATCHED, scale)
+    named = ", ".join(f"val_pck@{t:g}" for t in thresholds)
+    log.info("%s: the median diagonal of the clouds' bounding boxes is %.3g", named, scale.diagonal)
+    return thresholds
+
+
 def detection_loss(
     config: ObjectiveConfig,
     predicted: dict[str, Tensor],
@@ -183,7 +226,7 @@ class DetectionItems(TrainingItems[Data]):
         return len(self.dataset)
 
     def plain(self, index: int) -> Data:
-        return _NORMALIZE(self.dataset[index])
+        return normalized(self.dataset[index])
 
     def varied(self, index: int, generator: torch.Generator) -> Data:
         data = self.plain(index)
@@ -198,9 +241,15 @@ class DetectionItems(TrainingItems[Data]):
 class Detection(StepTraining[SupervisedConfig]):
     """Trains a :class:`pcsa.models.KeypointDetector`; validates in the dataset's own units."""
 
-    def __init__(self, config: SupervisedConfig, network: KeypointDetector, steps_per_epoch: int) -> None:
+    def __init__(
+        self,
+        config: SupervisedConfig,
+        network: KeypointDetector,
+        steps_per_epoch: int,
+        thresholds: tuple[float, ...] = _WATCHED,
+    ) -> None:
         super().__init__(config, network, steps_per_epoch)
-        self.pck, self.error = PCK(), MeanKeypointError()
+        self.pck, self.error = PCK(thresholds), MeanKeypointError()
 
     def loss(
         self, batch: Batch, temperature: float, generator: torch.Generator
@@ -221,10 +270,8 @@ class Detection(StepTraining[SupervisedConfig]):
 
     def on_validation_epoch_end(self) -> None:
         """Log what the metrics collected."""
-        curve = self.pck.compute()
-        for threshold in (0.01, 0.05):
-            value = curve[self.pck.thresholds.index(threshold)]
-            self.log(f"val_pck@{threshold}", value, prog_bar=threshold == 0.01, sync_dist=True)
+        for i, (threshold, value) in enumerate(zip(self.pck.thresholds, self.pck.compute(), strict=True)):
+            self.log(f"val_pck@{threshold:g}", value, prog_bar=i == 0, sync_dist=True)
         self.log("val_error", self.error.compute(), sync_dist=True)
         self.pck.reset()
         self.error.reset()
@@ -252,9 +299,18 @@ class DetectionEvaluation(CloudEvaluation):
             },
         )
         self.task, self.run, self.options, self.dataset = task, run, options, dataset
+        scale = scale_of([dataset[i].pos for i in range(len(dataset))])
+        check_suited("thresholds", options.thresholds, scale)
+        correct = options.correct_threshold
+        if correct is not None:
+            check_suited("correct_threshold", [correct], scale, [0.01])
+        elif suits([0.01], scale._replace(spacing=0.0)):
+            correct = 0.01
+        else:
+            (correct,) = suited([0.01], scale)
         self.metrics = KeypointMetrics(
             thresholds=options.thresholds,
-            correct_threshold=options.correct_threshold or 0.01,
+            correct_threshold=correct,
             categories=(dataset.category,),
             keypoint_names={dataset.category: list(run.labels.names)},
         )
@@ -336,22 +392,23 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
         train = open_annotated(
             config.data, "train", strict=config.data.strict, keypoint_ids=most_annotated(config.data)
         )
-        val = open_annotated(config.data, "val", strict=config.data.strict, keypoint_ids=train.semantic_ids)
+        val = open_validation(config.data, train)
         for clouds in (train, val):
-            if not clouds.visible.any():
+            if clouds is not None and not clouds.visible.any():
                 raise ValueError(
                     f"`data.root` (={str(clouds.root)!r}) must have a keypoint to learn: none of the {len(clouds)} "
                     f"clouds of {clouds.category!r} in split {clouds.split!r} has any"
                 )
-        hierarchies = open_hierarchies(train, _NORMALIZE, config.model.levels) if config.data.precompute else None
+        hierarchies = open_hierarchies(train, normalized, config.model.levels) if config.data.precompute else None
         data = StepData(
             config,
             DetectionItems(train, config.data.augment, config.seed, hierarchies),
-            DetectionItems(val, Augment(), config.seed),
+            None if val is None else DetectionItems(val, Augment(), config.seed),
         )
         labels = KeypointLabels(train.category, tuple(str(n) for n in train.names), tuple(train.semantic_ids))
         L.seed_everything(config.seed, verbose=False)
-        return Training(Detection(config, self.build(config, labels), data.steps_per_epoch), data, labels)
+        network, thresholds = self.build(config, labels), watched_thresholds(val)
+        return Training(Detection(config, network, data.steps_per_epoch, thresholds), data, labels)
 
     def build(self, config: SupervisedConfig, labels: KeypointLabels) -> KeypointDetector:
         model = config.model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from pcsa.datasets.clouds import UnlabeledClouds
 from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.datasets.shapenet import ShapeNetPoints, is_hdf5
 from pcsa.datasets.transforms import Augment, Normalize
+from pcsa.metrics import THRESHOLDS
 from pcsa.models import MULTI_SCALE, SINGLE_SCALE, Level, PointNet2, SkeletonMerger
 from pcsa.models.anchors import find_anchors
 from pcsa.models.skeleton_merger import box_coordinates
@@ -40,9 +42,13 @@ from pcsa.tasks.common.config import (
     SamplerConfig,
 )
 from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems
+from pcsa.tasks.common.fitting import check_suited, scale_of
 from pcsa.tasks.common.floors import evaluate_category, format_category
+from pcsa.tasks.common.held_out import check_clouds_held_out
 from pcsa.tasks.common.objective import draw_samples, point_bandwidth
 from pcsa.tasks.common.task import Column, EvaluateOptions, Evaluation, Run, column
+
+log = logging.getLogger(__name__)
 
 # The network of the paper's code: multi-scale grouping in balls of 0.05 to 0.8, for clouds in [-1, 1].
 MERGER_SCALE = (
@@ -160,6 +166,8 @@ MergerRun = Run[UnsupervisedConfig, MergerLabels]
 class UnsupervisedEvaluateOptions(EvaluateOptions):
     """Score keypoints found without labels, over the whole category and on held-out clouds, beside their floors."""
 
+    thresholds: tuple[float, ...] = THRESHOLDS
+    """Thresholds of the mIoU, in the dataset's own units; the default is for shapes of size 1."""
     geodesic: bool = True
     """Also measure distances along the surface."""
 
@@ -281,7 +289,10 @@ class ShapeItems(TrainingItems[Data]):
         return len(self.dataset)  # type: ignore[arg-type]
 
     def plain(self, index: int) -> Data:
-        return self.normalize(Data(pos=self.dataset[index].pos))
+        cloud = self.normalize(Data(pos=self.dataset[index].pos))
+        # Enough once it is normalized.
+        cloud.pos = cloud.pos.float()
+        return cloud
 
     def varied(self, index: int, generator: torch.Generator) -> Data:
         cloud = self.plain(index)
@@ -318,6 +329,8 @@ class SkeletonTraining(StepTraining[UnsupervisedConfig]):
 class CategoryEvaluation(CloudEvaluation):
     """Dual alignment and mIoU over the whole category and on held-out clouds alone, beside their floors."""
 
+    takes_all = True
+
     def __init__(
         self,
         task: UnsupervisedTask,
@@ -335,6 +348,8 @@ class CategoryEvaluation(CloudEvaluation):
         super().__init__(split, everything)
         self.task, self.run, self.options = task, run, options
         self.everything, self.held_out, self.train = everything, held_out, train
+        scale = scale_of([held_out[i].pos for i in range(len(held_out))])
+        check_suited("thresholds", options.thresholds, scale)
         self.shown = set(held_out.model_ids[: max(options.pictures, options.page)])
         self.predicted: list[Tensor] = []
 
@@ -349,7 +364,12 @@ class CategoryEvaluation(CloudEvaluation):
 
     def scores(self) -> dict[str, Any]:
         scores = evaluate_category(
-            self.predicted, self.everything, self.train, self.held_out, geodesic=self.options.geodesic
+            self.predicted,
+            self.everything,
+            self.train,
+            self.held_out,
+            geodesic=self.options.geodesic,
+            thresholds=self.options.thresholds,
         )
         return {"num_items": scores["held_out"]["num_clouds"], **scores}
 
@@ -357,6 +377,16 @@ class CategoryEvaluation(CloudEvaluation):
 def _score(title: str, part: str, *path: str) -> Column:
     """The column of a score of the detector, in percent."""
     return column(title, part, "rows", "detector", *path, factor=100)
+
+
+def _miou(title: str, key: str) -> Column:
+    """The column of the detector's mIoU at 0.1 on held-out clouds, in percent."""
+    curve = _score(title, "held_out", key)
+
+    def value(metrics: Mapping[str, Any]) -> float | None:
+        return curve.value(metrics) if metrics.get("held_out", {}).get("thresholds", [0.1])[-1] == 0.1 else None
+
+    return Column(title, value)
 
 
 class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
@@ -371,8 +401,8 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
     columns = (
         _score("DAS, all shapes", "category", "dual_alignment", "mean"),
         _score("DAS", "held_out", "dual_alignment", "mean"),
-        _score("mIoU@0.1", "held_out", "miou_euclidean"),
-        _score("mIoU@0.1 geodesic", "held_out", "miou_geodesic"),
+        _miou("mIoU@0.1", "miou_euclidean"),
+        _miou("mIoU@0.1 geodesic", "miou_geodesic"),
     )
     presets = {
         # What trained best on the real clouds.
@@ -401,8 +431,11 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
         val: ShapeItems | None
         try:
             val = ShapeItems(open_clouds(config.data, "val"), Augment(), config.seed)
-        except FileNotFoundError:  # nothing to validate on
+        except FileNotFoundError as error:  # nothing to validate on
+            log.info("%s", error)
             val = None
+        if val is not None and config.data.split == "train":
+            check_clouds_held_out(f"`data.root` (={str(config.data.root)!r})", train.dataset, val.dataset)
         K = config.model.num_keypoints
         for items in (train, val):
             sizes = [len(items.dataset[i].pos) for i in range(len(items))] if items is not None else []

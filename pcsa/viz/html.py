@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pcsa.viz.scene import LAYERS, Array, Scene, deviations, heat, keypoint_colors, shading, strengths, thin, view_axes
+from pcsa.viz.colors import heat, keypoint_colors, strengths
+from pcsa.viz.scene import LAYERS, Array, Scene, deviations, shading, thin, view_axes
 
 MAX_POINTS = 10_000
 """Most points drawn of one shape, so that a page is small enough for mail."""

@@ -39,12 +39,19 @@ def test_what_is_allowed_passes():
     check_non_negative("x", 0)
     check_between("x", 0, 0, 1, "[)")
     check_between("x", 1, 0, 1, "(]")
-    check_thresholds("x", [0, 0.1, np.float32(0.5)])
+    assert check_thresholds("x", [0, 0.1, np.float32(0.5)]) == (0, 0.1, 0.5)
+    assert check_thresholds("x", (t / 4 for t in range(3))) == (0, 0.25, 0.5)
+    for array in (np.array([0, 0.25], np.float32), torch.tensor([0, 0.25])):
+        found = check_thresholds("x", array)
+        assert found == (0, 0.25)
+        assert {type(t) for t in found} == {float}
     check_shape("x", np.zeros((3, 5)), (3, "N"))
     check_mask("x", torch.ones(2, 3, dtype=torch.bool), (2, 3))
     check_index("x", torch.ones(2, dtype=torch.int32), [2])
     assert check_size("size", [4, 6]) == (4, 6)
     assert check_size("size", torch.Size([4, 6, 8]), 3) == (4, 6, 8)
+    for array in (np.array([4, 6]), torch.tensor([4, 6]), [np.int64(4), np.int32(6)]):
+        assert {type(n) for n in check_size("size", array)} == {int}
 
 
 @pytest.mark.parametrize(
@@ -55,6 +62,15 @@ def test_what_is_allowed_passes():
         (lambda: check_count("k", True), r"`k` \(=True\) must be a whole number"),
         (lambda: check_count("k", 9, most=8), r"`k` \(=9\) must be from 1 to 8"),
         (lambda: check_number("x", True), r"`x` \(=True\) must be a number"),
+        (lambda: check_number("x", np.True_), r"`x` \(=.*True.*\) must be a number"),
+        (lambda: check_count("k", np.True_), r"`k` \(=.*True.*\) must be a whole number"),
+        (lambda: check_count("k", np.array(3)), r"`k` \(=array\(3\)\) must be a whole number"),
+        (lambda: check_count("k", torch.tensor(3)), r"`k` \(=tensor\(3\)\) must be a whole number"),
+        (lambda: check_thresholds("t", 0.1), r"`t` \(=0.1\) must be a list of numbers"),
+        (lambda: check_thresholds("t", "0.1"), r"`t` \(='0.1'\) must be a list of numbers"),
+        (lambda: check_thresholds("t", ["0.1"]), r"`t` \(='0.1'\) must be a number"),
+        (lambda: check_thresholds("t", torch.tensor(0.2)[None] / 0), r"`t` \(=\[inf\]\) must be increasing"),
+        (lambda: check_size("s", np.array([4.0, 6.0])), r"`s` \(=array\(\[4., 6.\]\)\) must be \(height, width\)"),
         (lambda: check_positive("x", "1"), r"`x` \(='1'\) must be a number"),
         (lambda: check_positive("x", 0.0), r"`x` \(=0.0\) must be positive and finite"),
         (lambda: check_positive("x", math.inf), r"`x` \(=inf\) must be positive and finite"),

@@ -347,9 +347,15 @@ def test_a_box_may_leave_the_picture_and_names_may_be_of_windows(root: Path) -> 
         (lambda c: c["annotations"][0].pop("bbox"), r"annotations[0] (id 1): `bbox` (missing) must be"),
         (lambda c: c["annotations"][0].pop("area"), r"annotations[0] (id 1): `area` (missing) must be"),
         (lambda c: c["annotations"][0].update(iscrowd="no"), r"annotations[0] (id 1): `iscrowd` (='no') must be 0 or"),
-        (lambda c: c["annotations"][0].update(image_id="7"), r"annotations[0] (id 1): `image_id` (='7') must be a whole"),
+        (
+            lambda c: c["annotations"][0].update(image_id="7"),
+            r"annotations[0] (id 1): `image_id` (='7') must be a",
+        ),
         (lambda c: c.update(categories=[]), r"must have one category with COCO's 17 keypoints in their order"),
-        (lambda c: c["categories"].append({**c["categories"][0], "id": 2}), r"has 2 (keypoints by category id: 1: 17, 2"),
+        (
+            lambda c: c["categories"].append({**c["categories"][0], "id": 2}),
+            r"has 2 (keypoints by category id: 1: 17",
+        ),
         (lambda c: c["categories"][0]["keypoints"].reverse(), r"has 0 (keypoints by category id: 1: 17)"),
     ],
 )
@@ -379,6 +385,55 @@ def test_fields_of_detections_are_checked(root: Path, change: dict[str, Any], me
     assert any(message in str(problem) for problem in check_coco(root / "truth.json", root, root / "found.json"))
 
 
+def corners(entries: list[Any]) -> None:
+    for entry in entries:
+        x, y, width, height = entry["bbox"]
+        entry["bbox"] = [x, y, x + width, y + height]
+
+
+def shares(content: Any) -> None:
+    for entry in content["annotations"]:
+        entry["bbox"] = [x / 120 for x in entry["bbox"]]
+
+
+def half(content: Any) -> None:
+    """Keypoints as of a picture of half the size."""
+    for entry in content["annotations"]:
+        entry["keypoints"] = [x / 2 if i % 3 < 2 else x for i, x in enumerate(entry["keypoints"])]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: corners(c["annotations"]), r"`bbox` must be \[x, y, width, height\]: 5 of 5 boxes leave their"),
+        (shares, "must be in pixels of one picture: 5 of 5 persons have no labeled joint in their box"),
+        (half, "must be in pixels of one picture: 5 of 5 persons have no labeled joint in their box"),
+    ],
+)
+def test_units_of_all_annotations(root: Path, change: Callable[[Any], None], message: str) -> None:
+    def place(content: Any) -> None:
+        del content["annotations"][1:]
+        content["annotations"] *= 5
+        for i, entry in enumerate(content["annotations"]):
+            content["annotations"][i] = {**entry, "bbox": [50 + i, 50 + i, 50, 45], "keypoints": [80, 80, 2] * 17}
+        content["annotations"][0]["bbox"] = [0.6 * 120, 0.6 * 120, 45, 28]
+
+    edit(root / "truth.json", place)
+    assert len(CocoKeypoints(root / "truth.json", root)) == 5
+    edit(root / "truth.json", change)
+    with pytest.raises(ValueError, match=message):
+        CocoKeypoints(root / "truth.json", root)
+    assert len(check_coco(root / "truth.json", root)) == 1
+
+
+def test_detections_as_corners_are_refused(root: Path) -> None:
+    found = [{"image_id": 7, "category_id": 1, "score": 0.5, "bbox": [50.0 + i, 50.0, 60.0, 45.0]} for i in range(3)]
+    corners(found)
+    write(root / "found.json", found)
+    with pytest.raises(ValueError, match=r"found\.json`: `bbox` must be \[x, y, width, height\]: 3 of 3 boxes leave"):
+        CocoKeypoints(root / "truth.json", root, detections=root / "found.json")
+
+
 def test_a_picture_of_another_size_is_refused(root: Path) -> None:
     Image.new("RGB", (60, 50)).save(root / "7.png")
     dataset = CocoKeypoints(root / "truth.json", root)
@@ -405,7 +460,7 @@ def test_all_faults_are_in_one_list(root: Path) -> None:
     edit(root / "found.json", lambda found: found[0].pop("score"))
     problems = check_coco(root / "truth.json", root, root / "found.json")
     assert [Path(problem.path).name for problem in problems] == [
-        *("truth.json", "truth.json", "found.json", "found.json", "truth.json"),
+        *("truth.json", "truth.json", "truth.json", "found.json", "found.json"),
         *("gone.png", "small.png", "turned.png", "text.png"),
     ]
     for problem, part in zip(
@@ -413,9 +468,9 @@ def test_all_faults_are_in_one_list(root: Path) -> None:
         (
             "annotations[0] (id 1): `area` (missing)",
             "annotations[1] (id 2): `keypoints[2]` (=5)",
+            "1 of 7 annotations have an `image_id` that `images` lack and are left out, first 99",
             "detections[0]: `score` (missing)",
             "1 of 6 detections have an `image_id` that `images` lack and are left out, first 99",
-            "1 of 7 annotations have an `image_id` that `images` lack and are left out, first 99",
             "is missing",
             "size (=12 x 10) must be the 120 x 100 pixels",
             "EXIF orientation (=3) must be 1",

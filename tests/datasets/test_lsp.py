@@ -131,16 +131,12 @@ def test_bad_files(root: Path) -> None:
     with pytest.raises(ValueError, match=r"images`: pictures \(=10\) must be one for each of the 9 joints"):
         Lsp(root, "train")
     np.savez(root / "joints.npz", joints=joints(10)[:, :13])
-    with pytest.raises(
-        ValueError, match=r"joints\.npz`: `joints` \(float32 \[10, 13, 3\]\) must be numbers"
-    ):
+    with pytest.raises(ValueError, match=r"joints\.npz`: `joints` \(float32 \[10, 13, 3\]\) must be numbers"):
         Lsp(root, "train")
     broken = joints(10)
     broken[4, 0, 0] = np.nan
     np.savez(root / "joints.npz", joints=broken)
-    with pytest.raises(
-        ValueError, match=r"joints\.npz`: `joints`: person 5: `right_ankle` \(=nan, 24\) must"
-    ):
+    with pytest.raises(ValueError, match=r"joints\.npz`: `joints`: person 5: `right_ankle` \(=nan, 24\) must"):
         Lsp(root, "train")
     np.savez(root / "joints.npz", others=broken)
     with pytest.raises(ValueError, match=r"joints\.npz.*must hold joints: it has others"):
@@ -174,9 +170,7 @@ def test_pictures_go_by_their_numbers(root: Path) -> None:
     # A gap, which the number of files does not show.
     (root / "images" / "lsp2_im10.jpg").rename(root / "images" / "lsp2_im12.jpg")
     for find in (lambda: Lsp(root, "train"), lambda: raised(check_lsp(root))):
-        with pytest.raises(
-            ValueError, match=r"images.*: pictures \(=10, without those numbered 10\) must be one"
-        ):
+        with pytest.raises(ValueError, match=r"images.*: pictures \(=10, without those numbered 10\) must be one"):
             find()
     (root / "images" / "lsp2_im12.jpg").rename(root / "images" / "lsp2_im03.jpg")
     with pytest.raises(ValueError, match=r"im3\.jpg`: must have a number of its own: `lsp2_im03\.jpg` has it too"):

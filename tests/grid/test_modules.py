@@ -1,6 +1,7 @@
 import copy
 import io
 
+import numpy as np
 import pytest
 import torch
 
@@ -84,3 +85,12 @@ def test_modules_refuse_bad_input_when_they_are_made(options, match):
     if frame:
         with pytest.raises(ValueError, match=match):
             grid.SoftArgmax(**frame)
+
+
+def test_a_spacing_may_be_an_array():
+    maps = torch.randn(1, 2, 4, 6)
+    expected = grid.SoftArgmax(spacing=(0.5, 2.0))(maps)
+    module = grid.SoftArgmax(spacing=np.array([0.5, 2.0], np.float32))
+    assert torch.equal(module(maps), expected)
+    assert "spacing=(" in repr(module)
+    assert torch.equal(grid.soft_argmax(maps, spacing=torch.tensor([0.5, 2.0])), expected)

@@ -18,7 +18,7 @@ def file(pictures: int = 8, persons: int = 3) -> dict[str, Any]:
     annotations = []
     for i in range(pictures):
         for p in range(persons):
-            x, y = rng.uniform(0, 90, (2, 17)).round() + [[200 * p], [100]]
+            x, y = rng.uniform(0, 90, (2, 17)).round() + np.array([[200 * p], [100]])
             keypoints = np.stack([x, y, rng.integers(1, 3, 17)], 1).flatten().tolist()
             annotations.append(
                 {"id": len(annotations) + 1, "image_id": i + 1, "category_id": 1, "iscrowd": 0, "area": 6000.0}
@@ -36,7 +36,7 @@ def found(content: dict[str, Any], shift: float = 0.0) -> list[dict[str, Any]]:
     results = []
     for annotation in content["annotations"]:
         if annotation.get("keypoints") and num_labeled(annotation) and not annotation.get("iscrowd"):
-            joints = np.reshape(annotation["keypoints"], (-1, 3)) + [shift, 0, 0]
+            joints = np.reshape(annotation["keypoints"], (-1, 3)) + np.array([shift, 0, 0])
             result = {name: annotation[name] for name in ("image_id", "category_id")}
             results.append(result | {"keypoints": joints.flatten().tolist(), "score": 0.5 + len(results) / 1000})
     return results
@@ -216,7 +216,7 @@ def without(name: str) -> Callable[[dict[str, Any]], Any]:
 def test_a_broken_field_is_named(change: Callable[[dict[str, Any]], Any], message: str) -> None:
     content = file()
     change(content)
-    with pytest.raises(ValueError, match="^`annotations`: ") as caught:
+    with pytest.raises(ValueError, match=r"^`annotations`: ") as caught:
         coco_average_precision(content, [])
     assert message in str(caught.value)
 

@@ -1,6 +1,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -319,3 +320,9 @@ def test_empty_batch_changes_nothing():
 def test_bad_input(call, match):
     with pytest.raises(ValueError, match=match):
         call()
+
+
+def test_numpy_s_thresholds_become_json():
+    metric = KeypointMetrics(np.array([0, 0.25], np.float32), correct_threshold=np.float32(0.25))
+    metric.update(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), torch.ones(1, 2, dtype=torch.bool))
+    assert json.loads(json.dumps(metric.compute()))["thresholds"] == [0, 0.25]

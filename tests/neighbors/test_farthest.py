@@ -100,3 +100,10 @@ def test_farthest_points_properties(clouds, naive_farthest, sizes, count, seed):
     more, more_ptr = farthest_points(pos, ptr, count + 3)
     for b in range(len(sizes)):  # fewer points are the first of more points
         assert torch.equal(index[ptr_out[b] : ptr_out[b + 1]], more[more_ptr[b] :][: ptr_out[b + 1] - ptr_out[b]])
+
+
+@pytest.mark.parametrize(("share", "same"), [(np.float32(0.5), 0.5), (np.int64(3), 3), (np.float64(0.07), 0.07)])
+def test_farthest_points_takes_numpy_s_numbers(share, same, clouds):
+    pos, ptr = clouds((100, 7))
+    for found, expected in zip(farthest_points(pos, ptr, share), farthest_points(pos, ptr, same), strict=True):
+        assert torch.equal(found, expected)

@@ -6,9 +6,11 @@ import subprocess
 import sys
 
 import pytest
+from torch.utils.data import DataLoader, Dataset
 
 from pcsa.scripts.cli import MODULES, main
-from pcsa.tasks import get_task, task_names
+from pcsa.tasks import get_task, open_run, task_names
+from pcsa.tasks.common.claim import claimed
 
 
 @pytest.fixture
@@ -171,3 +173,64 @@ def test_bench_measures_and_writes(tmp_path, capsys):
     report = json.loads(out.read_text())
     assert [result["case"] for result in report["results"]] == ["limits"]
     assert "exponential_" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_trained_in_is_refused(training, tmp_path, refused):
+    run = tmp_path / "run"
+    run.mkdir()
+    with claimed(run):
+        message = refused(["train", *training("landmarks"), "--out", run])
+        assert [f.name for f in run.iterdir()] == [".lock"]
+    assert f"`{run}` is being written by process {os.getpid()} on " in message
+
+
+@pytest.mark.slow
+def test_of_two_trainings_that_start_together_one_is_refused(training, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [
+        sys.executable,
+        "-m",
+        "pcsa.scripts.cli",
+        "train",
+        *training("landmarks"),
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    runs = [
+        subprocess.Popen([*command, "--seed", str(seed)], env=environment, stderr=subprocess.PIPE, text=True)
+        for seed in (1, 2)
+    ]
+    said = [run.communicate()[1] for run in runs]
+    assert sorted(run.returncode for run in runs) == [0, 2], said
+    winner = [run.returncode for run in runs].index(0)
+    message = said[1 - winner]
+    # While the other one trains, or right after that.
+    assert f"is being written by process {runs[winner].pid} on " in message or "last.ckpt` exists" in message
+    # The configuration and the weights are those of one run.
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["config"]["seed"] == winner + 1
+    assert open_run(tmp_path / "run" / "last.ckpt").config.seed == winner + 1
+
+
+def test_what_ends_a_command_is_one_line(monkeypatch, capsys):
+    def raises(error):
+        def run(argv):
+            raise error
+
+        monkeypatch.setattr("pcsa.scripts.report.main", run)
+        return main(["report"]), capsys.readouterr().err
+
+    assert raises(MemoryError()) == (2, "pcsa report: not enough memory\n")
+    assert raises(KeyboardInterrupt()) == (130, "\npcsa report: interrupted\n")
+
+
+def test_a_fault_in_a_process_that_loads_is_one_line(monkeypatch, capsys):
+    class Broken(Dataset):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            raise ValueError("`a.png`: is no picture")
+
+    monkeypatch.setattr("pcsa.scripts.report.main", lambda argv: list(DataLoader(Broken(), num_workers=1)))
+    assert main(["report"]) == 2
+    assert capsys.readouterr().err == "pcsa report: `a.png`: is no picture\n"

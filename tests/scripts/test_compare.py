@@ -71,6 +71,10 @@ def test_each_run_is_trained_once(training, tmp_path, capsys, monkeypatch, refus
         ("oct --methods hard --out EMPTY/run", "`methods` (='hard') must be out of 'soft'"),
         ("supervised --methods hard --out EMPTY/run", "`methods` (='hard') must be out of 'soft', 'sampling'"),
         ("pose2d --split test --out EMPTY/run -- --data.root EMPTY", "`split` (='test') must be 'val'"),
+        ("oct -- quick --out EMPTY/run", "`--out` after -- must not be given: `pcsa compare` sets it for each run"),
+        ("oct --out EMPTY/run -- --seed=3", "see its own `seeds`"),
+        ("oct --out EMPTY/run -- --no-resume", "see its own `out`"),
+        ("supervised --out EMPTY/run -- --objective.method soft", "see its own `methods`"),
         ("oct --out EMPTY/run -- unknown", "`preset` (='unknown') must be one of"),
     ],
 )

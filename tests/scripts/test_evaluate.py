@@ -14,6 +14,7 @@ from pcsa.datasets.transforms import Normalize, denormalize
 from pcsa.metrics import dual_alignment
 from pcsa.scripts.cli import main
 from pcsa.tasks import open_run
+from pcsa.tasks.common.claim import claimed
 
 # Rows of the table of a run: score, name of the row, factor and format.
 MAPS = {
@@ -188,7 +189,9 @@ def test_surface_scores_are_those_of_the_predictions(trained, scored, tmp_path, 
     # The scan as a picture of bytes.
     save_image(tmp_path / "scan.png", items.source(0)["image"])
     again = predict(trained("oct"), [tmp_path / "scan.png"], tmp_path)
-    np.testing.assert_allclose(again["items"][0]["rows"], predicted["items"][0]["rows"], atol=1e-3)
+    # What an earlier call found stays, and comes first.
+    assert again["items"][:4] == predicted["items"]
+    np.testing.assert_allclose(again["items"][4]["rows"], predicted["items"][0]["rows"], atol=1e-3)
 
 
 def test_volume_scores_are_those_of_the_predictions(trained, scored, tmp_path, predict, drawn):
@@ -256,7 +259,7 @@ def test_flip_test_can_be_left_out(trained, scored, tmp_path, sources, predict):
     assert plain["nme"] != scored("landmarks")[0]["nme"]
     folder, boxes = sources(Faces("test", num_images=4, input_size=(32, 32)), tmp_path)
     one = predict(trained("landmarks"), [folder], tmp_path, "--boxes", boxes)["items"]
-    two = predict(trained("landmarks"), [folder], tmp_path, "--boxes", boxes, "--no-flip-test")["items"]
+    two = predict(trained("landmarks"), [folder], tmp_path, "--boxes", boxes, "--no-flip-test", "--overwrite")["items"]
     assert one[0]["position"] != two[0]["position"]
 
 
@@ -385,6 +388,78 @@ def test_coco_from_training_to_average_precision(coco, tmp_path, capsys, monkeyp
     table = capsys.readouterr().out
     assert "AP50 " in table
     assert "PCK" not in table
+
+
+# --- items that cannot be read
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """Five labeled scans, the second cut off."""
+    rng = np.random.default_rng(0)
+    boundaries = np.tile(10.0 * np.arange(1, 10)[:, None], (1, 192))
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for i in range(5):
+        np.savez(folder / f"{i}.npz", image=rng.random((128, 192)), boundaries=boundaries + rng.normal(0, 1, (9, 1)))
+    return folder
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_an_item_that_cannot_be_read_is_listed_and_the_rest_is_scored(trained, scans, tmp_path, capsys, workers):
+    flags = ["evaluate", str(trained("oct")), "--root", str(scans), "--batch-size", "2", "--num-workers", workers]
+    broken = (scans / "1.npz").read_bytes()
+    (scans / "1.npz").unlink()
+    assert main([*flags, "--out", str(tmp_path / "rest.json")]) == 0
+    rest = json.loads((tmp_path / "rest.json").read_text())
+    assert (rest["num_items"], rest["failed"]) == (4, [])
+    (scans / "1.npz").write_bytes(broken[: len(broken) // 2])
+    capsys.readouterr()
+    assert main([*flags, "--out", str(tmp_path / "m.json"), "--pictures", "4"]) == 3
+    said = capsys.readouterr()
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    (fault,) = metrics.pop("failed")
+    assert fault["item"] == 1
+    assert fault["reason"].startswith(f"`{scans / '1.npz'}`")
+    assert {**rest, **{"failed": [], "file": 0}} == {**metrics, "failed": [], "file": 0}
+    assert "1 more items could not be read: these are the scores of the rest" in said.out
+    assert said.err == f"failed: 1 items\n  item 1: {fault['reason']}\n"
+    assert (tmp_path / "predictions-test.png").exists()
+    # Or not at all.
+    assert main([*flags, "--out", str(tmp_path / "strict.json"), "--strict"]) == 2
+    assert capsys.readouterr().err == f"pcsa evaluate: item 1: {fault['reason']}\n"
+    assert not (tmp_path / "strict.json").exists()
+
+
+def test_people_are_scored_without_those_that_cannot_be_read(trained, tmp_path, monkeypatch, capsys):
+    plain = Figures2D.source
+
+    def fragile(self, index):
+        if index == 1:
+            raise OSError("the disk is gone")
+        return plain(self, index)
+
+    monkeypatch.setattr(Figures2D, "source", fragile)
+    assert main(["evaluate", str(trained("pose2d")), "--split", "test", "--out", str(tmp_path / "m.json")]) == 3
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    assert metrics["failed"] == [{"item": 1, "reason": "the disk is gone"}]
+    assert metrics["num_items"] == 3
+    assert "AP" in metrics["average_precision"]
+
+
+def test_scores_of_a_category_take_all_of_it(trained, tmp_path, monkeypatch, refused):
+    plain = KeypointNet.__getitem__
+    monkeypatch.setattr(
+        KeypointNet, "__getitem__", lambda self, i: 1 // 0 if self.split == "all" and i == 2 else plain(self, i)
+    )
+    message = refused(["evaluate", trained("unsupervised"), "--out", tmp_path / "m.json"])
+    assert "item 2: ZeroDivisionError" in message
+
+
+def test_two_evaluations_do_not_write_one_file(trained, tmp_path, refused):
+    with claimed(tmp_path / "m.json"):
+        message = refused(["evaluate", trained("oct"), "--out", tmp_path / "m.json"])
+    assert "m.json` is being written by process " in message
 
 
 # --- mistakes

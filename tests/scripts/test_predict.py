@@ -69,12 +69,18 @@ def test_json_and_arrays_hold_the_same(trained, name, inputs, tmp_path, monkeypa
         "oct": {"rows"},
         "landmarks": {"box", "position"},
     }[name]
+    if "supervised" in name:
+        fields.add("num_dropped")
     assert all(set(item) == {"input", "confidence", *fields} for item in items)
+    assert predicted["failed"] == []
 
     assert main(["predict", str(checkpoint), str(folder), "--no-progress", "--out", "new/p.npz"]) == 0
     arrays = np.load(tmp_path / "new" / "p.npz")
-    assert set(arrays.files) == {*predicted, *items[0]} - {"items"}
-    for key in set(predicted) - {"items"}:
+    # How to go on is in one of them.
+    kept = {"items", "inputs", "made_with"}
+    assert set(arrays.files) == {*predicted, *items[0], "document"} - kept
+    assert arrays["failed"].shape == (0, 2)
+    for key in set(predicted) - kept - {"failed"}:
         np.testing.assert_array_equal(arrays[key], predicted[key])
     for key in items[0]:
         for row, item in zip(arrays[key], items, strict=True):
@@ -143,14 +149,15 @@ def test_the_whole_image_is_the_box_unless_boxes_say_otherwise(trained, tmp_path
     assert whole["box"] == [0, 0, width, height]
     boxes = {"face.png": [[2, 3, 20, 30], [0, 0, width, height]], "another.png": [[0, 0, 1, 1]]}
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
-    two = predict(trained("landmarks"), [file], tmp_path, "--boxes", tmp_path / "boxes.json")["items"]
+    options = ["--boxes", tmp_path / "boxes.json", "--overwrite"]
+    two = predict(trained("landmarks"), [file], tmp_path, *options)["items"]
     assert [item["box"] for item in two] == boxes["face.png"]
     # A network that knows nothing looks at the middle of its box.
     for item in (*two, whole):
         x, y, w, h = item["box"]
         middle = np.array([x + (w - 1) / 2, y + (h - 1) / 2])
         assert np.abs(np.array(item["position"]) - middle).max() < 0.4 * max(w, h)
-    assert sorted(p.name for p in (tmp_path / "png").iterdir()) == ["face.png-2.png", "face.png.png"]
+    assert sorted(p.name for p in (tmp_path / "png").iterdir()) == ["face.png.png"]
 
 
 def test_clouds_have_pictures_and_a_page(checkpoint, root, tmp_path, capsys):
@@ -162,8 +169,10 @@ def test_clouds_have_pictures_and_a_page(checkpoint, root, tmp_path, capsys):
     out, png, page = tmp_path / "p.json", tmp_path / "new" / "png", tmp_path / "new" / "p.html"
     arguments = [tmp_path / "a", tmp_path / "b", "--out", out, "--png", png, "--html", page]
     assert main(["predict", str(checkpoint), *map(str, arguments)]) == 0
-    assert sorted(f.name for f in png.iterdir()) == ["mug.npy-2.png", "mug.npy.png", "one.npy.png"]
-    first, second = (np.asarray(Image.open(png / name)) for name in ("mug.npy.png", "mug.npy-2.png"))
+    # Named by where the inputs lie: the same in every call.
+    names = ["a/mug.npy.png", "a/one.npy.png", "b/mug.npy.png"]
+    assert sorted(f.relative_to(png).as_posix() for f in png.rglob("*.png")) == names
+    first, second = (np.asarray(Image.open(png / name)) for name in (names[0], names[2]))
     np.testing.assert_array_equal(first, second)
     assert (first < 250).any(2).sum() > 5000
     assert str(page) in capsys.readouterr().out

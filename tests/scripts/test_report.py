@@ -168,6 +168,27 @@ def test_a_broken_log_is_named(runs, tmp_path, refused):
 
 
 @pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("metrics-val.json", '{"task": "supervised", "overall": 3}'),
+        ("metrics-val.json", '{"task": "supervised", "overall": {"euclidean": {"pck": "high"}}}'),
+        ("metrics-val.json", '{"per_keypoint": ['),
+        ("metrics-val.json", "\xff"),
+        ("config.json", '{"task": "supervised", "config": []}'),
+        ("config.json", "[]"),
+        ("log/version_0/metrics.csv", "epoch,loss,step\n0,many,1\n"),
+        ("log/version_0/metrics.csv", "epoch,loss,step\n0,1,2,3\n"),
+        ("log/version_0/metrics.csv", "epoch,loss,step\n0,\xff,2\n"),
+    ],
+)
+def test_a_broken_file_is_named(runs, tmp_path, refused, name, content):
+    (runs[0] / name).write_text(content, encoding="latin-1")
+    message = refused(["report", *runs, "--out", tmp_path / "out"])
+    assert message.startswith(f"pcsa report: `{runs[0]}")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "`runs` must name at least one folder or metrics file"),

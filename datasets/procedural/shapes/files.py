@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from pcsa._core.checks import check_count
+from pcsa.datasets.cache import SHAPES, cache_folder, locked
+from pcsa.datasets.keypointnet.layout import models_of_split, read_lines
 from pcsa.datasets.pcd import write_pcd
 from pcsa.datasets.procedural.shapes.categories import TABLE, check_categories
 from pcsa.datasets.procedural.shapes.shape import MIN_POINTS, Cloud, Shape, make_shape, sample_shape
@@ -85,21 +87,25 @@ def generate(
 def embedded_root(category: str, num_shapes: int = 200, *, seed: int = 0) -> Path:
     """Return the folder of the default data: procedural shapes of one category, generated once and kept.
 
-    The folder lies under ``$XDG_CACHE_HOME/pcsa`` (``~/.cache/pcsa``), beside those of other arguments and of other
-    versions of the code that draws shapes. Arguments as :func:`generate`.
+    The folder lies in the cache (:func:`pcsa.datasets.cache.cache_folder`), beside those of other arguments and of
+    other versions of the code that draws shapes. Of several processes that want it, one makes it. Arguments as
+    :func:`generate`.
     """
     check_categories(category)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "pcsa", "procedural")
+    cache = cache_folder() / SHAPES
     sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
     version = hashlib.sha256(sources).hexdigest()[:12]
     root = cache / f"{version}-{category}-{num_shapes}-{seed}"
-    if not root.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".embedded-", dir=cache) as scratch:
-            made = generate(Path(scratch, "root"), category, num_shapes, seed=seed)
-            # Of two processes that got here at once, one comes second and finds the same data in place.
-            with contextlib.suppress(OSError):
-                made.rename(root)
+    if root.exists():
+        return root
+    with locked(root):
+        if not root.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".embedded-", dir=cache) as scratch:
+                made = generate(Path(scratch, "root"), category, num_shapes, seed=seed)
+                # Where there are no locks, one of two processes comes second and finds the same data in place.
+                with contextlib.suppress(OSError):
+                    made.rename(root)
     return root
 
 
@@ -118,8 +124,7 @@ def _check_root(root: Path, category: str, overwrite: bool) -> None:
     for name in SPLITS:
         path = root / "splits" / f"{name}.txt"
         if path.exists():
-            lines = path.read_text().split()
-            found[path] = [line.partition("-")[2] for line in lines if line.startswith(f"{class_id}-")]
+            found[path] = models_of_split(path, class_id)
     for path, model_ids in found.items():
         foreign = [model_id for model_id in model_ids if not model_id.startswith(_ID_PREFIX)]
         if foreign:
@@ -181,7 +186,7 @@ def _write_category(
             os.replace(path, folder / name)
     for split_name, (start, stop) in bounds.items():
         path = root / "splits" / f"{split_name}.txt"
-        lines = path.read_text().split() if path.exists() else []
+        lines = [line for _, line in read_lines(path)] if path.exists() else []
         lines = [line for line in lines if not line.startswith(f"{class_id}-")]
         lines += [f"{class_id}-{model_id}" for model_id in model_ids[start:stop]]
         _replace(path, scratch, "\n".join(lines) + "\n")

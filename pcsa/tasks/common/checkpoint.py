@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +44,36 @@ def check_resumable(config: TrainConfig, path: Path, task: str) -> None:
     about = read_checkpoint(path)["pcsa"]
     if about["task"] != task:
         raise ValueError(f"`{path}` must be a checkpoint of {task} to be resumed, is one of {about['task']}")
-    before, now = about["config"], to_plain(config)
+    before, now = about.get("config"), to_plain(config)
     for section in ("data", "model", "objective", "optimizer", "seed"):
+        if not isinstance(before, dict) or section not in before:
+            raise ValueError(f"`{path}` must say what it was trained with, to be resumed: it has no `{section}`")
         if before[section] != now[section]:
             raise ValueError(
                 f"`{section}` (={now[section]}) must be what `{path}` was trained with, to resume it: {before[section]}"
             )
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path to write to, and put what was written there in place of ``path``: as a whole, or not at all.
+
+    The folder is made if need be. Two processes that write the same file do not see each other's parts.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            # Else a power cut may leave the new name with nothing in it.
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a file that is complete or not there, in a folder that is made if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(path.suffix + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
-    temporary.replace(path)
+    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

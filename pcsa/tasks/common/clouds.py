@@ -15,7 +15,7 @@ from torch_geometric.loader import DataLoader
 
 import pcsa
 from pcsa.datasets.keypointnet import KeypointNet
-from pcsa.datasets.points import CLOUDS, MESHES, read_points
+from pcsa.datasets.points import CLOUDS, MESHES, read_cloud
 from pcsa.datasets.procedural import embedded_root
 from pcsa.datasets.transforms import Normalize, denormalize
 from pcsa.localization import ReadOut
@@ -71,6 +71,10 @@ class CloudPredictOptions(PredictOptions):
     """Points sampled on a mesh, by area."""
     seed: int = 0
     """Seed of the sampling on meshes."""
+    columns: str | None = None
+    """Names of the columns of tables such as .xyz and .npy, for instance "x y z label"."""
+    drop_invalid: bool = False
+    """Leave out points that are not finite, and count them; without it, a cloud that has some fails."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -222,7 +226,14 @@ class CloudPredictor(Predictor):
 
     def predict(self, file: Path) -> Iterator[Prediction]:
         """One prediction."""
-        pos = read_points(file, self.options.num_points, self.options.seed)
+        cloud = read_cloud(
+            file,
+            columns=self.options.columns,
+            drop_invalid=self.options.drop_invalid,
+            num_points=self.options.num_points,
+            seed=self.options.seed,
+        )
+        pos = torch.from_numpy(cloud.points)
         located = self.task.locate(self.run, [pos], self.options.read_out)
         found = {
             "position": located.position,
@@ -233,7 +244,8 @@ class CloudPredictor(Predictor):
             "index": located.index,
             "point": pos[located.index],
         }
-        fields = {"num_points": len(pos), **{name: value[0].tolist() for name, value in found.items()}}
+        counts = {"num_points": len(pos), "num_dropped": cloud.num_dropped}
+        fields = {**counts, **{name: value[0].tolist() for name, value in found.items()}}
         yield Prediction(
             fields, lambda: self.task.scene(self.run, pos, located, 0, self.options.read_out, title=file.name)
         )

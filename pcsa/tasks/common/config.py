@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+
+import numpy as np
 
 _T = TypeVar("_T")
 
@@ -24,12 +27,16 @@ class Rule:
     least: float
     strict: bool = False
 
-    def check(self, name: str, value: float | Sequence[float]) -> None:
-        """Raise if a value, or one of several, breaks the rule."""
-        for x in value if isinstance(value, Sequence) else (value,):
+    def check(self, name: str, value: float | Iterable[float], whole: bool = False) -> None:
+        """Raise if a value, or one of several, breaks the rule, or is not a number (``whole``: a whole number)."""
+        kind, what = (numbers.Integral, "a whole number") if whole else (numbers.Real, "a number")
+        for x in value if isinstance(value, Iterable) and not isinstance(value, str) else (value,):
+            rule = f"{'above' if self.strict else 'at least'} {self.least:g}{'' if whole else ' and finite'}"
+            # To Python a bool is a number.
+            if isinstance(x, bool) or not isinstance(x, kind):
+                raise ValueError(f"`{name}` (={value!r}) must be {what}{'' if self.strict else ' of'} {rule}")
             if not (x > self.least if self.strict else x >= self.least) or not x < math.inf:
-                rule = f"{'above' if self.strict else 'at least'} {self.least:g}"
-                raise ValueError(f"`{name}` (={value}) must be {rule}{'' if isinstance(x, int) else ' and finite'}")
+                raise ValueError(f"`{name}` (={value}) must be {rule}")
 
 
 Count = Annotated[int, Rule(1)]
@@ -179,7 +186,7 @@ class TrainConfig:
         o.check()
         if isinstance(self.objective, LocalizationConfig):
             self.objective.check()
-        if not 0 <= self.seed < 2**32:
+        if not isinstance(self.seed, numbers.Integral) or not 0 <= self.seed < 2**32:
             raise ValueError(f"`seed` (={self.seed}) must be from 0 to 2**32 - 1")
         devices = t.devices * t.num_nodes
         if o.batch_size % devices:
@@ -200,16 +207,21 @@ def check_numbers(config: Any, prefix: str = "") -> None:
         if dataclasses.is_dataclass(value):
             check_numbers(value, f"{prefix}{field_.name}.")
         elif value is not None:
-            for rule in _rules(hints[field_.name]):
-                rule.check(f"{prefix}{field_.name}", value)
+            for rule, whole in _rules(hints[field_.name]):
+                rule.check(f"{prefix}{field_.name}", value, whole)
 
 
-def _rules(hint: Any) -> Iterator[Rule]:
-    """The rules anywhere in an annotation, such as in a type of a union or in the items of a tuple."""
-    if isinstance(hint, Rule):
-        yield hint
-    for part in get_args(hint):
-        yield from _rules(part)
+def _rules(hint: Any) -> Iterator[tuple[Rule, bool]]:
+    """The rules anywhere in an annotation, such as in a type of a union or in the items of a tuple.
+
+    With each, whether it is about whole numbers.
+    """
+    parts = get_args(hint)
+    for part in parts:
+        if isinstance(part, Rule):
+            yield part, int in (parts[0], *get_args(parts[0]))
+        else:
+            yield from _rules(part)
 
 
 def to_plain(config: Any) -> Any:
@@ -218,6 +230,8 @@ def to_plain(config: Any) -> Any:
         return {f.name: to_plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
     if isinstance(config, (tuple, list)):
         return [to_plain(x) for x in config]
+    if isinstance(config, np.generic | np.ndarray):
+        return config.tolist()
     # Where a relative path led when the run began, not where it leads from the next folder.
     return os.fspath(config.resolve()) if isinstance(config, Path) else config
 

@@ -6,8 +6,10 @@ seed, the epoch and the item: a resumed run, or one with other workers, reaches 
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -26,8 +28,11 @@ from torch_geometric.loader import DataLoader
 
 import pcsa
 from pcsa.datasets.transforms import item_generator
-from pcsa.tasks.common.checkpoint import check_resumable, write_json
+from pcsa.tasks.common.checkpoint import check_resumable, replacing, write_json
+from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.config import OptimizerConfig, TrainConfig, TrainerConfig, to_plain
+
+log = logging.getLogger(__name__)
 
 _Item = TypeVar("_Item")
 ConfigT = TypeVar("ConfigT", bound=TrainConfig)
@@ -51,8 +56,8 @@ class TrainingItems(Dataset[_Item]):
         """The item varied at random."""
 
     def __getitem__(self, key: int | tuple[int, int]) -> _Item:
-        if isinstance(key, int):
-            return self.plain(key)
+        if not isinstance(key, tuple):  # a NumPy number is no int
+            return self.plain(int(key))
         epoch, index = key
         return self.varied(index, item_generator(self.seed, epoch, index))
 
@@ -223,18 +228,16 @@ class Training:
 def fit(task: str, config: TrainConfig, build: Callable[[], Training]) -> Path:
     """Train what ``build`` makes into ``config.out``, from the start or, with ``config.resume``, from its checkpoint.
 
-    Nothing is written, and nothing built, before it is known that the run may begin.
+    Nothing is written, and nothing built, before it is known that the run may begin. Of two runs on one folder, the
+    second is refused.
     """
     out = config.out
     last = out / "last.ckpt"
-    if config.resume:
-        if not last.exists():
-            raise FileNotFoundError(f"`{last}` to resume from does not exist")
-        check_resumable(config, last, task)
-    elif last.exists():
-        raise FileExistsError(f"`{last}` exists: set `resume` to continue it, or choose another `out`")
+    _check_start(task, config, last)
     training = build()
     module, data = training.module, training.data
+    if data.val_items is None:
+        log.info("nothing to validate on: the log has the losses of the training alone")
     module.about = {
         "task": task,
         "version": pcsa.__version__,
@@ -252,12 +255,26 @@ def fit(task: str, config: TrainConfig, build: Callable[[], Training]) -> Path:
     except MisconfigurationException as error:
         raise ValueError(f"`trainer` cannot be set up: {error}") from None
     out.mkdir(parents=True, exist_ok=True)
-    if trainer.is_global_zero:
-        write_json(out / "config.json", module.about)
-    checkpoint = str(last) if config.resume else None
-    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-    trainer.save_checkpoint(last)
+    # The other processes of one run write nothing.
+    with claimed(out) if trainer.is_global_zero else nullcontext():
+        if trainer.is_global_zero:
+            # Another run may have ended here while this one was built.
+            _check_start(task, config, last)
+            write_json(out / "config.json", module.about)
+        checkpoint = str(last) if config.resume else None
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        trainer.save_checkpoint(last)
     return last
+
+
+def _check_start(task: str, config: TrainConfig, last: Path) -> None:
+    """Refuse to begin where a checkpoint lies, or to resume where none lies or one of another run."""
+    if config.resume:
+        if not last.exists():
+            raise FileNotFoundError(f"`{last}` to resume from does not exist")
+        check_resumable(config, last, task)
+    elif last.exists():
+        raise FileExistsError(f"`{last}` exists: set `resume` to continue it, or choose another `out`")
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -268,9 +285,8 @@ class WholeCheckpoints(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        temporary = Path(f"{path}.tmp")
-        torch.save(checkpoint, temporary)
-        temporary.replace(path)
+        with replacing(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
 
 
 def make_trainer(t: TrainerConfig, out: Path, *, clip: float, max_epochs: int, validate: bool = True) -> L.Trainer:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pcsa._core.checks import check_thresholds
 from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.metrics import (
     THRESHOLDS,
@@ -60,6 +61,7 @@ def evaluate_category(
     held_out: KeypointNet,
     *,
     geodesic: bool = True,
+    thresholds: Sequence[float] = THRESHOLDS,
     num_random: int = 20,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -74,6 +76,7 @@ def evaluate_category(
         train: The training clouds.
         held_out: The clouds to score alone, usually ``"val"``; all of them in ``category``.
         geodesic: Also measure distances along the surface.
+        thresholds: Thresholds of the mIoU, in the dataset's own units.
         num_random: Random sets to average over.
         seed: Seed of template and random sets.
 
@@ -91,7 +94,12 @@ def evaluate_category(
     if absent:
         raise ValueError(f"`held_out` has {len(absent)} clouds that `category` has not: {', '.join(absent[:3])}")
     of_held_out = [predicted[place[model_id]] for model_id in held_out.model_ids]
-    options: dict[str, Any] = {"geodesic": geodesic, "num_random": num_random, "seed": seed}
+    options: dict[str, Any] = {
+        "geodesic": geodesic,
+        "thresholds": thresholds,
+        "num_random": num_random,
+        "seed": seed,
+    }
     return {
         "category": evaluate_keypoints(predicted, category, category, **options),
         "held_out": evaluate_keypoints(of_held_out, held_out, train, **options),
@@ -104,6 +112,7 @@ def evaluate_keypoints(
     template_source: KeypointNet,
     *,
     geodesic: bool = True,
+    thresholds: Sequence[float] = THRESHOLDS,
     num_random: int = 20,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -118,6 +127,7 @@ def evaluate_keypoints(
         dataset: Clouds with annotations, without a transform. Shapes that have none are left out and counted.
         template_source: Clouds whose annotations make the template and the box of the random sets.
         geodesic: Also measure distances along the surface: some milliseconds per cloud.
+        thresholds: Thresholds of the mIoU, in the dataset's own units.
         num_random: Random sets to average over.
         seed: Seed of template and random sets.
 
@@ -140,7 +150,10 @@ def evaluate_keypoints(
     shapes, source = _read(dataset), _read(template_source)
     detector = [predicted[i].detach().cpu().double() for i in shapes.places]
     n, K = len(detector), len(detector[0])
-    template = template_keypoints(source.annotated, K, seed=seed)
+    # Fewer places than keypoints, as two shapes may have: all of them, some more than once.
+    places = len(torch.cat(source.annotated).unique(dim=0))
+    template = template_keypoints(source.annotated, min(K, places), seed=seed)
+    template = template[torch.arange(K) % places]
     sets = {
         "detector": [detector],
         "template": [[template] * n],
@@ -148,7 +161,8 @@ def evaluate_keypoints(
         "collapsed_centroid": [collapsed_keypoints(shapes.clouds, K)],
         "collapsed_corner": [collapsed_keypoints(shapes.clouds, K, place="corner")],
     }
-    rows = _score(sets, shapes, geodesic)
+    thresholds = check_thresholds("thresholds", thresholds)
+    rows = _score(sets, shapes, geodesic, thresholds)
     not_above = [
         key
         for key in _SCORES
@@ -164,7 +178,7 @@ def evaluate_keypoints(
         "num_keypoints": K,
         "num_random": num_random,
         "units": "the dataset's own",
-        "thresholds": list(THRESHOLDS),
+        "thresholds": list(thresholds),
         "rows": rows,
         "not_above_template": not_above,
         "collapsed": rows["detector"]["separation"]["least"] < COLLAPSED,
@@ -190,7 +204,8 @@ def format_keypoints(result: Mapping[str, Any]) -> str:
             counts += f", {result[f'num_clouds_{key}']} {what}"
     of = "these shapes" if result["template_split"] == result["split"] else f"the {result['template_split']} shapes"
     geodesic = "miou_geodesic" in result["rows"]["detector"]
-    heads = ["", "DAS fwd", "DAS bwd", "DAS mean", "mIoU@0.1", *(["geodesic"] if geodesic else [])]
+    heads = ["", "DAS fwd", "DAS bwd", "DAS mean", f"mIoU@{result['thresholds'][-1]:g}"]
+    heads += ["geodesic"] * geodesic
     heads += ["coverage", "inclusive", "sep. least", "sep. mean"]
     rows = []
     for key, row in result["rows"].items():
@@ -223,7 +238,9 @@ def format_keypoints(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _score(sets: dict[str, list[list[Tensor]]], shapes: _Shapes, geodesic: bool) -> dict[str, dict[str, Any]]:
+def _score(
+    sets: dict[str, list[list[Tensor]]], shapes: _Shapes, geodesic: bool, thresholds: Sequence[float]
+) -> dict[str, dict[str, Any]]:
     """One row per entry: the mean over its sets of keypoints."""
     # All sets of a shape at once: the paths on its graph and the search in its cloud are the same for all.
     flat = [keypoints for group in sets.values() for keypoints in group]
@@ -234,7 +251,7 @@ def _score(sets: dict[str, list[list[Tensor]]], shapes: _Shapes, geodesic: bool)
     }
     if geodesic:
         distances["miou_geodesic"] = geodesic_keypoint_distances(
-            together, shapes.clouds, shapes.annotated_index, limit=max(THRESHOLDS)
+            together, shapes.clouds, shapes.annotated_index, limit=max(thresholds)
         )
     K = len(flat[0][0])
     rows: dict[str, dict[str, Any]] = {}
@@ -248,7 +265,7 @@ def _score(sets: dict[str, list[list[Tensor]]], shapes: _Shapes, geodesic: bool)
         for key, matrices in distances.items():
             curves = []
             for i in range(start, start + len(group)):
-                curves.append(keypoint_miou([d[i * K : (i + 1) * K] for d in matrices]))
+                curves.append(keypoint_miou([d[i * K : (i + 1) * K] for d in matrices], thresholds))
             row[key] = torch.stack(curves).mean(dim=0).tolist()
         row["coverage"] = float(np.mean([coverage(k, shapes.clouds) for k in group]))
         row["inclusivity"] = inclusivity([torch.cat(k) for k in zip(*group, strict=True)], shapes.clouds)

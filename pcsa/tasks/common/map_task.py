@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -21,6 +21,7 @@ from pcsa.datasets.splits import Split
 from pcsa.localization import ReadOut
 from pcsa.metrics import MeanKeypointError
 from pcsa.tasks.common.engine import StepData, StepTraining, Training
+from pcsa.tasks.common.held_out import check_held_out, check_same_names, warn_of_twin_files
 from pcsa.tasks.common.map_inputs import ImagePredictOptions, ImagePredictor, Locate
 from pcsa.tasks.common.maps import (
     LocatedMaps,
@@ -124,6 +125,21 @@ class MapTask(Task[MapConfigT, MapLabels]):
         """The items to score on."""
         return self.items(config, split)
 
+    def identities(self, items: Any) -> Sequence[Hashable]:
+        """What tells the items apart wherever they are listed, such as their files; none where they are drawn."""
+        return ()
+
+    def has_split(self, config: MapConfigT, split: Split) -> bool:
+        """Whether the root says anything of a split; a root without items to validate on can be trained on."""
+        return True
+
+    def correct_limit(self, items: Any) -> float:
+        """Error from which on a keypoint is not right in any sense, in the unit of the ``correct_threshold``.
+
+        By default the length that errors are measured by.
+        """
+        return 1.0
+
     def trained_on_val(self, config: MapConfigT) -> bool:
         """Whether the layout holds no items out to validate on: what is called val is trained on, too."""
         return False
@@ -190,8 +206,9 @@ class MapTask(Task[MapConfigT, MapLabels]):
         """The scores of the field, as JSON types."""
 
     def training(self, config: MapConfigT) -> Training:
-        train, val = self.items(config, "train"), self.items(config, "val")
-        data = StepData(config, MapItems(train, config.seed), MapItems(val, config.seed))
+        train = self.items(config, "train")
+        val = self.open_validation(config, train)
+        data = StepData(config, MapItems(train, config.seed), None if val is None else MapItems(val, config.seed))
         L.seed_everything(config.seed, verbose=False)
         labels = labels_of(train)
         network = self.build(config, labels)
@@ -199,9 +216,27 @@ class MapTask(Task[MapConfigT, MapLabels]):
         if not config.resume:
             self.pretrained(config, network)
         for split, items in (("train", train), ("val", val)):
-            for reason, count in items.skipped.items():
+            for reason, count in ({} if items is None else items.skipped).items():
                 log.info("%s: %d left out: %s", split, count, reason)
         return Training(MapTraining(self, config, network, data.steps_per_epoch), data, labels)
+
+    def open_validation(self, config: MapConfigT, train: Any) -> Any:
+        """The items to validate on; None where there are none.
+
+        Raises:
+            ValueError: If they have other keypoints than those to train on, or are among them where the layout does
+                not say so.
+        """
+        val = self.open(config, "val") if self.has_split(config, "val") else None
+        if val is None or not len(val):
+            return None
+        where = f"`data.root` (={str(config.data.root)!r})"
+        check_same_names(where, train.names, val.names)
+        if not self.trained_on_val(config):
+            known, held_out = self.identities(train), self.identities(val)
+            check_held_out(where, known, held_out)
+            warn_of_twin_files(*([name for name in names if isinstance(name, Path)] for names in (known, held_out)))
+        return val
 
     def evaluated(self, config: MapConfigT, options: Any) -> MapConfigT:
         """The configuration of the training with the root that is named in place of its own."""
@@ -270,7 +305,12 @@ class WithSource(Dataset[Row]):
     def __getitem__(self, index: int) -> Row:
         source = self.items.source(index)
         names = ("keypoints", "visible", "spacing", "area", "joints")
-        return {**self.items[index], **{f"source_{name}": source[name] for name in names if name in source}}
+        # Where an item cannot be read, rows and items are not the same.
+        return {
+            "item": index,
+            **self.items[index],
+            **{f"source_{name}": source[name] for name in names if name in source},
+        }
 
 
 class Collected:
@@ -309,6 +349,11 @@ class MapEvaluation(Evaluation):
             raise ValueError(
                 f"`root` (={str(config.data.root)!r}) must have what the network was trained to find, "
                 f"{', '.join(run.labels.names)}; has {', '.join(items.names)}"
+            )
+        correct = options.correct_threshold
+        if correct is not None and correct >= (limit := task.correct_limit(items)):
+            raise ValueError(
+                f"`correct_threshold` (={correct:g}) must be below {limit:g}: any prediction would count as right"
             )
         flips = getattr(options, "flip_test", False) and task.mirrors(config)
         super().__init__(

@@ -8,7 +8,7 @@ points are jittered, dropped, drawn anew or scaled axis by axis (:attr:`pcsa.dat
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -18,7 +18,6 @@ from torch_geometric.data import Data
 
 from pcsa.bandwidth import knn_bandwidth
 from pcsa.datasets.keypointnet import KeypointData, KeypointNet
-from pcsa.datasets.transforms import Normalize
 from pcsa.models.pointnet2 import Level, LevelGeometry, build_geometry
 
 _VERSION = 1
@@ -76,7 +75,7 @@ class Hierarchies:
         return out
 
 
-def open_hierarchies(dataset: KeypointNet, normalize: Normalize, levels: Sequence[Level]) -> Hierarchies:
+def open_hierarchies(dataset: KeypointNet, normalize: Callable[[Data], Data], levels: Sequence[Level]) -> Hierarchies:
     """Search in every cloud of a dataset, once normalized, or read what an earlier call found.
 
     The file lies beside the processed category and is named by a hash of positions and levels: other clouds or

@@ -56,6 +56,8 @@ class EvaluateOptions:
     """Device: cpu, cuda or auto."""
     out: Path | None = None
     """Metrics file; default metrics-<split>.json beside the checkpoint."""
+    strict: bool = False
+    """Stop at the first item that cannot be read; else it is listed as failed, and the exit status is 3."""
 
     def __post_init__(self) -> None:
         for name, number, least in (
@@ -76,9 +78,17 @@ class PredictOptions:
 
     checkpoint: Checkpoint
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Files, or folders of such files."""
+    """Files, or folders of such files; what is hidden in a folder is left out."""
+    recursive: bool = False
+    """Also look into the sub-folders of folders."""
     out: Path = Path("predictions.json")
-    """File of the predictions, .json or .npz."""
+    """File of the predictions, .json or .npz. One that the same checkpoint and options made is added to: what it has
+    of an input stays, unless the input has changed. A call that was cut off goes on in the same way, from
+    <out>.partial."""
+    overwrite: bool = False
+    """Replace an `out` that another checkpoint, other options or another program made; else it is refused."""
+    strict: bool = False
+    """Stop at the first input that fails; else it is listed as failed, with the reason, and the exit status is 3."""
     read_out: ReadOut = "expectation"
     """Way to read a keypoint from its map, see pcsa.localize."""
     png: Path | None = None
@@ -174,6 +184,8 @@ class Evaluation(ABC):
     """Pictures of the first items, as many as were asked for."""
     loader: ClassVar[type[DataLoader[Any]]] = DataLoader
     """Makes batches of the items."""
+    takes_all: ClassVar[bool] = False
+    """Whether there are no scores of a part of the items: then an item that cannot be read ends the evaluation."""
 
     @abstractmethod
     def update(self, batch: Any) -> None:
@@ -270,7 +282,7 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
         save_overlays(path, [picture for picture in pictures if isinstance(picture, Overlay)])
 
     def save_pictures(self, pictures: Iterable[tuple[Path, Picture]]) -> None:
-        """Draw each picture into its own PNG; by default overlays."""
+        """Draw each picture into its own PNG, before asking for the next one; by default overlays."""
         for path, picture in pictures:
             if isinstance(picture, Overlay):
                 save_overlay(path, picture)

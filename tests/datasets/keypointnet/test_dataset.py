@@ -150,7 +150,7 @@ FAULTS: list[tuple[Callable[[list], None], str]] = [
     (lambda r: move_xyz(r, math.nan), "model aa: `xyz`"),
     (lambda r: r[0]["keypoints"][0].update(semantic_id=5), "model aa: semantic id 5 occurs 2 times"),
     (lambda r: r[0]["symmetries"]["reflection"][0].update(kp_indexes=[0, 3]), "model aa: `kp_indexes`"),
-    (lambda r: r[1].pop("keypoints"), "record 1: .*keypoints"),
+    (lambda r: r[1].pop("keypoints"), r"record 1 \(model bb\): `keypoints` is missing"),
     (lambda r: r[1]["keypoints"][0].update(xyz=[1, 2]), "record 1"),
     (lambda r: r.append(r[0]), "model aa is annotated more than once"),
     (lambda r: r[1].update(class_id="1"), "more than one class id"),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pytest
 
 from pcsa.tasks.common.config import (
@@ -67,6 +68,14 @@ class Outer:
         ({"several": (1, 0)}, r"^`several` \(=\(1, 0\)\) must be at least 1$"),
         ({"several": [0, 1]}, r"^`several` \(=\[0, 1\]\) must be at least 1$"),
         ({"several_perhaps": (0.5, 0.0)}, r"^`several_perhaps` \(=\(0\.5, 0\.0\)\) must be above 0 and finite$"),
+        ({"count": 2.5}, r"^`count` \(=2\.5\) must be a whole number of at least 1$"),
+        ({"count": True}, r"^`count` \(=True\) must be a whole number of at least 1$"),
+        ({"count": np.float64(2)}, r"^`count` \(=.*2\.0.*\) must be a whole number of at least 1$"),
+        ({"count": "2"}, r"^`count` \(='2'\) must be a whole number of at least 1$"),
+        ({"positive": "2"}, r"^`positive` \(='2'\) must be a number above 0 and finite$"),
+        ({"from_zero": np.True_}, r"^`from_zero` \(=.*True.*\) must be a number of at least 0 and finite$"),
+        ({"several": np.array([1, 0])}, r"^`several` \(=\[1 0\]\) must be at least 1$"),
+        ({"several": (1, 0.5)}, r"^`several` \(=\(1, 0\.5\)\) must be a whole number of at least 1$"),
         ({"middle": Middle(Inner(width=0))}, r"^`middle\.inner\.width` \(=0\) must be at least 1$"),
         ({"middle": Middle(Inner(widths=(1, 0)))}, r"^`middle\.inner\.widths` \(=\(1, 0\)\) must be at least 1$"),
     ],
@@ -138,3 +147,21 @@ def test_json_and_back(tmp_path, monkeypatch):
 def test_what_a_configuration_does_not_have_is_refused():
     with pytest.raises(KeyError, match="unknown"):
         from_plain(Outer, {"unknown": 1})
+
+
+def test_numbers_may_be_numpy_s_and_become_plain():
+    given = Outer(
+        count=np.int64(3),
+        positive=np.float32(0.25),
+        several=np.array([2, 3]),
+        several_perhaps=(np.float64(0.5),),
+        anything=np.bool_(True),
+    )
+    check_numbers(given)
+    plain = json.loads(json.dumps(to_plain(given)))
+    assert from_plain(Outer, plain) == Outer(
+        count=3, positive=0.25, several=(2, 3), several_perhaps=(0.5,), anything=True
+    )
+    TrainConfig(seed=np.int64(1))
+    with pytest.raises(ValueError, match=r"`seed` \(=1.5\)"):
+        TrainConfig(seed=1.5)

@@ -115,10 +115,11 @@ def test_another_cloud_is_refused(clouds, hierarchies):
         hierarchies.attach(clouds[1], 0)
 
 
-def test_what_was_found_is_read_again(dataset, monkeypatch):
+def test_what_was_found_is_read_again(dataset, monkeypatch, tmp_path):
+    monkeypatch.setenv("PCSA_CACHE_DIR", str(tmp_path / "cache"))
     first = open_hierarchies(dataset, NORMALIZE, LEVELS).attach(NORMALIZE(dataset[1]), 1)
-    files = set((dataset.root / "processed").iterdir())
-    assert len(files) == 2
+    files = set((tmp_path / "cache" / "arrays").glob("*.npz"))
+    assert len(files) == 1
 
     def searches(*_):
         raise RuntimeError("searches")

@@ -1,0 +1,135 @@
+"""Clouds in files of arrays: NumPy's, and HDF5."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from pcsa.datasets.arrays import ARRAYS, read_arrays
+from pcsa.datasets.colors import color_bytes
+from pcsa.datasets.columns import Columns, cloud_of_columns, column_names, plain_name, unnamed
+from pcsa.datasets.faults import reading
+from pcsa.datasets.point_cloud import PointCloud, finite_cloud
+
+HDF5 = (".h5", ".hdf5")
+_POINTS = ("pos", "points", "xyz")
+_COLORS = ("colors", "color", "rgb")
+
+
+def read_array_cloud(
+    path: str | os.PathLike[str], columns: Columns | None = None, *, drop_invalid: bool = False
+) -> PointCloud:
+    """Read the cloud of a `.npy`, `.npz`, `.h5` or `.hdf5` file.
+
+    The cloud is an array `[N, 3]`; one of more columns is read where ``columns`` names them. Of several arrays it is
+    the one that is called pos, points or xyz (in this order), or, in HDF5, data; or three arrays are called x, y and z.
+    A structured array has the fields x, y and z (and may have r, g and b, or a packed rgb).
+
+    Args:
+        path: The file.
+        columns: Names of all columns of the array in their order, such as ``"x y z nx ny nz"``.
+        drop_invalid: Whether to leave out the points that are not finite, and count them.
+
+    Raises:
+        ValueError: If no array, or more than one, may be the cloud; if it has another shape, holds no real numbers or a
+            point that is not finite; or if it has three rows, which may be x, y and z, and ``columns`` does not say
+            that rows are points. The message names the file.
+
+    """
+    names = column_names(columns)
+    suffix = Path(path).suffix.lower()
+    with reading(path, "arrays of points"):
+        cloud = _cloud(read_arrays(path) if suffix in ARRAYS else _hdf5_arrays(path), names)
+        return finite_cloud(cloud.points, cloud.colors, drop_invalid=drop_invalid)
+
+
+def _hdf5_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
+    """Return the arrays that may be the cloud, by the last part of their names."""
+    import h5py
+
+    found: dict[str, list[Any]] = {}
+
+    def visit(name: str, thing: Any) -> None:
+        if isinstance(thing, h5py.Dataset):
+            found.setdefault(name.rsplit("/", 1)[-1], []).append(thing)
+
+    with h5py.File(path, "r") as file:
+        file.visititems(visit)
+        repeated = [dataset.name for things in found.values() if len(things) > 1 for dataset in things]
+        if repeated:
+            raise ValueError(f"holds {', '.join(repeated[:6])}: one cloud must be in a file")
+        datasets = {name: things[0] for name, things in found.items()}
+        data = datasets.get("data")
+        if data is not None and not set(_POINTS) & set(datasets):
+            datasets = {"points": data, **{name: datasets[name] for name in _COLORS if name in datasets}}
+        for name, dataset in datasets.items():
+            if dataset.dtype.kind == "O" and (name in _POINTS or len(datasets) == 1):
+                raise ValueError(f"`{name}` holds objects, must hold numbers")
+        return {name: dataset[()] for name, dataset in datasets.items() if dataset.dtype.kind in "fiubcV"}
+
+
+def _cloud(arrays: Mapping[str, NDArray[Any]], names: tuple[str, ...] | None) -> PointCloud:
+    chosen = next((name for name in _POINTS if name in arrays), None)
+    if chosen is None and {"x", "y", "z"} <= {plain_name(name) for name in arrays}:
+        return cloud_of_columns({name: array.reshape(-1) for name, array in arrays.items()})
+    if chosen is None and len(arrays) != 1:
+        listed = ", ".join(f"{name} {list(array.shape)}" for name, array in list(arrays.items())[:8])
+        raise ValueError(f"holds {listed or 'no array'}: one array, or one that is called pos, points or xyz")
+    array = arrays[chosen or next(iter(arrays))]
+    if array.dtype.names is not None:
+        return _structured(array, names)
+    points = _points(array, names)
+    colors = next((arrays[name] for name in _COLORS if name in arrays and arrays[name].shape == (len(array), 3)), None)
+    if points.colors is None and colors is not None and colors.dtype.kind in "fiu":
+        return PointCloud(points.points, color_bytes(colors))
+    return points
+
+
+def _points(array: NDArray[Any], names: tuple[str, ...] | None) -> PointCloud:
+    what = f"{array.dtype} {list(array.shape)}"
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"holds {what}, must be real numbers [N, 3]")
+    if array.ndim == 3:
+        raise ValueError(f"holds {what}: several clouds? One cloud [N, 3] must be in a file")
+    if array.ndim != 2:
+        raise ValueError(f"holds {what}, must be numbers [N, 3]")
+    rows, columns = array.shape
+    if names is not None:
+        if columns != len(names):
+            raise ValueError(f"`columns` (={' '.join(names)!r}) names {len(names)} columns, the array has {columns}")
+        return cloud_of_columns(dict(zip(_distinct(names), array.T, strict=True)))
+    if rows == 3:
+        raise ValueError(
+            f"holds {what}: three rows may be x, y and z. Transpose it if each column is a point; "
+            f"name its columns with `columns` if each row is"
+        )
+    if columns != 3:
+        raise ValueError(f"holds {what}: {unnamed(rows, columns)}")
+    return PointCloud(array)
+
+
+def _structured(array: NDArray[Any], names: tuple[str, ...] | None) -> PointCloud:
+    if names is not None:
+        raise ValueError(f"`columns` (={' '.join(names)!r}) is for columns without names: {_fields(array)} are there")
+    array = array.reshape(-1)  # of an organized cloud, [H, W]
+    columns: dict[str, NDArray[Any]] = {}
+    for field in array.dtype.names or ():
+        values = array[field]
+        if values.ndim == 1:
+            columns[field] = values
+        elif values.shape[1:] == (3,) and plain_name(field) in _POINTS:
+            columns.update(zip("xyz", values.T, strict=True))
+        elif values.shape[1:] == (3,) and plain_name(field) in _COLORS:
+            columns.update(zip("rgb", values.T, strict=True))
+    return cloud_of_columns(columns)
+
+
+def _fields(array: NDArray[Any]) -> str:
+    return ", ".join(array.dtype.names or ())
+
+
+def _distinct(names: tuple[str, ...]) -> list[str]:
+    """Return names of which none is there twice, so that they may be keys: the later ones get their place."""
+    return [name if names.index(name) == place else f"{name} {place}" for place, name in enumerate(names)]

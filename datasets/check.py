@@ -1,0 +1,164 @@
+"""Everything that is wrong with data in files, whatever their layout, in one list."""
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pcsa._core.checks import check_one_of
+from pcsa.datasets.arrays import read_arrays
+from pcsa.datasets.coco import check_coco
+from pcsa.datasets.faults import Problem
+from pcsa.datasets.files import existing, find_files
+from pcsa.datasets.human36m import check_human36m
+from pcsa.datasets.keypointnet.check import check_root
+from pcsa.datasets.lsp import check_lsp
+from pcsa.datasets.mtfl import check_mtfl
+from pcsa.datasets.oct import check_oct
+from pcsa.datasets.points import CLOUDS, MESHES, check_cloud
+from pcsa.datasets.shapenet import check_hdf5, is_hdf5
+
+Layout = Literal["human36m", "lsp", "mtfl", "keypointnet", "coco", "oct", "hdf5", "clouds"]
+
+
+def check_data(
+    root: str | os.PathLike[str],
+    layout: Layout | None = None,
+    *,
+    images: str | os.PathLike[str] | None = None,
+    detections: str | os.PathLike[str] | None = None,
+    columns: str | None = None,
+) -> list[Problem]:
+    """List everything that is missing or broken in a file or folder.
+
+    The check reads every annotation and every cloud, and of pictures the headers. It goes on after a fault.
+
+    Args:
+        root: A root of one of :data:`LAYOUTS`, a folder of clouds and meshes (sub-folders too), or one such file.
+        layout: A key of :data:`LAYOUTS`. Default: what the files in ``root`` say; see :func:`layout_of`.
+        images: Folder of the pictures, for ``root`` being an annotation file of COCO.
+        detections: File of detections, for COCO.
+        columns: Names of the columns of clouds, see :func:`pcsa.datasets.points.read_cloud`.
+
+    Returns:
+        The problems. Where there are none, the dataset of the layout opens, and every item can be read.
+
+    Raises:
+        FileNotFoundError: If ``root`` does not exist.
+        ValueError: If ``layout`` is unknown, or not given and not recognized.
+
+    """
+    root = existing(root)
+    if layout is None:
+        layout = layout_of(root)
+    check_one_of("layout", layout, get_args(Layout))
+    if layout == "coco":
+        return _check_coco(root, images, detections)
+    for name, value in (("images", images), ("detections", detections)):
+        if value is not None:
+            raise ValueError(f"`{name}` (={os.fspath(value)!r}) is for the layout 'coco', not {layout!r}")
+    if layout == "clouds":
+        return _check_clouds(root, columns)
+    if columns is not None:
+        raise ValueError(f"`columns` (={columns!r}) is for the layout 'clouds', not {layout!r}")
+    return LAYOUTS[layout](root)
+
+
+def layout_of(root: Path) -> Layout:
+    """Return the layout that the files of a root have: the first of :data:`LAYOUTS` that fits.
+
+    Raises:
+        ValueError: If none fits.
+
+    """
+    for layout, fits in _SIGNS.items():
+        if fits(root):
+            return layout
+    known = ", ".join(get_args(Layout))
+    raise ValueError(f"`{root}` has the files of no known layout: name one as `layout`, of {known}")
+
+
+def _check_clouds(root: Path, columns: str | None) -> list[Problem]:
+    problems: list[Problem] = []
+    for file in find_files([root], (*CLOUDS, *MESHES), recursive=True).files:
+        name = file.name if root.is_file() else str(file.relative_to(root.absolute()))
+        problems += [Problem(name, problem.message) for problem in check_cloud(file, columns)]
+    return problems
+
+
+def _check_coco(
+    root: Path, images: str | os.PathLike[str] | None, detections: str | os.PathLike[str] | None
+) -> list[Problem]:
+    files = list(_annotation_files(root))
+    if not files:
+        return [Problem(str(root), "no annotation file of COCO (JSON with images, annotations and categories)")]
+    problems: list[Problem] = []
+    for file in files:
+        problems += check_coco(file, _pictures_of(file) if images is None else images, detections)
+    return problems
+
+
+def _pictures_of(annotations: Path) -> Path:
+    """Return the folder of an annotation file's pictures: the official one, or its own."""
+    official = annotations.parent.parent / annotations.stem.split("_")[-1]
+    return official if annotations.parent.name == "annotations" and official.is_dir() else annotations.parent
+
+
+def _annotation_files(root: Path) -> Iterable[Path]:
+    if root.is_file():
+        yield root
+        return
+    for folder in (root, root / "annotations"):
+        for path in sorted(folder.glob("*.json")):
+            if not path.name.startswith(".") and _has_images(path):
+                yield path
+
+
+def _has_images(path: Path) -> bool:
+    try:
+        content: Any = json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(content, dict) and "images" in content and "annotations" in content
+
+
+def _is_scans(root: Path) -> bool:
+    if any(root.glob("vol/*.vol")):
+        return True
+    for path in sorted(root.glob("*.npz")):
+        try:
+            return bool({"bscan", "boundaries", "boundaries_manual"} & set(read_arrays(path)))
+        except ValueError:
+            continue
+    return False
+
+
+def _is_clouds(root: Path) -> bool:
+    if root.is_file():
+        return root.suffix.lower() in (*CLOUDS, *MESHES)
+    return any(path.suffix.lower() in (*CLOUDS, *MESHES) for path in root.rglob("*"))
+
+
+LAYOUTS: dict[Layout, Callable[[Path], list[Problem]]] = {
+    "human36m": check_human36m,
+    "lsp": check_lsp,
+    "mtfl": check_mtfl,
+    "keypointnet": check_root,
+    "coco": lambda root: _check_coco(root, None, None),
+    "oct": check_oct,
+    "hdf5": check_hdf5,
+    "clouds": lambda root: _check_clouds(root, None),
+}
+"""The check of each layout, by the name of the layout."""
+
+_SIGNS: dict[Layout, Callable[[Path], bool]] = {
+    "human36m": lambda root: (root / "frames.npz").exists(),
+    "lsp": lambda root: any((root / name).exists() for name in ("joints.npz", "joints.mat")),
+    "mtfl": lambda root: (root / "training.txt").exists(),
+    "keypointnet": lambda root: (root / "pcds").is_dir() and (root / "annotations").is_dir(),
+    "coco": lambda root: any(_annotation_files(root)) if root.is_dir() else root.suffix.lower() == ".json",
+    "oct": _is_scans,
+    "hdf5": is_hdf5,
+    "clouds": _is_clouds,
+}

@@ -1,0 +1,27 @@
+"""Text files of lists: their lines, whichever program wrote them."""
+
+import codecs
+import os
+from pathlib import Path
+
+
+def text_lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
+    """Read the lines of a text file that are not blank, each with its number from 1 and without blanks around it.
+
+    The text is UTF-8, UTF-16 if it begins with a mark that says so, and Latin-1 where it can be neither; a byte-order
+    mark and the line ends of every system are taken away.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+
+    """
+    content = Path(path).read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = content.decode("utf-16", errors="replace")
+    else:
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = content.decode("latin-1")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]

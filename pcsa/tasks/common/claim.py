@@ -1,0 +1,56 @@
+"""A claim on what is written: two processes never write one folder or one file at the same time."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Hold a folder, or a file that will be written, against every other process that claims it.
+
+    The claim is a lock of the operating system on ``<folder>/.lock`` or ``.<file>.lock``: it ends with its process,
+    however that ends, and holds across machines where the file system has such locks (NFS does).
+
+    Args:
+        path: The folder, which exists, or the file. The folder of a file is made if need be.
+
+    Raises:
+        FileExistsError: If another process holds it; the message names the process and its machine.
+    """
+    # Imported here: the command line should come at once.
+    from filelock import FileLock, SoftFileLock, Timeout
+
+    file = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FileExistsError(
+            f"`{path}` is being written by {_holder(file) or 'another process'}: wait until that has ended, or choose "
+            "another `out`"
+        ) from None
+    # Where there are no such locks, filelock takes the existence of the file for one, and its content is its own.
+    ours = not isinstance(lock, SoftFileLock)
+    try:
+        if ours:
+            file.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        yield
+    finally:
+        if ours:
+            # While it is held: whoever opens the file from now on opens another.
+            with suppress(OSError):
+                file.unlink()
+        lock.release()
+
+
+def _holder(file: Path) -> str:
+    try:
+        return " ".join(file.read_text(encoding="utf-8", errors="replace").split())
+    except OSError:
+        return ""

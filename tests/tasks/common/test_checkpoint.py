@@ -1,0 +1,52 @@
+"""Files of a run: whole or not there, and a checkpoint that can be resumed."""
+
+import json
+
+import pytest
+import torch
+
+from pcsa.tasks.common.checkpoint import check_resumable, replacing, write_json
+from pcsa.tasks.common.config import TrainConfig, to_plain
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path):
+    file = tmp_path / "new" / "a.json"
+    write_json(file, {"a": [1.5, None]})
+    assert json.loads(file.read_text()) == {"a": [1.5, None]}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(file, {"a": float("nan")})
+
+    def cut_short():
+        with replacing(file) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cut_short()
+    assert json.loads(file.read_text()) == {"a": [1.5, None]}
+    assert [f.name for f in file.parent.iterdir()] == ["a.json"]
+
+
+def test_two_writers_do_not_meet(tmp_path):
+    file = tmp_path / "a.txt"
+    with replacing(file) as first, replacing(file) as second:
+        first.write_text("first")
+        second.write_text("second")
+    # The block that ends last.
+    assert file.read_text() == "first"
+
+
+@pytest.mark.parametrize("section", ["data", "optimizer", "seed"])
+def test_a_checkpoint_that_lost_a_part_is_named(tmp_path, section):
+    config = TrainConfig()
+    plain = to_plain(config)
+    file = tmp_path / "last.ckpt"
+    torch.save({"pcsa": {"task": "oct", "config": plain}}, file)
+    check_resumable(config, file, "oct")
+    del plain[section]
+    torch.save({"pcsa": {"task": "oct", "config": plain}}, file)
+    with pytest.raises(ValueError, match=f"last.ckpt` must say what it was trained with, .* it has no `{section}`"):
+        check_resumable(config, file, "oct")
+    torch.save({"pcsa": {"task": "oct"}}, file)
+    with pytest.raises(ValueError, match="it has no `data`"):
+        check_resumable(config, file, "oct")
