@@ -138,15 +138,15 @@ def affine_of(shape: Sequence[int], frame: Frame | None, spacing: Spacing | None
     return Affine.unit(len(sizes))
 
 
-def plain_spacing(spacing: Spacing | NDArray[Any] | Tensor) -> Spacing:
+def plain_spacing(spacing: Spacing | NDArray[Any] | Tensor) -> float | tuple[float, ...]:
     """A spacing as a number, or a tuple of one for each axis."""
-    plain = spacing.tolist() if isinstance(spacing, np.ndarray | Tensor) else spacing
+    plain: Any = spacing.tolist() if isinstance(spacing, np.ndarray | Tensor) else spacing
     return tuple(plain) if isinstance(plain, Sequence) and not isinstance(plain, str) else plain
 
 
 def _spacings(spacing: Spacing, num_axes: int) -> list[float]:
     plain = plain_spacing(spacing)
-    values = plain if isinstance(plain, tuple) else (plain,) * num_axes
+    values: tuple[float, ...] = plain if isinstance(plain, tuple) else (plain,) * num_axes
     if len(values) != num_axes:
         raise ValueError(f"`spacing` (={spacing!r}) must be a number, or one for each of {num_axes} axes, x first")
     for value in values:

@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pcsa._core.checks import Reduction, check_mask, check_shape
-from pcsa._core.points import Points, cloud_log_softmax, first_maximum
+from pcsa._core.places import first_in_place
+from pcsa._core.points import Points, cloud_log_softmax, cloud_logsumexp, first_maximum
 from pcsa.losses.arguments import Clouds, Logits, Options, Positions, Target, at_least_float32, keypoints_of, map_of
 from pcsa.losses.geometry import distance, offsets
 
@@ -24,8 +25,9 @@ def nearest_point_cross_entropy(
 ) -> Tensor:
     r"""Cross-entropy of the map with the point nearest to the target, :math:`-\log \pi_n`.
 
-    Up to a constant, the limit of :func:`mixture_nll` (Eq. 6) as the bandwidth goes to 0. Among points that
-    are equally near, the first counts. Differentiable in ``logits`` only.
+    Up to a constant, the limit of :func:`mixture_nll` (Eq. 6) as the bandwidth goes to 0. Among places that
+    are equally near, that of the first point counts; the probabilities of points in exactly one place add up.
+    Differentiable in ``logits`` only.
 
     Args:
         logits: Scores before softmax.
@@ -51,7 +53,11 @@ def nearest_point_cross_entropy(
         row = keypoints.known_rows(index, points, dense=logits.dim() == 3)
     elif target is not None:
         row = _nearest(points, keypoints.known(target, points.pos))
-    return keypoints.reduce(-cloud_log_softmax(points.logits, points).gather(0, row))
+    # No score can tell copies of a point apart: all of them are right.
+    first = first_in_place(points.pos, points.batch)
+    right = first[:, None] == first[row].index_select(0, points.batch)
+    log_prob = cloud_log_softmax(points.logits, points).masked_fill(~right, -math.inf)
+    return keypoints.reduce(-cloud_logsumexp(log_prob, points))
 
 
 def presence_loss(

@@ -3,6 +3,7 @@
 import itertools
 import math
 import numbers
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -83,7 +84,7 @@ def _counts(num_samples: int | float | Tensor, sizes: list[int]) -> list[int]:
         # Less a little, for 0.07 × 100 is 7.000000000000001 and means 7.
         wanted = [math.ceil(float(num_samples) * size * (1 - 1e-12)) for size in sizes]
     else:
-        check_count("num_samples", num_samples)
+        check_count("num_samples", cast(int, num_samples))
         wanted = [num_samples] * len(sizes)
     return [min(int(count), size) for count, size in zip(wanted, sizes, strict=True)]
 

@@ -153,7 +153,10 @@ class Pose2dTask(MapTask[Pose2dConfig]):
         return not data.is_coco or data.val_annotations is not None or data.coco_files(split)[0].exists()
 
     def trained_on_val(self, config: Pose2dConfig) -> bool:
-        return config.data.root is not None and config.data.layout == "lsp"
+        data = config.data
+        if data.is_coco:  # one file may be named for both
+            return data.coco_files("train")[0] == data.coco_files("val")[0]
+        return data.root is not None
 
     def splits(self, config: Pose2dConfig) -> tuple[Literal["val", "test"], ...]:
         return ("val",) if config.data.is_coco else super().splits(config)

@@ -436,6 +436,8 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
             val = None
         if val is not None and config.data.split == "train":
             check_clouds_held_out(f"`data.root` (={str(config.data.root)!r})", train.dataset, val.dataset)
+        elif val is not None:
+            log.info("`data.split` (='all') trains on the clouds to validate on, too: for watching, not for choosing")
         K = config.model.num_keypoints
         for items in (train, val):
             sizes = [len(items.dataset[i].pos) for i in range(len(items))] if items is not None else []

@@ -13,7 +13,21 @@ def test_nearest_point_breaks_ties_by_the_first_row():
     logits = torch.arange(7.0).unsqueeze(1).requires_grad_()
     loss = losses.nearest_point_cross_entropy(logits, pos, torch.tensor([[[0.0]], [[0.0]]]), batch, reduction="sum")
     gradient = torch.autograd.grad(loss, logits)[0].squeeze(1)
-    assert (gradient < 0).nonzero().flatten().tolist() == [1, 4]  # rows 1, 2, 3 are at distance 1: the first
+    # Rows 1, 2 and 3 are at distance 1: the first counts, and its copy.
+    assert (gradient < 0).nonzero().flatten().tolist() == [1, 3, 4]
+
+
+def test_the_probabilities_of_copies_add_up():
+    # Three copies, 0.2 each, and one point of 0.4; -0.0 is 0.0, and the copy in the other cloud is another's.
+    pos = torch.tensor([[0.0], [-0.0], [3.0], [0.0], [0.0], [1.0]])
+    logits = torch.tensor([0.2, 0.2, 0.4, 0.2, 0.5, 0.5]).log()[:, None]
+    ptr, target = torch.tensor([0, 4, 6]), torch.tensor([[[0.1]], [[0.1]]])
+    for right in ({"target": target}, {"index": torch.tensor([[3], [4]])}):
+        loss = losses.nearest_point_cross_entropy(logits, pos, ptr=ptr, reduction="none", **right)
+        torch.testing.assert_close(loss.exp(), torch.tensor([[1 / 0.6], [2.0]]))
+    # The limit of the likelihood: up to a constant, that of one point.
+    nll = losses.mixture_nll(logits, pos, 0.1, torch.zeros(2, 1, 1), ptr=ptr, reduction="none")
+    torch.testing.assert_close(nll[0] - nll[1], loss[0] - loss[1])
 
 
 def test_index_counts_rows_of_pos_and_in_dense_input_rows_of_its_cloud(Case):

@@ -242,12 +242,23 @@ def test_the_folder_of_the_metrics_is_made(checkpoint, tmp_path):
 
 
 def test_thresholds_in_other_units(checkpoint, tmp_path, capsys):
-    flags = ["--split", "test", "--no-geodesic", "--thresholds", "0.3", "3", "--correct-threshold", "0.3"]
+    flags = ["--split", "test", "--no-geodesic", "--thresholds", "0.2", "3", "--correct-threshold", "0.2"]
     assert main(["evaluate", str(checkpoint), *flags, "--out", str(tmp_path / "m.json")]) == 0
     table = capsys.readouterr().out
-    assert "PCK@0.3 " in table
+    assert "PCK@0.2 " in table
     assert "PCK@3 " in table
-    assert "error < 0.3" in table
+    assert "error < 0.2" in table
+
+
+def test_thresholds_within_which_everything_is_right_are_refused(trained, checkpoint, refused):
+    assert "`thresholds` (=0.3, 3) must be below 0.2" in refused(["evaluate", checkpoint, "--thresholds", "0.3", "3"])
+    for flags, rule in (
+        ((checkpoint, "--correct-threshold", "2"), "`correct_threshold` (=2) must be below 0.2"),
+        ((trained("oct"), "--correct-threshold", "500"), "`correct_threshold` (=500) must be below 32"),
+        ((trained("landmarks"), "--correct-threshold", "5"), "`correct_threshold` (=5) must be below 1"),
+        ((trained("unsupervised"), "--thresholds", "1", "2"), "`thresholds` (=1, 2) must be below 0.2"),
+    ):
+        assert rule in refused(["evaluate", *flags])
 
 
 def test_flip_test_can_be_left_out(trained, scored, tmp_path, sources, predict):

@@ -1,16 +1,29 @@
 """What is special to the training of detectors: its objectives, its keypoints, and neighbors found before."""
 
 import csv
+import json
+import logging
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
+from torch_geometric.data import Data
 
 from pcsa.datasets.custom import write_labeled
-from pcsa.datasets.transforms import Augment
+from pcsa.datasets.pcd import read_pcd, write_pcd
+from pcsa.datasets.transforms import Augment, denormalize
 from pcsa.tasks import get_task, open_run
 from pcsa.tasks.common.clouds import open_annotated
-from pcsa.tasks.supervised import ObjectiveConfig, SupervisedConfig, SupervisedData, most_annotated
+from pcsa.tasks.common.fitting import scale_of
+from pcsa.tasks.supervised import (
+    ObjectiveConfig,
+    SupervisedConfig,
+    SupervisedData,
+    SupervisedEvaluateOptions,
+    most_annotated,
+    normalized,
+)
 
 TASK = get_task("supervised")
 
@@ -182,3 +195,69 @@ def test_a_split_without_keypoints_stops_before_the_training(tmp_path, config):
     with pytest.raises(ValueError, match=r"`data\.root` .* none of the \d clouds of 'fish' in split '(train|val)'"):
         TASK.train(replace(config, data=data, out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def in_unit(clouds_root, tmp_path):
+    """The root of the chairs in another unit."""
+
+    def make(unit):
+        root = shutil.copytree(clouds_root, tmp_path / f"unit-{unit:g}")
+        for path in root.glob("pcds/*/*.pcd"):
+            write_pcd(path, read_pcd(path).points.astype("float64") * unit)
+        for path in root.glob("annotations/*.json"):
+            records = json.loads(path.read_text())
+            for record in records:
+                points = read_pcd(root / "pcds" / record["class_id"] / f"{record['model_id']}.pcd").points
+                for keypoint in record["keypoints"]:
+                    keypoint["xyz"] = points[keypoint["pcd_info"]["point_index"]].tolist()
+            path.write_text(json.dumps(records))
+        return root
+
+    return make
+
+
+def test_scores_of_another_unit_are_refused_or_warned_of(trained, in_unit, caplog):
+    _, _, path = trained("supervised")
+    run = open_run(path)
+    tiny_clouds = in_unit(1e-6)
+    options = SupervisedEvaluateOptions(path, root=tiny_clouds, geodesic=False)
+    with pytest.raises(ValueError, match=r"`thresholds` \(=0, 0\.01, .*\) must be below .*`--thresholds 0 [\d.e-]+ "):
+        TASK.evaluation(run, options)
+    with caplog.at_level(logging.WARNING):
+        TASK.evaluation(run, replace(options, root=in_unit(1000)))
+    assert "nearly no prediction can be right" in caplog.text
+    # The thresholds that the message names give the scores of the unit that the defaults are for.
+    scale = scale_of([cloud.pos for cloud in open_annotated(replace(run.config.data, root=tiny_clouds), "val")])
+    assert scale.diagonal == pytest.approx(1e-6, rel=0.1)
+    same = TASK.evaluation(run, replace(options, root=None, thresholds=(0.1, 0.2)))
+    other = TASK.evaluation(run, replace(options, thresholds=(1e-7, 2e-7)))
+    found = []
+    for evaluation in (same, other):
+        for batch in evaluation.loader(evaluation.items, batch_size=8):
+            evaluation.update(batch)
+        found.append(evaluation.scores()["overall"])
+    assert found[0]["euclidean"]["pck"] == pytest.approx(found[1]["euclidean"]["pck"])
+    assert found[0]["euclidean"]["mean_error"] == pytest.approx(1e6 * found[1]["euclidean"]["mean_error"], rel=1e-3)
+    assert found[1]["calibration"]["threshold"] == pytest.approx(1e-8, rel=0.1)
+
+
+def test_the_pck_of_the_log_is_in_the_unit_of_the_clouds(config, in_unit):
+    def thresholds(root):
+        return TASK.training(replace(config, data=replace(config.data, root=root))).module.pck.thresholds
+
+    assert thresholds(config.data.root) == (0.01, 0.05)
+    assert thresholds(in_unit(1000)) == pytest.approx((10, 50), rel=0.1)
+    assert thresholds(in_unit(1e-6)) == pytest.approx((1e-8, 5e-8), rel=0.1)
+
+
+def test_a_cloud_far_from_the_origin_is_trained_on_as_one_near_it():
+    generator = torch.Generator().manual_seed(0)
+    pos = torch.rand(100, 3, generator=generator, dtype=torch.float64)
+    far = pos + torch.tensor([5e5, 4.6e6, 100.0], dtype=torch.float64)
+    near, moved = (normalized(Data(pos=x, keypoints=x[None, :4], visible=torch.ones(1, 4) > 0)) for x in (pos, far))
+    assert moved.pos.dtype == moved.keypoints.dtype == torch.float32
+    torch.testing.assert_close(moved.pos, near.pos)
+    torch.testing.assert_close(moved.keypoints, near.keypoints)
+    back = denormalize(moved.keypoints, moved.offset, moved.scale)
+    torch.testing.assert_close(back[0], far[:4], rtol=0, atol=1e-6)

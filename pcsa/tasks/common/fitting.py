@@ -46,7 +46,10 @@ def _spacing(cloud: NDArray[np.float64]) -> float:
     from scipy.spatial import cKDTree
 
     places = np.unique(cloud, axis=0)
-    return float(np.median(cKDTree(places).query(places, k=2)[0][:, 1])) if len(places) > 1 else 0.0
+    if len(places) == 1:
+        return 0.0
+    distance, _ = map(np.asarray, cKDTree(places).query(places, k=2))
+    return float(np.median(distance[:, 1]))
 
 
 def suits(thresholds: Sequence[float], scale: Scale) -> bool:

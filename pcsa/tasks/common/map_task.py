@@ -228,11 +228,16 @@ class MapTask(Task[MapConfigT, MapLabels]):
                 not say so.
         """
         val = self.open(config, "val") if self.has_split(config, "val") else None
-        if val is None or not len(val):
+        if val is None:
+            return None
+        if not len(val):
+            log.info("nothing in split 'val' can be used; left out: %s", reasons_of(val))
             return None
         where = f"`data.root` (={str(config.data.root)!r})"
         check_same_names(where, train.names, val.names)
-        if not self.trained_on_val(config):
+        if self.trained_on_val(config):
+            log.info("%s validates on what is trained on, too: for watching, not for choosing", where)
+        else:
             known, held_out = self.identities(train), self.identities(val)
             check_held_out(where, known, held_out)
             warn_of_twin_files(*([name for name in names if isinstance(name, Path)] for names in (known, held_out)))
@@ -279,9 +284,13 @@ class MapTask(Task[MapConfigT, MapLabels]):
 def filled(items: Any, split: Split, where: Path | None) -> Any:
     """Items, refused where there are none."""
     if not len(items):
-        left_out = ", ".join(f"{count} {reason}" for reason, count in items.skipped.items())
-        raise ValueError(f"`{where}` must have something to use in split {split!r}; left out: {left_out or 'nothing'}")
+        raise ValueError(f"`{where}` must have something to use in split {split!r}; left out: {reasons_of(items)}")
     return items
+
+
+def reasons_of(items: Any) -> str:
+    """What a dataset left out, and how often."""
+    return ", ".join(f"{count} {reason}" for reason, count in items.skipped.items()) or "nothing"
 
 
 def labels_of(items: Any) -> MapLabels:
@@ -360,7 +369,7 @@ class MapEvaluation(Evaluation):
             split,
             WithSource(items),
             {
-                "trained_on": split not in task.splits(config),
+                "trained_on": split not in task.splits(config) or (split == "val" and task.trained_on_val(config)),
                 "data": "procedural" if config.data.root is None else type(items).__name__,
                 "flip_test": flips,
                 "num_items": len(items),

@@ -20,7 +20,7 @@ from pcsa.bandwidth import knn_bandwidth
 from pcsa.datasets.keypointnet import KeypointData, KeypointNet
 from pcsa.models.pointnet2 import Level, LevelGeometry, build_geometry
 
-_VERSION = 1
+_VERSION = 2  # 2: bandwidths take copies of a point as one
 # Clouds searched together: enough to share the steps of farthest point sampling, few enough for the cache.
 _CHUNK = 8
 _FIELDS = ("centers", "neighbors", "inside", "coarse", "weight")

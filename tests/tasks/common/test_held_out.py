@@ -162,9 +162,16 @@ def test_pictures_of_both_splits_are_compared(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         task.training(coco_config(tmp_path))
     assert "1 files to validate on are also among those to train on" in caplog.text
-    same = coco_config(tmp_path, val_annotations="annotations/person_keypoints_train2017.json", val_images="train2017")
+    train = tmp_path / "annotations" / "person_keypoints_train2017.json"
+    shutil.copy(train, train.with_name("again.json"))
+    again = coco_config(tmp_path, val_annotations="annotations/again.json", val_images="train2017")
     with pytest.raises(ValueError, match=r"`data.root` .* 3 are both in 'train' and in 'val': .*a.png"):
-        task.training(same)
+        task.training(again)
+    # The same file for both is no mistake.
+    same = coco_config(tmp_path, val_annotations=f"annotations/{train.name}", val_images="train2017")
+    with caplog.at_level(logging.INFO):
+        assert len(task.training(same).data.val_items) == 3
+    assert "validates on what is trained on, too" in caplog.text
 
 
 def test_coco_without_its_val_file_is_trained_on(tmp_path):
