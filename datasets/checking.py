@@ -43,7 +43,7 @@ def refuse(problems: Sequence[Problem]) -> None:
     """
     if problems:
         more = f" (and {len(problems) - 1} more problems of this folder)" if len(problems) > 1 else ""
-        kind = FileNotFoundError if problems[0].message == "is missing" else ValueError
+        kind = FileNotFoundError if problems[0].message.endswith("is missing") else ValueError
         raise kind(f"`{problems[0].path}`: {problems[0].message}{more}")
 
 

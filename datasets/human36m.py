@@ -357,7 +357,7 @@ def _problems(root: Path, frames: dict[str, np.ndarray], cameras: _Cameras, rows
     error = np.nanmedian(np.linalg.norm(seen - part, axis=2), 1)
     rule = "must be at most a twentieth of the box: the camera sees `S`, in its own frame, at `part`, in pixels"
     problems += _broken(
-        path, kept, error > side / 20, "`part`: distance to the projection of `S` (pixels)", error, rule
+        path, kept, error > side / 20, "`part`: distance to the projection of `S`", error, rule
     )
     return problems
 
@@ -366,7 +366,7 @@ def _leg(positions: np.ndarray, labeled: np.ndarray) -> float | None:
     """Return the median length of the bones of the legs, None where no two of their ends are labeled."""
     bones = [np.linalg.norm(positions[:, a] - positions[:, b], axis=1)[labeled[:, a] & labeled[:, b]] for a, b in _LEGS]
     lengths = np.concatenate(bones)
-    return float(np.median(lengths)) if lengths.size else None
+    return float(np.quantile(lengths, 0.5, method="lower")) if lengths.size else None
 
 
 def _broken(path: Path, rows: list[int], broken: np.ndarray, what: str, values: np.ndarray, rule: str) -> list[Problem]:

@@ -134,7 +134,7 @@ def _decoded(
                 _check_upper_bits(image, value_range)
             if image.mode.upper() in ("LA", "PA", "RGBA") or "transparency" in image.info:
                 array = np.asarray(image.convert("RGBA"))
-                return array[:, :, :3], array[:, :, 3].astype(np.float32) / 255, None
+                return array[:, :, :3], array[:, :, 3].astype(np.float32) / np.float32(255), None
             return np.asarray(image if image.mode in ("1", "L") else image.convert("RGB")), None, None
     except UnidentifiedImageError:
         if not is_tiff(path):

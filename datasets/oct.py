@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pcsa.datasets.checking import noting, some, visible_files
+from pcsa.datasets.checking import noting, refuse, some, visible_files
 from pcsa.datasets.faults import Problem
 from pcsa.datasets.files import existing
 from pcsa.datasets.lines import text_lines
@@ -256,8 +256,6 @@ def check_oct(
         with noting(problems, root / "vol"):
             for path in volumes(root)[0]:
                 with noting(problems, path):
-                    read_vol_header(path)
-                with noting(problems, root / "delineation" / f"{path.stem}.mat"):
                     _check_labels(*_volume_labels(root, path, base), problems)
         return problems
     files: list[Path] = []
@@ -275,9 +273,8 @@ def check_oct(
     if (root / "splits").is_dir():
         for split in SPLITS:
             with noting(problems, root / "splits" / f"{split}.txt"):
-                listed_scans(root, split)
-        with noting(problems, root / "splits" / "test.txt"):
-            _check_apart(root)
+                problems += _listed(root, split)[1]
+        problems += _shared(root)
     return problems
 
 
@@ -343,43 +340,38 @@ def _columns(path: Path, columns: tuple[int, int] | None, split: Split, width: i
     return columns
 
 
-def listed_scans(root: Path, split: Split) -> list[Path]:
-    """Return the scans that ``splits/<split>.txt`` names, one a line.
-
-    Raises:
-        FileNotFoundError: If the list or a scan is missing; the message names it.
-        ValueError: If a scan is named twice.
-
-    """
+def _listed(root: Path, split: Split) -> tuple[list[Path], list[Problem]]:
+    """Return the scans that ``splits/<split>.txt`` names, one a line, and what is wrong with the list."""
     listing = existing(root / "splits" / f"{split}.txt")
     found: dict[Path, int] = {}
+    problems: list[Problem] = []
     for number, line in text_lines(listing):
         name = line.replace("\\", "/")
         path = root / (name if name.endswith(".npz") else f"{name}.npz")
         if not path.exists():
-            raise FileNotFoundError(f"`{listing}`: line {number}: `{path}` is missing")
-        if path in found:
-            raise ValueError(
-                f"`{listing}`: line {number}: `{line}` must be named once: it is on line {found[path]} too"
-            )
-        found[path] = number
-    return list(found)
+            problems.append(Problem(str(listing), f"line {number}: `{path}` is missing"))
+        elif path in found:
+            rule = f"must be named once: line {found[path]} has it too"
+            problems.append(Problem(str(listing), f"line {number}: `{line}` {rule}"))
+        else:
+            found[path] = number
+    return list(found), problems
 
 
-def _check_apart(root: Path) -> None:
-    """Raise if a scan to be scored on is also one to train on."""
-    if all((root / "splits" / f"{split}.txt").exists() for split in ("train", "test")):
-        both = sorted(set(listed_scans(root, "train")) & set(listed_scans(root, "test")))
-        if both:
-            raise ValueError(
-                f"`{root / 'splits' / 'test.txt'}`: must have no scan of train.txt: {some([p.name for p in both])}"
-            )
+def _shared(root: Path) -> list[Problem]:
+    """Return a problem if a scan to be scored on is also one to train on."""
+    if not all((root / "splits" / f"{split}.txt").exists() for split in ("train", "test")):
+        return []
+    both = sorted({p.name for p in _listed(root, "train")[0]} & {p.name for p in _listed(root, "test")[0]})
+    listing = str(root / "splits" / "test.txt")
+    return [Problem(listing, f"must have no scan of train.txt: it has {some(both)}")] if both else []
 
 
 def _scans_of(root: Path, files: list[Path], split: Split) -> list[Path]:
     if (root / "splits").is_dir():
-        _check_apart(root)
-        return listed_scans(root, split)
+        listed, problems = _listed(root, split)
+        refuse([*problems, *_shared(root)])
+        return listed
     test = max(1, round(0.2 * len(files)))
     val = max(1, round(0.1 * len(files))) if len(files) > 2 else 0
     train = len(files) - test - val

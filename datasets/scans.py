@@ -60,7 +60,7 @@ def shown_scan(path: Path, arrays: dict[str, NDArray[Any]], value_range: ValueRa
             with reading(path, "a scan"):
                 raise ValueError(f"`bscan` ({raw.dtype}) must be floats, or `value_range` must say what 1 stands for")
         unit = check_unit_values(path, raw, 2, value_range, "bscan")[0].numpy()
-        shown: NDArray[np.float32] = unit**0.25
+        shown: NDArray[np.float32] = unit ** np.float32(0.25)
         return shown
     if "image" not in arrays:
         with reading(path, "a scan"):

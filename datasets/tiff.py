@@ -58,6 +58,8 @@ def num_pages(path: Path) -> int:
 
 def _count(file: Any) -> int:
     pages = sum(not page.subfiletype & (_REDUCED | _MASK) for page in file.pages)
+    if pages == 0:
+        return 0
     images = (file.imagej_metadata or {}).get("images", 1)
     return max(pages, int(images))
 
@@ -84,7 +86,13 @@ def read_tiff(path: Path) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
         if page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
             kind = page.photometric.name
             raise ValueError(f"photometric interpretation ({kind}) of {page.dtype} must be gray or RGB")
-        values, axes = page.asarray(), page.axes
+        try:
+            values, axes = page.asarray(), page.axes
+        except ValueError as error:
+            kind, message = page.compression.name, "must be none, packed bits or deflate: save the picture anew"
+            if "imagecodecs" not in str(error):
+                raise
+            raise ValueError(f"compression ({kind}) of {page.dtype} {message}") from error
         if page.photometric == _WHITE_IS_ZERO:
             if values.dtype.kind != "u" or page.samplesperpixel != 1:
                 raise ValueError(f"gray that counts from white ({page.dtype}) must be unsigned integers")

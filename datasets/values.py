@@ -78,5 +78,7 @@ def unit_values(
         )
     if most > full:
         raise ValueError(f"{seen} must be at most {full}, of {size} bits")
-    dtype = np.float32 if size <= 16 else np.float64
-    return (values.astype(dtype) / dtype(full)).astype(np.float32)
+    if size <= 16:
+        unit: NDArray[np.float32] = values.astype(np.float32) / np.float32(full)
+        return unit
+    return (values.astype(np.float64) / np.float64(full)).astype(np.float32)

@@ -10,6 +10,7 @@ from pcsa._core.checks import (
     check_finite,
     check_floating,
     check_index,
+    check_interval,
     check_mask,
     check_non_negative,
     check_number,
@@ -46,6 +47,7 @@ def test_what_is_allowed_passes():
         assert found == (0, 0.25)
         assert {type(t) for t in found} == {float}
     check_shape("x", np.zeros((3, 5)), (3, "N"))
+    check_interval("x", (-1, np.float32(0.5)))
     check_mask("x", torch.ones(2, 3, dtype=torch.bool), (2, 3))
     check_index("x", torch.ones(2, dtype=torch.int32), [2])
     assert check_size("size", [4, 6]) == (4, 6)
@@ -78,6 +80,10 @@ def test_what_is_allowed_passes():
         (lambda: check_non_negative("x", math.nan), r"`x` \(=nan\) must be at least 0 and finite"),
         (lambda: check_between("x", 1.5, 0, 1), r"`x` \(=1.5\) must be from 0 to 1"),
         (lambda: check_between("x", math.nan, 0, 1), r"`x` \(=nan\) must be from 0 to 1"),
+        (lambda: check_interval("x", (0, 1, 2)), r"`x` \(=\(0, 1, 2\)\) must be two numbers, low and high"),
+        (lambda: check_interval("x", ("0", 1)), r"`x` \(='0'\) must be a number"),
+        (lambda: check_interval("x", (1.0, 1.0)), r"`x` \(=\(1.0, 1.0\)\) must be finite, and rise"),
+        (lambda: check_interval("x", (0, math.inf)), r"`x` \(=\(0, inf\)\) must be finite, and rise"),
         (lambda: check_between("x", 1, 0, 1, "[)"), r"`x` \(=1\) must be at least 0 and below 1"),
         (lambda: check_between("x", 0, 0, 1, "(]"), r"`x` \(=0\) must be above 0 and at most 1"),
         (lambda: check_thresholds("x", []), r"`x` \(=\[\]\) must be increasing"),

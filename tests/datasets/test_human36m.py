@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.data import default_collate
 
-from pcsa.datasets.human36m import Human36M, back_project, project, to_camera
+from pcsa.datasets.human36m import Human36M, back_project, check_human36m, project, to_camera
 
 CAMERA = {
     "f": [[1100.0], [1110.0]],
@@ -37,6 +38,7 @@ def root(tmp_path: Path) -> Path:
     positions = np.ones((3, 17, 4))
     positions[:, :, :2] = rng.uniform(-0.09, 0.09, (3, 17, 2))
     positions[:, :, 2] = 4 + rng.uniform(-0.5, 0.5, (3, 17))
+    positions[:, [1, 3, 4, 6], 2], positions[:, [2, 5], 2] = 3.8, 4.2  # legs of 0.4 m to each bone
     part = np.ones((3, 17, 3))
     for i in range(3):
         for k in range(17):
@@ -197,7 +199,7 @@ def test_bad_files(root: Path) -> None:
     with pytest.raises(ValueError, match=r"frames\.npz.*scale.*finite"):
         Human36M(root, "train")
     edit(root, scale=np.ones(3), part=np.ones((3, 16, 3)))
-    with pytest.raises(ValueError, match=r"frames\.npz.*part.*\[3, 16, 3\], not \[3, 17, 3\]"):
+    with pytest.raises(ValueError, match=r"frames\.npz`: `part` \(float64 \[3, 16, 3\]\) must be numbers \[3, 17, 3\]"):
         Human36M(root, "train")
     edit(root, part=None)
     with pytest.raises(ValueError, match=r"frames\.npz.*part"):
@@ -205,6 +207,93 @@ def test_bad_files(root: Path) -> None:
     (root / "frames.npz").unlink()
     with pytest.raises(FileNotFoundError, match=r"frames\.npz"):
         Human36M(root, "train")
+
+
+def meters(change: Any) -> Any:
+    """Change positions, but for their flag."""
+
+    def edited(positions: np.ndarray) -> np.ndarray:
+        positions[..., :3] = change(positions[..., :3])
+        return positions
+
+    return edited
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        # Human3.6M in millimeters: of 17 joints, 16 would be too deep for the volume.
+        (
+            {"S": meters(lambda x: 1000 * x)},
+            r"bones of the legs of S1 \(=4\d\d(\.\d)?\) must be from 0.2 to 0.8 long: `S` is in m",
+        ),
+        ({"S": meters(lambda x: x / 100)}, r"bones of the legs of S1 \(=0.004\d*\)"),
+        ({"S": meters(lambda x: x[:, ::-1])}, "distance to the projection of `S`"),
+        ({"S": meters(lambda x: x - x[:, :1])}, r"depth of the root \(=0\) must be from 1 to 20 m before the camera"),
+        ({"S": meters(lambda x: x[..., [0, 2, 1]])}, "depth of the root"),
+        (
+            {"S": meters(lambda x: x * [-1, 1, 1])},
+            r"distance to the projection of `S` \(=\d+(\.\d+)?\) must be at most",
+        ),
+        ({"scale": lambda x: 200 * x}, r"200 `scale`, the box's side \(=1.6e\+04\) must be from 0.5 to 5 times"),
+        ({"scale": lambda x: x / 200}, "200 `scale`"),
+        ({"center": lambda x: x / 100}, r"`center`: its distance \(=\d+(\.\d+)?\) must be within half the box"),
+        ({"part": lambda x: x / [100, 100, 1]}, "200 `scale`, the box's side"),
+        ({"part": lambda x: x + np.array([20, 0, 0])}, "distance to the projection of `S`"),
+    ],
+)
+def test_another_unit_or_frame(root: Path, changes: dict, message: str) -> None:
+    edit(root, **changes)
+    with pytest.raises(ValueError, match=rf"frames\.npz`: .*{message}"):
+        Human36M(root, "train")
+    problems = check_human36m(root)
+    assert any(re.search(message, p.message) for p in problems)
+    # One of them for all frames, or one for each subject.
+    assert len(problems) <= 4
+
+
+def test_pictures_of_another_size(root: Path) -> None:
+    names = sorted(root.glob("S*/*/*.jpg"))
+    for name in names:
+        Image.open(name).resize((50, 60)).save(name)
+    with pytest.raises(
+        ValueError, match=r"S1_Walk\.54138969_000001\.jpg`: the camera's center \(=50\) must be at 0.4 to 0.6"
+    ):
+        Human36M(root, "train")
+    assert [Path(p.path) for p in check_human36m(root)] == names
+    for name, orientation in zip(names, (6, 3, 1), strict=True):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.new("RGB", (100, 120)).save(name, exif=exif)
+    with pytest.raises(ValueError, match=r"000001\.jpg`: EXIF orientation \(=6\) must be 1"):
+        Human36M(root, "train")
+    assert [Path(p.path) for p in check_human36m(root)] == names[:2]
+    names[2].unlink()
+    assert "missing" in check_human36m(root)[2].message
+    assert "(=6)" in check_human36m(root)[0].message
+
+
+def test_check_lists_every_fault(root: Path) -> None:
+    assert check_human36m(root) == []
+    write_cameras(root, {"('S1', '54138969')": CAMERA})
+    found = [str(p) for p in check_human36m(root)]
+    assert len(found) == 2
+    assert all("has no camera '54138969' of" in text for text in found)
+    (root / "cameras.json").write_text("{")
+    (root / "frames.npz").write_text("nonsense")
+    assert [Path(p.path).name for p in check_human36m(root)] == ["frames.npz", "cameras.json"]
+
+
+def test_names_and_keys_of_other_programs(root: Path) -> None:
+    edit(root, imgname=lambda names: np.char.replace(names, "/", "\\").astype("S"))
+    content = json.dumps({'("S1","54138969")': CAMERA, "S8, 54138969": CAMERA})
+    (root / "cameras.json").write_bytes(b"\xef\xbb\xbf" + content.encode())
+    dataset = Human36M(root, "train")
+    assert dataset.source(0)["image"].shape == (3, 120, 100)
+    for bad in (CAMERA | {"k": [["a"], [1], [2]]}, CAMERA | {"c": [float("nan"), 1]}, CAMERA | {"f": [True, 1]}):
+        write_cameras(root, {"('S1', '1')": bad})
+        with pytest.raises(ValueError, match=r"cameras\.json`: the camera \('S1', '1'\): `[kcf]` .* finite numbers"):
+            Human36M(root, "train")
 
 
 def test_bad_arguments() -> None:
@@ -236,6 +325,7 @@ def real(real_data: Path) -> Human36M:
 
 def test_real_projection(real: Human36M) -> None:
     assert len(real) == 4
+    assert check_human36m(real.root) == []
     batch = default_collate([{k: v for k, v in real.source(i).items() if k != "image"} for i in range(4)])
     assert batch["visible"].all()
     positions, camera, distortion = (batch[k].double() for k in ("positions", "camera", "distortion"))

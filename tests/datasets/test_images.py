@@ -118,6 +118,16 @@ def test_tiff_that_does_not_say_what_is_seen(tmp_path: Path, values: np.ndarray,
         read_image(tmp_path / "a.tif")
 
 
+def test_a_compression_that_tifffile_lacks(tmp_path: Path) -> None:
+    Image.fromarray(DEEP.astype(np.int32)).save(tmp_path / "a.tif", compression="tiff_lzw")
+    with pytest.raises(ValueError, match=r"a\.tif`: compression \(LZW\) of int32 must be none, packed bits or deflate"):
+        read_image(tmp_path / "a.tif", (0, 65535))
+    # What Pillow reads rightly may be compressed so.
+    for values in (DEEP, (DEEP / 65535).astype(np.float32)):
+        Image.fromarray(values).save(tmp_path / "a.tif", compression="tiff_lzw")
+        np.testing.assert_allclose(read_image(tmp_path / "a.tif")[0], DEEP / 65535, rtol=1e-6)
+
+
 def test_a_smaller_copy_is_no_second_picture(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
         writer.write(DEEP, photometric="minisblack")
@@ -247,8 +257,11 @@ def test_what_is_no_picture(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "cut.tif", np.zeros((64, 64)))
     whole = (tmp_path / "cut.tif").read_bytes()
     (tmp_path / "cut.tif").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "none.tif").write_bytes(b"II*\0" + bytes(50))
+    with pytest.raises(ValueError, match=r"none\.tif`: must hold one picture: it has 0"):
+        read_image(tmp_path / "none.tif")
     for file in ("cut.tif", "empty.png"):
-        (tmp_path / "empty.png").write_bytes(b"")
         with pytest.raises(ValueError, match=file.replace(".", r"\.")):
             read_image(tmp_path / file)
 

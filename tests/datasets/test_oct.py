@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from pcsa.datasets.oct import SURFACES, Mshc, OctScans
+from pcsa.datasets.oct import SURFACES, Mshc, OctScans, check_oct
 from pcsa.datasets.vol import read_vol
 
 
@@ -180,6 +180,64 @@ def test_bad_arrays(tmp_path: Path, changes: dict, match: str) -> None:
         scans(tmp_path)
 
 
+def test_pictures_as_integers(tmp_path: Path) -> None:
+    for values, value_range in (
+        ((255 * picture()).astype(np.uint8), None),
+        ((65535 * picture()).astype(np.uint16), None),
+        ((4095 * picture()).astype(np.uint16), (0, 4095)),
+        (255 * picture(), (0, 255)),
+    ):
+        save(tmp_path, image=values)
+        source = scans(tmp_path, columns=(0, 96), value_range=value_range).source(0)
+        np.testing.assert_allclose(source["image"][0], picture(), atol=0.004)
+        assert check_oct(tmp_path, value_range=value_range) == []
+
+
+def test_lists_of_scans(tmp_path: Path) -> None:
+    for name in ("a 1", "a 2", "b.c", "d"):
+        save(tmp_path, name)
+    (tmp_path / "._d.npz").write_text("what a file system leaves behind")
+    (tmp_path / "splits").mkdir()
+    lists = tmp_path / "splits"
+    (lists / "train.txt").write_bytes("\ufeffa 1\r\n\r\na 2.npz\r\n".encode())
+    (lists / "val.txt").write_text("b.c\n")
+    (lists / "test.txt").write_text("d\n")
+    whole = {"input_size": (40, 96)}
+    assert [len(scans(tmp_path, split, **whole)) for split in ("train", "val", "test")] == [2, 1, 1]
+    assert check_oct(tmp_path) == []
+    (lists / "test.txt").write_text("d\na 2\n")
+    for split in ("train", "test"):
+        with pytest.raises(ValueError, match=r"test\.txt`: must have no scan of train\.txt: it has a 2\.npz"):
+            scans(tmp_path, split, **whole)
+    (lists / "test.txt").write_text("d\n")
+    (lists / "val.txt").write_text("b.c\nb.c.npz\n")
+    with pytest.raises(ValueError, match=r"val\.txt`: line 2: `b\.c\.npz` must be named once: line 1 has it too"):
+        scans(tmp_path, "val", **whole)
+    (lists / "train.txt").write_text("a\n")
+    with pytest.raises(FileNotFoundError, match=r"train\.txt`: line 1: `.*a\.npz` is missing"):
+        scans(tmp_path, "train", **whole)
+    found = [(Path(p.path).name, p.message) for p in check_oct(tmp_path)]
+    assert sorted({name for name, _ in found}) == ["train.txt", "val.txt"]
+
+
+def test_check_lists_every_fault(tmp_path: Path) -> None:
+    save(tmp_path, "a")
+    save(tmp_path, "b", image=picture() * 255)
+    labels = rows()
+    labels[2, :7] = 60
+    save(tmp_path, "c", boundaries=labels)
+    save(tmp_path, "d", boundaries=rows(number=4))
+    (tmp_path / "e.npz").write_text("nonsense")
+    save(tmp_path, "f", boundaries=np.full((3, 96), np.nan))
+    found = {Path(p.path).name: p.message for p in check_oct(tmp_path)}
+    assert set(found) == {"b.npz", "c.npz", "e.npz", "f.npz", tmp_path.name}
+    assert "must be from 0 to 1" in found["b.npz"]
+    assert found["c.npz"] == "7 labels are outside of the scan, and are left out"
+    assert "has no surface that is labeled" in found["f.npz"]
+    assert found[tmp_path.name] == "scans must have equally many surfaces: a.npz 3, d.npz 4"
+    assert "has no scans" in check_oct(tmp_path / "splits")[0].message or "missing" in str(check_oct(tmp_path / "x")[0])
+
+
 def test_bad_arguments(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="has no scans"):
         scans(tmp_path)
@@ -323,6 +381,66 @@ def test_bad_delineations(mshc: Path) -> None:
         Mshc(mshc, "train")
 
 
+def test_delineations_of_matlab_7_3(mshc: Path, save_73: Any) -> None:
+    before = [Mshc(mshc, "train", input_size=(64, 48)).source(i) for i in range(12)]
+    for name in ("hc09", "hc10"):
+        dense = {"bd_pts": surfaces().transpose(2, 0, 1) + 1}
+        save_73(
+            mshc / "delineation" / f"{name}_s1_R.mat", dense if name == "hc09" else {"control_pts": control_points()}
+        )
+    after = Mshc(mshc, "train", input_size=(64, 48))
+    for i, source in enumerate(before):
+        for name in ("boundaries", "visible"):
+            assert torch.equal(after.source(i)[name], source[name])
+    assert check_oct(mshc) == []
+
+
+def test_missing_volumes_change_no_split(mshc: Path) -> None:
+    for name in ("hc03_s1_R.vol", "ms01_s1_R.vol"):
+        (mshc / "vol" / name).unlink()
+    (mshc / "vol" / "._hc04_s1_R.vol").write_text("what a file system leaves behind")
+    write_vol(mshc / "vol" / "other.vol")
+    datasets = {split: Mshc(mshc, split, input_size=(64, 48)) for split in ("train", "val", "test")}  # type: ignore[arg-type]
+    counts = {split: len(dataset) // NUM_SCANS for split, dataset in datasets.items()}
+    assert counts == {"train": 4, "val": 2, "test": 18}
+    assert datasets["train"].skipped["files that are neither hc… nor ms…"] == 1
+
+
+def test_volumes_whose_header_lies(mshc: Path) -> None:
+    path = mshc / "vol" / "hc09_s1_R.vol"
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<II", content, 48, 10, 6)  # a smaller fundus: every scan would begin ten bytes too early
+    path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"hc09_s1_R\.vol`: B-scan 2 must begin with HSF-BS- where the header's sizes put it"
+    ):
+        Mshc(mshc, "train")
+    assert [Path(p.path).name for p in check_oct(mshc)] == ["hc09_s1_R.vol"]
+    write_vol(path)
+    for value, rule in ((1.5, "must be from 0 to 1"), (float("nan"), "must be finite")):
+        content = bytearray(path.read_bytes())
+        content[-4:] = struct.pack("<f", value)
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"hc09_s1_R\.vol`: B-scan 2: .*{rule}"):
+            read_vol(path, 2)
+        assert read_vol(path, 1).max() <= 1
+
+
+def test_check_lists_every_fault_of_volumes(mshc: Path) -> None:
+    from scipy.io import savemat
+
+    assert check_oct(mshc) == []
+    (mshc / "vol" / "hc01_s1_R.vol").write_bytes(b"nonsense")
+    savemat(mshc / "delineation" / "hc02_s1_R.mat", {"other": np.zeros(3)})
+    (mshc / "delineation" / "ms01_s1_R.mat").unlink()
+    cells = control_points()
+    cells[0, 0] = cells[0, 0] * [10, 1]
+    savemat(mshc / "delineation" / "ms02_s1_R.mat", {"control_pts": cells})
+    found = {Path(p.path).name: p.message for p in check_oct(mshc)}
+    assert set(found) == {"hc01_s1_R.vol", "hc02_s1_R.mat", "ms01_s1_R.mat", "ms02_s1_R.mat"}
+    assert "scan 1, surface 1: points (columns 50 to 410) must lie in the 48 columns" in found["ms02_s1_R.mat"]
+
+
 # The real data
 
 
@@ -334,6 +452,7 @@ def real(real_data: Path) -> Path:
 def test_real_columns(real: Path) -> None:
     train, test = OctScans(real, "train", columns=(0, 512)), OctScans(real, "test", columns=(576, 768))
     assert (len(train), len(test)) == (8, 3)
+    assert check_oct(real) == []
     assert train.skipped == test.skipped == {}
     assert train.names == SURFACES
     assert all(dataset[i]["visible"].all() for dataset in (train, test) for i in range(len(dataset)))

@@ -253,7 +253,7 @@ def bad(tmp_path_factory):
         ("supervised", ["flat.npy", "--num-points", "0"], ["`num_points` (=0) must be at least 1"]),
         ("supervised", ["flat.npy", "--seed", "-1"], ["`seed` (=-1) must be at least 0"]),
         ("supervised", ["flat.npy", "--boxes", "away.json"], ["Unrecognized options: --boxes"]),
-        ("landmarks", ["broken.png"], ["broken.png", "cannot be decoded as a picture"]),
+        ("landmarks", ["broken.png"], ["broken.png", "cannot be read as a picture"]),
         ("landmarks", ["none.png"], ["none.png", "does not exist"]),
         ("landmarks", ["hollow"], ["hollow", "without any file of .png"]),
         ("landmarks", ["cloud.pcd"], ["cloud.pcd", "must be a file of .png"]),
@@ -268,26 +268,27 @@ def bad(tmp_path_factory):
         ("landmarks", ["good.png", "--boxes", "none.json"], ["none.json"]),
         ("landmarks", ["good.png", "--device", "nonsense"], ["`device` (='nonsense')"]),
         ("landmarks", ["good.png", "--out", "p.csv"], ["`out` (=p.csv) must end in .json or .npz"]),
-        ("pose3d", ["bright.npy"], ["bright.npy", "must be numbers from 0 to 1 of 3 axes"]),
-        ("pose3d", ["dark.npy"], ["dark.npy", "has values from -"]),
-        ("pose3d", ["nan.npy"], ["nan.npy", "must be numbers from 0 to 1 of 3 axes"]),
-        ("pose3d", ["flat.npy"], ["flat.npy", "[16, 16], must be numbers from 0 to 1 of 3 axes"]),
+        ("pose3d", ["bright.npy"], ["bright.npy", "must be from 0 to 1, or `value_range` must say"]),
+        ("pose3d", ["dark.npy"], ["dark.npy", "from -", "must be from 0 to 1"]),
+        ("pose3d", ["nan.npy"], ["nan.npy", "must be finite"]),
+        ("pose3d", ["flat.npy"], ["flat.npy", "[16, 16]) must be numbers of 3 axes"]),
         ("pose3d", ["text.npy"], ["text.npy", "must be numbers"]),
         ("pose3d", ["objects.npy"], ["objects.npy", "cannot be read"]),
         ("pose3d", ["odd.npy"], ["odd.npy", "divisible by 2"]),
-        ("pose3d", ["two.npz"], ["two.npz", "must hold one array, has ['a', 'b']"]),
+        ("pose3d", ["two.npz"], ["two.npz", "must hold one array, has a, b"]),
         ("pose3d", ["broken.npy"], ["broken.npy", "cannot be read"]),
         ("pose3d", ["broken.npz"], ["broken.npz", "cannot be read"]),
         ("pose3d", ["good.png"], ["good.png", "must be a file of .npy, .npz"]),
         ("pose3d", ["volume.npy", "--boxes", "away.json"], ["`boxes`", "must not be given for volumes"]),
-        ("oct", ["volume.npy"], ["volume.npy", "[16, 16, 16], must be numbers from 0 to 1 of 2 axes"]),
+        ("oct", ["volume.npy"], ["volume.npy", "[16, 16, 16]) must be numbers of 2 axes"]),
         ("oct", ["broken.npy"], ["broken.npy", "cannot be read"]),
         pytest.param(
             *("oct", ["broken.npz"], ["broken.npz", "cannot be read"]),
             marks=pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # numpy leaves it open
         ),
         ("oct", ["two.npz"], ["two.npz", "must hold bscan or image"]),
-        ("oct", ["broken.png"], ["broken.png", "cannot be decoded"]),
+        ("oct", ["broken.png"], ["broken.png", "cannot be read as a picture"]),
+        ("oct", ["flat.npy", "--value-range", "1", "0"], ["`value_range` (=(1.0, 0.0)) must be finite, and rise"]),
         ("oct", ["good.png", "--boxes", "away.json"], ["Unrecognized options: --boxes"]),
         ("oct", ["flat.npy", "--no-flip-test"], ["Unrecognized options: --no-flip-test"]),
     ],
@@ -315,3 +316,17 @@ def test_a_checkpoint_and_inputs_must_be_named(checkpoint, tmp_path, refused, ar
     named = [a.replace("CHECKPOINT", str(checkpoint)).replace("EMPTY", str(tmp_path)) for a in arguments]
     assert message in refused(["predict", *named])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("name", "shape"), [("oct", (64, 16)), ("landmarks", (40, 50)), ("pose3d", (16, 16, 16))])
+def test_what_the_values_stand_for(trained, predict, refused, tmp_path, name, shape):
+    deep = np.random.default_rng(0).integers(0, 4096, shape).astype(np.uint16)
+    unit, raw = (tmp_path / part / ("a.npy" if name == "pose3d" else "a.tif") for part in ("unit", "raw"))
+    for file, values in ((unit, (deep / 4095).astype(np.float32)), (raw, deep)):
+        file.parent.mkdir()
+        np.save(file, values) if name == "pose3d" else Image.fromarray(values).save(file)
+    assert "`value_range` must say" in refused(["predict", trained(name), raw, "--out", tmp_path / "p.json"])
+    found = predict(trained(name), [raw], tmp_path, "--value-range", "0", "4095")["items"]
+    expected = predict(trained(name), [unit], unit.parent)["items"]
+    field = "rows" if name == "oct" else "position"
+    np.testing.assert_allclose(found[0][field], expected[0][field], atol=1e-4)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import lightning as L
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import default_collate
 
 from pcsa.datasets.crops import CropAugment
@@ -25,6 +26,18 @@ def test_a_bad_value_is_refused_by_its_name(name):
     config = LandmarksConfig()
     with pytest.raises(ValueError, match=rf"`data.{name}` \(=0\) must be at least 1"):
         replace(config, data=replace(config.data, **{name: 0}))
+
+
+def test_where_positions_count_from_is_configured(tmp_path):
+    for i in range(3):
+        Image.new("RGB", (100, 80)).save(tmp_path / f"{i}.png")
+    (tmp_path / "training.txt").write_text(
+        "".join(f"{i}.png 40 60 50 44 56 30 31 40 50 51 1 2 2 3\n" for i in range(3))
+    )
+    data = LandmarksData(root=tmp_path, num_test=1, input_size=(32, 32))
+    for one_based in (True, False):
+        items = TASK.open(LandmarksConfig(data=replace(data, one_based=one_based)), "train")
+        assert items.source(0)["keypoints"][0].tolist() == [40 - one_based, 30 - one_based]
 
 
 @pytest.mark.slow

@@ -3,12 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from pcsa.models.surface_unet import SurfaceUNet
 from pcsa.tasks import get_task
-from pcsa.tasks.oct import OctConfig, columns_of
+from pcsa.tasks.oct import OctConfig, OctData, columns_of
 
 TASK = get_task("oct")
 
@@ -65,6 +66,17 @@ def test_targets_and_errors_are_of_columns():
     [
         ("data", {"num_scans": -1}, r"`data.num_scans` \(=-1\) must be at least 1"),
         ("data", {"layout": "mshc"}, r"`data.layout` \(='mshc'\) must come with `data.root`"),
+        ("data", {"value_range": (0, 255)}, r"`data.value_range` \(=\(0, 255\)\) must come with `data.root`"),
+        (
+            "data",
+            {"root": Path("a"), "value_range": (2, 1)},
+            r"`data.value_range` \(=\(2, 1\)\) must be finite, and rise",
+        ),
+        (
+            "data",
+            {"root": Path("a"), "layout": "mshc", "value_range": (0, 1)},
+            "must not be given with `data.layout` 'mshc'",
+        ),
         ("data", {"root": Path("a"), "train_columns": (0, 9)}, "must be given both or neither"),
         ("data", {"train_columns": (0, 9), "test_columns": (9, 12)}, "with a `data.root` of scans as arrays"),
         (
@@ -81,3 +93,13 @@ def test_a_bad_value_is_refused_by_its_name(section, values, message):
     config = OctConfig()
     with pytest.raises(ValueError, match=message):
         replace(config, **{section: replace(getattr(config, section), **values)})
+
+
+def test_what_files_count_from_and_stand_for_is_configured(tmp_path):
+    deep = np.random.default_rng(0).integers(0, 4096, (40, 32)).astype(np.uint16)
+    np.savez(tmp_path / "a.npz", image=deep, boundaries=np.full((2, 32), 8.0) + [[0], [6]])
+    data = OctData(root=tmp_path, input_size=(40, 8), value_range=(0, 4095), one_based=True)
+    source = TASK.open(OctConfig(data=data), "train").source(0)
+    assert source["boundaries"][:, 0].tolist() == [7, 13]
+    np.testing.assert_allclose(source["image"][0], deep[:, : source["image"].shape[2]] / 4095, rtol=1e-6)
+    assert TASK.open(OctConfig(data=replace(data, one_based=None)), "train").source(0)["boundaries"][0, 0] == 8

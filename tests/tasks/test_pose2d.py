@@ -30,8 +30,14 @@ def test_coco_files_are_the_official_ones_unless_named(root):
 def test_named_files_survive_json(tmp_path):
     # Relative to the root, wherever one stands.
     named = {"root": tmp_path, "annotations": "a.json", "images": ".", "val_annotations": "../b.json"}
-    config = Pose2dConfig(data=Pose2dData(**named), out=tmp_path)
+    config = Pose2dConfig(data=Pose2dData(**named, value_range=(0.0, 4095.0)), out=tmp_path)
     assert from_plain(Pose2dConfig, json.loads(json.dumps(to_plain(config)))) == config
+
+
+def test_coco_counts_from_zero():
+    with pytest.raises(ValueError, match=r"`data.one_based` \(=True\) must come with `data.layout` 'lsp'"):
+        Pose2dData(root=Path("a"), one_based=True)
+    assert Pose2dData(root=Path("a"), layout="lsp", one_based=True).one_based
 
 
 def test_files_to_score_on_are_those_of_coco(tmp_path):

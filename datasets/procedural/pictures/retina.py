@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from pcsa._core.checks import check_count
-from pcsa.datasets.oct import SURFACES
 from pcsa.datasets.procedural.pictures.items import Items, as_bytes, check_arguments, stream
 from pcsa.datasets.procedural.types import Array
 from pcsa.datasets.samples import Samples
 from pcsa.datasets.scans import ScanAugment, window
 from pcsa.datasets.splits import Split
+from pcsa.datasets.surface_labels import SURFACES
 
 __all__ = ["Retinas"]
 
