@@ -113,9 +113,7 @@ def _parse(entry: Any) -> Record:
         (_places(group, f"rotation {number}"), bool(group.get("is_circle")))
         for number, group in enumerate(_list(symmetries, "rotation"))
     ]
-    pairs = [
-        _places(group, f"reflection {number}") for number, group in enumerate(_list(symmetries, "reflection"))
-    ]
+    pairs = [_places(group, f"reflection {number}") for number, group in enumerate(_list(symmetries, "reflection"))]
     return Record(
         _identifier(entry, "class_id"),
         _identifier(entry, "model_id"),

@@ -75,8 +75,6 @@ def test_of_several_processes_one_makes_it(tmp_path):
         pass
 
 
-
-
 def test_a_key_is_that_of_the_contents(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()

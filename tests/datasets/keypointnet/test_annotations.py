@@ -51,9 +51,7 @@ CHANGES: list[tuple[Callable[[Any], Any], str]] = [
 
 
 @pytest.mark.parametrize(("change", "message"), CHANGES)
-def test_what_is_wrong_with_a_record_is_a_sentence(
-    root: Path, change: Callable, message: str, edit: Callable
-) -> None:
+def test_what_is_wrong_with_a_record_is_a_sentence(root: Path, change: Callable, message: str, edit: Callable) -> None:
     edit(root, lambda records: change(records[1]))
     with pytest.raises(ValueError) as error:  # noqa: PT011  the text is compared below
         KeypointNet(root, "bed", "train")
