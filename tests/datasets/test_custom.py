@@ -125,6 +125,8 @@ def test_all_faults_in_one_list() -> None:
     # Two far keypoints and a repeated name; infinite points.
     assert len(faults) == 4
     assert check_labeled([]) == ["no items"]
+    with pytest.raises(ValueError, match=r"`items` \(NoneType\) must be a list"):
+        check_labeled(None)
     assert check_labeled([(GRID, [], [])]) == ["no item has a keypoint"]
 
 
