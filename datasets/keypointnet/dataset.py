@@ -201,8 +201,8 @@ class KeypointNet(Dataset[Data]):
         total = len(self.model_ids) + len(self.missing)
         if total == 0:
             raise FileNotFoundError(
-                f"`{self.root}`: split {self.split!r} names no cloud of {self.category}: no line `{self.class_id}-<model "
-                f"id>`"
+                f"`{self.root}`: split {self.split!r} names no cloud of {self.category}: it has no line "
+                f"`{self.class_id}-<model id>`"
             )
         message = (
             f"`{self.root}`: {len(self.missing)} of the {total} {self.category} clouds that split "
