@@ -14,7 +14,7 @@ from pcsa.datasets.arrays import ARRAYS
 from pcsa.datasets.columns import Columns, column_names
 from pcsa.datasets.faults import Problem, reading
 from pcsa.datasets.las import read_las
-from pcsa.datasets.meshes import MESHES, read_mesh
+from pcsa.datasets.meshes import MESHES as MESHES, read_mesh
 from pcsa.datasets.pcd import read_pcd
 from pcsa.datasets.point_cloud import PointCloud, count_copies
 from pcsa.datasets.text import TEXTS, read_text
@@ -106,8 +106,8 @@ def check_cloud(path: str | os.PathLike[str], columns: Columns | None = None) ->
     problems = []
     if cloud.num_dropped:
         problems.append(
-            f"{cloud.num_dropped} of {cloud.num_dropped + len(cloud.points)} points are not finite: "
-            f"`drop_invalid` leaves them out"
+            f"{cloud.num_dropped} points are not finite, of {cloud.num_dropped + len(cloud.points)} "
+            f"(`drop_invalid` leaves them out)"
         )
     copies = count_copies(cloud.points)
     if copies:

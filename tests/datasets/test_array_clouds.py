@@ -18,7 +18,8 @@ def test_arrays_of_every_number(tmp_path: Path, dtype: str) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["scan/points"] = cloud
         file["scan/normal"] = cloud
-        file["label"] = 3
+        file["label"] = file["scan/label"] = 3
+        file["name"] = "a bed"
     for name in ("a.npy", "f.npy", "a.npz", "a.h5"):
         read = read_array_cloud(tmp_path / name).points
         assert read.dtype == np.float64
@@ -33,14 +34,15 @@ def test_arrays_of_every_number(tmp_path: Path, dtype: str) -> None:
         (np.zeros((3, 6)), r"\[3, 6\]: three rows"),
         (np.zeros((6, 2048)), r"\[6, 2048\]: .* transpose it"),
         (np.zeros((50, 4)), r"4 columns without names.*columns='x y z nx'"),
-        (np.zeros((50, 2)), r"\[50, 2\]: 50 rows of 2 values"),
+        (np.zeros((50, 2)), r"\[50, 2\], must be numbers \[N, 3\]"),
         (np.zeros((2, 50, 3)), r"\[2, 50, 3\]: several clouds\?"),
         (np.zeros(3), r"\[3\], must be numbers \[N, 3\]"),
         (np.array(3.0), r"float64 \[\]"),
+        (np.zeros((0, 3)), r"\[0, 3\], must be numbers \[N, 3\] with N at least 1"),
         (np.zeros((50, 3), complex), "complex128"),
         (np.zeros((50, 3), bool), "bool"),
         (np.array([["a", "b", "c"]]), "<U1"),
-        (np.array([[1.0, np.nan, 0.0]] * 5), "5 of 5 points are not finite"),
+        (np.array([[1.0, np.nan, 0.0]] * 5), "5 points are not finite, of 5"),
     ],
 )
 def test_shapes_that_say_nothing(tmp_path: Path, array: np.ndarray, rule: str) -> None:
@@ -120,8 +122,9 @@ def test_which_array_is_the_cloud(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a\.npz`: holds no array"):
         read_array_cloud(path)
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["one/points"] = file["two/points"] = CLOUD
-    with pytest.raises(ValueError, match=r"holds /one/points, /two/points: one cloud must be in a file"):
+        file["one/points"] = CLOUD
+        file["two/points"] = CLOUD
+    with pytest.raises(ValueError, match=r"holds /one/points, /two/points: one cloud per file"):
         read_array_cloud(tmp_path / "a.h5")
     with h5py.File(tmp_path / "a.h5", "w") as file:  # ModelNet40's files of many clouds
         file["data"], file["normal"], file["label"] = np.zeros((4, 9, 3)), np.zeros((4, 9, 3)), np.zeros((4, 1), int)

@@ -20,6 +20,7 @@ TWO = [[1.0, 2.0, 3.0], [-4.5, 5e-3, 6.0]]
         ("a.csv", "x,y,z\n1,2,3\n-4.5,0.005,6\n"),
         ("a.csv", '"Z","X","Y","Classification"\n3,1,2,"wall"\n"6.0","-4.5",0.005,floor\n'),
         ("a.csv", "Point ID;X [m];Y [m];Z [m]\nP1;1;2;3\nP2;-4.5;0.005;6\n"),
+        ("a.csv", ",x,y,z\n0,1,2,3\n1,-4.5,0.005,6\n"),
         ("a.csv", "Points:0,Points:1,Points:2,Normals:0\n1,2,3,0\n-4.5,0.005,6,1\n"),
         ("a.txt", "# exported on a Monday\n// by hand\n1 2 3 # first\n% half\n-4.5 0.005 6\n"),
         ("a.txt", "//X Y Z Intensity\n2\n1 2 3 7\n-4.5 0.005 6 8\n"),
@@ -90,7 +91,7 @@ def test_far_from_the_origin(tmp_path: Path) -> None:
 def test_points_that_are_not_finite(tmp_path: Path) -> None:
     path = tmp_path / "a.xyz"
     path.write_text("1 2 3\nnan NaN -nan(ind)\n1 1.#QNAN 2\n-4.5 0.005 6\n1 inf 2\n")
-    with pytest.raises(ValueError, match=r"3 of 5 points are not finite, the first is point 1: `drop_invalid`"):
+    with pytest.raises(ValueError, match=r"3 points are not finite, of 5; the first is point 1 \(`drop_invalid`"):
         read_text(path)
     cloud = read_text(path, drop_invalid=True)
     assert cloud.points.tolist() == TWO
