@@ -356,9 +356,7 @@ def _problems(root: Path, frames: dict[str, np.ndarray], cameras: _Cameras, rows
     seen = project(torch.from_numpy(safe), camera, lens).numpy()
     error = np.nanmedian(np.linalg.norm(seen - part, axis=2), 1)
     rule = "must be at most a twentieth of the box: the camera sees `S`, in its own frame, at `part`, in pixels"
-    problems += _broken(
-        path, kept, error > side / 20, "`part`: distance to the projection of `S`", error, rule
-    )
+    problems += _broken(path, kept, error > side / 20, "`part`: distance to the projection of `S`", error, rule)
     return problems
 
 

@@ -34,7 +34,9 @@ def clouds(root: Path) -> dict[str, str]:
     np.save(root / "nan.npy", np.vstack([POINTS, [[np.nan, 0, 1]]]))
     (root / "short.pcd").write_bytes(pcd("x y z", bytes(24), count=3))
     lines = "".join(f"{x} {y} {z}\n" for x, y, z in POINTS[:3])
-    header = "ply\nformat ascii 1.0\nelement vertex 5\nproperty float x\nproperty float y\nproperty float z\nend_header\n"
+    header = (
+        "ply\nformat ascii 1.0\nelement vertex 5\nproperty float x\nproperty float y\nproperty float z\nend_header\n"
+    )
     (root / "short.ply").write_text(header + lines)
     (root / "short.off").write_text("OFF\n5 1 0\n" + lines + "3 0 1 2\n")
     (root / "short.pts").write_text("5\n" + lines)

@@ -51,3 +51,20 @@ def test_download_without_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for categories in (["sofa"], []):
         with pytest.raises(ValueError, match="airplane"):
             download(tmp_path, categories)
+
+
+def test_the_knives_come_with_the_list_of_misaligned_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    patterns: list[str] = []
+
+    def fetch(*_: Any, allow_patterns: list[str], local_dir: str, **__: Any) -> None:
+        patterns.extend(allow_patterns)
+        for name in ("bed", "knife"):
+            folder = Path(local_dir, "pcds", CLASS_IDS[name])
+            folder.mkdir(parents=True)
+            (folder / "x.pcd").write_text("")
+            Path(local_dir, "annotations").mkdir(exist_ok=True)
+            Path(local_dir, "annotations", f"{name}.json").write_text("[]")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    download(tmp_path / "new", ["bed", "knife"])
+    assert patterns.count("knife_misaligned.txt") == 1
