@@ -6,9 +6,10 @@ in either direction. (Libraries in which pixel (0, 0) covers 0 to 1, such as Det
 COCO's boxes are outlines, where the picture spans 0 to its width; :func:`pcsa.datasets.crops.crop` takes them as such.
 """
 
-import json
+import logging
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,17 +19,22 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pcsa._core.checks import check_between, check_finite, check_one_of, check_shape
+from pcsa.datasets.coco_faults import annotation_faults, detection_faults, persons_category, stray_fault
 from pcsa.datasets.crops import CropAugment
+from pcsa.datasets.faults import Problem
 from pcsa.datasets.files import existing
-from pcsa.datasets.images import KeypointImages, clipped_box, masked, read_image
-from pcsa.metrics.coco import COCO_SIGMAS, indexed, read_annotations
+from pcsa.datasets.images import KeypointImages, clipped_box, masked
+from pcsa.datasets.sized import read_sized, size_fault
+from pcsa.metrics.coco import COCO_SIGMAS
+from pcsa.metrics.coco_file import PICTURE, entry_faults, indexed, num_labeled, read_json, refuse, scored
+
+log = logging.getLogger(__name__)
 
 NAMES = (
     *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow"),
     *("right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle"),
     "right_ankle",
 )
-_PERSON = 1
 
 
 def official(root: str | os.PathLike[str], split: Literal["train", "val"]) -> tuple[Path, Path]:
@@ -61,20 +67,27 @@ class CocoKeypoints(KeypointImages):
     ``source(i)`` also has ``image_id``, ``annotation_id`` (-1 for a detection), ``score`` of the box (1 for an
     annotation) and ``area`` in square pixels (an annotation's own, or the box's).
 
-    ``skipped`` counts what was left out, and ``coco`` is the annotation file in pycocotools' form.
+    **Files of other tools.** The persons are those of the one category that names COCO's 17 joints in their order,
+    whatever its id. Ids may be whole numbers or texts; those of annotations may repeat. Without ``iscrowd`` an
+    annotation is of one person; ``num_keypoints`` is counted anew. A person with labeled joints must have ``bbox`` and
+    ``area``. Of every picture, ``width`` and ``height`` must be those of the file: as EXIF turns it or, where only that
+    fits, as it is stored; annotations are in the pixels of that picture. :func:`check_coco` lists all faults.
+
+    ``skipped`` counts what was left out, and ``coco`` is the persons of the annotation file in pycocotools' form, with
+    annotation ids from 1 on.
 
     Args:
         annotations: ``person_keypoints_*.json``.
         images: The folder of its pictures.
         input_size: (height, width) of the crops.
         detections: A JSON list of ``bbox``, ``category_id``, ``image_id`` and ``score``, such as
-            ``COCO_val2017_detections_AP_H_56_person.json``.
+            ``COCO_val2017_detections_AP_H_56_person.json``. Boxes may reach out of the picture: they are cut off there.
         augment: What ``augmented`` varies. Default: what :class:`~pcsa.datasets.crops.CropAugment` varies.
         score_threshold: Least score of a detection; others are left out.
 
     Raises:
         FileNotFoundError: If a file or folder is missing; the message names it.
-        ValueError: If a file or an argument is broken; the message names it and the rule.
+        ValueError: If a file or an argument is broken; the message names it, the entry, the field and the rule.
 
     """
 
@@ -97,16 +110,37 @@ class CocoKeypoints(KeypointImages):
     ) -> None:
         super().__init__(input_size, augment)
         self.images = existing(images)
-        self.coco = _read(existing(annotations))
+        self.annotations = existing(annotations)
+        content = read_json(annotations)
+        refuse(annotations, annotation_faults(content, NAMES))
+        (self._category,) = persons_category(content["categories"], NAMES)
+        self._pictures = {picture["id"]: picture for picture in content["images"]}
+        own = [entry for entry in content["annotations"] if entry["category_id"] == self._category["id"]]
+        self._content = {**content, "annotations": own, "categories": [self._category]}
         if detections is None:
-            self._items = self._persons(self.coco.dataset["annotations"])
+            self._items = self._persons(content["annotations"])
+            self._log_recounted(own)
         else:
-            self._items = self._persons(_detections(existing(detections)), score_threshold)
+            found = read_json(existing(detections))
+            refuse(detections, detection_faults(found, content))
+            self._items = self._persons(found, score_threshold)
+
+    @cached_property
+    def coco(self) -> Any:
+        """The persons of the annotation file, as pycocotools has them."""
+        return indexed(scored(self._content, len(NAMES)))
 
     def source(self, index: int) -> dict[str, Any]:
-        """Return the picture, the keypoints and the box of a person; see the class."""
+        """Return the picture, the keypoints and the box of a person; see the class.
+
+        Raises:
+            FileNotFoundError: If there is no such picture.
+            ValueError: If it cannot be read, or has another size than the annotations say; the message names it.
+
+        """
         item = self._items[self._row(index)]
-        image = read_image(self.images / self.coco.imgs[item["image_id"]]["file_name"])
+        picture = self._pictures[item["image_id"]]
+        image = read_sized(picture_path(self.images, picture), picture["width"], picture["height"])
         extras = {name: item[name] for name in ("image_id", "annotation_id", "score", "area")}
         keypoints = np.asarray(item["keypoints"], dtype=np.float32).reshape(-1, 3)
         box = torch.tensor(item["box"], dtype=torch.float32)
@@ -148,52 +182,117 @@ class CocoKeypoints(KeypointImages):
             image_ids=[item["image_id"] for item in items],
             scores=[item["score"] for item in items],
             areas=[item["box"][2] * item["box"][3] for item in items],
+            category_id=self._category["id"],
             nms=nms,
             least_confidence=least_confidence,
         )
 
     def coco_annotations(self) -> dict[str, Any]:
-        """Return all that the annotation file holds."""
-        return dict(self.coco.dataset)
+        """Return what the annotation file holds of persons: all pictures, their category and its annotations."""
+        return dict(self._content)
 
     def _persons(self, entries: list[dict[str, Any]], least_score: float | None = None) -> list[dict[str, Any]]:
         """Return the items of annotations or, with a least score, of detections, which have no keypoints."""
         items, detected = [], least_score is not None
         for entry in entries:
-            image = self.coco.imgs.get(entry["image_id"])
-            keypoints = [0] * (3 * len(NAMES)) if detected else entry.get("keypoints", [])
-            if entry.get("category_id", _PERSON) != _PERSON:
+            picture = self._pictures.get(entry["image_id"])
+            if entry["category_id"] != self._category["id"]:
                 self._skip("of another category")
             elif least_score is not None and entry["score"] < least_score:
                 self._skip("score below the threshold")
-            elif image is None:
+            elif picture is None:
                 self._skip("picture not in the annotation file")
             elif entry.get("iscrowd", 0):
                 self._skip("crowd")
-            elif not detected and not any(v > 0 for v in keypoints[2::3]):
+            elif not detected and not num_labeled(entry):
                 self._skip("no labeled joint")
-            elif (box := clipped_box(entry["bbox"], image["width"], image["height"])) is None:
+            elif (box := clipped_box(entry["bbox"], picture["width"], picture["height"])) is None:
                 self._skip("box without area in the picture")
-            elif len(keypoints) != 3 * len(NAMES):
-                raise ValueError(
-                    f"`annotations` (id {entry['id']}) has {len(keypoints)} numbers for its keypoints, "
-                    f"not {3 * len(NAMES)}"
-                )
             else:
-                area = box[2] * box[3] if detected else float(entry.get("area", box[2] * box[3]))
-                item = {"image_id": entry["image_id"], "area": area, "box": box, "keypoints": keypoints}
-                score = float(entry["score"]) if detected else 1.0
-                items.append(item | {"annotation_id": entry.get("id", -1), "score": score})
+                item = {"image_id": entry["image_id"], "box": box}
+                if detected:
+                    item |= {"annotation_id": -1, "score": float(entry["score"]), "area": box[2] * box[3]}
+                    item["keypoints"] = [0] * (3 * len(NAMES))
+                else:
+                    item |= {"annotation_id": entry["id"], "score": 1.0, "area": float(entry["area"])}
+                    item["keypoints"] = entry["keypoints"]
+                items.append(item)
         return items
+
+    def _log_recounted(self, entries: list[dict[str, Any]]) -> None:
+        wrong = [e for e in entries if "num_keypoints" in e and e["num_keypoints"] != num_labeled(e)]
+        if wrong:
+            log.warning(
+                "%s: %d annotations have another num_keypoints than labeled joints, first id %s: counted anew",
+                self.annotations,
+                len(wrong),
+                wrong[0]["id"],
+            )
+
+
+def check_coco(
+    annotations: str | os.PathLike[str],
+    images: str | os.PathLike[str],
+    detections: str | os.PathLike[str] | None = None,
+) -> list[Problem]:
+    """List everything that is missing or broken in a file in COCO's format and the pictures it names.
+
+    Of pictures only the headers are read: their sizes, and whether EXIF turns them. Pictures that no person with a
+    labeled joint is on are looked at, too.
+
+    Args:
+        annotations: As :class:`CocoKeypoints` takes it.
+        images: The folder of the pictures.
+        detections: A list of detections for these pictures, if any.
+
+    Returns:
+        The problems in the order of the files; none where all is well. Nothing in the files makes it raise.
+
+    """
+    problems: list[Problem] = []
+
+    def read(path: str | os.PathLike[str]) -> Any:
+        try:
+            return read_json(Path(path))
+        except (OSError, ValueError) as error:
+            text = "is missing" if isinstance(error, FileNotFoundError) else str(error).removeprefix(f"`{path}`: ")
+            problems.append(Problem(str(path), text))
+            return None
+
+    content = read(annotations)
+    if content is not None:
+        problems += [Problem(str(annotations), fault) for fault in annotation_faults(content, NAMES)]
+    given = content if isinstance(content, dict) else {}
+    listed = {name: given[name] if isinstance(given.get(name), list) else [] for name in ("images", "categories")}
+    if stray := stray_fault("annotations", given.get("annotations"), listed):
+        problems.append(Problem(str(annotations), stray))
+    if detections is not None and (found := read(detections)) is not None:
+        problems += [Problem(str(detections), fault) for fault in detection_faults(found, listed)]
+        if stray := stray_fault("detections", found, listed):
+            problems.append(Problem(str(detections), stray))
+    if not Path(images).is_dir():
+        return [*problems, Problem(str(images), "is missing")]
+    for picture in listed["images"]:
+        if isinstance(picture, dict) and not any(entry_faults("images", [picture], PICTURE)):
+            path = picture_path(Path(images), picture)
+            fault = size_fault(path, picture["width"], picture["height"])
+            problems += [Problem(str(path), fault)] if fault else []
+    return problems
+
+
+def picture_path(images: Path, picture: dict[str, Any]) -> Path:
+    """Return where the picture of an entry of ``images`` lies; names may have the separators of Windows."""
+    return images / picture["file_name"].replace("\\", "/")
 
 
 def person_results(
     keypoints: Float[Tensor, "N K 2"],
     confidence: Float[Tensor, "N K"],
     *,
-    image_ids: Sequence[int],
+    image_ids: Sequence[Any],
     scores: Sequence[float],
     areas: Sequence[float],
+    category_id: Any = 1,
     nms: float | None = 0.9,
     least_confidence: float = 0.2,
 ) -> list[dict[str, Any]]:
@@ -205,6 +304,7 @@ def person_results(
         image_ids: The picture of each person.
         scores: The score of each person's box.
         areas: The area of each person's box, in square pixels.
+        category_id: The category of persons in the annotation file.
         nms: The similarity from which on two persons are the same; None keeps all.
         least_confidence: The confidence above which a keypoint counts for its person's score.
 
@@ -218,7 +318,7 @@ def person_results(
     mean = torch.where(sure, confidence, 0.0).sum(1) / sure.sum(1).clamp(min=1)
     score = mean * torch.tensor(scores, dtype=torch.float64)
     area = torch.tensor(areas, dtype=torch.float64)
-    rows: dict[int, list[int]] = {}
+    rows: dict[Any, list[int]] = {}
     for row, image_id in enumerate(image_ids):
         rows.setdefault(image_id, []).append(row)
     found = []
@@ -227,7 +327,7 @@ def person_results(
             own = [own[i] for i in oks_nms(keypoints[own], score[own], area[own], threshold=nms).tolist()]
         for row in own:
             triples = torch.cat([keypoints[row], confidence[row, :, None]], 1).flatten().tolist()
-            entry = {"image_id": image_id, "category_id": _PERSON, "keypoints": triples}
+            entry = {"image_id": image_id, "category_id": category_id, "keypoints": triples}
             found.append(entry | {"score": float(score[row])})
     return found
 
@@ -275,25 +375,3 @@ def oks_nms(
         if not kept or bool((similarity[row, kept] <= threshold).all()):
             kept.append(row)
     return torch.tensor(kept, dtype=torch.long)
-
-
-def _detections(path: Path) -> list[dict[str, Any]]:
-    try:
-        found = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"`{path}` is no JSON ({error})") from error
-    fields = {"bbox", "category_id", "image_id", "score"}
-    if not isinstance(found, list) or not all(isinstance(d, dict) and fields <= d.keys() for d in found):
-        raise ValueError(f"`{path}` must be a list of detections with {', '.join(sorted(fields))}")
-    return [{name: detection[name] for name in fields} for detection in found]
-
-
-def _read(path: Path) -> Any:
-    try:
-        coco = indexed(read_annotations(path))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"`{path}` is no COCO annotation file ({error!r})") from error
-    person: dict[str, Any] = next((c for c in coco.dataset["categories"] if c.get("id") == _PERSON), {})
-    if tuple(person.get("keypoints", ())) != NAMES:
-        raise ValueError(f"`{path}` must have the category {_PERSON} with COCO's 17 keypoints in their order")
-    return coco

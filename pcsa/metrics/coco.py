@@ -2,8 +2,6 @@
 
 import contextlib
 import io
-import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pcsa._core.checks import check_positive
+from pcsa.metrics.coco_file import file_faults, indexed, plain, read_json, refuse, result_faults, scored
 from pcsa.metrics.errors import keypoint_error
 from pcsa.metrics.normalized import check_per_shape
 
@@ -91,13 +90,15 @@ def coco_average_precision(
     """Average precision and recall of detected persons by OKS, by pycocotools.
 
     All images of the annotations count, those without any result too; of each image, the 20 results of the highest
-    scores.
+    scores. Annotation ids may start at 0, repeat or be texts: pycocotools gets its own. Who has no labeled joint, or no
+    ``keypoints`` at all, is no truth: what is found there does not count. ``num_keypoints`` is counted anew, and
+    without ``iscrowd`` an annotation is of one person.
 
     Args:
         annotations: A file in COCO's format for keypoints, or what is in it.
         results: One for each detected person: ``{"image_id": 785, "category_id": 1, "score": 0.9, "keypoints": [x, y,
             v, …]}``, 3 numbers for every joint. Positions count the top left *pixel's center* as 0, as COCO's joints
-            do; v is not looked at.
+            do; v and other fields are not looked at.
         sigmas: One number for each joint; default those of COCO's 17 joints.
 
     Returns:
@@ -108,23 +109,29 @@ def coco_average_precision(
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the annotations or a result are not in COCO's format, a result names an image or category that
-            the annotations do not have, or its numbers are not finite.
+            the annotations do not have, or its numbers are not finite; the message names entry, field, value and rule.
     """
     import numpy as np
     from pycocotools.cocoeval import COCOeval
 
-    dataset = read_annotations(annotations)
     num_joints = len(COCO_SIGMAS if sigmas is None else sigmas)
     if sigmas is not None:
         _check_sigmas(sigmas, num_joints)
-    _check_coco(dataset, results, num_joints)
+    content, where = annotations, "annotations"
+    if isinstance(annotations, (str, Path)):
+        content, where = read_json(annotations), str(annotations)
+    refuse(where, file_faults(content, num_joints))
+    refuse("results", result_faults(results, content, num_joints))
     # pycocotools reports by printing, and writes into what it is given.
-    truth = indexed({**dataset, "annotations": [dict(a) for a in dataset["annotations"]]})
+    truth = indexed(scored(content, num_joints))
     with contextlib.redirect_stdout(io.StringIO()):
         if results:
-            found = truth.loadRes([{**r, "keypoints": list(map(float, r["keypoints"]))} for r in results])
+            # No other field: with `bbox` in the first of them, pycocotools would ask all of them for one.
+            fields = ("image_id", "category_id", "score")
+            rows = [{name: r[name] for name in fields} | {"keypoints": list(plain(r["keypoints"]))} for r in results]
+            found = truth.loadRes(rows)
         else:
-            found = indexed({**dataset, "annotations": []})
+            found = indexed({**truth.dataset, "annotations": []})
         evaluation = COCOeval(truth, found, "keypoints")
         if sigmas is not None:
             evaluation.params.kpt_oks_sigmas = np.array(sigmas, dtype=float)
@@ -139,54 +146,3 @@ def _check_sigmas(sigmas: Sequence[float], num_joints: int) -> None:
         raise ValueError(f"`sigmas` (={list(sigmas)}) must be {num_joints} numbers, one for each joint")
     for sigma in sigmas:
         check_positive("sigmas", sigma)
-
-
-def indexed(dataset: dict[str, Any]) -> Any:
-    """Return what a file in COCO's format holds in pycocotools' form."""
-    from pycocotools.coco import COCO
-
-    coco = COCO()
-    coco.dataset = dataset
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
-    return coco
-
-
-def read_annotations(annotations: Path | str | Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a file in COCO's format holds; raise unless it has images, annotations and categories."""
-    source = "`annotations`"
-    if isinstance(annotations, (str, Path)):
-        source = f"`annotations` (={str(annotations)!r})"
-        if not Path(annotations).is_file():
-            raise FileNotFoundError(f"{source} must be a file in COCO's format: there is none")
-        try:
-            annotations = json.loads(Path(annotations).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{source} must be JSON: {error}") from None
-    if not isinstance(annotations, Mapping) or not {"images", "annotations", "categories"} <= set(annotations):
-        raise ValueError(f"{source} must hold 'images', 'annotations' and 'categories', as COCO's files do")
-    return dict(annotations)
-
-
-def _check_coco(dataset: dict[str, Any], results: Sequence[Mapping[str, Any]], num_joints: int) -> None:
-    images = {image["id"] for image in dataset["images"]}
-    categories = {category["id"] for category in dataset["categories"]}
-    for i, annotation in enumerate(dataset["annotations"]):
-        fields = ("id", "image_id", "category_id", "bbox", "area", "keypoints", "num_keypoints")
-        _check_entry(f"annotations[{i}]", annotation, fields, num_joints)
-    for i, result in enumerate(results):
-        _check_entry(f"results[{i}]", result, ("image_id", "category_id", "keypoints", "score"), num_joints)
-        for name, known in (("image_id", images), ("category_id", categories)):
-            if result[name] not in known:
-                raise ValueError(f"`results[{i}]` has {name} {result[name]!r}, which `annotations` do not have")
-        if not all(map(math.isfinite, (*result["keypoints"], result["score"]))):
-            raise ValueError(f"`results[{i}]` must have finite keypoints and score")
-
-
-def _check_entry(name: str, entry: Mapping[str, Any], fields: Sequence[str], num_joints: int) -> None:
-    missing = sorted(set(fields) - set(entry))
-    if missing:
-        raise ValueError(f"`{name}` lacks {missing}")
-    if len(entry["keypoints"]) != 3 * num_joints:
-        rule = f"must be 3 for each of {num_joints} joints, as many as `sigmas`"
-        raise ValueError(f"`{name}` has {len(entry['keypoints'])} numbers as keypoints, {rule}")

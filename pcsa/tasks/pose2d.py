@@ -15,11 +15,12 @@ from pcsa.datasets.lsp import Lsp
 from pcsa.datasets.procedural import Figures2D
 from pcsa.datasets.splits import Split
 from pcsa.tasks.common.config import Count, Rule
+from pcsa.tasks.common.map_inputs import ImagePredictor
 from pcsa.tasks.common.map_task import PEARSON, Collected, MapEvaluateOptions, MapTask, filled
 from pcsa.tasks.common.maps import PUBLISHED, MapConfig, MapData, MapLabels, map_optimizer
 from pcsa.tasks.common.poses import PoseModelConfig
 from pcsa.tasks.common.scores import calibration, per_keypoint
-from pcsa.tasks.common.task import EvaluateOptions, column
+from pcsa.tasks.common.task import EvaluateOptions, Predictor, Run, column
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,11 @@ class Pose2dTask(MapTask[Pose2dConfig]):
 
     def splits(self, config: Pose2dConfig) -> tuple[Literal["val", "test"], ...]:
         return ("val",) if config.data.is_coco else super().splits(config)
+
+    def predictor(self, run: Run[Pose2dConfig, MapLabels], options: Any) -> Predictor:
+        # The boxes of LSP reach beyond the joints, also where the picture ends; all others end there.
+        data = run.config.data
+        return ImagePredictor(self.locator(run, options), run, options, clips=data.root is None or data.is_coco)
 
     def evaluated(self, config: Pose2dConfig, options: Any) -> Pose2dConfig:
         config = super().evaluated(config, options)

@@ -144,7 +144,11 @@ class Pose3dTask(MapTask[Pose3dConfig]):
 
     def predictor(self, run: Run[Pose3dConfig, MapLabels], options: ImagePredictOptions) -> Predictor:
         if not run.config.data.is_volume:
-            return DepthPredictor(self.locator(run, options), run, options)
+            items = FigureImages3D if run.config.data.root is None else Human36M
+            # The boxes of Human3.6M have their margin, also where the picture ends.
+            return DepthPredictor(
+                self.locator(run, options), run, options, padding=items.padding, clips=items is FigureImages3D
+            )
         if options.boxes is not None:
             raise ValueError(f"`boxes` (={str(options.boxes)!r}) must not be given for volumes: they are taken whole")
         return WholePredictor(self.locator(run, options), run.labels, ARRAYS, read_volume)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsa.viz.png import Color, Entry, Pixels, beside, in_rows, rgb, titled, write_png
+from pcsa.viz.png import Color, Entry, Pixels, beside, font_of, in_rows, rgb, titled, write_png
 from pcsa.viz.scene import Array, heat, keypoint_colors
 
 if TYPE_CHECKING:
@@ -35,11 +35,15 @@ class Overlay:
             ``[1, D, H, W]`` (the only form of 1 or 3 slices), which is drawn as its largest values seen from the front
             (x to the right, y down) and, beside that, from the side (z to the right, y down).
         predicted: Predicted positions, (x, y) ``[K, 2]`` or (x, y, z) ``[K, 3]``, drawn as dots. On an image, z
-            has no effect.
+            has no effect. Of several persons ``[P, K, 2]`` or ``[P, K, 3]``: each has a color of its own, for rims,
+            bones and box, and its number, from 1.
         annotated: Annotated positions, likewise, drawn as rings. Where both are drawn, a line joins them.
         surfaces: Predicted rows, in place of positions: the row y of each surface in each column, ``[K, W]``.
         annotated_surfaces: The annotated rows, likewise.
-        visible: Which annotations there are, bool ``[K]``, or ``[K, W]`` for surfaces; default all.
+        visible: Which annotations there are, bool ``[K]`` (``[P, K]``), or ``[K, W]`` for surfaces; default all.
+        present: Which predictions are drawn, bool ``[K]`` (``[P, K]``); default all.
+        boxes: Boxes (x, y, width, height), one for each person ``[P, 4]``, as COCO has them: from the corner of the
+            image, which (0, 0, W, H) covers.
         bones: Pairs of keypoints that a line joins, between predictions or, without any, between annotations.
         title: Written above the picture.
         note: Small print below the picture.
@@ -59,6 +63,8 @@ class Overlay:
     surfaces: Any = None
     annotated_surfaces: Any = None
     visible: Any = None
+    present: Any = None
+    boxes: Any = None
     bones: Sequence[tuple[int, int]] = ()
     title: str = ""
     note: str = ""
@@ -67,10 +73,11 @@ class Overlay:
     prob: Any = None
 
     def __post_init__(self) -> None:
-        for name in ("predicted", "annotated", "surfaces", "annotated_surfaces", "prob"):
+        for name in ("predicted", "annotated", "surfaces", "annotated_surfaces", "prob", "boxes"):
             self._to_array(name, np.float64)
         self._to_array("image", np.float32)
-        self._to_array("visible", np.bool_)
+        for name in ("visible", "present"):
+            self._to_array(name, np.bool_)
         has_positions = self.predicted is not None or self.annotated is not None
         if has_positions and self.has_surfaces:
             raise ValueError("`predicted` and `annotated` must be None where `surfaces` are given, and the reverse")
@@ -78,17 +85,25 @@ class Overlay:
         K = self.num_keypoints
         if self.has_surfaces and len(shape) != 2:
             raise ValueError(f"`surfaces` must lie on an image [height, width] (={list(shape)})")
-        rows = [(K, shape[1]) if self.has_surfaces else (K,)]
-        positions = [(K, n) for n in range(len(shape), 4)]
-        for name in ("visible", "predicted", "annotated", "surfaces", "annotated_surfaces"):
+        P = self.num_persons
+        several = () if P is None else (P,)
+        rows = [(K, shape[1]) if self.has_surfaces else (*several, K)]
+        positions = [(*several, K, n) for n in range(len(shape), 4)]
+        boxes = [(max(np.size(self.boxes) // 4, 1) if P is None else P, 4)]
+        others = {"predicted": positions, "annotated": positions, "boxes": boxes, "present": [(*several, K)]}
+        for name in ("visible", "present", "predicted", "annotated", "surfaces", "annotated_surfaces", "boxes"):
             value = getattr(self, name)
             if value is None:
                 continue
-            allowed = positions if name in ("predicted", "annotated") else rows
+            allowed = others.get(name, rows)
             if value.shape not in allowed:
                 wanted = " or ".join(str(list(size)) for size in allowed)
                 raise ValueError(f"`{name}` {list(value.shape)} must be {wanted} on an image of {list(shape)}")
-            bad = ~np.isfinite(value[self.annotations] if name.startswith("annotated") else value)
+            if name.startswith("annotated"):
+                value = value[self.annotations]
+            elif name == "predicted":
+                value = value[self.drawn]
+            bad = ~np.isfinite(value)
             if bad.any():
                 raise ValueError(f"`{name}` has {int(bad.sum())} values that are not finite")
         if len(self.ids) == 0:
@@ -146,16 +161,32 @@ class Overlay:
         """K, the number of keypoints or surfaces."""
         for value in (self.predicted, self.annotated, self.surfaces, self.annotated_surfaces):
             if value is not None and value.ndim:
-                return len(value)
+                return int(value.shape[-2 if value.ndim > 1 else 0])
         return 0
 
     @property
+    def num_persons(self) -> int | None:
+        """P, the number of persons; None where positions have no axis of persons."""
+        for value in (self.predicted, self.annotated):
+            if value is not None and value.ndim == 3:
+                return len(value)
+        return None
+
+    @property
+    def drawn(self) -> NDArray[np.bool_]:
+        """Which predictions are drawn: [K] or [P, K]."""
+        return np.asarray(self._there(self.predicted is not None, self.present))
+
+    @property
     def annotations(self) -> NDArray[np.bool_]:
-        """Which annotations are drawn: [K], or [K, W] for surfaces."""
+        """Which annotations are drawn: [K] or [P, K], or [K, W] for surfaces."""
+        return self._there(self.annotated is not None or self.annotated_surfaces is not None, self.visible)
+
+    def _there(self, given: bool, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
         rows = self.annotated_surfaces if self.annotated_surfaces is not None else self.surfaces
-        there = self.annotated is not None or self.annotated_surfaces is not None
-        shape = (self.num_keypoints,) if rows is None else rows.shape
-        return np.full(shape, there) if self.visible is None else np.asarray(self.visible & there)
+        several = () if self.num_persons is None else (self.num_persons,)
+        shape = (*several, self.num_keypoints) if rows is None else rows.shape
+        return np.full(shape, given) if mask is None else np.asarray(mask & given)
 
 
 def save_overlay(
@@ -264,43 +295,111 @@ def _draw_view(overlay: Overlay, view: _View, size: tuple[int, int], unit: float
         return np.asarray((pos + 0.5) * stretch - 0.5).clip(-1e6, 1e6)
 
     colors = _colors(overlay)
-    alone = overlay.surfaces is None
-    if not alone:
-        for rows, color in zip(overlay.surfaces, colors, strict=True):
-            _curve(pen, place, rows, color, 1.1 * unit)
-    # White tells an annotation from a prediction.
-    if overlay.annotated_surfaces is not None:
-        for rows, color in zip(np.where(overlay.annotations, overlay.annotated_surfaces, np.nan), colors, strict=True):
-            _curve(pen, place, rows, color if alone else _WHITE, 0.7 * unit, None if alone else 6 * unit)
-    if not overlay.has_surfaces:
-        both = (overlay.predicted, overlay.annotated)
-        predicted, annotated = (np.zeros((0, 2)) if x is None else place(x[:, view.axes]) for x in both)
-        _draw_keypoints(pen, overlay, predicted, annotated, colors, unit)
+    if overlay.has_surfaces:
+        _draw_surfaces(pen, overlay, place, colors, unit)
+    else:
+        _draw_boxes(pen, overlay, place, view.axes, unit)
+        _draw_persons(pen, overlay, place, view.axes, colors, unit)
     return np.asarray(fine.reduce(_FINE))
 
 
-def _draw_keypoints(
-    pen: ImageDraw, overlay: Overlay, predicted: Array, annotated: Array, colors: Sequence[Color], unit: float
+def _draw_surfaces(pen: ImageDraw, overlay: Overlay, place: Any, colors: Sequence[Color], unit: float) -> None:
+    alone = overlay.surfaces is None
+    # Every line has a dark casing: a light line on a light scan is seen by it.
+    width, edge = 1.3 * unit, 1.3 * unit + 2 * _FINE
+    if not alone:
+        for rows, color in zip(overlay.surfaces, colors, strict=True):
+            _curve(pen, place, rows, _BLACK, edge)
+            _curve(pen, place, rows, color, width)
+    if overlay.annotated_surfaces is not None:
+        # White tells an annotation from a prediction.
+        for rows, color in zip(np.where(overlay.annotations, overlay.annotated_surfaces, np.nan), colors, strict=True):
+            _curve(pen, place, rows, _BLACK, edge, None if alone else 6 * unit)
+            _curve(pen, place, rows, color if alone else _WHITE, width, None if alone else 6 * unit)
+
+
+def _draw_boxes(pen: ImageDraw, overlay: Overlay, place: Any, axes: tuple[int, int], unit: float) -> None:
+    # Boxes lie in the image's own plane.
+    if overlay.boxes is None or axes != (0, 1):
+        return
+    for (x, y, width, height), color in zip(overlay.boxes, _tints(len(overlay.boxes)), strict=True):
+        corners = place(np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height], [x, y]]) - 0.5)
+        for tint, wide in ((_BLACK, 1.0), (_WHITE, 0.7), (color, 0.35)):
+            _line(pen, corners, tint, 2.5 * wide * unit)
+
+
+def _draw_persons(
+    pen: ImageDraw, overlay: Overlay, place: Any, axes: tuple[int, int], colors: Sequence[Color], unit: float
 ) -> None:
-    visible = overlay.annotations & (len(annotated) > 0)
+    """Draw one person after the other, and then their numbers."""
+    P = overlay.num_persons
+    people = P or 1
+    masks = overlay.drawn.reshape(people, -1), overlay.annotations.reshape(people, -1)
+    flat = [
+        np.zeros((people, 0, 2)) if x is None else place(np.nan_to_num(x[..., axes])).reshape(people, -1, 2)
+        for x in (overlay.predicted, overlay.annotated)
+    ]
+    if P == 0:
+        return
+    rims = [_WHITE] if P is None else _tints(people)
+    for p, rim in enumerate(rims):
+        _draw_keypoints(pen, overlay.bones, flat[0][p], masks[0][p], flat[1][p], masks[1][p], colors, rim, unit)
+    if P is None or axes != (0, 1):
+        return
+    for p, rim in enumerate(rims):
+        if overlay.boxes is not None:
+            corner = place(overlay.boxes[p, :2] - 0.5)
+        else:
+            seen = np.concatenate([flat[i][p][masks[i][p]] for i in (0, 1) if len(flat[i][p])])
+            if not len(seen):
+                continue
+            corner = seen[seen[:, 1].argmin()] - [0, 8 * unit]
+        _tag(pen, str(p + 1), corner, rim, round(5 * unit))
+
+
+def _tag(pen: ImageDraw, text: str, corner: Array, color: Color, size: int) -> None:
+    """Write a number in a box of a color, within the picture."""
+    font = font_of(size)
+    wide, high = font.getlength(text) + 0.6 * size, 1.25 * size
+    x, y = np.clip(corner, 0, [max(pen.im.size[0] - wide, 0), max(pen.im.size[1] - high, 0)])
+    pen.rectangle([x, y, x + wide, y + high], fill=color, outline=_BLACK, width=_FINE)
+    light = np.dot(color, [0.3, 0.59, 0.11]) > 128
+    pen.text((x + wide / 2, y + high / 2), text, _BLACK if light else _WHITE, font=font, anchor="mm")
+
+
+def _draw_keypoints(
+    pen: ImageDraw,
+    bones: Sequence[tuple[int, int]],
+    predicted: Array,
+    drawn: NDArray[np.bool_],
+    annotated: Array,
+    visible: NDArray[np.bool_],
+    colors: Sequence[Color],
+    rim: Color,
+    unit: float,
+) -> None:
     # Many large marks would hide the image.
-    r = 2.8 * unit * float(np.clip(np.sqrt(20 / max(overlay.num_keypoints, 1)), 0.5, 1))
-    joined, there = (predicted, np.ones(len(predicted), bool)) if len(predicted) else (annotated, visible)
-    segments = [joined[[a, b]] for a, b in overlay.bones if there[a] and there[b]]
-    # White and black show on any image; keypoints have other colors, and a white rim.
-    for color, width in ((_BLACK, 0.9 * r), (_WHITE, 0.55 * r)):
+    r = 2.8 * unit * float(np.clip(np.sqrt(20 / max(len(colors), 1)), 0.5, 1))
+    joined, there = (predicted, drawn) if len(predicted) else (annotated, visible)
+    segments = [joined[[a, b]] for a, b in bones if there[a] and there[b]]
+    # White beside black shows on any image, whatever the color between them.
+    edge = 0.9 * _FINE
+    for color, width in ((_BLACK, 1.0 * r), (_WHITE, 0.65 * r), (rim, 0.4 * r)):
         for segment in segments:
             _line(pen, segment, color, width)
     for k in np.flatnonzero(visible).tolist():
-        if len(predicted):
-            ends = np.stack([predicted[k], annotated[k]])
-            _line(pen, ends, _WHITE, 0.75 * r)
-            _line(pen, ends, colors[k], 0.45 * r)
-        _disc(pen, annotated[k], 1.75 * r, outline=_WHITE, width=round(0.75 * r))
-        _disc(pen, annotated[k], 1.6 * r, outline=colors[k], width=round(0.45 * r))
-    for k, middle in enumerate(predicted):
-        _disc(pen, middle, 1.25 * r, fill=_WHITE)
-        _disc(pen, middle, r, fill=colors[k])
+        color, middle = colors[k], annotated[k]
+        if len(predicted) and drawn[k]:
+            ends = np.stack([predicted[k], middle])
+            for tint, width in ((_BLACK, 0.75 * r + 2 * edge), (_WHITE, 0.75 * r), (color, 0.45 * r)):
+                _line(pen, ends, tint, width)
+        _disc(pen, middle, 1.75 * r + edge, outline=_BLACK, width=round(0.75 * r + 2 * edge))
+        _disc(pen, middle, 1.75 * r, outline=_WHITE, width=round(0.75 * r))
+        _disc(pen, middle, 1.6 * r, outline=color, width=round(0.45 * r))
+    for k in np.flatnonzero(drawn & (len(predicted) > 0)).tolist():
+        wide = 1.25 if rim == _WHITE else 1.6
+        for radius, fill in ((wide * r + edge, _BLACK), (wide * r, rim), (1.2 * r, _WHITE), (r, colors[k])):
+            _disc(pen, predicted[k], radius, fill=fill)
 
 
 # Pillow cuts fractions off, which would move everything up and to the left.
@@ -343,18 +442,30 @@ def _entries(overlays: Sequence[Overlay]) -> list[Entry]:
     shown: dict[int, Entry] = {}
     for overlay in overlays:
         mark = "line" if overlay.has_surfaces else "ball"
-        everywhere = overlay.predicted is not None or overlay.surfaces is not None
+        if overlay.has_surfaces:
+            seen = overlay.annotations.any(1) | (overlay.surfaces is not None)
+        else:
+            seen = np.atleast_2d(overlay.drawn | overlay.annotations).any(0)
         for k, color in enumerate(_colors(overlay)):
-            if everywhere or overlay.annotations[k].any():
+            if seen[k]:
                 shown.setdefault(int(overlay.ids[k]), Entry(mark, str(overlay.names[k]), color))
-    return [*(Entry(mark, text) for present, mark, text in marks if present), *(shown[i] for i in sorted(shown))]
+    people = max((o.num_persons or 0 for o in overlays), default=0)
+    return [
+        *(Entry(mark, text) for present, mark, text in marks if present),
+        *(shown[i] for i in sorted(shown)),
+        *(Entry("line", f"person {p}", color) for p, color in enumerate(_tints(people), 1)),
+    ]
 
 
 def _colors(overlay: Overlay) -> list[Color]:
     colors = keypoint_colors(overlay.ids)
     if overlay.has_surfaces:
-        # Thin curves on dark scans: dark colors are mixed with white, up to a lightness that can be seen.
+        # Thin curves with dark casings: dark colors are mixed with white, so that one of both is seen on any scan.
         light = colors @ [0.3, 0.59, 0.11]
-        white = ((0.45 - light) / (1 - light)).clip(0, None)[:, None]
+        white = ((0.6 - light) / (1 - light)).clip(0, None)[:, None]
         colors = colors + white * (1 - colors)
     return [rgb(color) for color in colors]
+
+
+def _tints(ids: int | Sequence[int]) -> list[Color]:
+    return [rgb(color) for color in keypoint_colors(ids)]

@@ -202,25 +202,23 @@ def test_bad_annotations_and_results(tmp_path):
     dataset, (result, *_) = annotated(), as_results(annotated())
     broken = tmp_path / "broken.json"
     broken.write_text("{")
-    with pytest.raises(FileNotFoundError, match=r"`annotations` \(='.*none.json'\) must be a file"):
+    with pytest.raises(FileNotFoundError, match=r"`.*none.json` is missing"):
         coco_average_precision(tmp_path / "none.json", [])
     person = {key: value for key, value in dataset["annotations"][0].items() if key != "area"}
     for annotations, results, match in (
-        (broken, [], r"`annotations` \(='.*broken.json'\) must be JSON"),
-        ({"images": []}, [], "`annotations` must hold 'images', 'annotations' and 'categories'"),
-        (dataset | {"annotations": [person]}, [], r"`annotations\[0\]` lacks \['area'\]"),
-        (dataset, [{"image_id": 1}], r"`results\[0\]` lacks \['category_id', 'keypoints', 'score'\]"),
-        (dataset, [result, result | {"image_id": 99}], r"`results\[1\]` has image_id 99, which `annotations` do not"),
-        (dataset, [result | {"category_id": 2}], r"`results\[0\]` has category_id 2"),
-        (dataset, [result | {"keypoints": [1.0] * 34}], r"`results\[0\]` has 34 numbers as keypoints, must be 3"),
-        (dataset, [result | {"keypoints": [NAN] * 51}], r"`results\[0\]` must have finite keypoints and score"),
-        (dataset, [result | {"score": math.inf}], r"`results\[0\]` must have finite keypoints and score"),
+        (broken, [], r"`.*broken.json`: must be JSON"),
+        ({"images": []}, [], "`annotations`: must hold lists 'images', 'annotations' and 'categories'"),
+        (dataset | {"annotations": [person]}, [], r"`annotations`: annotations\[0\] \(id 1\): `area` \(missing\) must"),
+        (dataset, [{"image_id": 1}], r"`results`: results\[0\]: `category_id` \(missing\) .* \(and 2 more faults\)"),
+        (dataset, [result, result | {"image_id": 99}], r"results\[1\]: `image_id` \(=99\) must be an id that"),
+        (dataset, [result | {"category_id": 2}], r"results\[0\]: `category_id` \(=2\) must be an id that"),
+        (dataset, [result | {"keypoints": [1.0] * 34}], r"results\[0\]: `keypoints` \(34 numbers\) must be 51"),
+        (dataset, [result | {"keypoints": [NAN] * 51}], r"results\[0\]: `keypoints\[0\]` \(=nan\) must be 51 finite"),
+        (dataset, [result | {"score": math.inf}], r"results\[0\]: `score` \(=inf\) must be a finite number"),
     ):
         with pytest.raises(ValueError, match=match):
             coco_average_precision(annotations, results)
-    with pytest.raises(
-        ValueError, match=r"`annotations\[0\]` has 51 numbers .* 3 for each of 2 joints, as many as `sigmas`"
-    ):
+    with pytest.raises(ValueError, match=r"annotations\[0\] .*`keypoints` \(51 numbers\) must be 6 .* of 2 joints"):
         coco_average_precision(dataset, [], sigmas=[0.1, 0.1])
     with pytest.raises(ValueError, match=r"`sigmas` \(=-0.1\) must be positive"):
         coco_average_precision(dataset, [], sigmas=[-0.1] * 17)

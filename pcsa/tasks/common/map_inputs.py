@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from pcsa._core.checks import check_number
 from pcsa.datasets.crops import crop, to_source
-from pcsa.datasets.images import IMAGES, read_image
+from pcsa.datasets.images import IMAGES, KeypointImages, clipped_box, read_image
 from pcsa.tasks.common.maps import (
     LocatedMaps,
     MapLabels,
@@ -23,6 +26,8 @@ from pcsa.viz import Overlay
 
 log = logging.getLogger(__name__)
 
+Box = list[float]
+"""x, y, width and height, from the upper left corner of the picture, which spans 0 to its width."""
 Locate = Callable[[Tensor, Sequence[tuple[int, int]] | None], LocatedMaps]
 """Finds the keypoints of a batch of inputs; with left and right keypoints, by the flip test."""
 
@@ -32,54 +37,91 @@ class ImagePredictOptions(PredictOptions):
     """Keypoints of people or faces in your own images, in pixels of the input; also joints of volumes."""
 
     boxes: Path | None = None
-    """JSON of lists of boxes [x, y, width, height] in pixels by file name; default the whole image."""
+    """JSON of lists of boxes [x, y, width, height] in pixels, as EXIF turns the image, by file name, or by the end of
+    the path where names repeat; default the whole image."""
     flip_test: bool = True
     """Take the mean of the maps of the input and of its mirror image."""
 
 
 class ImagePredictor(Predictor):
-    """Reads images and cuts boxes out of them."""
+    """Reads images and cuts boxes out of them, as the items of the training are cut out.
+
+    Args:
+        locate: Finds the keypoints of an input.
+        run: The network and what it was trained with.
+        options: What ``pcsa predict`` was given.
+        padding: How much larger than its box a crop is; without boxes, it is the image.
+        clips: Whether boxes end where the image ends.
+    """
 
     suffixes: tuple[str, ...] = IMAGES
 
-    def __init__(self, locate: Locate, run: Run[Any, MapLabels], options: ImagePredictOptions) -> None:
+    def __init__(
+        self,
+        locate: Locate,
+        run: Run[Any, MapLabels],
+        options: ImagePredictOptions,
+        *,
+        padding: float = KeypointImages.padding,
+        clips: bool = True,
+    ) -> None:
         self.locate, self.run, self.options = locate, run, options
+        self.padding, self.clips = padding, clips
         self.boxes = None if options.boxes is None else read_boxes(options.boxes)
+        self._known: dict[Path, list[Box]] = {}
 
     def expected(self, files: Sequence[Path]) -> Sequence[Path]:
+        """The files that have a box."""
         if self.boxes is None:
             return files
-        places = [file for file in files for _ in self.boxes.get(file.name, [])]
-        if not places:
+        try:
+            self._known = boxes_of(self.boxes, files)
+        except ValueError as error:
+            raise ValueError(f"`{self.options.boxes}`: {error}") from None
+        named = [file for file in files if self._known[file]]
+        if not named:
             raise ValueError(
                 f"`boxes` (={str(self.options.boxes)!r}) must have a box for one of the inputs, by their file names"
             )
-        without = [file.name for file in files if not self.boxes.get(file.name)]
+        without = [file.name for file in files if not self._known[file]]
         if without:
             log.info("%d inputs have no box and are left out, first %s", len(without), without[0])
-        return places
+        return named
 
     def predict(self, file: Path) -> Iterator[Prediction]:
-        """A prediction for each box."""
+        """A prediction for each box, all of them in one picture, which the first one has."""
         image = read_image(file)
-        whole = [0.0, 0.0, float(image.shape[-1]), float(image.shape[-2])]
+        width, height = image.shape[-1], image.shape[-2]
+        whole = [0.0, 0.0, float(width), float(height)]
+        if self.boxes is None:
+            boxes = [whole]
+        else:
+            boxes = self._known[file] if file in self._known else boxes_of(self.boxes, [file])[file]
         labels = self.run.labels
-        for box in [whole] if self.boxes is None else self.boxes.get(file.name, []):
+        cuts = []
+        for i, box in enumerate(boxes):
+            inside = clipped_box(box, width, height)
+            if inside is None:
+                raise ValueError(f"`{file}`: box {i} (={box}) must touch the picture of {width} x {height} pixels")
             source = {
                 "image": image,
                 "keypoints": torch.zeros(len(labels.names), 2),
                 "visible": torch.zeros(len(labels.names), dtype=torch.bool),
-                "box": torch.tensor(box),
+                "box": torch.tensor(inside if self.clips else box),
             }
-            try:
-                cut = crop(source, self.run.config.data.input_size[-2:], padding=1.0 if box is whole else 1.25)
-            except ValueError as error:
-                raise ValueError(f"`{file}`: {error}") from None
-            found = self.locate(cut["image"][None], labels.pairs if self.options.flip_test else None)
-            position = to_source(found.position.cpu(), cut["to_source"][None])[0]
+            padding = 1.0 if self.boxes is None else self.padding
+            cuts.append(crop(source, self.run.config.data.input_size[-2:], padding=padding))
+        found = [self.locate(cut["image"][None], labels.pairs if self.options.flip_test else None) for cut in cuts]
+        positions = [to_source(f.position.cpu(), c["to_source"][None])[0] for f, c in zip(found, cuts, strict=True)]
+        drawn: dict[str, Any] = {} if self.boxes is None else {"boxes": boxes}
+        picture = None
+        if positions:
+            several = positions[0] if len(positions) == 1 else torch.stack(positions)
+            picture = _drawn(image, labels, file, predicted=several, bones=labels.bones, **drawn)
+        for i, (box, position) in enumerate(zip(boxes, positions, strict=True)):
             fields = {"box": box, "position": position[:, :2].tolist(), **self.extra(position)}
-            fields["confidence"] = found.peak[0].cpu().tolist()
-            yield Prediction(fields, _drawn(image, labels, file, predicted=position, bones=labels.bones))
+            fields["confidence"] = found[i].peak[0].cpu().tolist()
+            yield Prediction(fields, picture if i == 0 else None)
 
     def extra(self, position: Tensor) -> dict[str, Any]:
         """What a position says beside its place in the image, as JSON types."""
@@ -125,7 +167,45 @@ def _drawn(image: Tensor, labels: MapLabels, file: Path, **drawn: Any) -> Callab
     return lambda: Overlay(image, names=labels.names, title=file.name, **drawn)
 
 
-def read_boxes(path: Path) -> dict[str, list[list[float]]]:
+def boxes_of(boxes: Mapping[str, list[Box]], files: Sequence[Path]) -> dict[Path, list[Box]]:
+    """The boxes of each file: those under the longest end of its path that has any, at least its name.
+
+    Raises:
+        ValueError: If two files share boxes, or two names are one path.
+
+    Example:
+        >>> boxes_of({"a/0.png": [[0, 0, 1, 1]], "1.png": []}, [Path("a/0.png"), Path("b/0.png"), Path("a/1.png")])
+        {PosixPath('a/0.png'): [[0, 0, 1, 1]], PosixPath('b/0.png'): [], PosixPath('a/1.png'): []}
+    """
+    names: dict[tuple[str, ...], str] = {}
+    for name in boxes:
+        end = PurePosixPath(name.replace("\\", "/")).parts
+        if end in names:
+            raise ValueError(f"`{name}` must be written once, is `{names[end]}` too")
+        names[end] = name
+    used: dict[str, Path] = {}
+    found: dict[Path, list[Box]] = {}
+    for file in files:
+        parts = file.absolute().parts
+        ends = (parts[i:] for i in range(len(parts)))
+        key = next((names[end] for end in ends if end in names), None)
+        if key is None:
+            found[file] = []
+            continue
+        other = used.setdefault(key, file)
+        if other.absolute() != file.absolute():
+            raise ValueError(
+                f"`{key}` must be the name of one input, is that of {other} and {file}: "
+                "write more of their paths, as in 'folder/picture.png'"
+            )
+        found[file] = boxes[key]
+    unused = [name for name in boxes if name not in used]
+    if unused:
+        log.info("%d names of boxes are of no input, first %s", len(unused), unused[0])
+    return found
+
+
+def read_boxes(path: Path) -> dict[str, list[Box]]:
     """Boxes ``[x, y, width, height]`` in pixels of each file name.
 
     Raises:
@@ -134,14 +214,31 @@ def read_boxes(path: Path) -> dict[str, list[list[float]]]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"`boxes` (={str(path)!r}) must be a file: there is none")
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = Counter(name for name, _ in pairs)
+        repeated = [name for name, count in names.items() if count > 1]
+        if repeated:
+            raise ValueError(f"{repeated[0]!r} is there {names[repeated[0]]} times, with boxes of its own each")
+        return dict(pairs)
+
     try:
-        boxes = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"`boxes` (={str(path)!r}) must be JSON: {error}") from None
-
-    def fits(box: Any) -> bool:
-        return isinstance(box, list) and len(box) == 4 and all(isinstance(x, (int, float)) for x in box)
-
-    if not isinstance(boxes, dict) or not all(isinstance(b, list) and all(map(fits, b)) for b in boxes.values()):
+        boxes = json.loads(path.read_bytes(), object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"`boxes` (={str(path)!r}) must be JSON, each name once: {error}") from None
+    listed = isinstance(boxes, dict) and all(isinstance(rows, list) for rows in boxes.values())
+    if not listed or not all(isinstance(box, list) and len(box) == 4 for rows in boxes.values() for box in rows):
         raise ValueError(f"`boxes` (={str(path)!r}) must map file names to lists of [x, y, width, height]")
+    for name, rows in boxes.items():
+        for i, box in enumerate(rows):
+            try:
+                for value in box:
+                    check_number("box", value)
+                x, y, width, height = map(float, box)
+                fits = math.isfinite(x + y + width + height) and min(width, height) > 0
+            except (ValueError, OverflowError):
+                fits = False
+            if not fits:
+                rule = "must be numbers x, y, width, height, with a width and a height above 0, all finite"
+                raise ValueError(f"`{path}`: {name}[{i}] (={box}) {rule}")
     return {name: [[float(x) for x in box] for box in rows] for name, rows in boxes.items()}

@@ -153,7 +153,7 @@ class Prediction(NamedTuple):
     fields: dict[str, Any]
     """JSON types, in the units of the input."""
     picture: Callable[[], Picture] | None
-    """None where the picture of another prediction shows it too."""
+    """Makes the picture of it; None where that of an earlier prediction of the same input shows it, too."""
 
 
 class Predictor(ABC):
@@ -164,7 +164,7 @@ class Predictor(ABC):
     """What holds for all inputs, as JSON types."""
 
     def expected(self, files: Sequence[Path]) -> Sequence[Path]:
-        """The files of which there will be predictions, after a check that there are any."""
+        """The files in which something will be looked for, after a check that there will be any; called first."""
         return files
 
     @abstractmethod
