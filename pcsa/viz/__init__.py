@@ -5,6 +5,7 @@ Importing this needs torch and numpy; what uses Open3D, matplotlib, Pillow or pl
 """
 
 from pcsa.viz.animation import Stage as Stage, sampling_frames as sampling_frames, save_animation as save_animation
+from pcsa.viz.colors import keypoint_colors as keypoint_colors
 from pcsa.viz.html import save_html as save_html
 from pcsa.viz.overlay import Overlay as Overlay, save_overlay as save_overlay, save_overlays as save_overlays
 from pcsa.viz.png import (
@@ -17,7 +18,6 @@ from pcsa.viz.png import (
 from pcsa.viz.scene import (
     LAYERS as LAYERS,
     Scene as Scene,
-    keypoint_colors as keypoint_colors,
     keypoint_scene as keypoint_scene,
 )
 from pcsa.viz.window import show as show

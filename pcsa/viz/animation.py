@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from pcsa.viz.html import save_html
-from pcsa.viz.png import MAX_POINTS, beside, draw, entries, fit
+from pcsa.viz.legend import beside
+from pcsa.viz.png import MAX_POINTS, draw, entries, fit
 from pcsa.viz.scene import Scene, keypoint_scene, thin
 
 LAYERS = ("cloud", "samples", "annotated")
@@ -85,8 +86,12 @@ def save_animation(
     options = {"size": size, "layers": layers, **options}
     frame = fit(frames, **{name: options[name] for name in ("size", "layers", "turn", "tilt") if name in options})
     legend = entries(frames, layers, options.get("keypoint"))
-    pictures = [beside(picture, legend) for _, picture in draw(frames, always=True, frame=frame, **options)]
-    from PIL import Image
+    from PIL import Image, ImageOps
+
+    drawn = [picture for _, picture in draw(frames, always=True, frame=frame, **options)]
+    # Some have a note.
+    height = max(picture.height for picture in drawn)
+    pictures = [beside(ImageOps.expand(p, (0, 0, 0, height - p.height), "white"), legend) for p in drawn]
 
     # One table of colors for all, and no dithering: what does not move does not flicker, and the file stays small.
     # Pillow chooses almost white for the background, which must be white.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Collection, Sequence
+import os
+import struct
+import zlib
+from collections.abc import Collection, Iterable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,123 +15,199 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pcsa.viz.scene import LAYERS, Array, Scene, deviations, heat, keypoint_colors, shading, strengths, thin, view_axes
+from pcsa.viz.colors import heat, keypoint_colors, strengths
+from pcsa.viz.scene import (
+    LAYERS,
+    Array,
+    Scene,
+    deviations,
+    note_of,
+    shading,
+    size_of,
+    thin,
+    view_axes,
+    within_reach,
+)
 
 MAX_POINTS = 10_000
 """Most points drawn of one shape, so that a page is small enough for mail."""
 
+PAGE_POINTS = 5_000_000
+"""Points that a page has room for: a shape gets a hundredth of what is left, but at least :data:`FEWEST_POINTS`."""
+
+FEWEST_POINTS = 1_000
+
+# Steps in half of a shape's size, and in a probability and a shade.
+_PLACES, _SHARES, _SHADES = 4000, 127, 63
+
 
 def save_html(
-    path: Path | str, scenes: Sequence[Scene], *, title: str = "pcsa", layers: Collection[str] = LAYERS
+    path: Path | str, scenes: Iterable[Scene], *, title: str = "pcsa", layers: Collection[str] = LAYERS
 ) -> None:
     """Write scenes as one page that works offline.
 
     It has a slider over the scenes, a switch for each layer, tooltips (name, confidence, error), and a list of the
     keypoints, where a click shows a keypoint's probability map. Drawn with `plotly.js <https://plotly.com/javascript>`_
-    (MIT), which the page contains: 4.8 MB, whatever the number of scenes.
+    (MIT), which the page contains, compressed: 2 MB, whatever the number of scenes. A cloud of 2,048 points with the
+    maps of 10 keypoints takes about 16 kB: places are kept to 1/4000 of half its size, probabilities to 1/127 of the
+    largest. Clouds of more than 10,000 points are thinned, those of a page of many large clouds to 1,000, and their
+    note says so. Browsers since 2023 can open it.
 
     Args:
         path: The file to write; its folder is made if need be.
-        scenes: What the page shows, at least one scene.
+        scenes: What the page shows, at least one scene. They are asked for one after the other and none is kept, so
+            that a thousand need no more memory than one.
         title: Title of the page.
         layers: Those switched on at first.
 
     Raises:
         ValueError: If there is no scene, or plotly is missing.
     """
-    if not scenes:
-        raise ValueError("`scenes` must hold at least one scene")
     try:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
         raise ValueError(f"pages take plotly: pip install 'pcsa[viz]' ({error})") from None
-    scenes = [thin(scene, MAX_POINTS) for scene in scenes]
-    data = {
-        "title": title,
-        "layers": [name for name in LAYERS if any(name in scene.layers for scene in scenes)],
-        "shown": [name for name in LAYERS if name in layers],
-        "eye": view_axes()[2].tolist(),
-        "heat": _scale(heat(np.linspace(0, 1, 9))),
-        "strength": _scale(strengths(np.linspace(0, 1, 9))),
-        "scenes": [_plain(scene) for scene in scenes],
-    }
-    # In a script, only `<` could end it or open a comment.
-    text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     page = resources.files("pcsa.viz").joinpath("viewer.html").read_text(encoding="utf-8")
-    library = get_plotlyjs().replace("</script", "<\\/script")
+    head, tail = page.split("<!--SCENES-->")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    head, tail = page.split("/*PLOTLY*/")
-    middle, tail = tail.split("/*DATA*/")
-    path.write_text(head + library + middle + text + tail, encoding="utf-8")
+    # A page is there as a whole, or not at all.
+    part = path.with_name(path.name + ".part")
+    present: set[str] = set()
+    count = 0
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(head)
+            for scene in _thinned(scenes):
+                file.write(f'<script class="scene" type="text/plain">{_text(_packed(scene))}</script>\n')
+                present.update(scene.layers)
+                count += 1
+            if not count:
+                raise ValueError("`scenes` must hold at least one scene")
+            data = {
+                "title": title,
+                "count": count,
+                "layers": [name for name in LAYERS if name in present],
+                "shown": [name for name in LAYERS if name in layers],
+                "eye": view_axes()[2].tolist(),
+                "heat": _scale(heat(np.linspace(0, 1, 9))),
+                "strength": _scale(strengths(np.linspace(0, 1, 9))),
+                "steps": {"places": _PLACES, "shares": _SHARES, "shades": _SHADES},
+            }
+            # In a script, only `<` could end it or open a comment.
+            text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+            file.write(tail.replace("/*DATA*/", text).replace("/*PLOTLY*/", _text(get_plotlyjs().encode())))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
-def _plain(scene: Scene) -> dict[str, Any]:
-    """Convert a scene to JSON types. Positions are relative to the middle, in units of half the size of the whole."""
-    marks = ((scene.keypoints, scene.drawn), (scene.annotated, scene.annotations), (scene.vertices, slice(None)))
+def _thinned(scenes: Iterable[Scene]) -> Iterator[Scene]:
+    left = PAGE_POINTS
+    for scene in scenes:
+        scene = thin(scene, min(MAX_POINTS, max(FEWEST_POINTS, left // 100)))
+        left -= len(scene.pos)
+        yield scene
+
+
+def _text(content: bytes) -> str:
+    return base64.b64encode(zlib.compress(content, 9)).decode()
+
+
+def _packed(scene: Scene) -> bytes:
+    """Encode a scene: the size of a JSON header, the header, and the arrays that it names.
+
+    Positions are relative to the middle, in units of half the size of the whole.
+    """
+    predicted, annotated = (None if x is None else within_reach(scene, x) for x in (scene.keypoints, scene.annotated))
+    marks = ((predicted, scene.drawn), (annotated, scene.annotations), (scene.vertices, slice(None)))
     everything = np.concatenate([scene.pos, *(value[there] for value, there in marks if value is not None)])
     low, high = everything.min(0), everything.max(0)
     middle, half = (low + high) / 2, float((high - low).max()) / 2 or 1.0
+
+    K = scene.num_keypoints
 
     def place(x: Array) -> Array:
         return np.asarray((x - middle) / half)
 
     def places(value: Array | None, there: NDArray[np.bool_]) -> list[Any]:
-        return [_rounded(place(value[k])) if value is not None and ok else None for k, ok in enumerate(there)]
+        return [
+            np.round(place(value[k]), 5).tolist() if value is not None and ok else None for k, ok in enumerate(there)
+        ]
 
-    K = scene.num_keypoints
     columns = {
-        "name": [str(name) for name in scene.names],
+        "name": list(scene.names),
         "color": [_css(color) for color in keypoint_colors(scene.ids)],
-        "predicted": places(scene.keypoints, scene.drawn),
-        "annotated": places(scene.annotated, scene.annotations),
+        "predicted": places(predicted, scene.drawn),
+        "annotated": places(annotated, scene.annotations),
         "confidence": [None] * K if scene.confidence is None else [_number(x) for x in scene.confidence],
         "error": [_number(x) for x in scene.error],
     }
-    plain: dict[str, Any] = {
+    header: dict[str, Any] = {
         "title": scene.title,
-        "note": scene.note,
-        "pos": _packed(place(scene.pos)),
+        "note": note_of(scene),
         "keypoints": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
     }
+    # Neighbors one after the other: what is alike takes little room.
+    order = _along_curve(place(scene.pos))
+    arrays = {"pos": _positions(place(scene.pos[order]))}
     if scene.color is not None:
-        plain["color"] = _bytes(scene.color)
+        arrays["color"] = _shares(scene.color[order].T, 255)
     else:
-        plain["shade"] = _bytes(0.50 + 0.36 * shading(scene.pos, view_axes()[2] + np.array([0, 0.7, 0])))
+        shade = 0.50 + 0.36 * shading(scene.pos, view_axes()[2] + np.array([0, 0.7, 0]))
+        arrays["shade"] = _shares(shade[order], _SHADES)
     if scene.prob is not None:
         largest = scene.prob.max(0)
-        plain["prob"] = [_bytes(column) for column in (scene.prob / np.maximum(largest, 1e-30)).T]
-        plain["largest"] = [_number(x) for x in largest]
+        arrays["prob"] = _shares((scene.prob / np.maximum(largest, 1e-30))[order].T, _SHARES)
+        header["largest"] = [_number(x) for x in largest]
     if "covariance" in scene.layers:
-        axes = deviations(np.where(scene.drawn[:, None, None], scene.covariance, 0.0))
-        plain["axes"] = _rounded(np.swapaxes(axes, 1, 2) / half)
+        axes = deviations(np.where(scene.drawn[:, None, None], scene.covariance, 0.0), size_of(scene))
+        header["axes"] = np.round(np.swapaxes(axes, 1, 2) / half, 5).tolist()
     if "samples" in scene.layers:
-        plain["samples"] = [_packed(place(x)) if ok else None for x, ok in zip(scene.samples, scene.drawn, strict=True)]
+        header["num_samples"], header["sampled"] = scene.samples.shape[1], scene.drawn.tolist()
+        samples = np.where(scene.drawn[:, None, None], scene.samples, middle)
+        arrays["samples"] = _positions(place(within_reach(scene, samples)).reshape(-1, 3))
     if "skeleton" in scene.layers:
-        plain["segments"] = scene.segments.tolist()
-        plain["activation"] = _rounded(np.ones(len(scene.segments)) if scene.activation is None else scene.activation)
+        header["segments"] = scene.segments.tolist()
+        strength = np.ones(len(scene.segments)) if scene.activation is None else scene.activation
+        header["activation"] = np.round(strength, 5).tolist()
     if "mesh" in scene.layers:
-        plain["vertices"], plain["faces"] = _packed(place(scene.vertices)), scene.faces.T.tolist()
+        arrays["vertices"] = _positions(place(scene.vertices))
+        arrays["faces"] = _differences(scene.faces, "<i4")
         if scene.vertex_color is not None:
-            plain["vertex_color"] = (np.clip(scene.vertex_color, 0, 1) * 255).round().astype(int).tolist()
-    return plain
+            arrays["vertex_color"] = _shares(scene.vertex_color.T, 255)
+    header["arrays"] = [[name, len(content)] for name, content in arrays.items()]
+    text = json.dumps(header, allow_nan=False, separators=(",", ":")).encode()
+    return b"".join([struct.pack("<I", len(text)), text, *arrays.values()])
 
 
-def _packed(x: Array) -> str:
-    """Encode positions as 16-bit integers, 1/16,000 of half the size apart; cut off at twice the size."""
-    return _base64(np.clip(np.rint(x * 16000), -32767, 32767).astype("<i2"))
+def _along_curve(x: Array) -> NDArray[np.int64]:
+    """Order points [N, 3] along a curve that visits near ones one after the other (Morton's)."""
+    cell = ((x.clip(-1, 1) + 1) * 511.5).astype(np.int64)
+    code = np.zeros(len(x), np.int64)
+    for bit in range(10):
+        for axis in range(3):
+            code |= ((cell[:, axis] >> bit) & 1) << (3 * bit + axis)
+    return np.argsort(code, kind="stable")
 
 
-def _bytes(x: NDArray[Any]) -> str:
-    return _base64(np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8))
+def _positions(x: Array) -> bytes:
+    """Encode positions [N, 3] as whole steps; cut off at 8 times half the size."""
+    return _differences(np.clip(np.rint(x * _PLACES), -32767, 32767), "<i2")
 
 
-def _base64(x: NDArray[Any]) -> str:
-    return base64.b64encode(np.ascontiguousarray(x).tobytes()).decode()
+def _differences(x: NDArray[Any], dtype: str) -> bytes:
+    """Encode whole numbers [N, 3] column by column: differences to the one before, all first bytes, then all second."""
+    whole = x.astype(dtype)
+    step = np.diff(whole, axis=0, prepend=np.zeros((1, 3), dtype))
+    bits = 8 * whole.itemsize
+    # The sign goes into the last bit, so that small steps have small bytes.
+    folded = ((step << 1) ^ (step >> (bits - 1))).astype(dtype)
+    return folded.T.copy().view(np.uint8).reshape(3, len(x), -1).transpose(0, 2, 1).tobytes()
 
 
-def _rounded(x: Array) -> Any:
-    return np.round(x, 5).tolist()
+def _shares(x: NDArray[Any], steps: int) -> bytes:
+    return np.rint(np.clip(x, 0, 1) * steps).astype(np.uint8).tobytes()
 
 
 def _number(x: float) -> float | None:

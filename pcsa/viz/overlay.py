@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsa.viz.png import Color, Entry, Pixels, beside, font_of, in_rows, rgb, titled, write_png
-from pcsa.viz.scene import Array, heat, keypoint_colors
+from pcsa.viz.colors import heat, keypoint_colors
+from pcsa.viz.legend import Color, Entry, beside, font_of, rgb
+from pcsa.viz.png import Pixels, in_rows, titled, write_png
+from pcsa.viz.scene import Array, named, text_of
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 # Marks are drawn so many times as large and made smaller: Pillow's circles and lines have no smooth edges.
 _FINE = 4
 _GAP = 6
+# Least width of what surrounds a mark.
+_EDGE = 1.1 * _FINE
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 
 
@@ -106,10 +110,10 @@ class Overlay:
             bad = ~np.isfinite(value)
             if bad.any():
                 raise ValueError(f"`{name}` has {int(bad.sum())} values that are not finite")
-        if len(self.ids) == 0:
-            object.__setattr__(self, "ids", range(K))
-        if len(self.names) == 0:
-            object.__setattr__(self, "names", [str(i) for i in self.ids])
+        names, ids = named(self.names, self.ids, K)
+        texts = {"title": text_of(self.title), "note": text_of(self.note)}
+        for name, given in {"names": names, "ids": ids, **texts}.items():
+            object.__setattr__(self, name, given)
         if len(self.names) != K or len(self.ids) != K:
             raise ValueError(f"`names` ({len(self.names)}) and `ids` ({len(self.ids)}) must be {K}, one per keypoint")
         if self.has_surfaces and len(self.bones):
@@ -306,7 +310,8 @@ def _draw_view(overlay: Overlay, view: _View, size: tuple[int, int], unit: float
 def _draw_surfaces(pen: ImageDraw, overlay: Overlay, place: Any, colors: Sequence[Color], unit: float) -> None:
     alone = overlay.surfaces is None
     # Every line has a dark casing: a light line on a light scan is seen by it.
-    width, edge = 1.3 * unit, 1.3 * unit + 2 * _FINE
+    width = max(1.3 * unit, 1.8 * _FINE)
+    edge = width + 3 * _FINE
     if not alone:
         for rows, color in zip(overlay.surfaces, colors, strict=True):
             _curve(pen, place, rows, _BLACK, edge)
@@ -324,8 +329,8 @@ def _draw_boxes(pen: ImageDraw, overlay: Overlay, place: Any, axes: tuple[int, i
         return
     for (x, y, width, height), color in zip(overlay.boxes, _tints(len(overlay.boxes)), strict=True):
         corners = place(np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height], [x, y]]) - 0.5)
-        for tint, wide in ((_BLACK, 1.0), (_WHITE, 0.7), (color, 0.35)):
-            _line(pen, corners, tint, 2.5 * wide * unit)
+        for tint, wide in _cased(color, 0.9 * unit, _EDGE):
+            _line(pen, corners, tint, wide)
 
 
 def _draw_persons(
@@ -382,24 +387,30 @@ def _draw_keypoints(
     r = 2.8 * unit * float(np.clip(np.sqrt(20 / max(len(colors), 1)), 0.5, 1))
     joined, there = (predicted, drawn) if len(predicted) else (annotated, visible)
     segments = [joined[[a, b]] for a, b in bones if there[a] and there[b]]
-    # White beside black shows on any image, whatever the color between them.
-    edge = 0.9 * _FINE
-    for color, width in ((_BLACK, 1.0 * r), (_WHITE, 0.65 * r), (rim, 0.4 * r)):
+    edge = max(0.15 * r, _EDGE)
+    for color, width in _cased(rim, (0.55 if rim == _WHITE else 0.4) * r, edge):
         for segment in segments:
             _line(pen, segment, color, width)
     for k in np.flatnonzero(visible).tolist():
         color, middle = colors[k], annotated[k]
         if len(predicted) and drawn[k]:
             ends = np.stack([predicted[k], middle])
-            for tint, width in ((_BLACK, 0.75 * r + 2 * edge), (_WHITE, 0.75 * r), (color, 0.45 * r)):
+            for tint, width in _cased(color, 0.45 * r, edge):
                 _line(pen, ends, tint, width)
-        _disc(pen, middle, 1.75 * r + edge, outline=_BLACK, width=round(0.75 * r + 2 * edge))
-        _disc(pen, middle, 1.75 * r, outline=_WHITE, width=round(0.75 * r))
-        _disc(pen, middle, 1.6 * r, outline=color, width=round(0.45 * r))
+        for tint, width in _cased(color, 0.45 * r, edge):
+            _disc(pen, middle, 1.375 * r + width / 2, outline=tint, width=round(width))
     for k in np.flatnonzero(drawn & (len(predicted) > 0)).tolist():
-        wide = 1.25 if rim == _WHITE else 1.6
-        for radius, fill in ((wide * r + edge, _BLACK), (wide * r, rim), (1.2 * r, _WHITE), (r, colors[k])):
+        outer = r + edge + (0 if rim == _WHITE else 0.4 * r)
+        for radius, fill in ((outer + edge, _BLACK), (outer, rim), (r + edge, _WHITE), (r, colors[k])):
             _disc(pen, predicted[k], radius, fill=fill)
+
+
+def _cased(color: Color, width: float, edge: float) -> tuple[tuple[Color, float], ...]:
+    """Return a stroke in a casing: what is drawn one above the other, with its width.
+
+    White beside black shows on any image, whatever the color between them.
+    """
+    return (_BLACK, width + 4 * edge), (_WHITE, width + 2 * edge), (color, width)
 
 
 # Pillow cuts fractions off, which would move everything up and to the left.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import tee
 from pathlib import Path
@@ -14,32 +14,22 @@ from numpy.typing import NDArray
 
 from pcsa._core.checks import check_count, check_one_of
 from pcsa.viz import gl
-from pcsa.viz.scene import (
-    LAYERS,
-    Array,
-    Scene,
-    balls,
-    heat,
-    keypoint_colors,
-    lines,
-    size_of,
-    strengths,
-    thin,
-    view_axes,
-)
+from pcsa.viz.colors import keypoint_colors
+from pcsa.viz.legend import Entry, beside, rgb, shortened, write
+from pcsa.viz.scene import LAYERS, Array, Scene, balls, lines, note_of, size_of, thin, view_axes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from PIL.ImageDraw import ImageDraw
 
 _log = logging.getLogger(__name__)
 
 Backend = Literal["auto", "open3d", "matplotlib"]
 Pixels = NDArray[np.uint8]
-Color = tuple[int, int, int]
 
 MAX_POINTS = 20_000
 """Most points drawn in one picture; more could not be told apart."""
+
+_TITLE_WIDTH = 240
 
 
 def render(
@@ -115,8 +105,11 @@ class _View(NamedTuple):
                 seen.append(scene.vertices)
         flat = np.concatenate(seen) @ self.axes.T
         low, high = flat.min(0), flat.max(0)
-        width, height = (high - low)[:2] / 2 + 0.035 * max(size_of(scene) for scene in scenes)
-        return (low + high) / 2 @ self.axes, 1.03 * float(max(height, width * self.size[1] / self.size[0]))
+        size = max(size_of(scene) for scene in scenes)
+        width, height = (high - low)[:2] / 2 + 0.035 * size
+        # A point, or a line seen from its end, does not fill the picture.
+        half = max(height, width * self.size[1] / self.size[0], 0.5 * size)
+        return (low + high) / 2 @ self.axes, 1.03 * float(half)
 
 
 def fit(
@@ -237,7 +230,7 @@ def draw(scenes: Iterable[Scene], *, always: bool = False, **options: Any) -> It
     """
     first, second = tee(thin(scene, MAX_POINTS) for scene in scenes)
     for scene, pixels in zip(second, render(first, **options), strict=True):
-        yield scene, titled(pixels, scene.title, scene.note, always)
+        yield scene, titled(pixels, scene.title, note_of(scene), always)
 
 
 def save_png(path: Path | str, scene: Scene, **options: Any) -> None:
@@ -295,11 +288,11 @@ def save_panels(
 
 
 def in_rows(panels: Sequence[Image], columns: int) -> Image:
-    """Put pictures of one size together, row by row."""
+    """Put pictures together, row by row; smaller ones get white below and at the right."""
     from PIL import Image
 
     columns = min(columns, len(panels))
-    width, height = panels[0].size
+    width, height = (max(panel.size[axis] for panel in panels) for axis in (0, 1))
     sheet = Image.new("RGB", (width * columns, height * -(-len(panels) // columns)), "white")
     for i, panel in enumerate(panels):
         sheet.paste(panel, (i % columns * width, i // columns * height))
@@ -314,44 +307,20 @@ def write_png(path: Path | str, picture: Image) -> None:
     picture.save(path, format="PNG", compress_level=2)
 
 
-@cache
-def font_of(size: int) -> Any:
-    """Return the font of titles and legends, ``size`` pixels high."""
-    import matplotlib
-    from PIL import ImageFont
-
-    # Matplotlib brings it along: the same letters on every machine, Greek and Cyrillic among them.
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
-
-
-def _shortened(text: str, width: float, size: int) -> str:
-    text = " ".join(text.split())
-    while len(text) > 1 and font_of(size).getlength(text) > width:
-        text = text.removesuffix("…")[:-1] + "…"
-    return text
-
-
 def titled(pixels: Pixels, title: str, note: str, always: bool = False) -> Image:
     """Put a title (or the room for one) above a drawing, and a note below."""
-    from PIL import Image, ImageDraw, ImageOps
+    from PIL import Image, ImageOps
 
     height, width = pixels.shape[:2]
     big, small = max(12, height // 32), max(10, height // 44)
     top = 2 * big if title or always else 0
     bottom = 2 * small if note else 0
-    picture = ImageOps.expand(Image.fromarray(pixels), (0, top, 0, bottom), "white")
-    pen = ImageDraw.Draw(picture)
+    # A picture may be narrower than its title.
+    side = max(0, _TITLE_WIDTH - width + 1) // 2 if title or note else 0
+    picture = ImageOps.expand(Image.fromarray(pixels), (side, top, side, bottom), "white")
     for text, font, y, color in ((title, big, top * 0.6, "black"), (note, small, top + height + bottom / 2, "#555555")):
-        pen.text((width / 2, y), _shortened(text, width - 16, font), fill=color, font=font_of(font), anchor="mm")
+        write(picture, (picture.width / 2, y), shortened(text, picture.width - 16, font), font, color, "mm")
     return picture
-
-
-class Entry(NamedTuple):
-    """A line of the legend: the text, and the mark before it in its color."""
-
-    mark: str
-    text: str
-    color: Color = (70, 70, 70)
 
 
 def entries(scenes: Sequence[Scene], layers: Collection[str], keypoint: int | None) -> list[Entry]:
@@ -381,62 +350,3 @@ def entries(scenes: Sequence[Scene], layers: Collection[str], keypoint: int | No
         largest = "each cloud's largest" if len(scenes) > 1 else f"{scenes[0].prob[:, keypoint].max():.2g}"
         made += [Entry("", "probability"), Entry("heat", f"0 to {largest}")]
     return made
-
-
-def rgb(color: Array) -> Color:
-    """Convert a color of 0 to 1 to that of Pillow."""
-    red, green, blue = (color * 255 + 0.5).astype(int).tolist()
-    return red, green, blue
-
-
-def beside(picture: Image, entries: Sequence[Entry]) -> Image:
-    """Put a legend at the right of a picture, in as many columns as its height needs."""
-    from PIL import Image, ImageDraw, ImageOps
-
-    if not entries:
-        return picture
-    font = int(np.clip(picture.height // 40, 12, 17))
-    step = int(1.7 * font)
-    rows = max(1, (picture.height - step) // step)
-    columns = -(-len(entries) // rows)
-    rows = -(-len(entries) // columns)
-    texts = [_shortened(e.text, 16 * font, font) for e in entries]
-    width = int(max(font_of(font).getlength(t) for t in texts)) + 4 * font
-    sheet = ImageOps.expand(picture, (0, 0, columns * width, 0), "white")
-    # Drawn three times as large, and made smaller: Pillow's circles have no smooth edges.
-    marks = Image.new("RGB", (3 * columns * width, 3 * picture.height), "white")
-    pen, ink = ImageDraw.Draw(marks), ImageDraw.Draw(sheet)
-    places = [
-        (n // rows * width + font, (picture.height - rows * step) / 2 + (n % rows + 0.5) * step)
-        for n in range(len(entries))
-    ]
-    for (x, y), entry in zip(places, entries, strict=True):
-        _mark(pen, entry, 3 * (x + 0.6 * font), 3 * y, 1.26 * font)
-    sheet.paste(marks.reduce(3), (picture.width, 0))
-    for (x, y), text in zip(places, texts, strict=True):
-        ink.text((picture.width + x + 1.9 * font, y), text, fill="black", font=font_of(font), anchor="lm")
-    return sheet
-
-
-# Middles, half widths and half heights of a mark's ovals; ends of its lines. In units of a ball's radius.
-_OVALS: dict[str, list[tuple[float, float, float, float]]] = {
-    "ball": [(0, 0, 1, 1)],
-    "ring": [(0, 0, 1.2, 1.2)],
-    "ellipse": [(0, 0, 1.4, 0.8), (0, 0, 0.5, 0.8), (0, 0, 1.4, 0.25)],
-    "dots": [(x, y, 0.2, 0.2) for x, y in ((-1.0, 0.4), (-0.3, -0.5), (0.3, 0.5), (0.9, -0.2), (-0.2, 0.1))],
-}
-_STROKES = {"line": [(-1.4, 1.4)], "dashes": [(-1.5, -0.7), (-0.4, 0.4), (0.7, 1.5)]}
-_SCALES: dict[str, Callable[[Array], Array]] = {"heat": heat, "bar": strengths}
-
-
-def _mark(pen: ImageDraw, entry: Entry, x: float, y: float, r: float) -> None:
-    edge = {"ring": 0.5, "ellipse": 0.2}.get(entry.mark)
-    how: dict[str, Any] = {"fill": entry.color} if edge is None else {"outline": entry.color, "width": int(edge * r)}
-    for dx, dy, a, b in _OVALS.get(entry.mark, ()):
-        pen.ellipse([x + (dx - a) * r, y + (dy - b) * r, x + (dx + a) * r, y + (dy + b) * r], **how)
-    for start, stop in _STROKES.get(entry.mark, ()):
-        pen.line([x + start * r, y, x + stop * r, y], fill=entry.color, width=int(0.35 * r))
-    if entry.mark in _SCALES:
-        at = np.linspace(0, 1, 24)
-        for left, tint in zip(x + (3 * at * 23 / 24 - 1.5) * r, _SCALES[entry.mark](at), strict=True):
-            pen.rectangle([left, y - r, left + 0.15 * r, y + r], fill=rgb(tint))

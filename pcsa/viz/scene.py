@@ -6,7 +6,6 @@ import dataclasses
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -16,80 +15,12 @@ from torch import Tensor
 
 import pcsa
 from pcsa._core.checks import check_one_of
+from pcsa.viz.colors import Array, heat, keypoint_colors, strengths
 
 _log = logging.getLogger(__name__)
 
-Array = NDArray[np.float64]
-
 LAYERS = ("mesh", "cloud", "keypoints", "annotated", "errors", "covariance", "samples", "skeleton")
 """What a scene can show, each of which a renderer can leave out."""
-
-# Chosen one after the other in CIELAB, each as far as possible from the ones before, from white and from gray.
-_COLORS = (
-    "db1818 0031b6 3db60c ff79ff 3d490c ffb661 00aaf3 00e7db b60079 00866d 9e7900 ff8692 "
-    "6d6dff 6d3118 c2db92 00619e 0c7900 ff6d0c c2b6ff 00e786 aa6d9e 0caab6 613161 b6b600"
-)
-_FIRST = np.frombuffer(bytes.fromhex(_COLORS), np.uint8).reshape(-1, 3) / 255
-_NUM_COLORS = 1024
-
-# From no probability to the largest; the first is the gray of a cloud.
-_HEAT = np.array([[0.84, 0.84, 0.84], [0.99, 0.80, 0.44], [0.96, 0.43, 0.20], [0.75, 0.08, 0.15], [0.35, 0.0, 0.16]])
-# From a weak to a strong segment of a skeleton.
-_STRENGTH = np.array([[0.80, 0.84, 0.90], [0.05, 0.15, 0.40]])
-
-
-def keypoint_colors(ids: int | Sequence[int]) -> Array:
-    """Return the color of each semantic id, [K, 3] in 0 to 1; the same id always has the same color.
-
-    Args:
-        ids: Semantic ids, or a number K for the ids 0 to K - 1. No two of the ids 0 to 1023 share a color; after
-            that the colors repeat.
-    """
-    listed = range(ids) if isinstance(ids, int) else [int(i) for i in ids]
-    place = np.asarray(listed, dtype=np.int64) % _NUM_COLORS
-    return (_FIRST if place.max(initial=0) < len(_FIRST) else _palette())[place]
-
-
-@cache
-def _palette() -> Array:
-    """Continue the first colors, each as far as possible from the ones before, from white and from gray: [M, 3]."""
-    level = np.linspace(0, 1, 18)
-    grid = np.stack(np.meshgrid(level, level, level, indexing="ij"), -1).reshape(-1, 3)
-    lab = oklab(grid)
-    # Neither nearly white, black or gray.
-    grid = grid[(np.linalg.norm(lab[:, 1:], axis=1) > 0.06) & (lab[:, 0] > 0.3) & (lab[:, 0] < 0.92)]
-    lab, colors = oklab(grid), list(_FIRST)
-    apart = np.linalg.norm(lab[:, None] - oklab(_FIRST), axis=2).min(1)
-    while len(colors) < _NUM_COLORS:
-        best = int(apart.argmax())
-        colors.append(grid[best])
-        apart = np.minimum(apart, np.linalg.norm(lab - lab[best], axis=1))
-    return np.array(colors)
-
-
-def oklab(color: Array) -> Array:
-    """Convert sRGB colors [..., 3], 0 to 1, to OKLab, where distances are as the eye sees them.
-
-    See https://bottosson.github.io/posts/oklab.
-    """
-    light = np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
-    return np.asarray(np.cbrt(light @ _LMS) @ _LAB)
-
-
-_LMS = np.array(
-    [
-        [0.4122214708, 0.2119034982, 0.0883024619],
-        [0.5363325363, 0.6806995451, 0.2817188376],
-        [0.0514459929, 0.1073969566, 0.6299787005],
-    ]
-)
-_LAB = np.array(
-    [
-        [0.2104542553, 1.9779984951, 0.0259040371],
-        [0.7936177850, -2.4285922050, 0.7827717662],
-        [-0.0040720468, 0.4505937099, -0.8086757660],
-    ]
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,11 +83,15 @@ class Scene:
             self._to_array(name, dtype)
         if self.pos.ndim != 2 or self.pos.shape[1] != 3 or len(self.pos) == 0:
             raise ValueError(f"`pos` {list(self.pos.shape)} must be [N, 3] with N at least 1")
+        for name in ("title", "note"):
+            object.__setattr__(self, name, text_of(getattr(self, name)))
+        for name in ("names", "ids"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, () if value is None else list(value))
         N, K = len(self.pos), self.num_keypoints
-        if not self.names:
-            object.__setattr__(self, "names", [str(i) for i in self.ids or range(K)])
-        if not self.ids:
-            object.__setattr__(self, "ids", list(range(K)))
+        names, ids = named(self.names, self.ids, K)
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "ids", ids)
         M = 0 if self.segments is None else len(self.segments)
         V = 0 if self.vertices is None else len(self.vertices)
         shapes: dict[str, tuple[int | None, ...]] = {
@@ -274,6 +209,20 @@ class Scene:
         return tuple(name for name in LAYERS if has[name])
 
 
+def text_of(value: object) -> str:
+    """Return a text that can be written, empty for None; bytes of a file name that are no letters become ``?``."""
+    return "" if value is None else str(value).encode("utf-8", "replace").decode()
+
+
+def named(names: Sequence[object], ids: Sequence[int], count: int) -> tuple[list[str], list[int]]:
+    """Return names and ids of keypoints; an id that is not given is the place, a name that is not given the id."""
+    whole = list(range(count)) if len(ids) == 0 else [int(i) for i in ids]
+    given = list(whole) if len(names) == 0 else list(names)
+    if len(given) != len(whole):
+        return [text_of(name) for name in given], whole
+    return [text_of(name).strip() or str(i) for name, i in zip(given, whole, strict=True)], whole
+
+
 @torch.no_grad()
 def keypoint_scene(
     pos: Tensor,
@@ -342,22 +291,7 @@ def thin(scene: Scene, limit: int) -> Scene:
     said = f"{len(rows):,} of {N:,} points drawn"
     _log.info("%s: %s", scene.title or "scene", said)
     part = {name: getattr(scene, name)[rows] for name in ("pos", "prob", "color") if getattr(scene, name) is not None}
-    return dataclasses.replace(scene, note=f"{scene.note} {said}".strip(), **part)
-
-
-def _blend(stops: Array, value: Array) -> Array:
-    at = np.linspace(0, 1, len(stops))
-    return np.stack([np.interp(value, at, channel) for channel in stops.T], axis=-1)
-
-
-def heat(value: Array) -> Array:
-    """Color probabilities, as shares of the largest: [N, 3]."""
-    return _blend(_HEAT, value)
-
-
-def strengths(value: Array) -> Array:
-    """Color the activations of a skeleton, 0 to 1: [N, 3]."""
-    return _blend(_STRENGTH, value)
+    return dataclasses.replace(scene, note="; ".join(filter(None, (scene.note, said))), **part)
 
 
 def shading(pos: Array, light: Array) -> Array:
@@ -418,9 +352,41 @@ def size_of(scene: Scene) -> float:
     half = float(np.linalg.norm(box)) / 2
     if half > 0:
         return half
-    marks = [x for x in (scene.keypoints, scene.annotated) if x is not None and len(x)]
-    far = max((float(np.abs(x - scene.pos[0]).max()) for x in marks if np.isfinite(x).all()), default=0.0)
+    marks = [(scene.keypoints, scene.drawn), (scene.annotated, scene.annotations)]
+    far = max((float(np.abs(x[on] - scene.pos[0]).max(initial=0)) for x, on in marks if x is not None), default=0.0)
     return far or 1.0
+
+
+def mark_size(scene: Scene) -> float:
+    """Return the unit of the sizes of marks: that of the cloud, smaller where there are many keypoints."""
+    return size_of(scene) * float(np.clip((40 / max(scene.num_keypoints, 1)) ** 0.5, 0.35, 1))
+
+
+REACH = 3.0
+"""How far from the middle of the cloud marks are drawn, in the unit of :func:`size_of`: farther ones are put there."""
+
+
+def within_reach(scene: Scene, x: Array) -> Array:
+    """Draw positions [..., 3] that lie far outside of the cloud nearer, so that it does not shrink to a dot."""
+    away = x - _middle(scene)
+    far = np.linalg.norm(away, axis=-1, keepdims=True)
+    limit = REACH * size_of(scene)
+    return np.asarray(np.where(far > limit, _middle(scene) + away * (limit / np.maximum(far, limit)), x))
+
+
+def _middle(scene: Scene) -> Array:
+    return np.asarray((scene.pos.min(0) + scene.pos.max(0)) / 2)
+
+
+def note_of(scene: Scene) -> str:
+    """Return the small print: that of the scene, and how many keypoints lie farther away than they are drawn."""
+    far = np.zeros(scene.num_keypoints, bool)
+    for x, on in ((scene.keypoints, scene.drawn), (scene.annotated, scene.annotations)):
+        if x is not None:
+            far[on] |= np.linalg.norm(x[on] - _middle(scene), axis=1) > REACH * size_of(scene)
+    count = int(far.sum())
+    said = f"{count} {'keypoint' if count == 1 else 'keypoints'} far outside, drawn nearer" if count else ""
+    return "; ".join(filter(None, (scene.note, said)))
 
 
 def balls(scene: Scene, layers: Collection[str], keypoint: int | None = None) -> Balls:
@@ -434,9 +400,11 @@ def balls(scene: Scene, layers: Collection[str], keypoint: int | None = None) ->
 
     add(np.zeros((0, 3)), k[:0], 0.0)
     if "samples" in shown:
-        add(scene.samples[k].reshape(-1, 3), np.repeat(k, scene.samples.shape[1]), 0.008 * size)
+        samples = within_reach(scene, scene.samples[k].reshape(-1, 3))
+        add(samples, np.repeat(k, scene.samples.shape[1]), 0.008 * size)
     if "keypoints" in shown:
-        add(scene.keypoints[k], k, (0.030 if keypoint is None else 0.014) * size)
+        radius = 0.030 * mark_size(scene) if keypoint is None else 0.014 * size
+        add(within_reach(scene, scene.keypoints[k]), k, radius)
     return Balls(*(np.concatenate(field) for field in zip(*parts, strict=True)))
 
 
@@ -454,7 +422,8 @@ def lines(scene: Scene, layers: Collection[str], keypoint: int | None, axes: Arr
         keypoint: Keypoint whose marks alone are drawn; None for all.
         axes: The view, see :func:`view_axes`; rings are turned towards the viewer.
     """
-    colors, size, shown = keypoint_colors(scene.ids), size_of(scene), {*layers} & {*scene.layers}
+    colors, size, shown = keypoint_colors(scene.ids), mark_size(scene), {*layers} & {*scene.layers}
+    keypoints, annotated = (None if x is None else within_reach(scene, x) for x in (scene.keypoints, scene.annotated))
     parts = []
 
     def add(start: Array, end: Array, keypoint: NDArray[np.int64], radius: float) -> None:
@@ -471,24 +440,27 @@ def lines(scene: Scene, layers: Collection[str], keypoint: int | None, axes: Arr
     add(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0, np.int64), 0.0)
     if "errors" in shown:
         k = _chosen(np.isfinite(scene.error), keypoint)
-        add(scene.keypoints[k], scene.annotated[k], k, 0.006 * size)
+        add(keypoints[k], annotated[k], k, 0.006 * size)
     if "annotated" in shown:
-        add_loops(scene.annotated, 0.047 * size * axes.T, [(0, 1)], _chosen(scene.annotations, keypoint), 0.008 * size)
+        add_loops(annotated, 0.047 * size * axes.T, [(0, 1)], _chosen(scene.annotations, keypoint), 0.008 * size)
     if "covariance" in shown:
         k = _chosen(scene.drawn, keypoint)
-        add_loops(scene.keypoints, deviations(scene.covariance[k]), [(0, 1), (1, 2), (2, 0)], k, 0.004 * size)
+        add_loops(keypoints, deviations(scene.covariance[k], size_of(scene)), [(0, 1), (1, 2), (2, 0)], k, 0.004 * size)
     if "skeleton" in shown:
         strength = np.ones(len(scene.segments)) if scene.activation is None else scene.activation.clip(0, 1)
         ok = (strength > 0.02) & scene.drawn[scene.segments].all(1)
-        ends, none = scene.keypoints[scene.segments[ok]], np.full(ok.sum(), -1)
+        ends, none = keypoints[scene.segments[ok]], np.full(ok.sum(), -1)
         parts.append(Lines(ends[:, 0], ends[:, 1], strengths(strength[ok]), 0.014 * size * strength[ok], none))
     return Lines(*(np.concatenate(field) for field in zip(*parts, strict=True)))
 
 
-def deviations(covariance: Array) -> Array:
-    """Return the principal axes of [..., 3, 3] as columns, each as long as the standard deviation along it."""
+def deviations(covariance: Array, size: float) -> Array:
+    """Return the principal axes of [..., 3, 3] as columns.
+
+    Each is as long as the standard deviation along it, and no longer than marks reach from a cloud of a size.
+    """
     variance, axes = np.linalg.eigh(covariance)
-    return np.asarray(axes * np.sqrt(variance.clip(min=0))[..., None, :])
+    return np.asarray(axes * np.sqrt(variance.clip(min=0)).clip(max=REACH * size)[..., None, :])
 
 
 def view_axes(turn: float = 145.0, tilt: float = 20.0) -> Array:

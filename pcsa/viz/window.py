@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsa.viz import gl
-from pcsa.viz.scene import LAYERS, Array, Scene, cloud_colors, size_of, thin, view_axes
+from pcsa.viz.scene import LAYERS, Array, Scene, cloud_colors, note_of, size_of, thin, view_axes
 
 if TYPE_CHECKING:
     from _typeshed import SupportsLenAndGetItem
@@ -166,7 +166,7 @@ class _Browser:
     def _say(self) -> None:
         scene = self.scene
         shown = f", probability of {scene.names[self.keypoint]}" if self.keypoint >= 0 else ""
-        _log.info("%d / %d: %s%s %s", self.place + 1, len(self.scenes), scene.title, shown, scene.note)
+        _log.info("%d / %d: %s%s %s", self.place + 1, len(self.scenes), scene.title, shown, note_of(scene))
 
     def _front(self) -> None:
         camera, axes = self.window.get_view_control(), view_axes()

@@ -266,7 +266,7 @@ def test_bad_sheets(tmp_path):
 def test_several_persons_on_one_picture(tmp_path):
     image = np.full((60, 90), 0.5)
     first = np.array([[10.0, 10.0], [10.0, 40.0]])
-    people = np.stack([first, first + [30, 5], np.full((2, 2), np.nan)])
+    people = np.stack([first, first + np.array([30, 5]), np.full((2, 2), np.nan)])
     overlay = Overlay(
         image,
         predicted=people,
@@ -313,3 +313,41 @@ def test_several_persons_on_one_picture(tmp_path):
 def test_persons_that_do_not_fit(arguments, match):
     with pytest.raises(ValueError, match=match):
         Overlay(GRAY, **arguments)
+
+
+def luminance(pixels):
+    light = pixels / 255
+    return np.where(light <= 0.04045, light / 12.92, ((light + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+
+def contrast(marked, bare):
+    """Contrast of WCAG 2 between the ground and the lightest or darkest of a mark, around each of its pixels."""
+    from scipy.ndimage import maximum_filter, minimum_filter, uniform_filter
+
+    ground, light = luminance(bare), luminance(marked)
+    drawn = (marked != bare).any(2)
+    assert drawn.sum() > 100
+    # As the eye sees it: of noise its mean, of a mark all that belongs to it.
+    ground = uniform_filter(ground, 21)
+    light, dark = maximum_filter(np.where(drawn, light, -1), 11), minimum_filter(np.where(drawn, light, 2), 11)
+    return np.maximum((light + 0.05) / (ground + 0.05), (ground + 0.05) / (dark + 0.05))[drawn]
+
+
+@pytest.mark.parametrize("ground", [1.0, 0.0, 0.5, 0.25, 0.75, None], ids=lambda x: "noise" if x is None else str(x))
+@pytest.mark.parametrize("size", [(300, 300), (800, 800)])
+def test_every_mark_is_seen_on_every_ground(ground, size):
+    rng = np.random.default_rng(0)
+    image = rng.random((100, 120)) if ground is None else np.full((100, 120), ground)
+    rows = np.linspace(5, 95, 12)[:, None].repeat(120, 1)
+    points = rng.uniform(10, 90, (24, 2))
+    bare = draw(Overlay(image), size)
+    for marks in (
+        {"surfaces": rows},
+        {"annotated_surfaces": rows},
+        {"surfaces": rows[:1] - 100, "annotated_surfaces": rows[10:11]},
+        {"predicted": points},
+        {"annotated": points},
+        {"predicted": points, "annotated": points + 10},
+        {"predicted": points[None], "boxes": [[5, 5, 100, 80]], "bones": [(k, k + 1) for k in range(23)]},
+    ):
+        assert np.percentile(contrast(draw(Overlay(image, **marks), size), bare), 3) > 3, list(marks)

@@ -140,3 +140,25 @@ def test_samples_are_those_of_the_training(tempering):
         **options,
     )
     np.testing.assert_allclose(scene.samples, expected[0].double() + center, atol=1e-6)
+
+
+def lab(color):
+    """CIELAB of sRGB colors, under the white of D65."""
+    light = np.where(color <= 0.04045, color / 12.92, ((color + 0.055) / 1.055) ** 2.4)
+    xyz = light @ np.array([[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192], [0.1805, 0.0722, 0.9505]])
+    x, y, z = (
+        np.cbrt(v) if v.min() > 0.009 else np.where(v > 0.008856, np.cbrt(v), 7.787 * v + 16 / 116)
+        for v in np.moveaxis(xyz / [0.9505, 1.0, 1.089], -1, 0)
+    )
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
+
+
+@pytest.mark.parametrize(("count", "least"), [(24, 20), (60, 12), (200, 5.5), (1024, 2.5)])
+def test_any_number_of_colors_can_be_told_apart(count, least):
+    colors = keypoint_colors(count)
+    apart = np.linalg.norm(lab(colors)[:, None] - lab(colors), axis=2) + 1e3 * np.eye(count)
+    assert apart.min() > least
+    assert (colors[:24] == keypoint_colors(24)).all()
+    # Neither white, black nor gray.
+    assert np.linalg.norm(lab(colors)[:, 1:], axis=1).min() > 10
+    np.testing.assert_array_equal(keypoint_colors([count - 1, 3]), colors[[count - 1, 3]])
