@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from pcsa.datasets.arrays import ARRAYS, read_arrays
-from pcsa.datasets.colors import from_channels
+from pcsa.datasets.colors import color_bytes
 from pcsa.datasets.columns import Columns, cloud_of_columns, column_names, plain_name, unnamed
 from pcsa.datasets.faults import reading
 from pcsa.datasets.point_cloud import PointCloud, finite_cloud
@@ -82,8 +82,8 @@ def _cloud(arrays: Mapping[str, NDArray[Any]], names: tuple[str, ...] | None) ->
         return _structured(array, names)
     points = _points(array, names)
     colors = next((arrays[name] for name in _COLORS if name in arrays and arrays[name].shape == (len(array), 3)), None)
-    if points.colors is None and colors is not None:
-        return PointCloud(points.points, from_channels(colors))
+    if points.colors is None and colors is not None and colors.dtype.kind in "fiu":
+        return PointCloud(points.points, color_bytes(colors))
     return points
 
 

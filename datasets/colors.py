@@ -1,4 +1,4 @@
-"""Colors of points, as files spell them."""
+"""Colors of files, in whatever range they are stored, as bytes."""
 
 from typing import Any
 
@@ -6,31 +6,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def from_channels(channels: NDArray[Any]) -> NDArray[np.uint8] | None:
-    """Return the colors that three numbers of each point spell.
+def color_bytes(values: NDArray[Any]) -> NDArray[np.uint8] | None:
+    """Return stored colors as uint8, by one rule for all formats.
+
+    Integers up to 255 are bytes, whatever their type: many programs write bytes into the 16 bits of a LAS file.
+    Integers up to 65535 are 16 bits, of which the upper 8 are kept. Of floats, those up to 1 are shares; above, whole
+    numbers are like integers (a text has no types), and others up to 255 are bytes.
 
     Args:
-        channels: `[N, 3]` (r, g, b): whole numbers from 0 to 255, whole numbers from 0 to 65535 (as LAS has them) of
-            which one is above 255, or fractions from 0 to 1.
+        values: Colors of a whole file, of any shape.
 
     Returns:
-        `[N, 3]` uint8, or None where the numbers are anything else.
+        The colors in the shape of ``values``; None if there are none, or if their values fit none of these ranges.
+
+    Example:
+        >>> color_bytes(np.array([0.0, 0.5, 1.0])), color_bytes(np.array([0, 65535]))
+        (array([  0, 128, 255], dtype=uint8), array([  0, 255], dtype=uint8))
 
     """
-    if channels.dtype.kind not in "fiu" or not np.isfinite(channels).all() or channels.min(initial=0) < 0:
+    if values.size == 0 or not np.isfinite(values).all() or values.min() < 0:
         return None
-    most = channels.max(initial=0)
-    if channels.dtype.kind == "f":
-        if most <= 1:
-            return np.rint(channels.astype(np.float64) * 255).astype(np.uint8)
-        if most > 65535 or (channels != np.rint(channels)).any():
+    most = values.max()
+    if values.dtype.kind == "f" and not (1 < most <= 65535 and (values == np.rint(values)).all()):
+        if most > 255:
             return None
+        return np.rint(values * (255 if most <= 1 else 1)).astype(np.uint8)
     if most > 65535:
         return None
-    return (channels.astype(np.int64) >> (8 if most > 255 else 0)).astype(np.uint8)
+    return (values if most <= 255 else values.astype(np.int64) >> 8).astype(np.uint8)
 
 
-def from_packed(packed: NDArray[Any]) -> NDArray[np.uint8] | None:
+def unpack_colors(packed: NDArray[Any]) -> NDArray[np.uint8] | None:
     """Return the colors in ``r << 16 | g << 8 | b``, stored as an integer or as a float with those bits.
 
     Args:

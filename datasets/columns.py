@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pcsa.datasets.colors import from_channels, from_packed
+from pcsa.datasets.colors import color_bytes, unpack_colors
 from pcsa.datasets.point_cloud import PointCloud
 
 Columns = str | Sequence[str]
@@ -81,10 +81,11 @@ def cloud_of_columns(columns: Mapping[str, NDArray[Any]]) -> PointCloud:
     if len(lengths) > 1:
         raise ValueError(f"the columns {', '.join(places)} must have one length, have {sorted(lengths)}")
     points = np.stack([arrays[places[axis]].astype(np.float64) for axis in "xyz"], axis=1)
-    packed = next((array for name, array in columns.items() if plain_name(name) in ("rgb", "rgba")), None)
     if "r" in places:
-        return PointCloud(points, from_channels(np.stack([arrays[places[channel]] for channel in "rgb"], axis=1)))
-    return PointCloud(points, None if packed is None or packed.dtype.kind not in "fiu" else from_packed(packed))
+        channels = np.stack([arrays[places[channel]] for channel in "rgb"], axis=1)
+        return PointCloud(points, color_bytes(channels) if channels.dtype.kind in "fiu" else None)
+    packed = next((array for name, array in columns.items() if plain_name(name) in ("rgb", "rgba")), None)
+    return PointCloud(points, unpack_colors(packed) if packed is not None and packed.dtype.kind in "fiu" else None)
 
 
 def unnamed(rows: int, columns: int) -> str:

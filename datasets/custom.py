@@ -255,7 +255,9 @@ def _item_faults(cloud: LabeledCloud, names: Sequence[str] | None, tolerance: fl
     if points.shape == (0, 3):
         faults.append("`points` is empty")
     elif not faults:
-        faults += _coarse_faults(cloud.points, points)
+        extent = float(np.ptp(points, axis=0).max())
+        faults += _coarse_faults("points", cloud.points, points, extent)
+        faults += _coarse_faults("keypoints", cloud.keypoints, keypoints, extent)
     placed = not faults and len(keypoints) == len(cloud.names)
     repeated = sorted({str(name) for name in cloud.names if list(cloud.names).count(name) > 1})
     if repeated:
@@ -285,14 +287,14 @@ def _item_faults(cloud: LabeledCloud, names: Sequence[str] | None, tolerance: fl
     return faults
 
 
-def _coarse_faults(given: ArrayLike, points: NDArray[np.float64]) -> list[str]:
-    """Say so where the points were rounded before they came here, so that neighbors have become one."""
-    dtype, extent = np.asarray(given).dtype, float(np.ptp(points, axis=0).max())
-    step = _step(dtype, points)
+def _coarse_faults(name: str, given: ArrayLike, values: NDArray[np.float64], extent: float) -> list[str]:
+    """Say so where coordinates were rounded before they came here, so that neighbors have become one."""
+    dtype = np.asarray(given).dtype
+    step = _step(dtype, values) if len(values) else 0.0
     if step <= 1e-3 * extent or extent == 0:
         return []
     return [
-        f"`points` ({dtype}) lie so far from the origin that they come in steps of {step:.3g}, on a cloud of "
+        f"`{name}` ({dtype}) lie so far from the origin that they come in steps of {step:.3g}, on a cloud of "
         f"{extent:.3g}: give them as float64"
     ]
 

@@ -45,7 +45,7 @@ def read_pcd(path: str | os.PathLike[str], *, drop_invalid: bool = False) -> Poi
 
     The file must have the fields `x`, `y` and `z` (in upper case too), of any number type. It may have colors: `rgb` or
     `rgba`, packed as ``r << 16 | g << 8 | b`` in an integer or as a float with those bits, or `r`, `g` and `b` as
-    :func:`pcsa.datasets.colors.from_channels` takes them. Other fields are skipped, and `VIEWPOINT` is not applied.
+    :func:`~pcsa.datasets.colors.color_bytes` takes them. Other fields are skipped, and `VIEWPOINT` is not applied.
 
     Args:
         path: The file.

@@ -3,8 +3,8 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
@@ -13,14 +13,22 @@ from pcsa.datasets.array_clouds import HDF5, read_array_cloud
 from pcsa.datasets.arrays import ARRAYS
 from pcsa.datasets.columns import Columns, column_names
 from pcsa.datasets.faults import Problem, reading
+from pcsa.datasets.las import read_las
+from pcsa.datasets.meshes import MESHES, read_mesh
 from pcsa.datasets.pcd import read_pcd
-from pcsa.datasets.point_cloud import PointCloud, count_copies, finite_cloud
+from pcsa.datasets.point_cloud import PointCloud, count_copies
 from pcsa.datasets.text import TEXTS, read_text
 
 LASER = (".las", ".laz")
 CLOUDS = (".pcd", *ARRAYS, *TEXTS, *LASER, *HDF5)
-MESHES = (".obj", ".off", ".stl", ".ply", ".glb", ".gltf")  # a .ply file without faces is a cloud
 _UNNAMED = (*ARRAYS, *TEXTS, *HDF5)  # their columns may have no names
+
+
+class _Options(NamedTuple):
+    columns: Columns | None
+    drop_invalid: bool
+    num_points: int
+    seed: int
 
 
 def read_cloud(
@@ -56,14 +64,11 @@ def read_cloud(
     suffix = path.suffix.lower()
     column_names(columns)
     with reading(path, "a cloud or a mesh"):
-        if suffix not in CLOUDS + MESHES:
+        if suffix not in _READERS:
             raise ValueError(f"must be a file of {', '.join(CLOUDS + MESHES)}")
         if columns is not None and suffix not in _UNNAMED:
             raise ValueError(f"`columns` (={columns!r}) must be None for {suffix}, which names its columns itself")
-        if suffix in MESHES:
-            cloud = finite_cloud(*_read_mesh(path, num_points, seed), drop_invalid=drop_invalid)
-        else:
-            cloud = _READERS[suffix](path, columns, drop_invalid)
+        cloud = _READERS[suffix](path, _Options(columns, drop_invalid, num_points, seed))
         if not len(cloud.points):
             raise ValueError(f"has no points{', none of its points is finite' * (cloud.num_dropped > 0)}")
         return cloud
@@ -112,28 +117,30 @@ def check_cloud(path: str | os.PathLike[str], columns: Columns | None = None) ->
     return [Problem(where, problem) for problem in problems]
 
 
-def _read_las(path: Path, columns: Columns | None, drop_invalid: bool) -> PointCloud:
-    from pcsa.datasets.las import read_las
-
-    return finite_cloud(*read_las(path), drop_invalid=drop_invalid)
+def _read_pcd(path: Path, options: _Options) -> PointCloud:
+    return read_pcd(path, drop_invalid=options.drop_invalid)
 
 
-def _read_mesh(path: Path, num_points: int, seed: int) -> PointCloud:
-    import trimesh
-
-    loaded = trimesh.load(path, process=False)
-    if isinstance(loaded, trimesh.Scene):
-        loaded = loaded.to_mesh()
-    if not isinstance(loaded, trimesh.Trimesh) or not len(loaded.faces):
-        return PointCloud(np.asarray(getattr(loaded, "vertices", ())).reshape(-1, 3))
-    if not loaded.area > 0:
-        raise ValueError("the mesh has no area to sample")
-    return PointCloud(np.asarray(trimesh.sample.sample_surface(loaded, num_points, seed=seed)[0]))
+def _read_text(path: Path, options: _Options) -> PointCloud:
+    return read_text(path, options.columns, drop_invalid=options.drop_invalid)
 
 
-_READERS: dict[str, Callable[[Path, Columns | None, bool], PointCloud]] = {
-    ".pcd": lambda path, columns, drop_invalid: read_pcd(path, drop_invalid=drop_invalid),
-    **dict.fromkeys((*ARRAYS, *HDF5), lambda path, columns, drop: read_array_cloud(path, columns, drop_invalid=drop)),
-    **dict.fromkeys(TEXTS, lambda path, columns, drop: read_text(path, columns, drop_invalid=drop)),
-    **dict.fromkeys(LASER, _read_las),
+def _read_arrays(path: Path, options: _Options) -> PointCloud:
+    return read_array_cloud(path, options.columns, drop_invalid=options.drop_invalid)
+
+
+def _read_laser(path: Path, options: _Options) -> PointCloud:
+    return read_las(path)
+
+
+def _read_mesh(path: Path, options: _Options) -> PointCloud:
+    return read_mesh(path, options.num_points, options.seed, drop_invalid=options.drop_invalid)
+
+
+_READERS: dict[str, Callable[[Path, _Options], PointCloud]] = {
+    ".pcd": _read_pcd,
+    **dict.fromkeys(TEXTS, _read_text),
+    **dict.fromkeys((*ARRAYS, *HDF5), _read_arrays),
+    **dict.fromkeys(LASER, _read_laser),
+    **dict.fromkeys(MESHES, _read_mesh),
 }

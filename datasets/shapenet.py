@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from pcsa.datasets.clouds import CloudList
+from pcsa.datasets.clouds import CloudList, as_tensors
 from pcsa.datasets.faults import Problem, reading
 from pcsa.datasets.hdf5_splits import SUFFIXES as SUFFIXES, hdf5_files as hdf5_files, hdf5_splits, is_hdf5 as is_hdf5
-from pcsa.datasets.point_cloud import lossless_dtype
+from pcsa.datasets.point_cloud import count_copies
 
 
 class ShapeNetPoints(CloudList):
@@ -22,7 +21,7 @@ class ShapeNetPoints(CloudList):
     https://github.com/AnTao97/PointCloudDatasets (``shapenetcorev2_hdf5_2048/train0.h5``, …), in which the label is
     a number and the cloud is in the unit sphere. ModelNet40 (``ply_data_train0.h5``) and ShapeNetPart have the same
     layout. The items are those of :class:`~pcsa.datasets.clouds.CloudList`; a model id is the file's name and the row
-    in it. ``pos`` is float32, or float64 where float32 would lose detail.
+    in it.
 
     ``data [n, N, 6]`` is taken where the last three columns are normals: vectors of length 1. They are left out, as
     other datasets of the file (``normal``, ``pid``, ``seg``) are.
@@ -56,9 +55,7 @@ class ShapeNetPoints(CloudList):
             self.model_ids += [f"{path.stem}-{row}" for row in rows]
         if not clouds:
             raise ValueError(f"`{self.root}` has no cloud with `label` (={label}), only {sorted(seen)}")
-        # One format for all of them, so that they make batches.
-        dtype = max((lossless_dtype(cloud) for cloud in clouds), key=lambda dtype: dtype.itemsize)
-        self._points = [torch.from_numpy(cloud.astype(dtype)) for cloud in clouds]
+        self._points = as_tensors(clouds)
 
     def __repr__(self) -> str:
         return f"ShapeNetPoints({self.root.name}, {self.split}, {len(self)} clouds)"
@@ -89,7 +86,7 @@ def check_hdf5(root: str | os.PathLike[str]) -> list[Problem]:
             _read(path, True)
         except ValueError as error:
             problems.append(Problem(where, str(error).removeprefix(f"`{path}`: ")))
-        copies = [len(cloud) - len(np.unique(cloud, axis=0)) for cloud in file.points]
+        copies = [count_copies(cloud) for cloud in file.points]
         if any(copies):
             most = int(np.argmax(copies))
             problems.append(

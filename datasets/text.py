@@ -142,7 +142,9 @@ def _parse_lines(
             if parsed is None and (wanted is None or place in wanted):
                 text = value.decode("latin-1")[:40]
                 comma = "; write decimals with a point" * (re.fullmatch(r"[-+]?\d+,\d+", text) is not None)
-                raise ValueError(f"line {number}: `{text}` must be a number{comma}")
+                raise ValueError(
+                    f"line {number}: `{text}` must be a number{comma}" if text else f"line {number} lacks a value"
+                )
             row.append(np.nan if parsed is None else parsed)
         rows.append(row)
     return np.array(rows, dtype=np.float64).reshape(-1, num_columns)

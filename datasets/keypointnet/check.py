@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
-
 from pcsa.datasets.faults import Problem
 from pcsa.datasets.keypointnet.annotations import Record, cloud_faults, read_records
 from pcsa.datasets.keypointnet.categories import CLASS_IDS
@@ -21,6 +19,7 @@ from pcsa.datasets.keypointnet.layout import (
     read_lines,
 )
 from pcsa.datasets.pcd import read_pcd
+from pcsa.datasets.point_cloud import count_copies
 from pcsa.datasets.splits import SPLITS
 
 Models = Mapping[str, set[str]]  # class id to model ids
@@ -96,7 +95,7 @@ def _check_cloud(where: str, record: Record, entry: os.DirEntry[str]) -> Iterato
     except (ValueError, OSError) as error:
         yield Problem(path, _without_path(error, entry))
         return
-    if copies := len(points) - len(np.unique(points, axis=0)):
+    if copies := count_copies(points):
         yield Problem(path, f"{copies} of {len(points)} points are copies of others")
     yield from (Problem(where, f"model {record.model_id}: {fault}") for fault in cloud_faults(record, points))
 

@@ -1,3 +1,4 @@
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ def test_arrays_by_name(tmp_path: Path) -> None:
     assert list(read_arrays(tmp_path / "two.npz", ["b"])) == ["b"]
     np.save(tmp_path / "one.npy", np.arange(2))
     assert read_arrays(tmp_path / "one.npy")["array"].tolist() == [0, 1]
-    with pytest.raises(ValueError, match=r"two\.npz` must hold a, c: it has a, b"):
+    with pytest.raises(ValueError, match=r"two\.npz`: must hold a, c: it has a, b"):
         read_arrays(tmp_path / "two.npz", ["a", "c"])
 
 
@@ -23,11 +24,37 @@ def test_broken_files_are_named_and_closed(tmp_path: Path) -> None:
     whole = (tmp_path / "cut.npz").read_bytes()
     for content in (b"", b"nonsense", whole[:-100], whole[:50]):
         (tmp_path / "cut.npz").write_bytes(content)
-        with pytest.raises(ValueError, match=r"cut\.npz` cannot be read as arrays"):
+        with pytest.raises(ValueError, match=r"cut\.npz`: cannot be read as arrays"):
             read_arrays(tmp_path / "cut.npz")
-    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
-    with pytest.raises(ValueError, match=r"objects\.npy` cannot be read"):
-        read_arrays(tmp_path / "objects.npy")
+    with pytest.raises(FileNotFoundError):
+        read_arrays(tmp_path / "absent.npy")
+    # A header that declares more than any machine has.
+    np.save(tmp_path / "huge.npy", np.zeros((5, 3)))
+    header = (tmp_path / "huge.npy").read_bytes()
+    (tmp_path / "huge.npy").write_bytes(header.replace(b"(5, 3), }" + b" " * 14, b"(50000000000000, 3), }" + b" "))
+    with pytest.raises(ValueError, match=r"huge\.npy`: cannot be read as arrays"):
+        read_arrays(tmp_path / "huge.npy")
+
+
+class Runs:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def test_objects_are_never_unpickled(tmp_path: Path) -> None:
+    objects = np.array([Runs(tmp_path / "ran")], dtype=object)
+    np.save(tmp_path / "objects.npy", objects, allow_pickle=True)
+    np.savez(tmp_path / "objects.npz", points=objects)
+    (tmp_path / "pickle.npy").write_bytes(pickle.dumps(objects))
+    for name in ("objects.npy", "objects.npz", "pickle.npy"):
+        with pytest.raises(ValueError, match=rf"{name}`: cannot be read as arrays of objects, which may run anything"):
+            read_arrays(tmp_path / name)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_volumes(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pcsa.datasets import custom
 from pcsa.datasets.custom import LabeledCloud, check_labeled, write_labeled
@@ -9,6 +10,8 @@ from pcsa.datasets.keypointnet import KeypointNet, check_root
 
 # 3 x 3 points one apart: the spacing is exactly 1.
 GRID = np.stack(np.meshgrid(np.arange(3.0), np.arange(3.0), [0.0]), -1).reshape(-1, 3)
+
+UTM = np.array([500_000.0, 4_600_000.0, 300.0])
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -94,6 +97,13 @@ def test_an_official_category_name_gets_its_class_id(tmp_path: Path) -> None:
         ((GRID, [[0, 0, 0]], ["a"], np.zeros((8, 3), int)), "colors"),
         ((GRID, [[0, 0, 0]], ["a"], None, "../x"), "model_id"),
         ((GRID, [[0, 0, 0]], ["a"], None, "000000"), "that of item 0"),
+        ((GRID, [[0, 0, 0]], ["a"], None, "x "), "model_id"),
+        ((GRID, [[0, 0, 0]], "a"), r"`names` \(='a'\) must be a list of names"),
+        ((GRID, [[0, 0, 0]], None), r"`names` \(=None\) must be a list of names"),
+        ((GRID + 1j, [[0, 0, 0]], ["a"]), "numbers .*complex"),
+        ((torch.ones(3, 3, requires_grad=True), [[0, 0, 0]], ["a"]), "numbers .*grad"),
+        (((GRID + UTM).astype(np.float32), [UTM], ["a"]), "float32.* lie so far .* steps of 0.5, on a cloud of 2"),
+        ((GRID + UTM, [UTM + [0, 0, 5]], ["a"]), "'a' is 5 from the nearest point, more than 3"),
         ((GRID, [[0, 0, 0]]), "item 1 is not"),
         (5, "item 1 is not"),
         (..., "item 1 is not"),
@@ -116,6 +126,59 @@ def test_all_faults_in_one_list() -> None:
     assert len(faults) == 4
     assert check_labeled([]) == ["no items"]
     assert check_labeled([(GRID, [], [])]) == ["no item has a keypoint"]
+
+
+ECEF = np.array([4_027_893.75, 307_045.625, 4_919_474.875])
+
+
+@pytest.mark.parametrize("offset", [UTM, ECEF])
+@pytest.mark.parametrize("binary", [False, True])
+def test_clouds_far_from_the_origin_keep_their_shape(tmp_path: Path, offset: np.ndarray, binary: bool) -> None:
+    near = [np.random.default_rng(seed).random((500, 3)) for seed in range(3)]
+    items = [(points + offset, points[[3, 77]] + offset + 1e-3, ["a", "b"]) for points in near]
+    assert check_labeled(items) == []
+    write_labeled(tmp_path, "scan", items, binary=binary)
+    assert check_root(tmp_path) == []
+    for data in KeypointNet(tmp_path, "scan", "all"):
+        points = near[int(data.model_id)]
+        np.testing.assert_allclose(data.pos.numpy() - offset, points, atol=1e-8)
+        assert data.keypoint_index.tolist() == [[3, 77]]
+        assert len(data.pos.unique(dim=0)) == 500
+
+
+def test_a_keypoint_beside_a_far_cloud_is_found() -> None:
+    points = np.random.default_rng(0).random((200, 3)) + UTM
+    (fault,) = check_labeled([(points, [points[0] + [0, 3, 0]], ["a"])])
+    assert "keypoint 'a' is " in fault
+    # So are those that float32 has moved.
+    (fault,) = check_labeled([(points, points[:3].astype(np.float32), ["a", "b", "c"])])
+    assert "`keypoints` (float32) lie so far from the origin that they come in steps of 0.5" in fault
+
+
+def test_the_spacing_is_that_of_different_points() -> None:
+    # Every point twice: a keypoint half a step off is still near.
+    assert check_labeled([(np.repeat(GRID, 2, axis=0), [[0.5, 0, 0]], ["a"])]) == []
+
+
+def test_names_with_spaces(tmp_path: Path) -> None:
+    items = [(GRID, [GRID[i]], ["left hand"], None, name) for i, name in enumerate(["scan 1", "Scan.2 b", "c"])]
+    write_labeled(tmp_path, "hand", items)
+    write_labeled(tmp_path, "foot", items)
+    write_labeled(tmp_path, "hand", items, seed=1, overwrite=True)
+    assert check_root(tmp_path) == []
+    for category in ("hand", "foot"):
+        assert sorted(KeypointNet(tmp_path, category, "all", strict=True).model_ids) == ["Scan.2 b", "c", "scan 1"]
+
+
+def test_broken_annotations_are_replaced_or_named(tmp_path: Path) -> None:
+    write_labeled(tmp_path, "fish", fish(3))
+    path = tmp_path / "annotations" / "fish.json"
+    path.write_text('[{"model_id": "000002"}]')
+    write_labeled(tmp_path, "fish", fish(3), overwrite=True)
+    assert check_root(tmp_path) == []
+    path.write_text("text")
+    with pytest.raises(ValueError, match=r"fish\.json`: not a JSON file"):
+        write_labeled(tmp_path, "fish", fish(3), overwrite=True)
 
 
 def test_one_point_and_equal_points_are_valid() -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pcsa.datasets.point_cloud import lossless_dtype
+from pcsa.datasets.point_cloud import count_copies, lossless_dtype
 
 BED = np.random.default_rng(0).uniform(size=(500, 3)) * np.array([2.0, 1.2, 0.6])
 UTM = np.array([500_000.0, 4_600_000.0, 80.0])
@@ -30,3 +30,11 @@ ECEF = np.array([4_075_000.0, 931_000.0, 4_801_000.0])
 )
 def test_float32_only_where_it_keeps_the_shape(points: np.ndarray, kept: type) -> None:
     assert lossless_dtype(points) == kept
+
+
+def test_copies_are_counted() -> None:
+    assert count_copies(BED) == 0
+    assert count_copies(np.concatenate([BED, BED[:7], np.zeros((5, 3)), -np.zeros((2, 3))])) == 7 + 6
+    assert count_copies(np.zeros((0, 3))) == 0
+    # One place differs from another by a single bit.
+    assert count_copies(np.array([[1.0, 0.0, 0.0], [np.nextafter(1.0, 2.0), 0.0, 0.0]])) == 0

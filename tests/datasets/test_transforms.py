@@ -281,3 +281,49 @@ def test_mirror_probability_and_both_planes() -> None:
 def test_bad_amounts(options: dict) -> None:
     with pytest.raises(ValueError, match=f"`{next(iter(options))}`"):
         Augment(**options)
+
+
+UTM = torch.tensor([500_000.0, 4_600_000.0, 300.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("mode", ["unit_sphere", "unit_box", "min_max"])
+def test_a_far_cloud_is_normalized_like_a_near_one_and_comes_back_in_full(mode: str) -> None:
+    points = torch.rand(50, 3, dtype=torch.float64) * torch.tensor([1.0, 0.5, 0.25])
+    points -= (points.amin(0) + points.amax(0)) / 2
+    near, far = (
+        Normalize(mode)(Data(pos=pos, keypoints=pos[None, :4], visible=torch.ones(1, 4, dtype=torch.bool)))
+        for pos in (points.float(), points + UTM)
+    )
+    # For a network in float32.
+    assert far.pos.dtype == far.keypoints.dtype == torch.float32
+    torch.testing.assert_close(far.pos, near.pos, rtol=0, atol=1e-6)
+    torch.testing.assert_close(far.keypoints, near.keypoints, rtol=0, atol=1e-6)
+    assert far.scale.dtype == far.offset.dtype == torch.float64
+    back = denormalize(far.pos, far.offset, far.scale)
+    assert back.dtype == torch.float64
+    torch.testing.assert_close(back, points + UTM, rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        denormalize(far.keypoints, far.offset, far.scale)[0], points[:4] + UTM, rtol=0, atol=1e-6
+    )
+    # A second normalization composes, in the same precision.
+    again = Normalize("unit_box")(far)
+    torch.testing.assert_close(denormalize(again.pos, again.offset, again.scale), points + UTM, rtol=0, atol=1e-6)
+
+
+def test_the_range_of_all_axes_is_that_of_the_dual_alignment_score_near_the_origin() -> None:
+    pos = torch.tensor([[0.0, 1.0, 8.0], [1.0, 2.0, 9.0]])  # nine times its longest side
+    out = Normalize("min_max")(Data(pos=pos))
+    assert out.offset.tolist() == [[4.5, 4.5, 4.5]]
+    assert out.scale.tolist() == [[4.5]]
+    out = Normalize("min_max")(Data(pos=pos + torch.tensor([0.0, 0.0, 10.0])))
+    assert out.pos.tolist() == [[-1, -1, -1], [1, 1, 1]]
+    # A cloud without extent keeps its place in the range, as before.
+    assert Normalize("min_max")(Data(pos=torch.tensor([[1.0, 2.0, 3.0]]))).pos.tolist() == [[-1, 0, 1]]
+
+
+def test_float64_stays_for_a_network_in_float64() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert Normalize()(Data(pos=torch.rand(5, 3))).pos.dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
