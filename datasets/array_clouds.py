@@ -89,12 +89,10 @@ def _cloud(arrays: Mapping[str, NDArray[Any]], names: tuple[str, ...] | None) ->
 
 def _points(array: NDArray[Any], names: tuple[str, ...] | None) -> PointCloud:
     what = f"{array.dtype} {list(array.shape)}"
-    if array.dtype.kind not in "fiu":
-        raise ValueError(f"holds {what}, must be real numbers [N, 3]")
     if array.ndim == 3:
         raise ValueError(f"holds {what}: several clouds? One cloud [N, 3] must be in a file")
-    if array.ndim != 2:
-        raise ValueError(f"holds {what}, must be numbers [N, 3]")
+    if array.dtype.kind not in "fiu" or array.ndim != 2 or len(array) == 0 or array.shape[1] < 3:
+        raise ValueError(f"holds {what}, must be numbers [N, 3] with N at least 1")
     rows, columns = array.shape
     if names is not None:
         if columns != len(names):

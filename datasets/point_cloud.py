@@ -89,8 +89,8 @@ def finite_cloud(
         return PointCloud(points, colors)
     if not drop_invalid:
         raise ValueError(
-            f"{num_dropped} of {len(kept)} points are not finite, the first is point {int(kept.argmin())}: "
-            f"`drop_invalid` leaves them out"
+            f"{num_dropped} points are not finite, of {len(kept)}; the first is point {int(kept.argmin())} "
+            f"(`drop_invalid` leaves them out)"
         )
     return PointCloud(points[kept], None if colors is None else colors[kept], num_dropped)
 

@@ -106,8 +106,8 @@ def check_cloud(path: str | os.PathLike[str], columns: Columns | None = None) ->
     problems = []
     if cloud.num_dropped:
         problems.append(
-            f"{cloud.num_dropped} of {cloud.num_dropped + len(cloud.points)} points are not finite: "
-            f"`drop_invalid` leaves them out"
+            f"{cloud.num_dropped} points are not finite, of {cloud.num_dropped + len(cloud.points)} "
+            f"(`drop_invalid` leaves them out)"
         )
     copies = count_copies(cloud.points)
     if copies:

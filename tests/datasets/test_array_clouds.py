@@ -33,14 +33,15 @@ def test_arrays_of_every_number(tmp_path: Path, dtype: str) -> None:
         (np.zeros((3, 6)), r"\[3, 6\]: three rows"),
         (np.zeros((6, 2048)), r"\[6, 2048\]: .* transpose it"),
         (np.zeros((50, 4)), r"4 columns without names.*columns='x y z nx'"),
-        (np.zeros((50, 2)), r"\[50, 2\]: 50 rows of 2 values"),
+        (np.zeros((50, 2)), r"\[50, 2\], must be numbers \[N, 3\]"),
         (np.zeros((2, 50, 3)), r"\[2, 50, 3\]: several clouds\?"),
         (np.zeros(3), r"\[3\], must be numbers \[N, 3\]"),
         (np.array(3.0), r"float64 \[\]"),
+        (np.zeros((0, 3)), r"\[0, 3\], must be numbers \[N, 3\] with N at least 1"),
         (np.zeros((50, 3), complex), "complex128"),
         (np.zeros((50, 3), bool), "bool"),
         (np.array([["a", "b", "c"]]), "<U1"),
-        (np.array([[1.0, np.nan, 0.0]] * 5), "5 of 5 points are not finite"),
+        (np.array([[1.0, np.nan, 0.0]] * 5), "5 points are not finite, of 5"),
     ],
 )
 def test_shapes_that_say_nothing(tmp_path: Path, array: np.ndarray, rule: str) -> None:

@@ -54,7 +54,7 @@ def test_points_that_are_not_finite(tmp_path: Path) -> None:
     path = root / "pcds" / "bed of mine" / "b.pcd"
     head = "FIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nPOINTS 3\nDATA ascii\n"
     path.write_text(head + "0 0 1\nnan nan nan\n0 1 0\n")
-    with pytest.raises(ValueError, match=r"b\.pcd`: 1 of 3 points are not finite.*`drop_invalid`"):
+    with pytest.raises(ValueError, match=r"b\.pcd`: 1 points are not finite, of 3.*`drop_invalid`"):
         UnlabeledClouds(root, "bed of mine", "train")
     clouds = UnlabeledClouds(root, "bed of mine", "train", drop_invalid=True)
     assert clouds.num_dropped == 1

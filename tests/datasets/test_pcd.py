@@ -147,8 +147,8 @@ ROWS = "0 0 0 1\n2 2 2 1\n"
         ("2 2 2 1\n", "2 2 2 1\n3 3 3 1\n", "3 lines of values where the header says 2"),
         ("0 0 0 1\n", "0 zero 0 1\n", "line 12: `zero` must be a number"),
         ("0 0 0 1\n", "0 0,5 0 1\n", "line 12: `0,5` must be a number; write decimals with a point"),
-        ("0 0 0 1\n", "0 nan 0 1\n", "1 of 2 points are not finite, the first is point 0: `drop_invalid`"),
-        ("2 2 2 1\n", "2 inf 2 1\n", "not finite, the first is point 1"),
+        ("0 0 0 1\n", "0 nan 0 1\n", r"1 points are not finite, of 2; the first is point 0 \(`drop_invalid`"),
+        ("2 2 2 1\n", "2 inf 2 1\n", "not finite, of 2; the first is point 1"),
         ("2 2 2 1\n", "2 2 2 1e20\n", "32-bit"),
         ("0 0 0 1\n2 2 2 1\n", "", "0 lines"),
     ],
@@ -355,7 +355,7 @@ def test_organized_clouds_with_pixels_that_saw_nothing(tmp_path: Path) -> None:
     for data in ("binary", "binary_compressed"):
         content = pcd_bytes("x y z rgb", table, data).replace(b"WIDTH 6\nHEIGHT 1", b"WIDTH 3\nHEIGHT 2")
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"2 of 6 points are not finite, the first is point 1: `drop_invalid`"):
+        with pytest.raises(ValueError, match=r"2 points are not finite, of 6; the first is point 1 \(`drop_invalid`"):
             read_pcd(path)
         cloud = read_pcd(path, drop_invalid=True)
         assert cloud.num_dropped == 2

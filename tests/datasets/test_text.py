@@ -90,7 +90,7 @@ def test_far_from_the_origin(tmp_path: Path) -> None:
 def test_points_that_are_not_finite(tmp_path: Path) -> None:
     path = tmp_path / "a.xyz"
     path.write_text("1 2 3\nnan NaN -nan(ind)\n1 1.#QNAN 2\n-4.5 0.005 6\n1 inf 2\n")
-    with pytest.raises(ValueError, match=r"3 of 5 points are not finite, the first is point 1: `drop_invalid`"):
+    with pytest.raises(ValueError, match=r"3 points are not finite, of 5; the first is point 1 \(`drop_invalid`"):
         read_text(path)
     cloud = read_text(path, drop_invalid=True)
     assert cloud.points.tolist() == TWO
