@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +15,7 @@ from pcsa._core.checks import check_count
 from pcsa.datasets.files import find_files
 from pcsa.datasets.points import CLOUDS, MESHES, read_cloud
 from pcsa.localization import ReadOut
-from pcsa.scripts.runs import Lazy, open_cloud_run
+from pcsa.scripts.runs import open_cloud_run
 from pcsa.tasks.common.clouds import LAYERS, CloudTask
 from pcsa.tasks.common.task import Checkpoint, Run
 from pcsa.viz import Scene, show
@@ -53,7 +55,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any]) -> Lazy[Scene]:
+def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any]) -> Lazy:
     """Return the scene of every cloud, predicted when it is asked for."""
     objective = run.config.objective
     options: dict[str, Any] = {}
@@ -85,3 +87,16 @@ def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any
         return scene(torch.from_numpy(cloud.points), title=files[place].name)
 
     return Lazy(len(files), read)
+
+
+class Lazy:
+    """Makes scenes when they are asked for, and keeps the last few."""
+
+    def __init__(self, length: int, make: Callable[[int], Scene]) -> None:
+        self.length, self.make = length, lru_cache(8)(make)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, place: int) -> Scene:
+        return self.make(range(self.length)[place])

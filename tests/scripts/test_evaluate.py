@@ -281,15 +281,13 @@ def test_batches_change_nothing(trained, scored, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["supervised", "unsupervised"])
-def test_clouds_have_a_page(trained, name, tmp_path):
+def test_clouds_have_a_page(trained, name, tmp_path, read_page):
     pytest.importorskip("plotly")
     out = tmp_path / "metrics.json"
     options = ["--split", "val", "--pictures", "1", "--page", "1", "--no-geodesic", "--out", str(out)]
     assert main(["evaluate", str(trained(name)), *options]) == 0
-    page = (tmp_path / "predictions-val.html").read_text()
-    data = json.loads(page.split('type="application/json">')[1].split("</script>")[0])
-    assert data["title"] == "mug, val"
-    scenes = data["scenes"]
+    about, scenes = read_page(tmp_path / "predictions-val.html")
+    assert about["title"] == "mug, val"
     assert len(scenes) == 1
     assert (tmp_path / "predictions-val.png").stat().st_size > 10_000
     metrics = json.loads(out.read_text())

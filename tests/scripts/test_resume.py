@@ -244,6 +244,26 @@ def test_numbers_are_those_of_the_cloud_to_the_last_digit(run, checkpoint, folde
         np.testing.assert_array_equal(arrays[name][0], item[name])
 
 
+def test_columns_are_named_and_invalid_points_are_dropped_and_counted(run, folder, tmp_path):
+    points = np.load(folder / "00.npy").astype(np.float64)
+    points[[5, 7]] = np.nan
+    np.savetxt(tmp_path / "a.xyz", np.c_[np.arange(100), points])
+    np.save(tmp_path / "b.npy", np.c_[np.zeros(100), points])
+    inputs = [tmp_path / "a.xyz", tmp_path / "b.npy"]
+    assert run(tmp_path / "p.json", *inputs)[0] == 3
+    # Where nothing was found, nothing has to be overwritten.
+    status, written, said = run(tmp_path / "p.json", *inputs, "--columns", "label x y z")
+    assert status == 3
+    assert said.err.count("2 points are not finite") == 2
+    options = ["--columns", "label x y z", "--drop-invalid"]
+    status, written, _ = run(tmp_path / "p.json", *inputs, *options)
+    assert status == 0
+    assert [(item["num_points"], item["num_dropped"]) for item in written["items"]] == [(98, 2)] * 2
+    kept = np.delete(points, [5, 7], 0)
+    for item in written["items"]:
+        np.testing.assert_array_equal(item["point"], kept[item["index"]])
+
+
 def test_what_is_not_finite_is_no_prediction(run, folder, tmp_path, monkeypatch):
     predict = CloudPredictor.predict
 

@@ -195,18 +195,19 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
         return CloudPredictor(self, run, options)
 
     def save_panels(self, path: Path, pictures: Sequence[Picture]) -> None:
-        save_panels(path, _scenes(pictures), layers=LAYERS)
+        save_panels(path, list(_scenes(pictures)), layers=LAYERS)
 
     def save_pictures(self, pictures: Iterable[tuple[Path, Picture]]) -> None:
         # With one window for all of them.
         save_pngs(((path, scene) for path, scene in pictures if isinstance(scene, Scene)), layers=LAYERS)
 
-    def save_page(self, path: Path, pictures: Sequence[Picture], title: str) -> None:
+    def save_page(self, path: Path, pictures: Iterable[Picture], title: str) -> None:
         save_html(path, _scenes(pictures), title=title, layers=LAYERS)
 
 
-def _scenes(pictures: Sequence[Picture]) -> list[Scene]:
-    return [picture for picture in pictures if isinstance(picture, Scene)]
+def _scenes(pictures: Iterable[Picture]) -> Iterator[Scene]:
+    # One after the other: a thousand scenes with their maps need not lie in memory.
+    return (picture for picture in pictures if isinstance(picture, Scene))
 
 
 class CloudEvaluation(Evaluation):
