@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pcsa.datasets.arrays import ARRAYS, read_arrays
@@ -39,14 +40,14 @@ def read_array_cloud(
 
     """
     names = column_names(columns)
-    suffix = Path(path).suffix.lower()
     with reading(path, "arrays of points"):
-        cloud = _cloud(read_arrays(path) if suffix in ARRAYS else _hdf5_arrays(path), names)
+        is_numpy = Path(path).suffix.lower() in ARRAYS
+        cloud = _cloud(read_arrays(path), names) if is_numpy else _hdf5_cloud(path, names)
         return finite_cloud(cloud.points, cloud.colors, drop_invalid=drop_invalid)
 
 
-def _hdf5_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
-    """Return the arrays that may be the cloud, by the last part of their names."""
+def _hdf5_cloud(path: str | os.PathLike[str], names: tuple[str, ...] | None) -> PointCloud:
+    """Read the cloud of an HDF5 file, wherever in it: the last parts of names count."""
     import h5py
 
     found: dict[str, list[Any]] = {}
@@ -57,34 +58,31 @@ def _hdf5_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
 
     with h5py.File(path, "r") as file:
         file.visititems(visit)
-        repeated = [dataset.name for things in found.values() if len(things) > 1 for dataset in things]
-        if repeated:
-            raise ValueError(f"holds {', '.join(repeated[:6])}: one cloud must be in a file")
+        clouds = [name for name in (*_POINTS, "data") if name in found]
+        if clouds and len(found[clouds[0]]) > 1:
+            raise ValueError(f"holds {', '.join(thing.name for thing in found[clouds[0]][:6])}: one cloud per file")
         datasets = {name: things[0] for name, things in found.items()}
-        data = datasets.get("data")
-        if data is not None and not set(_POINTS) & set(datasets):
-            datasets = {"points": data, **{name: datasets[name] for name in _COLORS if name in datasets}}
-        for name, dataset in datasets.items():
-            if dataset.dtype.kind == "O" and (name in _POINTS or len(datasets) == 1):
-                raise ValueError(f"`{name}` holds objects, must hold numbers")
-        return {name: dataset[()] for name, dataset in datasets.items() if dataset.dtype.kind in "fiubcV"}
+        if clouds == ["data"]:
+            datasets["points"] = datasets.pop("data")
+        return _cloud(datasets, names)
 
 
-def _cloud(arrays: Mapping[str, NDArray[Any]], names: tuple[str, ...] | None) -> PointCloud:
+def _cloud(arrays: Mapping[str, Any], names: tuple[str, ...] | None) -> PointCloud:
+    """Return the cloud among arrays, which may be datasets that are not read yet."""
     chosen = next((name for name in _POINTS if name in arrays), None)
     if chosen is None and {"x", "y", "z"} <= {plain_name(name) for name in arrays}:
-        return cloud_of_columns({name: array.reshape(-1) for name, array in arrays.items()})
+        return cloud_of_columns({name: np.asarray(array).reshape(-1) for name, array in arrays.items()})
     if chosen is None and len(arrays) != 1:
         listed = ", ".join(f"{name} {list(array.shape)}" for name, array in list(arrays.items())[:8])
         raise ValueError(f"holds {listed or 'no array'}: one array, or one that is called pos, points or xyz")
-    array = arrays[chosen or next(iter(arrays))]
+    array = np.asarray(arrays[chosen or next(iter(arrays))])
     if array.dtype.names is not None:
         return _structured(array, names)
-    points = _points(array, names)
+    cloud = _points(array, names)
     colors = next((arrays[name] for name in _COLORS if name in arrays and arrays[name].shape == (len(array), 3)), None)
-    if points.colors is None and colors is not None and colors.dtype.kind in "fiu":
-        return PointCloud(points.points, color_bytes(colors))
-    return points
+    if cloud.colors is None and colors is not None and colors.dtype.kind in "fiu":
+        return PointCloud(cloud.points, color_bytes(np.asarray(colors)))
+    return cloud
 
 
 def _points(array: NDArray[Any], names: tuple[str, ...] | None) -> PointCloud:

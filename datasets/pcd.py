@@ -29,7 +29,7 @@ class _Field(NamedTuple):
     name: str  # in lower case
     kind: str  # F, I or U
     dtype: np.dtype[Any]  # of all its values for one point
-    count: int
+    num_values: int  # for one point
 
 
 class _Header(NamedTuple):
@@ -176,7 +176,7 @@ def _parse_fields(entries: dict[str, list[str]]) -> list[_Field]:
             raise ValueError(f"unknown field type {kind[:10]} of {size} bytes")
         if count > 0:  # like PCL, which leaves out the fields of no value (padding that some lidars declare)
             fields.append(_Field(name, kind, np.dtype((_TYPES[kind, size], (count,))), count))
-    if sorted(field.name for field in fields if field.name in _AXES and field.count == 1) != list(_AXES):
+    if sorted(field.name for field in fields if field.name in _AXES and field.num_values == 1) != list(_AXES):
         raise ValueError(f"the fields are {' '.join(names)[:80]}: x, y and z must be among them once each, `COUNT` 1")
     return fields
 
@@ -208,7 +208,7 @@ def _integers(entries: dict[str, list[str]], key: str) -> list[int]:
 
 
 def _read_ascii(body: bytes, header: _Header) -> dict[str, NDArray[Any]]:
-    starts = np.cumsum([0, *(field.count for field in header.fields)]).tolist()
+    starts = np.cumsum([0, *(field.num_values for field in header.fields)]).tolist()
     fields = [(starts[place], field) for place, field in _read_fields(header)]
     wanted = {start for start, _ in fields}
     table = parse_table(body, starts[-1], first_line=header.lines + 1, wanted=wanted)
@@ -256,8 +256,10 @@ def _decompressed(body: bytes, header: _Header) -> bytes:
     The module `lzf` (python-neo-lzf) binds LibLZF itself. pypcd4 as a whole refuses headers that PCL reads (no `COUNT`,
     or one of 0, `COLUMNS`, versions before .7, tabs), and takes a file that is cut off for a whole one.
     """
-    import lzf
-
+    try:
+        import lzf
+    except ImportError:
+        raise ValueError("compressed data need the module `lzf`: pip install python-neo-lzf") from None
     if header.num_points == 0:
         return b""
     if len(body) < 8:
@@ -287,8 +289,8 @@ def _fields_in_turn(data: bytes, header: _Header) -> dict[str, NDArray[Any]]:
     wanted = dict(_read_fields(header))
     for place, field in enumerate(header.fields):
         if place in wanted:
-            values = np.frombuffer(data, field.dtype.base, header.num_points * field.count, offset=start)
-            columns[field.name] = values.reshape(-1, field.count)[:, 0]
+            values = np.frombuffer(data, field.dtype.base, header.num_points * field.num_values, offset=start)
+            columns[field.name] = values.reshape(-1, field.num_values)[:, 0]
         if field.name != "_" or padded:
             start += header.num_points * field.dtype.itemsize
     return columns
@@ -298,6 +300,6 @@ def _read_fields(header: _Header) -> list[tuple[int, _Field]]:
     """List the fields that make up a cloud, with their places among all; of two colors of one name the first."""
     found: dict[str, tuple[int, _Field]] = {}
     for place, field in enumerate(header.fields):
-        if field.count == 1 and field.name in (*_AXES, *_COLORS):
+        if field.num_values == 1 and field.name in (*_AXES, *_COLORS):
             found.setdefault(field.name, (place, field))
     return list(found.values())

@@ -14,7 +14,7 @@ from pcsa.datasets.arrays import ARRAYS
 from pcsa.datasets.columns import Columns, column_names
 from pcsa.datasets.faults import Problem, reading
 from pcsa.datasets.las import read_las
-from pcsa.datasets.meshes import MESHES, read_mesh
+from pcsa.datasets.meshes import MESHES as MESHES, read_mesh
 from pcsa.datasets.pcd import read_pcd
 from pcsa.datasets.point_cloud import PointCloud, count_copies
 from pcsa.datasets.text import TEXTS, read_text

@@ -3,7 +3,7 @@
 import io
 import os
 import re
-from collections.abc import Container
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,7 +92,7 @@ def parse_table(
     *,
     first_line: int = 1,
     delimiter: str | None = None,
-    wanted: Container[int] | None = None,
+    wanted: Collection[int] | None = None,
 ) -> NDArray[np.float64]:
     """Parse lines of numbers.
 
@@ -121,40 +121,56 @@ def parse_table(
     except ValueError:
         table = None
     if table is None or table.shape[1] != num_columns:
-        table = _parse_lines(body, num_columns, first_line, delimiter, wanted)
+        table = _parse_lines(body, num_columns, first_line, delimiter, wanted or range(num_columns))
     return table
 
 
 def _parse_lines(
-    body: bytes, num_columns: int, first_line: int, delimiter: str | None, wanted: Container[int] | None
+    body: bytes, num_columns: int, first_line: int, delimiter: str | None, wanted: Collection[int]
 ) -> NDArray[np.float64]:
-    rows = []
-    for number, line in enumerate(body.splitlines(), first_line):
-        code = _code(line)
-        if not code:
-            continue
-        values = _split(code, delimiter)
-        if len(values) != num_columns:
-            raise ValueError(f"line {number} has {len(values)} values, must have {num_columns} (truncated?)")
-        row = []
-        for place, value in enumerate(values):
-            parsed = _number(value)
-            if parsed is None and (wanted is None or place in wanted):
-                text = value.decode("latin-1")[:40]
-                comma = "; write decimals with a point" * (re.fullmatch(r"[-+]?\d+,\d+", text) is not None)
-                raise ValueError(
-                    f"line {number}: `{text}` must be a number{comma}" if text else f"line {number} lacks a value"
-                )
-            row.append(np.nan if parsed is None else parsed)
-        rows.append(row)
-    return np.array(rows, dtype=np.float64).reshape(-1, num_columns)
+    """Parse lines that may have comments, words in columns that are not wanted, and numbers of other languages."""
+    codes = [(number, _code(line)) for number, line in enumerate(body.splitlines(), first_line)]
+    codes = [(number, code) for number, code in codes if code]
+    for number, code in codes:
+        count = len(_split(code, delimiter))
+        if count != num_columns:
+            raise ValueError(f"line {number} has {count} values, must have {num_columns} (truncated?)")
+    table = np.full((len(codes), num_columns), np.nan)
+    if not codes:
+        return table
+    columns = sorted(wanted)
+    try:
+        lines = io.BytesIO(b"\n".join(code for _, code in codes))
+        # A quote that does not end makes one line of two: that does not fit, and is found below.
+        table[:, columns] = np.loadtxt(
+            lines, ndmin=2, comments=None, delimiter=delimiter, usecols=columns, quotechar='"'
+        )
+    except ValueError:
+        table[:, columns] = [_parse_line(number, code, delimiter, columns) for number, code in codes]
+    return table
+
+
+def _parse_line(number: int, code: bytes, delimiter: str | None, columns: Sequence[int]) -> list[float]:
+    values = _split(code, delimiter)
+    row = []
+    for value in (values[column] for column in columns):
+        parsed = _number(value)
+        if parsed is None:
+            text = value.decode("latin-1")[:40]
+            comma = "; write decimals with a point" * (re.fullmatch(r"[-+]?\d+,\d+", text) is not None)
+            raise ValueError(
+                f"line {number}: `{text}` must be a number{comma}" if text else f"line {number} lacks a value"
+            )
+        row.append(parsed)
+    return row
 
 
 def _code(line: bytes) -> bytes:
     """Return a line without its comment, and with ``nan`` for all spellings of what is not finite."""
     if b"#" in line or b"(" in line:
         line = _NOT_FINITE.sub(b"nan", line)
-    return _COMMENT.split(line, maxsplit=1)[0].strip(b"\0 \t\r\n")
+    comment = _COMMENT.search(line)
+    return (line if comment is None else line[: comment.start()]).strip(b"\0 \t\r\n")
 
 
 def _split(code: bytes, delimiter: str | None) -> list[bytes]:

@@ -1,4 +1,5 @@
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -234,6 +235,14 @@ def test_binary_of_every_layout(tmp_path: Path, data: str, kind: str) -> None:
 def test_references_of_the_compression() -> None:
     # "abc", then 9 bytes back from 3: a copy that overlaps itself; by hand.
     assert lzf.decompress(bytes([2]) + b"abc" + bytes([7 << 5, 0, 2]), 12) == b"abcabcabcabc"
+
+
+def test_without_what_decompresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lzf", None)
+    table = np.zeros(3, [(axis, "<f4") for axis in "xyz"])
+    (tmp_path / "cloud.pcd").write_bytes(pcd_bytes("x y z", table, "binary_compressed", compress=literal_runs))
+    with pytest.raises(ValueError, match=r"cloud\.pcd`: compressed data need the module `lzf`"):
+        read_pcd(tmp_path / "cloud.pcd")
 
 
 def test_damaged_compression_is_refused(tmp_path: Path) -> None:

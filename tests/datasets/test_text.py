@@ -20,6 +20,7 @@ TWO = [[1.0, 2.0, 3.0], [-4.5, 5e-3, 6.0]]
         ("a.csv", "x,y,z\n1,2,3\n-4.5,0.005,6\n"),
         ("a.csv", '"Z","X","Y","Classification"\n3,1,2,"wall"\n"6.0","-4.5",0.005,floor\n'),
         ("a.csv", "Point ID;X [m];Y [m];Z [m]\nP1;1;2;3\nP2;-4.5;0.005;6\n"),
+        ("a.csv", ",x,y,z\n0,1,2,3\n1,-4.5,0.005,6\n"),
         ("a.csv", "Points:0,Points:1,Points:2,Normals:0\n1,2,3,0\n-4.5,0.005,6,1\n"),
         ("a.txt", "# exported on a Monday\n// by hand\n1 2 3 # first\n% half\n-4.5 0.005 6\n"),
         ("a.txt", "//X Y Z Intensity\n2\n1 2 3 7\n-4.5 0.005 6 8\n"),
