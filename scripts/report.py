@@ -8,12 +8,13 @@ import html
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -24,9 +25,6 @@ from pcsa.tasks.common.checkpoint import replacing
 from pcsa.tasks.common.claim import claimed
 from pcsa.viz import plots
 from pcsa.viz.scene import Array
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _log = logging.getLogger(__name__)
 
@@ -65,41 +63,32 @@ def report(config: ReportConfig) -> Path:
     if not config.runs:
         raise ValueError("`runs` must name at least one folder or metrics file")
     runs = [read_run(path, name, config.split) for path, name in zip(config.runs, _names(config.runs), strict=True)]
+    try:
+        figures = _figures(runs)
+    except _MALFORMED as error:
+        # Which of them it is, they tell one by one.
+        for path, run in zip(config.runs, runs, strict=True):
+            try:
+                _figures([run])
+            except _MALFORMED as cause:
+                raise ValueError(f"`{path}`: its metrics cannot be drawn: {_said(cause)}") from None
+        raise ValueError(f"`runs` cannot be drawn together: {_said(error)}") from None
     rows = []
     for path, run in zip(config.runs, runs, strict=True):
-        # What is broken in one could not be told from the others once they are drawn together.
-        with reading(path, "what `pcsa train` and `pcsa evaluate` write"):
+        with reading(path, "a run"):
             rows.append(_row(run))
-            _figures([run])
-    figures = _figures(runs)
     config.out.mkdir(parents=True, exist_ok=True)
     with claimed(config.out):
         return _write(config, figures, rows)
 
 
-def _figures(runs: Sequence[LoggedRun]) -> dict[str, tuple[str, Figure | None]]:
-    """Draw what the runs have; titles and figures by name."""
-    metrics = {run.name: run.metrics for run in runs}
-    figures: dict[str, tuple[str, Figure | None]] = {
-        "pck": ("Share of keypoints within a distance", plots.plot_pck(metrics)),
-        "miou": ("Mean intersection over union of keypoints", plots.plot_miou(metrics)),
-        "reliability": ("Is a confident prediction right?", plots.plot_reliability(metrics)),
-    }
-    for category in dict.fromkeys(c for m in metrics.values() for c in m.get("per_keypoint", {})):
-        title = f"Error of each keypoint: {category}"
-        figures[f"keypoints-{category}"] = (title, plots.plot_keypoints(metrics, category))
-    figures["training"] = ("Training", plots.plot_training({run.name: run.log for run in runs}))
-    return figures
-
-
-def _write(
-    config: ReportConfig, figures: Mapping[str, tuple[str, Figure | None]], rows: Sequence[dict[str, str]]
-) -> Path:
+def _write(config: ReportConfig, figures: dict[str, tuple[str, Any]], rows: Sequence[dict[str, str]]) -> Path:
     """Write the pictures and the page, and return the path of the page."""
     sections = []
     for name, (title, figure) in figures.items():
         if figure is not None:
-            file = config.out / f"{name}.png"
+            safe = re.sub(r"[^\w.+-]", "_", name)[:100]
+            file = config.out / f"{safe}.png"
             with replacing(file) as temporary:
                 figure.savefig(temporary, dpi=160)
             source = f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
@@ -112,8 +101,30 @@ def _write(
     page = config.out / "report.html"
     text = template.substitute(split=config.split, tables=tables, body="\n".join(sections))
     with replacing(page) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="replace")
     return page
+
+
+_MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+
+
+def _said(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+
+
+def _figures(runs: Sequence[LoggedRun]) -> dict[str, tuple[str, Any]]:
+    """Plot what there is: title and figure, or None, by the name of the picture."""
+    metrics = {run.name: run.metrics for run in runs}
+    figures = {
+        "pck": ("Share of keypoints within a distance", plots.plot_pck(metrics)),
+        "miou": ("Mean intersection over union of keypoints", plots.plot_miou(metrics)),
+        "reliability": ("Is a confident prediction right?", plots.plot_reliability(metrics)),
+    }
+    for category in dict.fromkeys(c for m in metrics.values() for c in m.get("per_keypoint", {})):
+        title = f"Error of each keypoint: {category}"
+        figures[f"keypoints-{category}"] = (title, plots.plot_keypoints(metrics, category))
+    figures["training"] = ("Training", plots.plot_training({run.name: run.log for run in runs}))
+    return figures
 
 
 def read_run(path: Path, name: str, split: str) -> LoggedRun:
@@ -194,7 +205,10 @@ def _row(run: LoggedRun) -> dict[str, str]:
     if objective is not None:
         row["objective"] = str(objective.get("method") or objective.get("read_out", ""))
     for title, value in get_task(task).columns:
-        shown = value(metrics)
-        if shown is not None and not math.isnan(shown):
-            row[title] = f"{shown:.3g}"
+        try:
+            shown = value(metrics)
+            if shown is not None and math.isfinite(shown):
+                row[title] = f"{shown:.3g}"
+        except _MALFORMED as error:
+            raise ValueError(f"its metrics have no {title}: {_said(error)}") from None
     return row

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Marks are drawn so many times as large and made smaller: Pillow's circles and lines have no smooth edges.
 _FINE = 4
 _GAP = 6
+_THINNEST = 24
 # Least width of what surrounds a mark.
 _EDGE = 1.1 * _FINE
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
@@ -141,6 +142,8 @@ class Overlay:
     def _check_image(self) -> tuple[int, ...]:
         """Check the image, and return the sizes of its axes without the channels."""
         image, given = self.image, list(self.image.shape)
+        if image.ndim == 3 and given[0] not in (1, 3) and given[2] in (3, 4):
+            raise ValueError(f"`image` {given} must have its channels first: [3, H, W]; a volume is [1, D, H, W]")
         if not 2 <= image.ndim <= 4 or (image.ndim == 4 and len(image) != 1) or 0 in given:
             raise ValueError(
                 f"`image` {given} must be [H, W], [1, H, W], [3, H, W], or a volume [D, H, W] or [1, D, H, W]"
@@ -250,9 +253,10 @@ def draw(overlay: Overlay, size: tuple[int, int]) -> Pixels:
     height, width = views[0].pixels.shape[0], sum(view.pixels.shape[1] for view in views)
     scale = min((size[0] - _GAP * (len(views) - 1)) / width, size[1] / height)
     unit = _FINE * float(np.clip(scale * np.sqrt(height * width) / 300, 0.6, 2.0))
-    parts = []
+    parts, least = [], min(_THINNEST, *size)
     for view in views:
-        h, w = (max(1, int(n * scale + 0.5)) for n in view.pixels.shape[:2])
+        # One row of pixels would not be seen: what is very flat or narrow is stretched.
+        h, w = (max(least, int(n * scale + 0.5)) for n in view.pixels.shape[:2])
         parts += [_draw_view(overlay, view, (w, h), unit), np.full((h, _GAP, 3), 255, np.uint8)]
     return np.concatenate(parts[:-1], axis=1)
 

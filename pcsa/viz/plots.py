@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcsa.viz.scene import Array
+from pcsa.viz.colors import Array, keypoint_colors
+from pcsa.viz.legend import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,12 +39,13 @@ def plot_pck(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
     ]
     if not kinds:
         return None
+    runs = _runs(metrics)
     figure, panels = _panels(len(kinds), sharey=True)
     for axes, (key, title) in zip(panels, kinds, strict=True):
-        for i, (name, m) in enumerate(metrics.items()):
+        for name, m in metrics.items():
             if key in m.get("overall", {}):
                 pck = 100 * _numbers(m["overall"][key]["pck"])
-                axes.plot(m["thresholds"], pck, "o-", color=f"C{i}", ms=3, label=name)
+                axes.plot(m["thresholds"], pck, "o-", **runs[name], ms=3)
         axes.set(title=title, xlabel="threshold (units of the dataset)", ylim=(0, 102))
         axes.set_xlim(left=0)
     panels[0].set_ylabel("PCK (%)")
@@ -57,11 +59,13 @@ def plot_reliability(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
     if not curves:
         return None
     figure, (axes,) = _panels(1, width=4.6, height=4.2)
+    runs = _runs(metrics)
     axes.plot([0, 1], [0, 1], color="0.7", lw=1, ls="--", zorder=1)
-    for i, name in enumerate(metrics):
+    for name in metrics:
         if name in curves:
             bins = curves[name]["reliability"]
-            axes.plot(_numbers(bins["confidence"]), _numbers(bins["accuracy"]), "o-", color=f"C{i}", ms=4, label=name)
+            x, y = _numbers(bins["confidence"]), _numbers(bins["accuracy"])
+            axes.plot(x, y, "o-", **runs[name], ms=4)
     limits = sorted({c["threshold"] for c in curves.values()})
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xlabel="confidence (peak probability)")
     axes.set_ylabel(f"share with an error below {', '.join(f'{x:g}' for x in limits)}")
@@ -71,25 +75,30 @@ def plot_reliability(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
 
 def plot_keypoints(metrics: Mapping[str, Mapping[str, Any]], category: str) -> Figure | None:
     """Plot the mean Euclidean error of each keypoint of a category, one bar per run, with the number of shapes."""
-    found = ((i, name, m.get("per_keypoint", {}).get(category)) for i, (name, m) in enumerate(metrics.items()))
-    tables = [row for row in found if row[2]]
+    found = ((name, m.get("per_keypoint", {}).get(category)) for name, m in metrics.items())
+    tables = [(name, table) for name, table in found if table]
     if not tables:
         return None
-    names = list(dict.fromkeys(k for *_, table in tables for k in table))
-    figure, (axes,) = _panels(1, width=max(4.5, 0.5 * len(names) + 1.5), height=3.4)
-    width = 0.8 / len(tables)
-    for place, (i, name, table) in enumerate(tables):
-        values = _numbers([table.get(k, {}).get("euclidean", {}).get("mean_error") for k in names])
-        axes.bar(np.arange(len(names)) - 0.4 + (place + 0.5) * width, values, width, color=f"C{i}", label=name)
-    counts = [max(table[k]["num_shapes"] for *_, table in tables if k in table) for k in names]
+    names = list(dict.fromkeys(k for _, table in tables for k in table))
+    counts = [max(table[k].get("num_shapes", 0) for _, table in tables if k in table) for k in names]
     long = max(len(k) for k in names) > 4
-    labels = [f"{k} ({n})" if long else f"{k}\n({n})" for k, n in zip(names, counts, strict=True)]
-    axes.set_xticks(range(len(names)), labels, fontsize=8, parse_math=False)
-    if long:
+    labels = [f"{_short(k, 28)} ({n})" if long else f"{_short(k)}\n({n})" for k, n in zip(names, counts, strict=True)]
+    # However many keypoints there are, the picture ends; names stand upright where they are close.
+    wide = float(np.clip(0.5 * len(names) + 1.5, 4.5, 24))
+    close = 0.5 * len(names) + 1.5 > wide
+    figure, (axes,) = _panels(1, width=wide, height=3.0 + 0.06 * long * max(map(len, labels)))
+    width, runs = 0.8 / len(tables), _runs(metrics)
+    for place, (name, table) in enumerate(tables):
+        values = _numbers([table.get(k, {}).get("euclidean", {}).get("mean_error") for k in names])
+        at = np.arange(len(names)) - 0.4 + (place + 0.5) * width
+        axes.bar(at, values, width, **runs[name])
+    axes.set_xticks(range(len(names)), labels, fontsize=max(4, 8 * min(1, 150 / len(names))), parse_math=False)
+    if long or close:
         for text in axes.get_xticklabels():
-            text.set(rotation=60, horizontalalignment="right", rotation_mode="anchor")
+            text.set(rotation=90 if close else 60, horizontalalignment="right", rotation_mode="anchor")
+            text.set_verticalalignment("center" if close else "baseline")
     axes.set(ylabel="mean error (units of the dataset)", xlim=(-0.6, len(names) - 0.4))
-    axes.set_title(f"{category}: keypoints (shapes that have them)", parse_math=False)
+    axes.set_title(f"{_short(category)}: keypoints (shapes that have them)", parse_math=False)
     axes.grid(axis="x", visible=False)
     _legend(figure, [axes])
     return figure
@@ -107,16 +116,18 @@ def plot_training(logs: Mapping[str, Mapping[str, tuple[Array, Array]]]) -> Figu
     if not quantities:
         return None
     figure, panels = _panels(len(quantities))
+    runs = _runs(logs)
     for axes, quantity in zip(panels, quantities, strict=False):
-        for i, (name, log) in enumerate(logs.items()):
+        for name, log in logs.items():
             if quantity not in log:
                 continue
             steps, values = log[quantity]
             if len(steps) > 60:
-                axes.plot(steps, values, color=f"C{i}", lw=0.6, alpha=0.35)
+                axes.plot(steps, values, color=runs[name]["color"], lw=0.6, alpha=0.35)
                 values = _smooth(values, len(values) // 15)
-            axes.plot(steps, values, color=f"C{i}", lw=1.4, marker="o" if len(steps) < 4 else "", ms=4, label=name)
-        axes.set_title(quantity, parse_math=False)
+            axes.plot(steps, values, lw=1.4, marker="o" if len(steps) < 4 else "", ms=4, **runs[name])
+        axes.set_title(_short(quantity), parse_math=False)
+        axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel("step")
     _legend(figure, panels)
     return figure
@@ -128,9 +139,10 @@ def plot_miou(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
     titles = list(dict.fromkeys(title for curves in found.values() for title, *_ in curves))
     if not titles:
         return None
+    runs = _runs(metrics)
     figure, panels = _panels(len(titles), sharey=True)
     for axes, title in zip(panels, titles, strict=False):
-        for i, (name, curves) in enumerate(found.items()):
+        for name, curves in found.items():
             floors = 0
             for panel, row, thresholds, values in curves:
                 if panel != title:
@@ -139,10 +151,10 @@ def plot_miou(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
                 axes.plot(
                     thresholds,
                     100 * values,
-                    color=f"C{i}",
+                    color=runs[name]["color"],
                     lw=1 if floor else 1.8,
                     ls=("--", ":", "-.", (0, (1, 4)))[floors % 4] if floor else "-",
-                    label=f"{name}: {row.replace('_', ' ')}" if floor else name,
+                    label=f"{runs[name]['label']}: {row.replace('_', ' ')}" if floor else runs[name]["label"],
                 )
                 floors += floor
         axes.set_title(title, parse_math=False)
@@ -185,13 +197,37 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
+    if not handles:
+        return
     columns = int(figure.get_figwidth() / (0.095 * max(len(label) for label in handles) + 0.7))
-    legend = figure.legend(
-        handles.values(), handles, loc="outside lower center", ncols=max(1, min(columns, 4)), frameon=False
-    )
+    columns = max(1, min(columns, 4))
+    # The legend has room of its own below the panels, however many names there are.
+    figure.set_figheight(figure.get_figheight() + 0.22 * max(-(-len(handles) // columns) - 1, 0))
+    legend = figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, frameon=False)
     # A `$` in a name is no mathematics.
     for text in legend.get_texts():
         text.set_parse_math(False)
+
+
+def _short(name: str, most: int = 48) -> str:
+    """Shorten a name; matplotlib's own letters have to do."""
+    name = plain(name, fallback=False)
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[-(most // 2 - 1) :]}"
+
+
+def _runs(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the color and the label of each run.
+
+    The colors are those of matplotlib, or where there are more runs than it has colors for, those of keypoints.
+    """
+    names = list(names)
+    colors = [f"C{i}" for i in range(len(names))] if len(names) <= 10 else list(keypoint_colors(len(names)))
+    labels = [_short(name) for name in names]
+    if len({*labels}) < len(names):  # they differ in the middle only
+        labels = [plain(name, fallback=False) for name in names]
+    # Matplotlib takes a label that begins with `_` for one of its own, and leaves it out.
+    labels = [f" {label}" if label.startswith("_") else label for label in labels]
+    return {name: {"color": c, "label": label} for name, c, label in zip(names, colors, labels, strict=True)}
 
 
 def _numbers(values: Sequence[float | None]) -> Array:
@@ -199,6 +235,8 @@ def _numbers(values: Sequence[float | None]) -> Array:
 
 
 def _smooth(values: Array, width: int) -> Array:
-    """Return the running mean over ``width`` values, fewer at the ends."""
-    kernel = np.ones(max(width, 1))
-    return np.asarray(np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same"))
+    """Return the running mean over ``width`` values, fewer at the ends and around those that are not finite."""
+    kernel, finite = np.ones(max(width, 1)), np.isfinite(values)
+    total = np.convolve(np.where(finite, values, 0), kernel, "same")
+    count = np.convolve(finite, kernel, "same")
+    return np.asarray(np.where(finite, total / np.maximum(count, 1), np.nan))

@@ -203,3 +203,83 @@ def test_mistakes_end_in_one_message_and_status_2(root, checkpoint, tmp_path, re
         arguments = [a.replace(name, str(value)) for a in arguments]
     assert message in refused(["report", *arguments, "--out", tmp_path / "r"])
     assert not list(tmp_path.iterdir())
+
+
+def test_any_number_of_runs_with_any_names_have_a_page(tmp_path):
+    """Thirty runs, and names that matplotlib, a file system or a page might take for something else."""
+    names = [
+        "_hidden",
+        "$x_1$ 100% & more",
+        "左眼",
+        "🙂",
+        "שלום",
+        "<script>alert(1)</script>",
+        "x" * 120,
+        *map(str, range(23)),
+    ]
+    keypoints = [
+        "a keypoint whose name is longer than anybody reads, all eighty letters of it " + str(k) for k in range(60)
+    ]
+    for i, name in enumerate(names):
+        folder = tmp_path / "runs" / f"{i}" / name.replace("/", "")
+        folder.mkdir(parents=True)
+        distance = {"pck": [0.0, float("nan"), 1.0], "mean_error": float("nan")}
+        metrics = {
+            "task": "supervised",
+            "category": "a/b",
+            "num_items": 5,
+            "thresholds": [0.0, 0.05, 0.1],
+            "overall": {"euclidean": distance},
+            "per_keypoint": {"a/b $c$": {k: {"num_shapes": 1, "euclidean": distance} for k in keypoints}},
+        }
+        (folder / "metrics-val.json").write_text(json.dumps(metrics))
+    out = tmp_path / "out"
+    assert (
+        main(["report", *(str(f.parent) for f in tmp_path.glob("runs/*/*/metrics-val.json")), "--out", str(out)]) == 0
+    )
+    page = (out / "report.html").read_text(encoding="utf-8")
+    for word in ("undefined", "nan<", "None", "<script"):
+        assert word not in page
+    assert sorted(f.name for f in out.glob("*.png")) == ["keypoints-a_b__c_.png", "pck.png"]
+    from PIL import Image
+
+    for file in out.glob("*.png"):
+        with Image.open(file) as picture:
+            assert max(picture.size) < 4500
+
+
+def test_the_legend_leaves_the_panels_their_room():
+    metrics = {
+        f"_run {'x' * 60 * (i % 2)}{i}": {"thresholds": [0, 1], "overall": {"euclidean": {"pck": [0.0, 1.0]}}}
+        for i in range(30)
+    }
+    figure = plots.plot_pck(metrics)
+    figure.draw_without_rendering()
+    box = figure.axes[0].get_window_extent()
+    assert box.height > 150
+    legend = figure.legends[0].get_window_extent()
+    assert legend.y1 < box.y0
+    assert legend.y0 >= 0
+    assert len(figure.legends[0].get_texts()) == 30
+    assert (
+        len({line.get_color() if isinstance(c := line.get_color(), str) else tuple(c) for line in figure.axes[0].lines})
+        == 30
+    )
+
+
+def test_curves_go_on_around_values_that_are_not_finite():
+    steps = np.arange(100.0)
+    values = np.ones(100)
+    values[[10, 50]] = np.nan, np.inf
+    curve = plots.plot_training({"run": {"loss": (steps, values)}}).axes[0].lines[-1].get_ydata()
+    np.testing.assert_array_equal(np.flatnonzero(~np.isfinite(curve)), [10, 50])
+    np.testing.assert_allclose(curve[np.isfinite(curve)], 1)
+
+
+@pytest.mark.parametrize(
+    "broken", [{"thresholds": None}, {"overall": {"euclidean": {}}}, {"per_keypoint": {"mug": {"rim": 3}}}]
+)
+def test_malformed_metrics_are_named(runs, tmp_path, refused, broken):
+    file = runs[0] / "metrics-val.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **broken}))
+    assert "sampling`: its metrics" in refused(["report", *runs, "--out", tmp_path / "out"])

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -218,6 +220,7 @@ def test_little_to_draw(tmp_path):
     [
         ({"image": np.zeros(4)}, r"`image` \[4\] must be \[H, W\]"),
         ({"image": np.zeros((2, 3, 4, 5))}, r"`image` \[2, 3, 4, 5\] must be"),
+        ({"image": np.zeros((30, 40, 3))}, r"`image` \[30, 40, 3\] must have its channels first: \[3, H, W\]"),
         ({"image": np.zeros((3, 0, 5))}, r"`image` \[3, 0, 5\] must be"),
         ({"image": np.full((4, 5), 255)}, r"`image` must be from 0 to 1, goes from 255 to 255"),
         ({"image": np.full((4, 5), np.nan)}, r"`image` must be from 0 to 1"),
@@ -351,3 +354,29 @@ def test_every_mark_is_seen_on_every_ground(ground, size):
         {"predicted": points[None], "boxes": [[5, 5, 100, 80]], "bones": [(k, k + 1) for k in range(23)]},
     ):
         assert np.percentile(contrast(draw(Overlay(image, **marks), size), bare), 3) > 3, list(marks)
+
+
+@pytest.mark.parametrize("shape", [(1, 2000), (2000, 1), (3, 1, 2000), (1, 1), (2, 3000, 4), (3000, 4000)])
+def test_pictures_of_any_shape_have_a_size_within_bounds(shape, tmp_path):
+    image = np.zeros(shape)
+    axes = 3 if len(shape) == 3 and shape[0] == 2 else 2
+    name = "a title that is longer than any picture of this shape is wide"
+    overlay = Overlay(image, predicted=np.zeros((200, axes)), names=[f"{name} {k}" for k in range(200)], title=name)
+    save_overlay(tmp_path / "picture.png", overlay)
+    height, width, _ = read(tmp_path / "picture.png").shape
+    assert 24 <= height <= 900
+    assert 240 <= width <= 1650
+    # The dot is in the first pixel.
+    color = keypoint_colors([199])[0]
+    (x, y), _ = found(
+        draw(dataclasses.replace(overlay, predicted=overlay.predicted[:1], names=(), ids=[199]), (800, 800)), color
+    )
+    high, wide, _ = draw(overlay, (800, 800)).shape
+    if axes == 2:
+        assert x <= max(wide / shape[-1], 3)
+        assert y <= max(high / shape[-2], 3)
+
+
+def test_names_and_titles_may_be_missing():
+    overlay = Overlay(GRAY, predicted=np.zeros((3, 2)), names=[None, "", "nose"], ids=np.array([4, 5, 6]), title=None)
+    assert (overlay.names, overlay.title) == (["4", "5", "nose"], "")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pcsa.viz import Scene, fit, gl, keypoint_colors, png, render, save_panels, save_png, save_pngs
-from pcsa.viz.scene import view_axes
+from pcsa.viz import LAYERS, Scene, fit, gl, keypoint_colors, png, render, save_panels, save_png, save_pngs
+from pcsa.viz.scene import balls, size_of, view_axes
 
 
 @pytest.fixture(params=["open3d", "matplotlib"])
@@ -235,3 +235,123 @@ def test_bad_options(box, options, message):
 def test_a_map_needs_probabilities():
     with pytest.raises(ValueError, match="needs a scene with `prob`"):
         list(render([Scene(np.zeros((3, 3)), keypoints=np.zeros((1, 3)))], keypoint=0, backend="matplotlib"))
+
+
+def test_two_hundred_names_leave_a_picture_of_twice_its_width(tmp_path):
+    rng = np.random.default_rng(0)
+    pos = rng.random((99, 3))
+    for names in ([f"a keypoint with the name {k}" for k in range(200)], ["x" * 80] * 200, ()):
+        scene = Scene(pos, keypoints=rng.random((200, 3)), names=names)
+        save_png(tmp_path / "long.png", scene, backend="matplotlib")
+        with Image.open(tmp_path / "long.png") as picture:
+            width, height = picture.size
+            legend = np.asarray(picture)[:, 800:]
+        assert 900 < width <= 1600
+        assert height == 600
+        # It begins beside the cloud, and ends within the picture.
+        assert (legend[:, :5] == 255).all()
+        assert (legend[:, -2:] == 255).all()
+
+
+def test_what_has_no_room_in_a_legend_is_counted(monkeypatch):
+    from pcsa.viz import legend
+
+    written = []
+    original = legend.write
+    monkeypatch.setattr(legend, "write", lambda *args: written.append(args[2]) or original(*args))
+    entries = [legend.Entry("ball", f"a keypoint with the name {k}") for k in range(200)]
+    sheet = legend.beside(Image.new("RGB", (400, 300), "white"), entries)
+    assert sheet.width <= 400 + legend.MAX_WIDTH
+    *names, last = written
+    assert names == [f"a keypoint with the name {k}" for k in range(len(names))]
+    assert last == f"… and {200 - len(names)} more"
+    # All are there where they fit.
+    written.clear()
+    legend.beside(Image.new("RGB", (400, 300), "white"), [legend.Entry("ball", str(k)) for k in range(60)])
+    assert written == [str(k) for k in range(60)]
+    # A flat picture becomes as high as its legend.
+    assert legend.beside(Image.new("RGB", (400, 20), "white"), entries[:8]).height > 100
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("nose", "nose"),
+        ("x" * 80 + "17", "xxx…x17"),
+        ("$x_1$ <b>&amp;", "$x_1$ <b>&amp;"),
+        ("tab\there\nand  there", "tab here and there"),
+        ("bad \udcff byte", "bad \ufffd byte"),
+        ("\u202eright", "right"),
+        ("שמאל", "שמאל"),
+        ("\U000f0000", "⟨F0000⟩"),
+    ],
+)
+def test_names_are_shortened_and_made_plain(text, shown):
+    from pcsa.viz.legend import font_of, plain, shortened
+
+    short = shortened(text, 60 if len(text) > 20 else 400, 12)
+    if len(text) > 20:
+        assert font_of(12).getlength(short) <= 60
+        head, tail = short.split("…")
+        assert head == "x" * len(head)
+        assert tail.endswith("17")
+        assert 0 <= len(head) - len(tail) <= 1
+    else:
+        assert (short, plain(text)) == (shown, shown)
+    # However long it is.
+    assert font_of(12).getlength(shortened(text * 100_000, 60, 12)) <= 60
+
+
+def _drawn_share(pixels):
+    rows, columns = np.nonzero((pixels < 250).any(2))
+    return np.ptp(rows) / pixels.shape[0], np.ptp(columns) / pixels.shape[1]
+
+
+@pytest.mark.parametrize("offset", [0.0, 4.6e6])
+def test_a_point_does_not_fill_the_picture(backend, offset):
+    # What is seen along the view is a point, too.
+    along = np.outer(np.linspace(0, 1, 50), view_axes()[2])
+    for scene in (
+        Scene(np.array([[1.0, 2.0, 3.0]]) + offset),
+        Scene(np.zeros((50, 3)) + offset, keypoints=np.zeros((2, 3)) + offset),
+        Scene(along + offset),
+    ):
+        (pixels,) = render([scene], backend=backend)
+        high, wide = _drawn_share(pixels)
+        assert 0.01 < high < 0.1
+        assert 0.01 < wide < 0.1
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_marks_are_as_large_as_the_cloud_asks(box, backend, scale):
+    whole = ["cloud", "keypoints", "annotated", "errors"]
+    (expected,) = render([box], layers=whole, backend=backend)
+    moved = {name: getattr(box, name) * scale + 4e6 * scale for name in ("pos", "keypoints", "annotated")}
+    (pixels,) = render(
+        [dataclasses.replace(box, samples=None, covariance=None, **moved)], layers=whole, backend=backend
+    )
+    # Single precision would have steps of half the cloud.
+    assert np.abs(pixels.astype(int) - expected).mean() < 1
+
+
+def test_a_wild_prediction_is_drawn_nearer_and_told(box, backend, tmp_path):
+    far = box.keypoints.copy()
+    far[1] = [1e4, 0, 0]
+    scene = dataclasses.replace(
+        box, keypoints=far, samples=None, segments=None, activation=None, covariance=box.covariance * 1e9
+    )
+    (pixels,) = render([scene], layers=["cloud", "keypoints", "errors"], backend=backend)
+    gray = (np.ptp(pixels.astype(int), axis=2) < 12) & (pixels[..., 0] < 235)
+    assert max(np.ptp(np.nonzero(gray)[0]) / 600, np.ptp(np.nonzero(gray)[1]) / 800) > 0.2
+    assert found(pixels, keypoint_colors(2)[1])[1] > 20
+    assert scene.error[1] == pytest.approx(1e4, rel=1e-3)  # what is told of it is true
+    save_panels(tmp_path / "panels.png", [box, scene, box], 2, size=(200, 150), backend=backend)
+    with Image.open(tmp_path / "panels.png") as picture:
+        assert picture.height > 2 * (150 + 24)  # the note has room
+
+
+def test_many_keypoints_have_small_marks():
+    rng = np.random.default_rng(0)
+    few, many = (Scene(rng.random((300, 3)), keypoints=rng.random((K, 3))) for K in (10, 200))
+    radius = [balls(scene, LAYERS).radius[0] / size_of(scene) for scene in (few, many)]
+    assert radius[1] == pytest.approx(radius[0] * (40 / 200) ** 0.5)

@@ -162,3 +162,12 @@ def test_any_number_of_colors_can_be_told_apart(count, least):
     # Neither white, black nor gray.
     assert np.linalg.norm(lab(colors)[:, 1:], axis=1).min() > 10
     np.testing.assert_array_equal(keypoint_colors([count - 1, 3]), colors[[count - 1, 3]])
+
+
+def test_names_and_titles_may_be_missing():
+    scene = Scene(
+        np.zeros((2, 3)), keypoints=np.zeros((3, 3)), names=np.array([None, " ", "a"]), ids=np.array([7, 8, 9])
+    )
+    assert (scene.names, scene.ids) == (["7", "8", "a"], [7, 8, 9])
+    scene = Scene(np.zeros((2, 3)), title=None, note=None, names=None, ids=None, samples=np.zeros((2, 4, 3)))
+    assert (scene.title, scene.note, scene.names) == ("", "", ["0", "1"])

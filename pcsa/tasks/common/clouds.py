@@ -15,7 +15,8 @@ from torch_geometric.loader import DataLoader
 
 import pcsa
 from pcsa.datasets.keypointnet import KeypointNet
-from pcsa.datasets.points import CLOUDS, MESHES, read_cloud
+from pcsa.datasets.point_cloud import PointCloud
+from pcsa.datasets.points import CLOUDS, MESHES, UNNAMED, read_cloud
 from pcsa.datasets.procedural import embedded_root
 from pcsa.datasets.transforms import Normalize, denormalize
 from pcsa.localization import ReadOut
@@ -72,7 +73,7 @@ class CloudPredictOptions(PredictOptions):
     seed: int = 0
     """Seed of the sampling on meshes."""
     columns: str | None = None
-    """Names of the columns of tables such as .xyz and .npy, for instance "x y z label"."""
+    """Names of the columns of .xyz, .txt, .npy and the like, for instance "x y z label"."""
     drop_invalid: bool = False
     """Leave out points that are not finite, and count them; without it, a cloud that has some fails."""
 
@@ -210,6 +211,11 @@ def _scenes(pictures: Iterable[Picture]) -> Iterator[Scene]:
     return (picture for picture in pictures if isinstance(picture, Scene))
 
 
+def read_input(file: Path, columns: str | None, **options: Any) -> PointCloud:
+    """Read a cloud or a mesh; ``columns`` are those of formats that have no names for them, and of no other."""
+    return read_cloud(file, columns=columns if file.suffix.lower() in UNNAMED else None, **options)
+
+
 class CloudEvaluation(Evaluation):
     """Scores a network on clouds."""
 
@@ -227,13 +233,8 @@ class CloudPredictor(Predictor):
 
     def predict(self, file: Path) -> Iterator[Prediction]:
         """One prediction."""
-        cloud = read_cloud(
-            file,
-            columns=self.options.columns,
-            drop_invalid=self.options.drop_invalid,
-            num_points=self.options.num_points,
-            seed=self.options.seed,
-        )
+        o = self.options
+        cloud = read_input(file, o.columns, drop_invalid=o.drop_invalid, num_points=o.num_points, seed=o.seed)
         pos = torch.from_numpy(cloud.points)
         located = self.task.locate(self.run, [pos], self.options.read_out)
         found = {
