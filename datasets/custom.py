@@ -188,6 +188,8 @@ write_labelled = write_labeled
 
 def _entries(items: Iterable[LabeledCloud | tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Return items as tuples; other things become tuples without fields, which :func:`check_labeled` reports."""
+    if not isinstance(items, Iterable):
+        raise ValueError(f"`items` ({type(items).__name__}) must be a list of labeled clouds")
     return [tuple(item) if isinstance(item, (tuple, list)) else () for item in items]
 
 

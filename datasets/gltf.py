@@ -61,9 +61,7 @@ def load_gltf(path: str | os.PathLike[str]) -> Mesh:
             raise ValueError(f"`asset.version` (={version}) must be 2.0")
         for extension in content.get("extensionsRequired", ()):
             if not _HARMLESS.fullmatch(extension):
-                raise ValueError(
-                    f"the extension `{extension}`, which the file requires, is not read: export without it"
-                )
+                raise ValueError(f"the extension `{extension}`, which the file requires, is not read: export without it")
         return _Scene(content, binary, Path(path).parent).mesh()
 
 
@@ -166,11 +164,7 @@ class _Scene:
                 raise ValueError(f"{name}: `{compression}` is not read: export without it")
         points = self._accessor(attributes["POSITION"], 3).astype(np.float64)
         targets = primitive.get("targets", ())
-        weights = (
-            mesh.get("weights", ())
-            if node is None
-            else self._item("nodes", node).get("weights", mesh.get("weights", ()))
-        )
+        weights = mesh.get("weights", ()) if node is None else self._item("nodes", node).get("weights", mesh.get("weights", ()))
         for target, weight in zip(targets, weights, strict=False):
             if weight and "POSITION" in target:
                 points = points + weight * self._accessor(target["POSITION"], 3)
@@ -251,9 +245,7 @@ class _Scene:
             index = self._accessor(attributes[f"JOINTS_{place}"], 4).astype(np.int64)
             weights = self._accessor(attributes[f"WEIGHTS_{place}"], 4).astype(np.float64)
             if len(index) != len(points) or len(weights) != len(points) or index.max(initial=0) >= len(joints):
-                raise ValueError(
-                    f"{name}: `JOINTS_{place}` and `WEIGHTS_{place}` must have a row per vertex, of joints"
-                )
+                raise ValueError(f"{name}: `JOINTS_{place}` and `WEIGHTS_{place}` must have a row per vertex, of joints")
             for corner in range(4):
                 chosen = transforms[index[:, corner]]
                 moved = np.einsum("nij,nj->ni", chosen[:, :3, :3], points) + chosen[:, :3, 3]
@@ -295,11 +287,11 @@ class _Scene:
             return np.maximum(values.astype(np.float64) / np.iinfo(dtype).max, -1)
         return values
 
-    def _view(self, index: Any, offset: int, dtype: np.dtype[Any], count: int, columns: int, name: str) -> NDArray[Any]:
+    def _view(
+        self, index: Any, offset: int, dtype: np.dtype[Any], count: int, columns: int, name: str
+    ) -> NDArray[Any]:
         view = self._item("bufferViews", index)
-        if "EXT_meshopt_compression" in view.get("extensions", {}) and "uri" not in self._item(
-            "buffers", view["buffer"]
-        ):
+        if "EXT_meshopt_compression" in view.get("extensions", {}) and "uri" not in self._item("buffers", view["buffer"]):
             raise ValueError(f"{name}: `EXT_meshopt_compression` is not read: export without it")
         buffer = self._buffer(view.get("buffer"))
         start, length = view.get("byteOffset", 0), view.get("byteLength", 0)
@@ -312,10 +304,8 @@ class _Scene:
             raise ValueError(
                 f"{name}: it needs {needed} bytes of `bufferViews` {index}, which holds {min(length, len(buffer) - start)}"
             )
-        return (
-            np.ndarray((count, columns), dtype, buffer, start + offset, (stride, dtype.itemsize))
-            if count
-            else (np.empty((0, columns), dtype))
+        return np.ndarray((count, columns), dtype, buffer, start + offset, (stride, dtype.itemsize)) if count else (
+            np.empty((0, columns), dtype)
         )
 
     def _buffer(self, index: Any) -> bytes:

@@ -13,7 +13,8 @@ from pcsa.datasets.splits import SPLITS
 _log = logging.getLogger(__name__)
 
 SUFFIXES = (".h5", ".hdf5")
-_WORDS = {"training": "train", "valid": "val", "validation": "val", "testing": "test", **{s: s for s in SPLITS}}
+_WORDS: dict[str, str] = {split: split for split in SPLITS}
+_WORDS |= {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 
 
 def is_hdf5(root: str | os.PathLike[str]) -> bool:

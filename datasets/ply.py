@@ -146,9 +146,7 @@ def _parse_header(raw: bytes) -> tuple[str, list[_Element], int, int]:
 
 def _to_mesh(elements: list[_Element], tables: dict[str, _Columns], face_lines: list[int]) -> Mesh:
     if "vertex" not in tables:
-        raise ValueError(
-            f"no element `vertex`: the file has {', '.join(element.name for element in elements) or 'none'}"
-        )
+        raise ValueError(f"no element `vertex`: the file has {', '.join(element.name for element in elements) or 'none'}")
     vertex = tables["vertex"]
     names = [column.name for element in elements if element.name == "vertex" for column in element.properties]
     axes = [vertex[axis] for axis in "xyz" if axis in vertex]
@@ -280,7 +278,9 @@ def _row_type(element: _Element, order: str, lengths: list[int]) -> np.dtype[Any
     return np.dtype(fields)
 
 
-def _list_lengths(raw: bytes, start: int, element: _Element, order: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _list_lengths(
+    raw: bytes, start: int, element: _Element, order: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the lengths of the lists of every row, and where the rows begin and the last one ends."""
     steps: list[tuple[int, struct.Struct, int]] = []  # per list: bytes before it, its length, bytes of a value
     skip = 0

@@ -77,15 +77,16 @@ def check_hdf5(root: str | os.PathLike[str]) -> list[Problem]:
         where = str(path.relative_to(root)) if path != root else path.name
         if split is None and path != root and where not in contradicted:
             problems.append(Problem(where, "its split is not known: neither its name, its folder nor a list says so"))
-        try:
-            file = _read(path, False)
-        except (ValueError, OSError) as error:
-            problems.append(Problem(where, str(error).removeprefix(f"`{path}`: ")))
+        file = None
+        for labeled in (True, False):
+            try:
+                file = _read(path, labeled)
+                break
+            except (ValueError, OSError) as error:
+                problem = Problem(where, str(error).removeprefix(f"`{path}`: "))
+                problems += [problem] if problem not in problems else []
+        if file is None:
             continue
-        try:
-            _read(path, True)
-        except ValueError as error:
-            problems.append(Problem(where, str(error).removeprefix(f"`{path}`: ")))
         copies = [count_copies(cloud) for cloud in file.points]
         if any(copies):
             most = int(np.argmax(copies))

@@ -101,6 +101,10 @@ class Normalize:
                 center = (lowest + highest) / 2
                 low, high = (pos - center).min(), (pos - center).max()
                 offset, scale = center + (low + high) / 2, (high - low) / 2
+        if not torch.isfinite(scale):
+            raise ValueError(
+                f"`data.pos` (up to {pos.abs().max().item():.3g}) must be finite, and small enough to scale"
+            )
         scale = torch.where(scale > 0, scale, 1.0)
         dtype = torch.get_default_dtype() if pos.dtype == torch.float64 else pos.dtype
         out = _map_positions(data, lambda x: ((x - offset) / scale).to(dtype))

@@ -135,7 +135,9 @@ def _turn(a: NDArray[np.float64], b: NDArray[np.float64], c: NDArray[np.float64]
     return u * w[..., 1] - v * w[..., 0]
 
 
-def sample_triangles(mesh: Mesh, num_points: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.uint8] | None]:
+def sample_triangles(
+    mesh: Mesh, num_points: int, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.uint8] | None]:
     """Sample points on a mesh of finite vertices, uniformly by area.
 
     Returns:

@@ -1,4 +1,4 @@
-"""``pcsa data``: generate the procedural clouds, draw them, download KeypointNet, check a folder, or clear the cache."""
+"""``pcsa data``: generate the procedural clouds, draw them, download KeypointNet, check a folder, clear the cache."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """KeypointNet: annotated 3-D keypoints on ShapeNet models, in its release layout."""
 
+from pcsa.datasets.faults import Problem as Problem
 from pcsa.datasets.keypointnet.categories import CLASS_IDS as CLASS_IDS
-from pcsa.datasets.keypointnet.check import Problem as Problem, check_root as check_root
+from pcsa.datasets.keypointnet.check import check_root as check_root
 from pcsa.datasets.keypointnet.dataset import KeypointData as KeypointData, KeypointNet as KeypointNet
 from pcsa.datasets.keypointnet.hub import download as download
 from pcsa.datasets.keypointnet.symmetry import (

@@ -1,6 +1,7 @@
 """The dataset: the clouds of one category and split, with their keypoints."""
 
 import logging
+import operator
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -163,7 +164,10 @@ class KeypointNet(Dataset[Data]):
 
     def _select_columns(self, table: Table, keypoint_ids: Sequence[int] | None) -> None:
         known: list[int] = table["semantic_ids"].tolist()
-        ids = known if keypoint_ids is None else [int(i) for i in keypoint_ids]
+        try:
+            ids = known if keypoint_ids is None else [operator.index(i) for i in keypoint_ids]
+        except TypeError:
+            raise ValueError(f"`keypoint_ids` (={keypoint_ids!r}) must be whole numbers") from None
         absent = [i for i in ids if i not in known]
         if absent or not ids or len(set(ids)) < len(ids):
             raise ValueError(
@@ -196,7 +200,10 @@ class KeypointNet(Dataset[Data]):
             return
         total = len(self.model_ids) + len(self.missing)
         if total == 0:
-            raise FileNotFoundError(f"`{self.root}`: split {self.split!r} names no cloud of {self.category}")
+            raise FileNotFoundError(
+                f"`{self.root}`: split {self.split!r} names no cloud of {self.category}: it has no line "
+                f"`{self.class_id}-<model id>`"
+            )
         message = (
             f"`{self.root}`: {len(self.missing)} of the {total} {self.category} clouds that split "
             f"{self.split!r} names are missing (cloud or annotation){': ' * bool(self.missing)}{first_of(self.missing)}"

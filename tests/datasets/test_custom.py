@@ -103,7 +103,7 @@ def test_an_official_category_name_gets_its_class_id(tmp_path: Path) -> None:
         ((GRID + 1j, [[0, 0, 0]], ["a"]), "numbers .*complex"),
         ((torch.ones(3, 3, requires_grad=True), [[0, 0, 0]], ["a"]), "numbers .*grad"),
         (((GRID + UTM).astype(np.float32), [UTM], ["a"]), "float32.* lie so far .* steps of 0.5, on a cloud of 2"),
-        ((GRID + UTM, [UTM + [0, 0, 5]], ["a"]), "'a' is 5 from the nearest point, more than 3"),
+        ((GRID + UTM, [UTM + np.array([0, 0, 5])], ["a"]), "'a' is 5 from the nearest point, more than 3"),
         ((GRID, [[0, 0, 0]]), "item 1 is not"),
         (5, "item 1 is not"),
         (..., "item 1 is not"),
@@ -125,6 +125,8 @@ def test_all_faults_in_one_list() -> None:
     # Two far keypoints and a repeated name; infinite points.
     assert len(faults) == 4
     assert check_labeled([]) == ["no items"]
+    with pytest.raises(ValueError, match=r"`items` \(NoneType\) must be a list"):
+        check_labeled(None)
     assert check_labeled([(GRID, [], [])]) == ["no item has a keypoint"]
 
 
@@ -148,7 +150,7 @@ def test_clouds_far_from_the_origin_keep_their_shape(tmp_path: Path, offset: np.
 
 def test_a_keypoint_beside_a_far_cloud_is_found() -> None:
     points = np.random.default_rng(0).random((200, 3)) + UTM
-    (fault,) = check_labeled([(points, [points[0] + [0, 3, 0]], ["a"])])
+    (fault,) = check_labeled([(points, [points[0] + np.array([0, 3, 0])], ["a"])])
     assert "keypoint 'a' is " in fault
     # So are those that float32 has moved.
     (fault,) = check_labeled([(points, points[:3].astype(np.float32), ["a", "b", "c"])])

@@ -44,9 +44,7 @@ class Document:
         self.json.setdefault("buffers", [{"byteLength": len(self.data)}])
         text = json.dumps(self.json).encode()
         text += b" " * (-len(text) % 4)
-        body = (
-            struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(self.data), b"BIN\0") + self.data
-        )
+        body = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(self.data), b"BIN\0") + self.data
         file.write_bytes(struct.pack("<4sII", b"glTF", 2, 12 + len(body)) + body)
         return file
 

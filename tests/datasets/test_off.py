@@ -22,9 +22,7 @@ def written(tmp_path: Path, text: str) -> Path:
         "no number of edges, no last line break": f"OFF\n4 1\n{SQUARE}4 0 1 2 3",
         "counts behind the name": f"OFF 4 1 0\n{SQUARE}4 0 1 2 3\n",
         "counts glued to the name": f"OFF4 1 0\n{SQUARE}4 0 1 2 3\n",
-        "comments, blanks, Windows": f"# caf\xe9\n\nOFF # x\n\n4 1 0 # counts\n{SQUARE}\n4  0 1 2 3\n".replace(
-            "\n", "\r\n"
-        ),
+        "comments, blanks, Windows": f"# caf\xe9\n\nOFF # x\n\n4 1 0 # counts\n{SQUARE}\n4  0 1 2 3\n".replace("\n", "\r\n"),
         "colors of faces": f"OFF\n4 1 0\n{SQUARE}4 0 1 2 3 255 0 0\n",
         "a color map of faces": f"OFF\n4 1 0\n{SQUARE}4 0 1 2 3 7\n",
         "an edge as a face": f"OFF\n4 2 0\n{SQUARE}2 0 1\n4 0 1 2 3\n",

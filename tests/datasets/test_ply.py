@@ -73,12 +73,7 @@ CUT = [[0, 1, 4], [0, 1, 2], [0, 2, 3], [2, 3, 4]]
         ),
         "lists of texture on faces": (
             header(
-                LITTLE,
-                "element vertex 5",
-                *XYZ,
-                "element face 2",
-                FACES,
-                "property list uchar float texcoord",
+                LITTLE, "element vertex 5", *XYZ, "element face 2", FACES, "property list uchar float texcoord",
                 "property uchar flags",
             )
             + packed()
@@ -89,13 +84,8 @@ CUT = [[0, 1, 4], [0, 1, 2], [0, 2, 3], [2, 3, 4]]
         ),
         "a grid of a range scan": (
             header(
-                "ascii",
-                "obj_info num_cols 3",
-                "obj_info num_rows 1",
-                "element vertex 2",
-                *XYZ,
-                "element range_grid 3",
-                FACES,
+                "ascii", "obj_info num_cols 3", "obj_info num_rows 1", "element vertex 2", *XYZ,
+                "element range_grid 3", FACES,
             )
             + b"0 0 0\n1 2 3\n0\n1 0\n1 1\n",
             [(0, 0, 0), (1, 2, 3)],
@@ -117,18 +107,8 @@ CUT = [[0, 1, 4], [0, 1, 2], [0, 2, 3], [2, 3, 4]]
         ),
         "other elements": (
             header(
-                LITTLE,
-                "element camera 1",
-                "property float a",
-                "element vertex 5",
-                *XYZ,
-                "element face 1",
-                FACES,
-                "element edge 2",
-                "property int vertex1",
-                "property int vertex2",
-                "element material 0",
-                "property int k",
+                LITTLE, "element camera 1", "property float a", "element vertex 5", *XYZ, "element face 1", FACES,
+                "element edge 2", "property int vertex1", "property int vertex2", "element material 0", "property int k",
             )
             + struct.pack("<f", 9)
             + packed()
@@ -138,9 +118,7 @@ CUT = [[0, 1, 4], [0, 1, 2], [0, 2, 3], [2, 3, 4]]
             [[0, 1, 4]],
         ),
         "capitals": (
-            header(
-                "ascii", "element vertex 1", *(line.upper().replace("PROPERTY FLOAT", "property float") for line in XYZ)
-            )
+            header("ascii", "element vertex 1", *(line.upper().replace("PROPERTY FLOAT", "property float") for line in XYZ))
             + b"1 2 3\n",
             [(1, 2, 3)],
             [],
@@ -171,10 +149,7 @@ CUT = [[0, 1, 4], [0, 1, 2], [0, 2, 3], [2, 3, 4]]
         ),
         "other properties, as of splats and CloudCompare": (
             header(
-                LITTLE,
-                "element vertex 1",
-                "property float scalar_Intensity",
-                *XYZ,
+                LITTLE, "element vertex 1", "property float scalar_Intensity", *XYZ,
                 *(f"property float f_rest_{i}" for i in range(45)),
             )
             + struct.pack("<49f", 9, 1, 2, 3, *range(45)),
@@ -212,9 +187,7 @@ def test_vertices_and_faces(tmp_path: Path, content: bytes, points: list[object]
 def test_as_plyfile_reads_it(tmp_path: Path, form: str, sizes: tuple[int, ...]) -> None:
     plyfile = pytest.importorskip("plyfile")
     rng = np.random.default_rng(0)
-    vertices = np.empty(
-        50, [("x", "f4"), ("nx", "f8"), ("y", "f4"), ("z", "f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")]
-    )
+    vertices = np.empty(50, [("x", "f4"), ("nx", "f8"), ("y", "f4"), ("z", "f4"), ("red", "u1"), ("green", "u1"), ("blue", "u1")])
     for name in vertices.dtype.names or ():
         vertices[name] = rng.integers(0, 255, 50)
     faces = np.empty(40, [("quality", "f4"), ("vertex_indices", "O"), ("tag", "i2")])
@@ -278,10 +251,7 @@ def test_colors_of_16_bits(tmp_path: Path) -> None:
         (header("ascii", "element vertex 1", "property half x"), "line 4: `property half x`"),
         (header("ascii", "property float x"), "line 3: `property float x`"),
         (header("ascii", "element vertex 1", "property list float int x"), "line 4: `property list float"),
-        (
-            header("ascii", "element chunk 1", "property float min_x") + b"1\n",
-            "no element `vertex`: the file has chunk",
-        ),
+        (header("ascii", "element chunk 1", "property float min_x") + b"1\n", "no element `vertex`: the file has chunk"),
         (header("ascii", "element vertex 1", *XYZ[:2]) + b"1 2\n", "must have x, y and z once each: it has x, y"),
         (header("ascii", "element vertex 1", XYZ[0], *XYZ) + b"1 1 2 3\n", "once each"),
         (header("ascii", "element vertex 5", *XYZ) + b"0 0 0\n1 0 0\n2 0 0\n", "vertex 5`, the file holds 3"),
@@ -324,9 +294,7 @@ def test_colors_of_16_bits(tmp_path: Path) -> None:
             "line 11: face 0: vertex 1 must be one of the 1 vertices",
         ),
         (
-            header(LITTLE, "element vertex 5", *XYZ, "element face 1", FACES)
-            + packed()
-            + struct.pack("<B3i", 3, 0, 1, -2),
+            header(LITTLE, "element vertex 5", *XYZ, "element face 1", FACES) + packed() + struct.pack("<B3i", 3, 0, 1, -2),
             "face 0: vertex -2 must be one of the 5",
         ),
         (

@@ -56,10 +56,7 @@ def test_text_keeps_its_digits(tmp_path: Path) -> None:
         (f"solid\n{FACET}{FACET[:-9]}".encode(), "cut off: no `endfacet`"),
         (f"solid\n{FACET}solid\n{FACET}endsolid".encode(), "line 9: `solid` must stand after `endsolid`"),
         (f"solid\n{FACET[:-9]}{FACET}endsolid".encode(), "line 8: `facet normal 0 0 1` must stand after"),
-        (
-            f"solid\n{FACET}endsolid".replace("vertex 1 0 0", "vertex 1 0").encode(),
-            "line 5: `vertex 1 0` must have three",
-        ),
+        (f"solid\n{FACET}endsolid".replace("vertex 1 0 0", "vertex 1 0").encode(), "line 5: `vertex 1 0` must have three"),
         (f"solid\n{FACET}endsolid".replace("vertex 1 0 0", "").encode(), "a facet of 2 vertices"),
         (f"solid\n{FACET}endsolid".replace("1", "x").encode(), "`vertex x 0 0` must have three"),
         (f"solid\n{FACET}what\nendsolid".encode(), "line 9: `what` is no line of an STL file"),

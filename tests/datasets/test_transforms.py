@@ -327,3 +327,11 @@ def test_float64_stays_for_a_network_in_float64() -> None:
         assert Normalize()(Data(pos=torch.rand(5, 3))).pos.dtype == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_what_cannot_be_scaled_is_refused(value: float) -> None:
+    pos = torch.rand(4, 3, dtype=torch.float64)
+    pos[0, 0] = value
+    with pytest.raises(ValueError, match=r"`data.pos` \(up to .*must be finite"):
+        Normalize()(Data(pos=pos))

@@ -104,14 +104,14 @@ def test_a_keypoint_off_its_point_is_found_wherever_the_cloud_lies(offset: Any, 
     assert list(cloud_faults(good, points)) == []
     # As far as the release's own rounding.
     assert list(cloud_faults(good._replace(xyz=good.xyz + 5e-7 * size), points)) == []
-    (fault,) = cloud_faults(good._replace(xyz=good.xyz + [[0, 3 * size, 0]]), points)
+    (fault,) = cloud_faults(good._replace(xyz=good.xyz + np.array([0, 3 * size, 0])), points)
     assert fault == f"`xyz` of keypoint 7 is not that of point 3, but {3 * size:.4g} away"
-    assert list(cloud_faults(good._replace(xyz=good.xyz + [[0, 1e-4 * size, 0]]), points))
+    assert list(cloud_faults(good._replace(xyz=good.xyz + np.array([0, 1e-4 * size, 0])), points))
     assert list(cloud_faults(good._replace(point_index=[4]), points))
 
 
 def test_a_cloud_that_float32_has_coarsened_and_its_unrounded_annotation() -> None:
-    points = np.random.default_rng(0).random((50, 3)) + [0, 1000, 0]
+    points = np.random.default_rng(0).random((50, 3)) + np.array([0, 1000, 0])
     coarse = points.astype(np.float32)  # steps of 6e-5 on a cloud of 1
     assert list(cloud_faults(record(points, 3), coarse)) == []
     assert list(cloud_faults(record(points, 3)._replace(point_index=[4]), coarse))

@@ -186,3 +186,11 @@ def test_broken_files(root: Path) -> None:
     (root / "annotations" / "bed.json").write_text("[{")
     with pytest.raises(ValueError, match=r"bed\.json.*JSON"):
         KeypointNet(root, "bed", "train")
+
+
+def test_keypoint_ids_are_whole_numbers(root: Path) -> None:
+    assert KeypointNet(root, "bed", "train", keypoint_ids=np.array([9, 2])).semantic_ids == (9, 2)
+    assert KeypointNet(root, "bed", "train", keypoint_ids=torch.tensor([5])).semantic_ids == (5,)
+    for ids in ([2.0, 5.5], ["2"], np.array([2.5])):
+        with pytest.raises(ValueError, match=r"`keypoint_ids` .* must be whole numbers"):
+            KeypointNet(root, "bed", "train", keypoint_ids=ids)
