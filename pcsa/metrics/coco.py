@@ -117,7 +117,8 @@ def coco_average_precision(
     num_joints = len(COCO_SIGMAS if sigmas is None else sigmas)
     if sigmas is not None:
         _check_sigmas(sigmas, num_joints)
-    content, where = annotations, "annotations"
+    content: Any = annotations
+    where = "annotations"
     if isinstance(annotations, (str, Path)):
         content, where = read_json(annotations), str(annotations)
     refuse(where, file_faults(content, num_joints))
