@@ -99,7 +99,7 @@ class Journal:
         if self.out.suffix == ".json":
             write_json(self.out, document)
         else:
-            arrays = {name: np.asarray(value) for name, value in header.items()}
+            arrays: dict[str, Any] = {name: np.asarray(value) for name, value in header.items()}
             arrays["failed"] = np.array(list(self.failed.items()), str).reshape(-1, 2)
             # Arrays do not say where a row ends and its filling begins: this is what the next call reads.
             arrays["document"] = np.frombuffer(zlib.compress(json.dumps(document).encode()), np.uint8)

@@ -246,7 +246,7 @@ def bad(tmp_path_factory):
         ("supervised", ["words.npy"], ["words.npy", "must be numbers"]),
         ("supervised", ["broken.npy"], ["broken.npy", "cannot be read"]),
         ("supervised", ["headless.pcd"], ["headless.pcd", "no `DATA` line"]),
-        ("supervised", ["broken.obj"], ["broken.obj", "cannot be read"]),
+        ("supervised", ["broken.obj"], ["broken.obj", "line 1"]),
         ("supervised", ["hollow"], ["hollow", "without any file"]),
         ("supervised", ["none.npy"], ["none.npy", "does not exist"]),
         ("supervised", ["good.png"], ["good.png", "must be a file of"]),
