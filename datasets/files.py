@@ -70,7 +70,8 @@ def find_files(
     if not inputs:
         raise ValueError("`inputs` must name at least one file or folder")
     endings, skip = tuple(suffixes), {os.path.realpath(path) for path in apart}
-    found, files = Found(), {}
+    found = Found()
+    files: dict[tuple[str, str], Path] = {}
     for path in inputs:
         if path.is_dir():
             closed = found.closed
@@ -96,7 +97,8 @@ def find_files(
 def _inside(folder: Path, endings: tuple[str, ...], recursive: bool, skip: set[str], found: Found) -> list[Path]:
     """List the files in a folder, and count in ``found`` what is left out."""
     files: list[Path] = []
-    folders, links, seen = [folder], [], set(skip)
+    folders, seen = [folder], set(skip)
+    links: list[Path] = []
     while folders or links:
         # Links last: what they lead to keeps the path that it has without them.
         here = folders.pop() if folders else links.pop(0)

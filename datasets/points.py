@@ -21,7 +21,8 @@ from pcsa.datasets.text import TEXTS, read_text
 
 LASER = (".las", ".laz")
 CLOUDS = (".pcd", *ARRAYS, *TEXTS, *LASER, *HDF5)
-_UNNAMED = (*ARRAYS, *TEXTS, *HDF5)  # their columns may have no names
+UNNAMED = (*ARRAYS, *TEXTS, *HDF5)
+"""Formats whose columns may have no names."""
 
 
 class _Options(NamedTuple):
@@ -66,7 +67,7 @@ def read_cloud(
     with reading(path, "a cloud or a mesh"):
         if suffix not in _READERS:
             raise ValueError(f"must be a file of {', '.join(CLOUDS + MESHES)}")
-        if columns is not None and suffix not in _UNNAMED:
+        if columns is not None and suffix not in UNNAMED:
             raise ValueError(f"`columns` (={columns!r}) must be None for {suffix}, which names its columns itself")
         cloud = _READERS[suffix](path, _Options(columns, drop_invalid, num_points, seed))
         if not len(cloud.points):

@@ -61,8 +61,7 @@ def evaluate(run: Run[Any, Any], options: EvaluateOptions) -> dict[str, Any]:
         if options.page and pictures:
             result["page"] = str(file.with_name(f"predictions-{evaluation.split}.html"))
             title = f"{getattr(run.labels, 'category', task.name)}, {evaluation.split}"
-            with replacing(Path(result["page"])) as temporary:
-                task.save_page(temporary, pictures[: options.page], title)
+            task.save_page(Path(result["page"]), pictures[: options.page], title)
     return result
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
 
-class Failure(NamedTuple):
+@dataclass(frozen=True)
+class Failure:
     """An item that cannot be read."""
 
     index: int

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pcsa.datasets.faults import reading
 from pcsa.tasks.common.checkpoint import replacing, write_json
 
 
@@ -49,18 +50,22 @@ class Journal:
         self.failed: dict[str, str] = {}
         """Reasons by full path."""
         document = _read(out)
-        if document and self._is_same(out, document.get("made_with")):
-            items: dict[str, list[dict[str, Any]]] = {path: [] for path in document["inputs"]}
-            for item in document["items"]:
-                items[item.pop("input")].append(item)
-            self.entries = {path: Entry(**about, items=items[path]) for path, about in document["inputs"].items()}
-            self.failed = {fault["input"]: fault["reason"] for fault in document["failed"]}
+        # Where nothing was found, nothing is lost.
+        empty = document is not None and document.get("inputs") == {}
+        if document and not empty and self._is_same(out, document.get("made_with")):
+            with reading(out, "predictions"):
+                items: dict[str, list[dict[str, Any]]] = {path: [] for path in document["inputs"]}
+                for item in document["items"]:
+                    items[item.pop("input")].append(item)
+                self.entries = {path: Entry(**about, items=items[path]) for path, about in document["inputs"].items()}
+                self.failed = {fault["input"]: fault["reason"] for fault in document["failed"]}
         lines, size = _read_lines(self.partial)
         if lines and not self._is_same(self.partial, lines[0].get("made_with")):
             lines, size = [], 0
-        for line in lines[1:]:
-            path = line.pop("input")
-            self.entries[path] = Entry(**line)
+        with reading(self.partial, "predictions"):
+            for line in lines[1:]:
+                path = line.pop("input")
+                self.entries[path] = Entry(**line)
         out.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.partial.open("ab")
         # The line at which the call before was killed may have no end.
@@ -94,7 +99,7 @@ class Journal:
         if self.out.suffix == ".json":
             write_json(self.out, document)
         else:
-            arrays = {name: np.asarray(value) for name, value in header.items()}
+            arrays: dict[str, Any] = {name: np.asarray(value) for name, value in header.items()}
             arrays["failed"] = np.array(list(self.failed.items()), str).reshape(-1, 2)
             # Arrays do not say where a row ends and its filling begins: this is what the next call reads.
             arrays["document"] = np.frombuffer(zlib.compress(json.dumps(document).encode()), np.uint8)

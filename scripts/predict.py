@@ -19,7 +19,7 @@ import pcsa
 from pcsa.datasets.faults import reading
 from pcsa.datasets.files import Found, find_files, picture_name
 from pcsa.scripts.journal import Entry, Journal
-from pcsa.scripts.runs import Lazy, check_pages, parse_options, print_failed
+from pcsa.scripts.runs import check_pages, parse_options, print_failed
 from pcsa.tasks.common.checkpoint import replacing
 from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.config import to_plain
@@ -204,17 +204,14 @@ def _find(predictor: Predictor, file: Path, name: str | None) -> tuple[Entry, li
 
 def _save_page(run: Run[Any, Any], path: Path, predictor: Predictor, found: Found, journal: Journal) -> None:
     """Put the inputs on a page, each predicted again: a thousand clouds with their maps need not lie in memory."""
-    entries = {file: journal.entries[str(file)] for file in found.files if str(file) in journal.entries}
-    places = [(file, i) for file, entry in entries.items() for i in range(len(entry.items))]
+    files = [file for file in found.files if str(file) in journal.entries and journal.entries[str(file)].items]
 
-    def picture(place: int) -> Picture:
-        file, number = places[place]
-        with torch.inference_mode():
-            make = list(predictor.predict(file))[number].picture
-        if make is None:
-            raise ValueError(f"`{file}` must have a picture for each prediction, to be put on a page")
-        return make()
+    def pictures() -> Iterator[Picture]:
+        for file in files:
+            with torch.inference_mode():
+                drawn = [found.picture() for found in predictor.predict(file) if found.picture]
+            yield from drawn
 
-    if places:
-        title = f"{getattr(run.labels, 'category', run.task.name)}: {len(places)} inputs"
-        run.task.save_page(path, Lazy(len(places), picture), title)
+    if files:
+        title = f"{getattr(run.labels, 'category', run.task.name)}: {len(files)} inputs"
+        run.task.save_page(path, pictures(), title)

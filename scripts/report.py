@@ -9,12 +9,12 @@ import json
 import logging
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -25,9 +25,6 @@ from pcsa.tasks.common.checkpoint import replacing
 from pcsa.tasks.common.claim import claimed
 from pcsa.viz import plots
 from pcsa.viz.scene import Array
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _log = logging.getLogger(__name__)
 
@@ -66,36 +63,26 @@ def report(config: ReportConfig) -> Path:
     if not config.runs:
         raise ValueError("`runs` must name at least one folder or metrics file")
     runs = [read_run(path, name, config.split) for path, name in zip(config.runs, _names(config.runs), strict=True)]
+    try:
+        figures = _figures(runs)
+    except _MALFORMED as error:
+        # Which of them it is, they tell one by one.
+        for path, run in zip(config.runs, runs, strict=True):
+            try:
+                _figures([run])
+            except _MALFORMED as cause:
+                raise ValueError(f"`{path}`: its metrics cannot be drawn: {_said(cause)}") from None
+        raise ValueError(f"`runs` cannot be drawn together: {_said(error)}") from None
     rows = []
     for path, run in zip(config.runs, runs, strict=True):
-        # What is broken in one could not be told from the others once they are drawn together.
-        with reading(path, "what `pcsa train` and `pcsa evaluate` write"):
+        with reading(path, "a run"):
             rows.append(_row(run))
-            _figures([run])
-    figures = _figures(runs)
     config.out.mkdir(parents=True, exist_ok=True)
     with claimed(config.out):
         return _write(config, figures, rows)
 
 
-def _figures(runs: Sequence[LoggedRun]) -> dict[str, tuple[str, Figure | None]]:
-    """Draw what the runs have; titles and figures by name."""
-    metrics = {run.name: run.metrics for run in runs}
-    figures: dict[str, tuple[str, Figure | None]] = {
-        "pck": ("Share of keypoints within a distance", plots.plot_pck(metrics)),
-        "miou": ("Mean intersection over union of keypoints", plots.plot_miou(metrics)),
-        "reliability": ("Is a confident prediction right?", plots.plot_reliability(metrics)),
-    }
-    for category in dict.fromkeys(c for m in metrics.values() for c in m.get("per_keypoint", {})):
-        title = f"Error of each keypoint: {category}"
-        figures[f"keypoints-{category}"] = (title, plots.plot_keypoints(metrics, category))
-    figures["training"] = ("Training", plots.plot_training({run.name: run.log for run in runs}))
-    return figures
-
-
-def _write(
-    config: ReportConfig, figures: Mapping[str, tuple[str, Figure | None]], rows: Sequence[dict[str, str]]
-) -> Path:
+def _write(config: ReportConfig, figures: dict[str, tuple[str, Any]], rows: Sequence[dict[str, str]]) -> Path:
     """Write the pictures and the page, and return the path of the page."""
     sections = []
     for name, (title, figure) in figures.items():
@@ -116,6 +103,28 @@ def _write(
     with replacing(page) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="replace")
     return page
+
+
+_MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+
+
+def _said(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+
+
+def _figures(runs: Sequence[LoggedRun]) -> dict[str, tuple[str, Any]]:
+    """Plot what there is: title and figure, or None, by the name of the picture."""
+    metrics = {run.name: run.metrics for run in runs}
+    figures = {
+        "pck": ("Share of keypoints within a distance", plots.plot_pck(metrics)),
+        "miou": ("Mean intersection over union of keypoints", plots.plot_miou(metrics)),
+        "reliability": ("Is a confident prediction right?", plots.plot_reliability(metrics)),
+    }
+    for category in dict.fromkeys(c for m in metrics.values() for c in m.get("per_keypoint", {})):
+        title = f"Error of each keypoint: {category}"
+        figures[f"keypoints-{category}"] = (title, plots.plot_keypoints(metrics, category))
+    figures["training"] = ("Training", plots.plot_training({run.name: run.log for run in runs}))
+    return figures
 
 
 def read_run(path: Path, name: str, split: str) -> LoggedRun:
@@ -200,7 +209,6 @@ def _row(run: LoggedRun) -> dict[str, str]:
             shown = value(metrics)
             if shown is not None and math.isfinite(shown):
                 row[title] = f"{shown:.3g}"
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            said = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise ValueError(f"its metrics have no {title}: {said}") from None
+        except _MALFORMED as error:
+            raise ValueError(f"its metrics have no {title}: {_said(error)}") from None
     return row

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 import torch
 import tyro
@@ -16,7 +15,6 @@ from pcsa.tasks.common.run import open_run
 from pcsa.tasks.common.task import EvaluateOptions, PredictOptions, Run, Task
 
 Options = TypeVar("Options", EvaluateOptions, PredictOptions)
-Item = TypeVar("Item")
 
 # Faults that are printed; the file has all of them.
 _SHOWN = 20
@@ -76,25 +74,3 @@ def open_cloud_run(path: Path, device: str) -> tuple[CloudTask[Any, Any], Run[An
     if not isinstance(run.task, CloudTask):
         raise ValueError(f"`{path}` must be a checkpoint of a task on clouds, is one of {run.task.name}")
     return run.task, run
-
-
-class Lazy(Sequence[Item]):
-    """Makes items when they are asked for, and keeps the last few."""
-
-    def __init__(self, length: int, make: Callable[[int], Item]) -> None:
-        self.length, self.make = length, lru_cache(8)(make)
-
-    def __len__(self) -> int:
-        return self.length
-
-    @overload
-    def __getitem__(self, place: int) -> Item: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> Lazy[Item]: ...
-
-    def __getitem__(self, place: int | slice) -> Item | Lazy[Item]:
-        places = range(self.length)[place]
-        if isinstance(places, range):
-            return Lazy(len(places), lambda i: self.make(places[i]))
-        return self.make(places)

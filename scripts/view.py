@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,10 +13,10 @@ import tyro
 
 from pcsa._core.checks import check_count
 from pcsa.datasets.files import find_files
-from pcsa.datasets.points import CLOUDS, MESHES, read_cloud
+from pcsa.datasets.points import CLOUDS, MESHES
 from pcsa.localization import ReadOut
-from pcsa.scripts.runs import Lazy, open_cloud_run
-from pcsa.tasks.common.clouds import LAYERS, CloudTask
+from pcsa.scripts.runs import open_cloud_run
+from pcsa.tasks.common.clouds import LAYERS, CloudTask, read_input
 from pcsa.tasks.common.task import Checkpoint, Run
 from pcsa.viz import Scene, show
 
@@ -29,7 +31,7 @@ class ViewConfig:
     recursive: bool = False
     """Also look into the sub-folders of folders."""
     columns: str | None = None
-    """Names of the columns of tables such as .xyz and .npy, for instance "x y z label"."""
+    """Names of the columns of .xyz, .txt, .npy and the like, for instance "x y z label"."""
     drop_invalid: bool = False
     """Leave out points that are not finite; without it, a cloud that has some is refused."""
     split: Literal["train", "val", "test"] = "val"
@@ -53,7 +55,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any]) -> Lazy[Scene]:
+def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any]) -> Lazy:
     """Return the scene of every cloud, predicted when it is asked for."""
     objective = run.config.objective
     options: dict[str, Any] = {}
@@ -81,7 +83,20 @@ def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any
     files = found.files
 
     def read(place: int) -> Scene:
-        cloud = read_cloud(files[place], columns=config.columns, drop_invalid=config.drop_invalid)
+        cloud = read_input(files[place], config.columns, drop_invalid=config.drop_invalid)
         return scene(torch.from_numpy(cloud.points), title=files[place].name)
 
     return Lazy(len(files), read)
+
+
+class Lazy:
+    """Makes scenes when they are asked for, and keeps the last few."""
+
+    def __init__(self, length: int, make: Callable[[int], Scene]) -> None:
+        self.length, self.make = length, lru_cache(8)(make)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, place: int) -> Scene:
+        return self.make(range(self.length)[place])

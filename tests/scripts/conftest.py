@@ -1,9 +1,11 @@
 """A tiny run of every task, trained when it is first asked for: nothing is learned in a few steps."""
 
+import base64
 import contextlib
 import io
 import json
 import re
+import zlib
 
 import numpy as np
 import pytest
@@ -163,3 +165,20 @@ def drawn():
             return file.size
 
     return check
+
+
+@pytest.fixture(scope="session")
+def read_page():
+    """Reads what a page says of itself, and of each of its scenes."""
+
+    def read(path):
+        text = path.read_text()
+        about = json.loads(text.split('type="application/json">')[1].split("</script>")[0])
+        scenes = []
+        for part in text.split('<script class="scene" type="text/plain">')[1:]:
+            packed = zlib.decompress(base64.b64decode(part.split("</script>")[0]))
+            size = int.from_bytes(packed[:4], "little")
+            scenes.append(json.loads(packed[4 : 4 + size]))
+        return about, scenes
+
+    return read

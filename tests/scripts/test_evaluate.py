@@ -1,6 +1,7 @@
 """``pcsa evaluate`` as a user calls it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -291,15 +292,13 @@ def test_batches_change_nothing(trained, scored, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["supervised", "unsupervised"])
-def test_clouds_have_a_page(trained, name, tmp_path):
+def test_clouds_have_a_page(trained, name, tmp_path, read_page):
     pytest.importorskip("plotly")
     out = tmp_path / "metrics.json"
     options = ["--split", "val", "--pictures", "1", "--page", "1", "--no-geodesic", "--out", str(out)]
     assert main(["evaluate", str(trained(name)), *options]) == 0
-    page = (tmp_path / "predictions-val.html").read_text()
-    data = json.loads(page.split('type="application/json">')[1].split("</script>")[0])
-    assert data["title"] == "mug, val"
-    scenes = data["scenes"]
+    about, scenes = read_page(tmp_path / "predictions-val.html")
+    assert about["title"] == "mug, val"
     assert len(scenes) == 1
     assert (tmp_path / "predictions-val.png").stat().st_size > 10_000
     metrics = json.loads(out.read_text())
@@ -404,58 +403,33 @@ def test_coco_from_training_to_average_precision(coco, tmp_path, capsys, monkeyp
 # --- items that cannot be read
 
 
-@pytest.fixture
-def scans(tmp_path):
-    """Five labeled scans, the second cut off."""
-    rng = np.random.default_rng(0)
-    boundaries = np.tile(10.0 * np.arange(1, 10)[:, None], (1, 192))
-    folder = tmp_path / "scans"
-    folder.mkdir()
-    for i in range(5):
-        np.savez(folder / f"{i}.npz", image=rng.random((128, 192)), boundaries=boundaries + rng.normal(0, 1, (9, 1)))
-    return folder
-
-
 @pytest.mark.parametrize("workers", ["0", "1"])
-def test_an_item_that_cannot_be_read_is_listed_and_the_rest_is_scored(trained, scans, tmp_path, capsys, workers):
-    flags = ["evaluate", str(trained("oct")), "--root", str(scans), "--batch-size", "2", "--num-workers", workers]
-    broken = (scans / "1.npz").read_bytes()
-    (scans / "1.npz").unlink()
-    assert main([*flags, "--out", str(tmp_path / "rest.json")]) == 0
-    rest = json.loads((tmp_path / "rest.json").read_text())
-    assert (rest["num_items"], rest["failed"]) == (4, [])
-    (scans / "1.npz").write_bytes(broken[: len(broken) // 2])
-    capsys.readouterr()
-    assert main([*flags, "--out", str(tmp_path / "m.json"), "--pictures", "4"]) == 3
+def test_an_item_that_cannot_be_read_is_listed_and_the_rest_is_scored(trained, coco, tmp_path, capsys, workers):
+    root = shutil.copytree(coco, tmp_path / "coco")
+    picture = sorted((root / "val2017").iterdir())[5]
+    picture.write_bytes(picture.read_bytes()[:300])
+    flags = ["evaluate", str(trained("pose2d")), "--root", str(root), "--batch-size", "3", "--num-workers", workers]
+    assert main([*flags, "--out", str(tmp_path / "m.json"), "--pictures", "8"]) == 3
     said = capsys.readouterr()
     metrics = json.loads((tmp_path / "m.json").read_text())
-    (fault,) = metrics.pop("failed")
-    assert fault["item"] == 1
-    assert fault["reason"].startswith(f"`{scans / '1.npz'}`")
-    assert {**rest, **{"failed": [], "file": 0}} == {**metrics, "failed": [], "file": 0}
+    (fault,) = metrics["failed"]
+    assert fault["item"] == 5
+    assert fault["reason"].startswith(f"`{picture}`")
+    assert metrics["num_items"] == 7
     assert "1 more items could not be read: these are the scores of the rest" in said.out
-    assert said.err == f"failed: 1 items\n  item 1: {fault['reason']}\n"
-    assert (tmp_path / "predictions-test.png").exists()
+    assert said.err == f"failed: 1 items\n  item 5: {fault['reason']}\n"
+    assert (tmp_path / "predictions-val.png").exists()
+    # The rest is scored as it is among the whole.
+    assert main(["evaluate", str(trained("pose2d")), "--root", str(coco), "--out", str(tmp_path / "whole.json")]) == 0
+    whole = json.loads((tmp_path / "whole.json").read_text())
+    assert (whole["num_items"], whole["failed"]) == (8, [])
+    assert sum(whole["calibration"]["counts"]) > sum(metrics["calibration"]["counts"]) > 0
+    assert metrics["average_precision"]["AP"] == pytest.approx(whole["average_precision"]["AP"], abs=0.2)
+    capsys.readouterr()
     # Or not at all.
     assert main([*flags, "--out", str(tmp_path / "strict.json"), "--strict"]) == 2
-    assert capsys.readouterr().err == f"pcsa evaluate: item 1: {fault['reason']}\n"
+    assert capsys.readouterr().err == f"pcsa evaluate: item 5: {fault['reason']}\n"
     assert not (tmp_path / "strict.json").exists()
-
-
-def test_people_are_scored_without_those_that_cannot_be_read(trained, tmp_path, monkeypatch, capsys):
-    plain = Figures2D.source
-
-    def fragile(self, index):
-        if index == 1:
-            raise OSError("the disk is gone")
-        return plain(self, index)
-
-    monkeypatch.setattr(Figures2D, "source", fragile)
-    assert main(["evaluate", str(trained("pose2d")), "--split", "test", "--out", str(tmp_path / "m.json")]) == 3
-    metrics = json.loads((tmp_path / "m.json").read_text())
-    assert metrics["failed"] == [{"item": 1, "reason": "the disk is gone"}]
-    assert metrics["num_items"] == 3
-    assert "AP" in metrics["average_precision"]
 
 
 def test_scores_of_a_category_take_all_of_it(trained, tmp_path, monkeypatch, refused):

@@ -160,7 +160,7 @@ def test_the_whole_image_is_the_box_unless_boxes_say_otherwise(trained, tmp_path
     assert sorted(p.name for p in (tmp_path / "png").iterdir()) == ["face.png.png"]
 
 
-def test_clouds_have_pictures_and_a_page(checkpoint, root, tmp_path, capsys):
+def test_clouds_have_pictures_and_a_page(checkpoint, root, tmp_path, capsys, read_page):
     pytest.importorskip("plotly")
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
@@ -176,12 +176,12 @@ def test_clouds_have_pictures_and_a_page(checkpoint, root, tmp_path, capsys):
     np.testing.assert_array_equal(first, second)
     assert (first < 250).any(2).sum() > 5000
     assert str(page) in capsys.readouterr().out
-    data = json.loads(page.read_text().split('type="application/json">')[1].split("</script>")[0])
-    assert data["title"] == "mug: 3 inputs"
-    assert [s["title"] for s in data["scenes"]] == ["mug.npy", "one.npy", "mug.npy"]
+    about, scenes = read_page(page)
+    assert about["title"] == "mug: 3 inputs"
+    assert [s["title"] for s in scenes] == ["mug.npy", "one.npy", "mug.npy"]
     # The page has the numbers of the file, for the keypoints that are thought to be there.
     predicted = json.loads(out.read_text())
-    for scene, found in zip(data["scenes"], predicted["items"], strict=True):
+    for scene, found in zip(scenes, predicted["items"], strict=True):
         assert [k["name"] for k in scene["keypoints"]] == predicted["names"]
         assert [k["confidence"] for k in scene["keypoints"]] == pytest.approx(found["confidence"], rel=0.01)
         assert [k["predicted"] is not None for k in scene["keypoints"]] == [p > 0.5 for p in found["presence"]]
@@ -246,7 +246,7 @@ def bad(tmp_path_factory):
         ("supervised", ["words.npy"], ["words.npy", "must be numbers"]),
         ("supervised", ["broken.npy"], ["broken.npy", "cannot be read"]),
         ("supervised", ["headless.pcd"], ["headless.pcd", "no `DATA` line"]),
-        ("supervised", ["broken.obj"], ["broken.obj", "cannot be read"]),
+        ("supervised", ["broken.obj"], ["broken.obj", "line 1"]),
         ("supervised", ["hollow"], ["hollow", "without any file"]),
         ("supervised", ["none.npy"], ["none.npy", "does not exist"]),
         ("supervised", ["good.png"], ["good.png", "must be a file of"]),

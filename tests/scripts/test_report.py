@@ -282,5 +282,4 @@ def test_curves_go_on_around_values_that_are_not_finite():
 def test_malformed_metrics_are_named(runs, tmp_path, refused, broken):
     file = runs[0] / "metrics-val.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **broken}))
-    message = refused(["report", *runs, "--out", tmp_path / "out"])
-    assert message.startswith(f"pcsa report: `{runs[0]}`: ")
+    assert "sampling`: its metrics" in refused(["report", *runs, "--out", tmp_path / "out"])

@@ -16,6 +16,7 @@ from pcsa.scripts.cli import main
 from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.clouds import CloudPredictor
 
+PCD = "VERSION .7\nFIELDS x y z\nSIZE 8 8 8\nTYPE F F F\nCOUNT 1 1 1\nWIDTH 100\nHEIGHT 1\nPOINTS 100\nDATA ascii\n"
 BROKEN = {"03.npy": b"no array", "11.pcd": b"VERSION .7\nFIELDS x y z\n", "20.ply": b"ply\n"}
 
 
@@ -242,6 +243,28 @@ def test_numbers_are_those_of_the_cloud_to_the_last_digit(run, checkpoint, folde
     for name in ("position", "point", "covariance"):
         assert arrays[name].dtype == np.float64
         np.testing.assert_array_equal(arrays[name][0], item[name])
+
+
+def test_columns_are_named_and_invalid_points_are_dropped_and_counted(run, folder, tmp_path):
+    points = np.load(folder / "00.npy").astype(np.float64)
+    points[[5, 7]] = np.nan
+    np.savetxt(tmp_path / "a.xyz", np.c_[np.arange(100), points])
+    np.save(tmp_path / "b.npy", np.c_[np.zeros(100), points])
+    # The columns of this one have names of their own.
+    (tmp_path / "c.pcd").write_text(PCD + "".join(f"{x!r} {y!r} {z!r}\n" for x, y, z in points.tolist()))
+    inputs = [tmp_path / "a.xyz", tmp_path / "b.npy", tmp_path / "c.pcd"]
+    assert run(tmp_path / "p.json", *inputs)[0] == 3
+    # Where nothing was found, nothing has to be overwritten.
+    status, written, said = run(tmp_path / "p.json", *inputs, "--columns", "label x y z")
+    assert status == 3
+    assert said.err.count("2 points are not finite") == 3
+    options = ["--columns", "label x y z", "--drop-invalid"]
+    status, written, _ = run(tmp_path / "p.json", *inputs, *options)
+    assert status == 0
+    assert [(item["num_points"], item["num_dropped"]) for item in written["items"]] == [(98, 2)] * 3
+    kept = np.delete(points, [5, 7], 0)
+    for item in written["items"]:
+        np.testing.assert_array_equal(item["point"], kept[item["index"]])
 
 
 def test_what_is_not_finite_is_no_prediction(run, folder, tmp_path, monkeypatch):

@@ -15,7 +15,8 @@ from torch_geometric.loader import DataLoader
 
 import pcsa
 from pcsa.datasets.keypointnet import KeypointNet
-from pcsa.datasets.points import CLOUDS, MESHES, read_cloud
+from pcsa.datasets.point_cloud import PointCloud
+from pcsa.datasets.points import CLOUDS, MESHES, UNNAMED, read_cloud
 from pcsa.datasets.procedural import embedded_root
 from pcsa.datasets.transforms import Normalize, denormalize
 from pcsa.localization import ReadOut
@@ -72,7 +73,7 @@ class CloudPredictOptions(PredictOptions):
     seed: int = 0
     """Seed of the sampling on meshes."""
     columns: str | None = None
-    """Names of the columns of tables such as .xyz and .npy, for instance "x y z label"."""
+    """Names of the columns of .xyz, .txt, .npy and the like, for instance "x y z label"."""
     drop_invalid: bool = False
     """Leave out points that are not finite, and count them; without it, a cloud that has some fails."""
 
@@ -195,18 +196,24 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
         return CloudPredictor(self, run, options)
 
     def save_panels(self, path: Path, pictures: Sequence[Picture]) -> None:
-        save_panels(path, _scenes(pictures), layers=LAYERS)
+        save_panels(path, list(_scenes(pictures)), layers=LAYERS)
 
     def save_pictures(self, pictures: Iterable[tuple[Path, Picture]]) -> None:
         # With one window for all of them.
         save_pngs(((path, scene) for path, scene in pictures if isinstance(scene, Scene)), layers=LAYERS)
 
-    def save_page(self, path: Path, pictures: Sequence[Picture], title: str) -> None:
+    def save_page(self, path: Path, pictures: Iterable[Picture], title: str) -> None:
         save_html(path, _scenes(pictures), title=title, layers=LAYERS)
 
 
-def _scenes(pictures: Sequence[Picture]) -> list[Scene]:
-    return [picture for picture in pictures if isinstance(picture, Scene)]
+def _scenes(pictures: Iterable[Picture]) -> Iterator[Scene]:
+    # One after the other: a thousand scenes with their maps need not lie in memory.
+    return (picture for picture in pictures if isinstance(picture, Scene))
+
+
+def read_input(file: Path, columns: str | None, **options: Any) -> PointCloud:
+    """Read a cloud or a mesh; ``columns`` are those of formats that have no names for them, and of no other."""
+    return read_cloud(file, columns=columns if file.suffix.lower() in UNNAMED else None, **options)
 
 
 class CloudEvaluation(Evaluation):
@@ -226,13 +233,8 @@ class CloudPredictor(Predictor):
 
     def predict(self, file: Path) -> Iterator[Prediction]:
         """One prediction."""
-        cloud = read_cloud(
-            file,
-            columns=self.options.columns,
-            drop_invalid=self.options.drop_invalid,
-            num_points=self.options.num_points,
-            seed=self.options.seed,
-        )
+        o = self.options
+        cloud = read_input(file, o.columns, drop_invalid=o.drop_invalid, num_points=o.num_points, seed=o.seed)
         pos = torch.from_numpy(cloud.points)
         located = self.task.locate(self.run, [pos], self.options.read_out)
         found = {

@@ -41,7 +41,7 @@ def open_run(path: Path | str, device: str | torch.device = "cpu", *, task: str 
         model.load_state_dict(state)
         step, temperature = int(checkpoint["global_step"]), float(about["temperature"])
     # What a checkpoint lacks, what another version adds, a task that is not registered, or weights of another size.
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except Exception as error:
         first = " ".join(str(error).split())[:200]
         raise ValueError(
             f"`{path}` must fit pcsa {pcsa.__version__} and the model that it describes: "

@@ -287,6 +287,6 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
             if isinstance(picture, Overlay):
                 save_overlay(path, picture)
 
-    def save_page(self, path: Path, pictures: Sequence[Picture], title: str) -> None:
-        """Put pictures on a page to turn and look into."""
+    def save_page(self, path: Path, pictures: Iterable[Picture], title: str) -> None:
+        """Put pictures on a page to turn and look into, asking for one after the other."""
         raise ValueError(f"`page` (={str(path)!r}) must not be asked for {self.name}: only clouds have pages")
