@@ -86,7 +86,7 @@ def test_a_box_gives_the_same_keypoints_to_score_and_to_predict(coco, picture, d
 
 def test_boxes_of_lsp_are_not_cut_off_where_the_picture_ends(tmp_path, picture):
     (tmp_path / "images").mkdir()
-    joints = np.full((5, 14, 3), 50.0)
+    joints = np.full((5, 14, 3), [50.0, 50.0, 1.0])
     joints[:, 0] = [0, 0, 1]
     joints[:, 1] = [119, 99, 1]
     np.savez(tmp_path / "joints.npz", joints=joints)
@@ -106,7 +106,10 @@ def test_boxes_of_human36m_have_their_margin(tmp_path, picture):
     (tmp_path / name).parent.mkdir(parents=True)
     picture.rename(tmp_path / name)
     positions = np.ones((1, 17, 4)) * [0, 0, 4, 1]
+    positions[0, :, 0] = np.linspace(-0.1, 0.1, 17)
+    positions[0, [2, 5], 2] = 4.4  # knees, for legs of 0.4 m to each bone
     part = np.ones((1, 17, 3)) * [60, 50, 1]
+    part[:, :, 0] += 1000 * positions[:, :, 0] / positions[:, :, 2]
     np.savez(
         tmp_path / "frames.npz",
         imgname=np.array([name]),
