@@ -21,7 +21,7 @@ import tyro
 
 from pcsa.tasks import get_task, task_names
 from pcsa.viz import plots
-from pcsa.viz.scene import Array
+from pcsa.viz.colors import Array
 
 _log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsa.viz.colors import heat, keypoint_colors
+from pcsa.viz.colors import Array, heat, keypoint_colors
 from pcsa.viz.legend import Color, Entry, beside, font_of, rgb
 from pcsa.viz.png import Pixels, in_rows, titled, write_png
-from pcsa.viz.scene import Array, named, text_of
+from pcsa.viz.scene import named, text_of
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
@@ -462,9 +462,9 @@ def _entries(overlays: Sequence[Overlay]) -> list[Entry]:
     for overlay in overlays:
         mark = "line" if overlay.has_surfaces else "ball"
         if overlay.has_surfaces:
-            seen = overlay.annotations.any(1) | (overlay.surfaces is not None)
+            seen = np.asarray(overlay.annotations.any(1) | (overlay.surfaces is not None))
         else:
-            seen = np.atleast_2d(overlay.drawn | overlay.annotations).any(0)
+            seen = np.asarray(np.atleast_2d(overlay.drawn | overlay.annotations).any(0))
         for k, color in enumerate(_colors(overlay)):
             if seen[k]:
                 shown.setdefault(int(overlay.ids[k]), Entry(mark, str(overlay.names[k]), color))
