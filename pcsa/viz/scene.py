@@ -15,7 +15,7 @@ from torch import Tensor
 
 import pcsa
 from pcsa._core.checks import check_one_of
-from pcsa.viz.colors import Array, heat, keypoint_colors, strengths
+from pcsa.viz.colors import Array as Array, heat, keypoint_colors, strengths
 
 _log = logging.getLogger(__name__)
 
