@@ -8,6 +8,7 @@ import html
 import json
 import logging
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -59,23 +60,22 @@ def report(config: ReportConfig) -> Path:
     if not config.runs:
         raise ValueError("`runs` must name at least one folder or metrics file")
     runs = [read_run(path, name, config.split) for path, name in zip(config.runs, _names(config.runs), strict=True)]
-    metrics = {run.name: run.metrics for run in runs}
-    figures = {
-        "pck": ("Share of keypoints within a distance", plots.plot_pck(metrics)),
-        "miou": ("Mean intersection over union of keypoints", plots.plot_miou(metrics)),
-        "reliability": ("Is a confident prediction right?", plots.plot_reliability(metrics)),
-    }
-    for category in dict.fromkeys(c for m in metrics.values() for c in m.get("per_keypoint", {})):
-        title = f"Error of each keypoint: {category}"
-        # A category may have any letters, a file may not.
-        safe = "".join(c if c.isalnum() or c in "+-._" else "_" for c in category)[:80]
-        figures[f"keypoints-{safe}"] = (title, plots.plot_keypoints(metrics, category))
-    figures["training"] = ("Training", plots.plot_training({run.name: run.log for run in runs}))
+    try:
+        figures = _figures(runs)
+    except _MALFORMED as error:
+        # Which of them it is, they tell one by one.
+        for run in runs:
+            try:
+                _figures([run])
+            except _MALFORMED as cause:
+                raise ValueError(f"`{run.name}`: its metrics cannot be drawn: {_said(cause)}") from None
+        raise ValueError(f"`runs` cannot be drawn together: {_said(error)}") from None
     config.out.mkdir(parents=True, exist_ok=True)
     sections = []
     for name, (title, figure) in figures.items():
         if figure is not None:
-            file = config.out / f"{name}.png"
+            safe = re.sub(r"[^\w.+-]", "_", name)[:100]
+            file = config.out / f"{safe}.png"
             figure.savefig(file, dpi=160)
             source = f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
             text, width = html.escape(title), int(figure.get_figwidth() * 96)
@@ -87,8 +87,30 @@ def report(config: ReportConfig) -> Path:
     template = Template(resources.files("pcsa.viz").joinpath("report.html").read_text(encoding="utf-8"))
     page = config.out / "report.html"
     text = template.substitute(split=config.split, tables=tables, body="\n".join(sections))
-    page.write_text(text, encoding="utf-8")
+    page.write_text(text, encoding="utf-8", errors="replace")
     return page
+
+
+_MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+
+
+def _said(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+
+
+def _figures(runs: Sequence[LoggedRun]) -> dict[str, tuple[str, Any]]:
+    """Plot what there is: title and figure, or None, by the name of the picture."""
+    metrics = {run.name: run.metrics for run in runs}
+    figures = {
+        "pck": ("Share of keypoints within a distance", plots.plot_pck(metrics)),
+        "miou": ("Mean intersection over union of keypoints", plots.plot_miou(metrics)),
+        "reliability": ("Is a confident prediction right?", plots.plot_reliability(metrics)),
+    }
+    for category in dict.fromkeys(c for m in metrics.values() for c in m.get("per_keypoint", {})):
+        title = f"Error of each keypoint: {category}"
+        figures[f"keypoints-{category}"] = (title, plots.plot_keypoints(metrics, category))
+    figures["training"] = ("Training", plots.plot_training({run.name: run.log for run in runs}))
+    return figures
 
 
 def read_run(path: Path, name: str, split: str) -> LoggedRun:
@@ -143,8 +165,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
     """Name runs by the last parts of their paths, as many as tell them apart."""
     parts = [p.resolve().parts for p in paths]
     for count in range(1, max(len(p) for p in parts) + 1):
-        # A page cannot hold the bytes of a name that are no letters.
-        names = ["/".join(p[-count:]).encode("utf-8", "replace").decode() for p in parts]
+        names = ["/".join(p[-count:]) for p in parts]
         if len(set(names)) == len(names):
             return names
     raise ValueError(f"`runs` (={[str(p) for p in paths]}) must be different")
@@ -171,7 +192,10 @@ def _row(run: LoggedRun) -> dict[str, str]:
     if objective is not None:
         row["objective"] = str(objective.get("method") or objective.get("read_out", ""))
     for title, value in get_task(task).columns:
-        shown = value(metrics)
-        if shown is not None and math.isfinite(shown):
-            row[title] = f"{shown:.3g}"
+        try:
+            shown = value(metrics)
+            if shown is not None and math.isfinite(shown):
+                row[title] = f"{shown:.3g}"
+        except _MALFORMED as error:
+            raise ValueError(f"`{run.name}`: its metrics have no {title}: {_said(error)}") from None
     return row

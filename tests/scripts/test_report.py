@@ -194,7 +194,7 @@ def test_any_number_of_runs_with_any_names_have_a_page(tmp_path):
         "שלום",
         "<script>alert(1)</script>",
         "x" * 120,
-        *map(str, range(22)),
+        *map(str, range(23)),
     ]
     keypoints = [
         "a keypoint whose name is longer than anybody reads, all eighty letters of it " + str(k) for k in range(60)
@@ -253,3 +253,12 @@ def test_curves_go_on_around_values_that_are_not_finite():
     curve = plots.plot_training({"run": {"loss": (steps, values)}}).axes[0].lines[-1].get_ydata()
     np.testing.assert_array_equal(np.flatnonzero(~np.isfinite(curve)), [10, 50])
     np.testing.assert_allclose(curve[np.isfinite(curve)], 1)
+
+
+@pytest.mark.parametrize(
+    "broken", [{"thresholds": None}, {"overall": {"euclidean": {}}}, {"per_keypoint": {"mug": {"rim": 3}}}]
+)
+def test_malformed_metrics_are_named(runs, tmp_path, refused, broken):
+    file = runs[0] / "metrics-val.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **broken}))
+    assert "`sampling`: its metrics" in refused(["report", *runs, "--out", tmp_path / "out"])
