@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from pcsa._core.checks import check_count
 from pcsa.datasets.procedural import Shape, check_categories, make_shape, shape_rng
 from pcsa.viz import Scene, fit, keypoint_colors, render
+from pcsa.viz.colors import Array
 from pcsa.viz.legend import Entry, beside, font_of, rgb
 from pcsa.viz.png import Backend, Pixels, in_rows
-from pcsa.viz.scene import Array, view_axes
+from pcsa.viz.scene import view_axes
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pcsa.viz.scene import Array, Scene, balls, cloud_colors, lines, map_shares, size_of
+from pcsa.viz.colors import Array
+from pcsa.viz.scene import Scene, balls, cloud_colors, lines, map_shares, size_of
 
 NEEDS = (
     "Open3D (pip install 'pcsa[viz]') and the system libraries EGL, GL and USB (Debian, Ubuntu: apt-get install "

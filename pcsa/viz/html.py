@@ -15,19 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pcsa.viz.colors import heat, keypoint_colors, strengths
-from pcsa.viz.scene import (
-    LAYERS,
-    Array,
-    Scene,
-    deviations,
-    note_of,
-    shading,
-    size_of,
-    thin,
-    view_axes,
-    within_reach,
-)
+from pcsa.viz.colors import Array, heat, keypoint_colors, strengths
+from pcsa.viz.scene import LAYERS, Scene, deviations, note_of, shading, size_of, thin, view_axes, within_reach
 
 MAX_POINTS = 10_000
 """Most points drawn of one shape, so that a page is small enough for mail."""

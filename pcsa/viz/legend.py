@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from pcsa.viz.colors import heat, strengths
-from pcsa.viz.scene import Array
+from pcsa.viz.colors import Array, heat, strengths
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsa.viz.colors import heat, keypoint_colors
+from pcsa.viz.colors import Array, heat, keypoint_colors
 from pcsa.viz.legend import Color, Entry, beside, font_of, rgb
 from pcsa.viz.png import Pixels, in_rows, titled, write_png
-from pcsa.viz.scene import Array, named, text_of
+from pcsa.viz.scene import named, text_of
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
@@ -264,7 +264,7 @@ def draw(overlay: Overlay, size: tuple[int, int]) -> Pixels:
 class _View(NamedTuple):
     """An image as it is seen from one side."""
 
-    pixels: Array
+    pixels: Pixels
     """Colors [H, W, 3]."""
     prob: Array | None
     """Probability map [h, w], if any."""
@@ -274,6 +274,10 @@ class _View(NamedTuple):
 
 def _views(overlay: Overlay) -> Iterator[_View]:
     image, prob = overlay.image.clip(0, 1), overlay.prob
+    # In place: pictures of a camera are large.
+    image *= 255
+    image += 0.5
+    image = image.astype(np.uint8)
     if not overlay.is_volume:
         yield _View(np.broadcast_to(image, (3, *image.shape[-2:])).transpose(1, 2, 0), prob, (0, 1))
         return
@@ -286,7 +290,7 @@ def _draw_view(overlay: Overlay, view: _View, size: tuple[int, int], unit: float
     from PIL import Image, ImageDraw
 
     # Pillow maps edges to edges, as a frame with pixel centers at integers has it.
-    image = Image.fromarray((view.pixels * 255 + 0.5).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    image = Image.fromarray(np.ascontiguousarray(view.pixels)).resize(size, Image.Resampling.BICUBIC)
     if view.prob is not None and view.prob.max() > 0:
         share = Image.fromarray((view.prob / view.prob.max()).astype(np.float32))
         at = np.asarray(share.resize(size, Image.Resampling.BILINEAR)).clip(0, 1)
@@ -458,9 +462,9 @@ def _entries(overlays: Sequence[Overlay]) -> list[Entry]:
     for overlay in overlays:
         mark = "line" if overlay.has_surfaces else "ball"
         if overlay.has_surfaces:
-            seen = overlay.annotations.any(1) | (overlay.surfaces is not None)
+            seen = np.asarray(overlay.annotations.any(1) | (overlay.surfaces is not None))
         else:
-            seen = np.atleast_2d(overlay.drawn | overlay.annotations).any(0)
+            seen = np.asarray(np.atleast_2d(overlay.drawn | overlay.annotations).any(0))
         for k, color in enumerate(_colors(overlay)):
             if seen[k]:
                 shown.setdefault(int(overlay.ids[k]), Entry(mark, str(overlay.names[k]), color))

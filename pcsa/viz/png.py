@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from pcsa._core.checks import check_count, check_one_of
 from pcsa.viz import gl
-from pcsa.viz.colors import keypoint_colors
+from pcsa.viz.colors import Array, keypoint_colors
 from pcsa.viz.legend import Entry, beside, rgb, shortened, write
-from pcsa.viz.scene import LAYERS, Array, Scene, balls, lines, note_of, size_of, thin, view_axes
+from pcsa.viz.scene import LAYERS, Scene, balls, lines, note_of, size_of, thin, view_axes
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import pcsa
 from pcsa._core.checks import check_one_of
-from pcsa.viz.colors import Array, heat, keypoint_colors, strengths
+from pcsa.viz.colors import Array as Array, heat, keypoint_colors, strengths
 
 _log = logging.getLogger(__name__)
 
@@ -423,6 +423,9 @@ def lines(scene: Scene, layers: Collection[str], keypoint: int | None, axes: Arr
         axes: The view, see :func:`view_axes`; rings are turned towards the viewer.
     """
     colors, size, shown = keypoint_colors(scene.ids), mark_size(scene), {*layers} & {*scene.layers}
+    # None where the layers that need them are not there.
+    keypoints: Any
+    annotated: Any
     keypoints, annotated = (None if x is None else within_reach(scene, x) for x in (scene.keypoints, scene.annotated))
     parts = []
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsa.viz import gl
-from pcsa.viz.scene import LAYERS, Array, Scene, cloud_colors, note_of, size_of, thin, view_axes
+from pcsa.viz.colors import Array
+from pcsa.viz.scene import LAYERS, Scene, cloud_colors, note_of, size_of, thin, view_axes
 
 if TYPE_CHECKING:
     from _typeshed import SupportsLenAndGetItem
