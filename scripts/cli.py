@@ -26,6 +26,8 @@ usage: pcsa COMMAND [options]      (pcsa COMMAND --help lists a command's option
   data generate|gallery|download|check
                              make procedural clouds, draw them, fetch KeypointNet, or check a folder
   bench [CASE…]              measure time and memory on this machine, against the usual code
+
+exit status: 0; 1 if `data check` found faults; 2 after a mistake; 3 if some inputs failed, and the rest is done
 """
 
 MODULES = {

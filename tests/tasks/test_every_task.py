@@ -112,6 +112,8 @@ def test_killed_run_resumes_to_the_same_weights(
         with pytest.raises(RuntimeError, match="power cut"):
             task.train(killed)
     assert torch.load(killed.out / "last.ckpt", weights_only=True)["global_step"] == 4
+    # What is left of a checkpoint that was being written is no use.
+    (killed.out / ".last-0123.ckpt").write_bytes(b"half")
     resumed = task.train(replace(killed, resume=True))
     assert (killed.out / "log" / "version_0").exists()
     assert (killed.out / "log" / "version_1").exists()

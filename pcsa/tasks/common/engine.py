@@ -260,6 +260,9 @@ def fit(task: str, config: TrainConfig, build: Callable[[], Training]) -> Path:
         if trainer.is_global_zero:
             # Another run may have ended here while this one was built.
             _check_start(task, config, last)
+            # What a kill left of a checkpoint that was being written.
+            for part in out.glob(f".{last.stem}-*{last.suffix}"):
+                part.unlink()
             write_json(out / "config.json", module.about)
         checkpoint = str(last) if config.resume else None
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
