@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from pcsa._core.checks import check_count
 from pcsa.datasets.keypointnet.annotations import read_records
 from pcsa.datasets.keypointnet.categories import CLASS_IDS
-from pcsa.datasets.keypointnet.layout import read_lines
+from pcsa.datasets.lines import text_lines
 from pcsa.datasets.pcd import write_pcd
 from pcsa.datasets.point_cloud import lossless_dtype
 from pcsa.datasets.splits import SPLITS
@@ -172,7 +172,7 @@ def write_labeled(
             Path(scratch, f"{model_id}.pcd").replace(folder / f"{model_id}.pcd")
     for number, split in enumerate(SPLITS):
         path = root / "splits" / f"{split}.txt"
-        lines = [line for _, line in read_lines(path)] if path.exists() else []
+        lines = [line for _, line in text_lines(path)] if path.exists() else []
         lines = [line for line in lines if not line.startswith(f"{class_id}-")]
         lines += [f"{class_id}-{m}" for m, s in zip(model_ids, split_of, strict=True) if s == number]
         path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")

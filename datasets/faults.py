@@ -1,7 +1,8 @@
 """What can be wrong with a file: one form of message, and the one place where other libraries' exceptions end."""
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -48,3 +49,54 @@ def reading(path: str | os.PathLike[str], what: str) -> Iterator[None]:
         if type(error) is not ValueError:
             text = f"cannot be read as {what} ({type(error).__name__}{': ' * bool(text)}{text})"
         raise ValueError(f"{prefix}: {text}") from error
+
+
+@contextmanager
+def noting(problems: list[Problem], path: str | os.PathLike[str]) -> Iterator[None]:
+    """Add an error about a file to the list of its problems, in place of raising it.
+
+    Args:
+        problems: The list.
+        path: The file that an error is about, unless the error names another one.
+
+    Example:
+        >>> problems = []
+        >>> with noting(problems, "images"):
+        ...     raise ValueError("`images/a.png`: must hold one picture: it has 3")
+        >>> print(*problems)
+        images/a.png: must hold one picture: it has 3
+
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        # An error that is about another file begins with that one's path.
+        named = re.match(r"`([^`]*/[^`]*)`:? ", str(error))
+        text = str(error)[named.end() :] if named else str(error)
+        problems.append(Problem(named[1] if named else os.fspath(path), text))
+
+
+def refuse(problems: Sequence[Problem]) -> None:
+    """Raise the first of the problems, and say how many others there are.
+
+    Raises:
+        FileNotFoundError: If the first is that a file is missing.
+        ValueError: If it is another one.
+
+    """
+    if problems:
+        more = f" (and {len(problems) - 1} more problems of this folder)" if len(problems) > 1 else ""
+        kind = FileNotFoundError if problems[0].message.endswith("is missing") else ValueError
+        raise kind(f"`{problems[0].path}`: {problems[0].message}{more}")
+
+
+def some(rows: Sequence[object], most: int = 3) -> str:
+    """Name the first of many rows, and count the others.
+
+    Example:
+        >>> some(range(4, 10))
+        '4, 5, 6 and 3 more'
+
+    """
+    more = f" and {len(rows) - most} more" if len(rows) > most else ""
+    return ", ".join(str(row) for row in rows[:most]) + more

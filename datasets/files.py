@@ -142,3 +142,9 @@ def picture_name(file: Path, base: Path, taken: Collection[str] = ()) -> str:
         if name not in taken:
             return name
     raise ValueError(f"`{file}` must have a picture of its own")
+
+
+def visible_files(folder: str | os.PathLike[str], suffixes: Sequence[str]) -> list[str]:
+    """List the names of a folder's files of these suffixes, in any case, sorted; hidden ones are never taken."""
+    names = (entry.name for entry in os.scandir(folder) if entry.is_file())
+    return sorted(name for name in names if not name.startswith(".") and name.lower().endswith(tuple(suffixes)))

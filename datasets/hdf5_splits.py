@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from pcsa.datasets.faults import Problem
-from pcsa.datasets.keypointnet.layout import first_of, read_lines
+from pcsa.datasets.faults import Problem, some
+from pcsa.datasets.lines import text_lines
 from pcsa.datasets.splits import SPLITS
 
 _log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def hdf5_files(root: str | os.PathLike[str], split: str) -> list[Path]:
     files = [path for path, name in found.split_of.items() if name == split]
     if not files:
         names = [path.name for path in found.split_of]
-        raise FileNotFoundError(f"`{root}` has no file of split {split!r}, only {first_of(names)}")
+        raise FileNotFoundError(f"`{root}` has no file of split {split!r}, only {some(names)}")
     for problem in found.absent:
         _log.warning("`%s`: %s", root, problem)
     return files
@@ -78,7 +78,7 @@ def hdf5_splits(root: Path) -> Hdf5Splits:
         listed.setdefault(split, set()).update(names)
         absent = sorted(names - {file.name for file in files})
         if absent and root.is_dir():
-            found.absent.append(Problem(path.name, f"{len(absent)} listed files are not there: {first_of(absent)}"))
+            found.absent.append(Problem(path.name, f"{len(absent)} listed files are not there: {some(absent)}"))
     for path in files:
         said = {split for split, names in listed.items() if path.name in names} | splits_in(path.stem)
         if root not in (path, path.parent):
@@ -117,6 +117,6 @@ def _read_list(path: Path) -> tuple[str, set[str]]:
     splits = splits_in(path.stem)
     if len(splits) != 1 or path.name.startswith("."):
         return "", set()
-    names = {line.replace("\\", "/").rsplit("/", 1)[-1] for _, line in read_lines(path)}
+    names = {line.replace("\\", "/").rsplit("/", 1)[-1] for _, line in text_lines(path)}
     # Lists of other things, of shapes for instance, are none of ours.
     return (splits.pop(), names) if all(name.lower().endswith(SUFFIXES) for name in names) else ("", set())

@@ -29,9 +29,8 @@ from torch import Tensor
 from pcsa._core.checks import check_shape
 from pcsa.datasets import crops
 from pcsa.datasets.arrays import read_arrays
-from pcsa.datasets.checking import noting, refuse, some
 from pcsa.datasets.crops import CropAugment
-from pcsa.datasets.faults import Problem, reading
+from pcsa.datasets.faults import Problem, noting, reading, refuse, some
 from pcsa.datasets.files import existing
 from pcsa.datasets.images import KeypointImages, labeled_size, masked
 from pcsa.datasets.plausible import check_inside

@@ -2,7 +2,8 @@
 
 import codecs
 import os
-from pathlib import Path
+
+from pcsa.datasets.files import existing
 
 
 def text_lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
@@ -15,7 +16,7 @@ def text_lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
         FileNotFoundError: If there is no such file.
 
     """
-    content = Path(path).read_bytes()
+    content = existing(path).read_bytes()
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         text = content.decode("utf-16", errors="replace")
     else:

@@ -10,10 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from pcsa.datasets.arrays import read_arrays
-from pcsa.datasets.checking import noting, refuse, some, visible_files
 from pcsa.datasets.crops import CropAugment
-from pcsa.datasets.faults import Problem, reading
-from pcsa.datasets.files import existing
+from pcsa.datasets.faults import Problem, noting, reading, refuse, some
+from pcsa.datasets.files import existing, visible_files
 from pcsa.datasets.images import IMAGES, KeypointImages, masked
 from pcsa.datasets.matlab import read_matlab
 from pcsa.datasets.plausible import check_first_pixel, check_in_pixels, check_inside, check_pictures

@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from pcsa._core.checks import check_between, check_count
-from pcsa.datasets.checking import noting, refuse
 from pcsa.datasets.crops import CropAugment
-from pcsa.datasets.faults import Problem, reading
+from pcsa.datasets.faults import Problem, noting, reading, refuse
 from pcsa.datasets.files import existing
 from pcsa.datasets.images import KeypointImages, masked
 from pcsa.datasets.lines import text_lines

@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pcsa.datasets.checking import noting, refuse, some, visible_files
-from pcsa.datasets.faults import Problem
-from pcsa.datasets.files import existing
+from pcsa.datasets.faults import Problem, noting, refuse, some
+from pcsa.datasets.files import existing, visible_files
 from pcsa.datasets.lines import text_lines
 from pcsa.datasets.samples import Samples
 from pcsa.datasets.scans import ScanAugment, read_scan, window

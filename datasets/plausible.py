@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pcsa.datasets.checking import noting
-from pcsa.datasets.faults import Problem
+from pcsa.datasets.faults import Problem, noting
 from pcsa.datasets.images import labeled_size
 
 _LEAST_PIXELS = 2.0  # no picture is that small

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pcsa.datasets.faults import Problem
+from pcsa.datasets.faults import Problem, some
 from pcsa.datasets.keypointnet.annotations import Record, cloud_faults, read_records
 from pcsa.datasets.keypointnet.categories import CLASS_IDS
 from pcsa.datasets.keypointnet.layout import (
@@ -14,10 +14,9 @@ from pcsa.datasets.keypointnet.layout import (
     MISALIGNED,
     annotation_files,
     cloud_files,
-    first_of,
     misaligned_models,
-    read_lines,
 )
+from pcsa.datasets.lines import text_lines
 from pcsa.datasets.pcd import read_pcd
 from pcsa.datasets.point_cloud import count_copies
 from pcsa.datasets.splits import SPLITS
@@ -85,7 +84,7 @@ def _check_annotations(
         else:
             yield from _check_cloud(where, record, entry)
     for class_id, models in absent.items():
-        yield Problem(where, f"{len(models)} annotated clouds are not in pcds/{class_id}: {first_of(models)}")
+        yield Problem(where, f"{len(models)} annotated clouds are not in pcds/{class_id}: {some(models)}")
 
 
 def _check_cloud(where: str, record: Record, entry: os.DirEntry[str]) -> Iterator[Problem]:
@@ -119,7 +118,7 @@ def _check_splits(folder: Path, clouds: Models, annotated: Models) -> Iterator[P
                 yield Problem(where, "missing")
             continue
         try:
-            lines = read_lines(path)
+            lines = text_lines(path)
         except ValueError as error:
             yield Problem(where, _without_path(error, path))
             continue

@@ -14,7 +14,8 @@ from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
 from pcsa.datasets.cache import Table, kept
-from pcsa.datasets.keypointnet.layout import MISALIGNED, first_of, models_of_split
+from pcsa.datasets.faults import some
+from pcsa.datasets.keypointnet.layout import MISALIGNED, models_of_split
 from pcsa.datasets.keypointnet.processed import processed_category
 from pcsa.datasets.keypointnet.symmetry import Symmetry, rotation_groups
 from pcsa.datasets.splits import SPLITS, check_split
@@ -206,7 +207,7 @@ class KeypointNet(Dataset[Data]):
             )
         message = (
             f"`{self.root}`: {len(self.missing)} of the {total} {self.category} clouds that split "
-            f"{self.split!r} names are missing (cloud or annotation){': ' * bool(self.missing)}{first_of(self.missing)}"
+            f"{self.split!r} names are missing (cloud or annotation){': ' * bool(self.missing)}{some(self.missing)}"
         )
         if strict or not self.model_ids:
             raise FileNotFoundError(message)

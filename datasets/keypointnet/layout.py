@@ -1,12 +1,10 @@
 """The release's layout: which files lie where in a root."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
-from pcsa.datasets.faults import reading
-from pcsa.datasets.files import existing
 from pcsa.datasets.keypointnet.categories import CLASS_IDS
+from pcsa.datasets.lines import text_lines
 
 ALL = "all"  # the release also comes with one file of all categories
 MISALIGNED = "knife_misaligned.txt"
@@ -41,23 +39,10 @@ def annotation_file(root: Path, category: str) -> tuple[Path, str | None]:
     )
 
 
-def read_lines(path: Path) -> list[tuple[int, str]]:
-    """Return the lines of a text file that are not empty with their numbers from 1, without space at their ends.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no text in UTF-8; the message names the file.
-
-    """
-    with reading(existing(path), "a text in UTF-8"):
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
-
-
 def models_of_split(path: Path, class_id: str) -> list[str]:
     """List the model ids of one class in a split file, whose lines are ``<class_id>-<model_id>``."""
     prefix = f"{class_id}-"
-    return [line.removeprefix(prefix) for _, line in read_lines(path) if line.startswith(prefix)]
+    return [line.removeprefix(prefix) for _, line in text_lines(path) if line.startswith(prefix)]
 
 
 def misaligned_file(root: Path, class_id: str) -> Path | None:
@@ -69,7 +54,7 @@ def misaligned_file(root: Path, class_id: str) -> Path | None:
 def misaligned_models(root: Path, class_id: str) -> set[str]:
     """Return what :func:`misaligned_file` lists: model ids, with or without their class id, folder and ending."""
     path = misaligned_file(root, class_id)
-    names = [line.replace("\\", "/").rsplit("/", 1)[-1] for _, line in read_lines(path)] if path else []
+    names = [line.replace("\\", "/").rsplit("/", 1)[-1] for _, line in text_lines(path)] if path else []
     return {name.removeprefix(f"{class_id}-").removesuffix(".pcd").removesuffix(".ply") for name in names}
 
 
@@ -81,8 +66,3 @@ def cloud_files(folder: Path) -> dict[str, os.DirEntry[str]]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     return {entry.name[:-4]: entry for entry in sorted(found, key=lambda e: e.name) if entry.is_file()}
-
-
-def first_of(names: Sequence[str]) -> str:
-    """Return the first three names, for a message."""
-    return ", ".join(names[:3]) + ", …" * (len(names) > 3)

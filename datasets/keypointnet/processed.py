@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcsa.datasets.cache import Table, contents_key, kept
+from pcsa.datasets.faults import some
 from pcsa.datasets.keypointnet.annotations import Record, class_ids_of, cloud_faults, read_records
-from pcsa.datasets.keypointnet.layout import annotation_file, cloud_files, first_of, misaligned_file, misaligned_models
+from pcsa.datasets.keypointnet.layout import annotation_file, cloud_files, misaligned_file, misaligned_models
 from pcsa.datasets.pcd import read_pcd
 from pcsa.datasets.point_cloud import PointCloud, lossless_dtype
 
@@ -52,7 +53,7 @@ def _process(root: Path, path: Path, class_id: str | None, files: Mapping[str, A
     # One format for the category, so that its clouds make batches.
     far = [r.model_id for r, array in zip(present, points, strict=True) if lossless_dtype(array) == np.float64]
     if far:
-        _log.info("`%s`: float64, because float32 would lose detail of %s", path, first_of(far))
+        _log.info("`%s`: float64, because float32 would lose detail of %s", path, some(far))
     return {
         "class_id": np.array(class_id),
         "points": np.concatenate([np.empty((0, 3)), *points]).astype(np.float64 if far else np.float32),

@@ -1,10 +1,6 @@
 """Points of a cloud that lie in exactly the same place."""
 
-from typing import Any
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 # Odd, with about as many ones as zeros: 2^64 over the golden ratio.
@@ -34,10 +30,3 @@ def first_in_place(pos: Tensor, batch: Tensor) -> Tensor:
     begin = torch.arange(len(pos), device=pos.device)
     begin[1:].masked_fill_(key[1:] == key[:-1], 0)
     return torch.empty_like(order).scatter_(0, order, order.index_select(0, begin.cummax(0).values))
-
-
-def num_copies(points: NDArray[Any]) -> int:
-    """Count the points of a cloud ``[N, D]`` that lie in exactly the same place as one before them."""
-    pos = torch.from_numpy(np.ascontiguousarray(points, dtype=np.float64))
-    first = first_in_place(pos, torch.zeros(len(pos), dtype=torch.long))
-    return int((first != torch.arange(len(pos))).sum())

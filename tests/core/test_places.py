@@ -1,8 +1,7 @@
-import numpy as np
 import torch
 from hypothesis import given, settings, strategies as st
 
-from pcsa._core.places import first_in_place, num_copies
+from pcsa._core.places import first_in_place
 
 COORDINATE = st.sampled_from([-0.0, 0.0, 1.0, -1.0, 1e-30, 3e38])
 
@@ -26,12 +25,3 @@ def test_many_places_are_different():
     pos = torch.cartesian_prod(*[torch.arange(64.0)] * 3)
     first = first_in_place(pos, torch.arange(4).repeat_interleave(len(pos) // 4))
     assert torch.equal(first, torch.arange(len(pos)))
-
-
-def test_copies_are_counted():
-    points = np.zeros((7, 3), np.float32)
-    points[2:5] = [[1, 2, 3], [1, 2, 3], [1, 2, 3.0000002]]
-    points[6] = -0.0
-    # Three copies of the origin, one of (1, 2, 3); Fortran's order and no points are no matter.
-    assert num_copies(points) == num_copies(np.asfortranarray(points)) == 4
-    assert num_copies(points[:0]) == 0

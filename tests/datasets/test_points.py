@@ -103,7 +103,7 @@ def test_faults_of_what_is_no_cloud(tmp_path: Path) -> None:
         ("empty.pcd", b"FIELDS x y z\nPOINTS 0\nDATA ascii\n", "has no points"),
         ("broken.h5", b"not HDF5", "cannot be read"),
         ("broken.csv", b"\x00\x01\x02", "neither numbers|no line of numbers|must be"),
-        ("broken.obj", b"v 0 0\nf 1 2 3\n", "line 1: `v 0 0`"),
+        ("broken.obj", b"v 0 0\nf 1 2 3\n", "line 1: `v` must have 3, 4, 6 or 7 numbers, has 2"),
         ("flat.obj", b"v 0 0 0\nv 1 0 0\nv 2 0 0\nf 1 2 3\n", "no area"),
     ],
 )

@@ -82,7 +82,7 @@ def test_the_tasks_are_listed_with_their_presets(arguments, shown):
         ("data generate", ["--num-shapes", "--meshes", "--overwrite"]),
         ("data gallery", ["--categories", "--seed"]),
         ("data download", ["--categories", "--meshes"]),
-        ("data check", ["KeypointNet"]),
+        ("data check", ["COCO", "layout"]),
         ("view", ["] CHECKPOINT ", "--num-samples"]),
         ("animate", ["--temperature-start"]),
         ("report", ["--split"]),
@@ -163,8 +163,11 @@ def test_training_says_where_its_checkpoint_is(training, tmp_path, capsys):
 
 def test_data_check_counts_what_is_broken(root, tmp_path, capsys):
     assert main(["data", "check", str(root)]) == 0
+    (tmp_path / "cut.pcd").write_text("VERSION 0.7\n")
     assert main(["data", "check", str(tmp_path)]) == 1
-    assert "problems in" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "cut.pcd: not a PCD file" in said
+    assert f"1 problems in {tmp_path}, checked as clouds" in said
 
 
 def test_bench_measures_and_writes(tmp_path, capsys):

@@ -80,9 +80,10 @@ def test_scores_and_predictions_are_those_at_the_origin(configs, roots, tmp_path
     write_pcd(tmp_path / "near.pcd", points)
     np.save(tmp_path / "far.npy", points + UTM)
     for place, file in (("near", "near.pcd"), ("far", "far.npy")):
-        out = tmp_path / f"{place}.json"
+        out = tmp_path / f"scores-{place}.json"
         assert main(["evaluate", str(path), "--root", str(roots[place]), "--out", str(out)]) == 0
         scores[place] = json.loads(out.read_text())
+        out = tmp_path / f"{place}.json"
         assert main(["predict", str(path), str(tmp_path / file), "--out", str(out)]) == 0
         found[place] = json.loads(out.read_text())["items"][0]
     assert numbers(scores["far"]) == pytest.approx(numbers(scores["near"]), rel=1e-4, abs=1e-4)

@@ -14,7 +14,8 @@ import numpy as np
 
 from pcsa._core.checks import check_count
 from pcsa.datasets.cache import SHAPES, cache_folder, locked
-from pcsa.datasets.keypointnet.layout import models_of_split, read_lines
+from pcsa.datasets.keypointnet.layout import models_of_split
+from pcsa.datasets.lines import text_lines
 from pcsa.datasets.pcd import write_pcd
 from pcsa.datasets.procedural.shapes.categories import TABLE, check_categories
 from pcsa.datasets.procedural.shapes.shape import MIN_POINTS, Cloud, Shape, make_shape, sample_shape
@@ -186,7 +187,7 @@ def _write_category(
             os.replace(path, folder / name)
     for split_name, (start, stop) in bounds.items():
         path = root / "splits" / f"{split_name}.txt"
-        lines = [line for _, line in read_lines(path)] if path.exists() else []
+        lines = [line for _, line in text_lines(path)] if path.exists() else []
         lines = [line for line in lines if not line.startswith(f"{class_id}-")]
         lines += [f"{class_id}-{model_id}" for model_id in model_ids[start:stop]]
         _replace(path, scratch, "\n".join(lines) + "\n")

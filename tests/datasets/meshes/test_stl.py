@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pcsa.datasets.meshes import read_mesh
-from pcsa.datasets.stl import load_stl
+from pcsa.datasets.meshes.stl import load_stl
 
 CORNERS = [[0, 0, 0], [1, 0, 0], [0, 1, 0]]
 FACET = "facet normal 0 0 1\n outer loop\n  vertex 0 0 0\n  vertex 1 0 0\n  vertex 0 1 0\n endloop\nendfacet\n"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pcsa.datasets.rows import number_rows, text_lines
+from pcsa.datasets.meshes.rows import number_rows, text_lines
 
 
 def test_lines_know_their_numbers() -> None:

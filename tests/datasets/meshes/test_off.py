@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from pcsa.datasets.meshes import read_mesh
-from pcsa.datasets.off import load_off
+from pcsa.datasets.meshes.off import load_off
 
 SQUARE = "0 0 0\n1 0 0\n1 1 0\n0 1 0\n"
 COLORED = "0 0 0 10 20 30 255\n1 0 0 10 20 30 255\n1 1 0 10 20 30 255\n0 1 0 10 20 30 255\n"

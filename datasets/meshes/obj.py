@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pcsa.datasets.colors import color_bytes
 from pcsa.datasets.faults import reading
-from pcsa.datasets.triangles import Mesh, check_corners, triangulate
+from pcsa.datasets.meshes.triangles import Mesh, check_corners, triangulate
 
 _SURFACES = ("surf", "bzp", "bsp", "cdp", "res")
 _OTHER_FILES = ("call", "csh")
@@ -30,7 +30,7 @@ def load_obj(path: str | os.PathLike[str]) -> Mesh:
 
     Returns:
         The mesh, with no faces where the file is a cloud. Polygons are cut as
-        :func:`~pcsa.datasets.triangles.triangulate` says. Vertices may be NaN.
+        :func:`~pcsa.datasets.meshes.triangles.triangulate` says. Vertices may be NaN.
 
     Raises:
         ValueError: If a line cannot be read, a face has a corner that is not a vertex, or the file has free-form

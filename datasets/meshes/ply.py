@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from pcsa.datasets.colors import color_bytes
 from pcsa.datasets.faults import reading
-from pcsa.datasets.rows import Lines, number_rows, text_lines
-from pcsa.datasets.triangles import Mesh, check_corners, no_faces, triangulate
+from pcsa.datasets.meshes.rows import Lines, number_rows, text_lines
+from pcsa.datasets.meshes.triangles import Mesh, check_corners, no_faces, triangulate
 
 #: Names of the types, as numpy and struct call them.
 _TYPES = {

@@ -8,8 +8,8 @@ import numpy as np
 
 from pcsa.datasets.colors import color_bytes
 from pcsa.datasets.faults import reading
-from pcsa.datasets.rows import Lines, number_rows, text_lines
-from pcsa.datasets.triangles import Mesh, check_corners, triangulate
+from pcsa.datasets.meshes.rows import Lines, number_rows, text_lines
+from pcsa.datasets.meshes.triangles import Mesh, check_corners, triangulate
 
 
 def load_off(path: str | os.PathLike[str]) -> Mesh:
@@ -25,7 +25,7 @@ def load_off(path: str | os.PathLike[str]) -> Mesh:
         path: The file.
 
     Returns:
-        The mesh. Polygons are cut as :func:`~pcsa.datasets.triangles.triangulate` says. Vertices may be NaN.
+        The mesh. Polygons are cut as :func:`~pcsa.datasets.meshes.triangles.triangulate` says. Vertices may be NaN.
 
     Raises:
         ValueError: If the file holds other numbers of vertices and faces than its header declares, is binary, has

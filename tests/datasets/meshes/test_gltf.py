@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pcsa.datasets.gltf import load_gltf
 from pcsa.datasets.meshes import read_mesh
+from pcsa.datasets.meshes.gltf import load_gltf
 
 SQUARE = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], np.float32)
 TURN = [0, 0, 0.5**0.5, 0.5**0.5]  # a quarter around z

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from pcsa.datasets.triangles import Mesh, sample_triangles, triangulate
+from pcsa.datasets.meshes.triangles import Mesh, sample_triangles, triangulate
 
 L_SHAPE = [(0, 0), (3, 0), (3, 1), (1, 1), (1, 3), (0, 3)]  # area 5
 COMB = [(0, 0), (5, 0), (5, 3), (4, 3), (4, 1), (3, 1), (3, 3), (2, 3), (2, 1), (1, 1), (1, 3), (0, 3)]  # 5 + 3 · 2

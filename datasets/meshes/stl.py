@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcsa.datasets.faults import reading
-from pcsa.datasets.rows import text_lines
-from pcsa.datasets.triangles import Mesh, triangulate
+from pcsa.datasets.meshes.rows import text_lines
+from pcsa.datasets.meshes.triangles import Mesh, triangulate
 
 _TRIANGLE = np.dtype([("normal", "<f4", (3,)), ("vertices", "<f4", (3, 3)), ("attribute", "<u2")])
 _HEADER = 84

@@ -6,7 +6,7 @@ import pytest
 import trimesh
 
 from pcsa.datasets.meshes import read_mesh
-from pcsa.datasets.obj import load_obj
+from pcsa.datasets.meshes.obj import load_obj
 
 
 def box(at: float) -> tuple[list[str], list[tuple[int, ...]]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pcsa.datasets.meshes import read_mesh
-from pcsa.datasets.ply import load_ply
+from pcsa.datasets.meshes.ply import load_ply
 
 CORNERS = [(0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0), (2, 2, 2)]
 XYZ = ["property float x", "property float y", "property float z"]

@@ -8,13 +8,13 @@ import numpy as np
 
 from pcsa._core.checks import check_count
 from pcsa.datasets.faults import reading
-from pcsa.datasets.gltf import load_gltf
-from pcsa.datasets.obj import load_obj
-from pcsa.datasets.off import load_off
-from pcsa.datasets.ply import load_ply
+from pcsa.datasets.meshes.gltf import load_gltf
+from pcsa.datasets.meshes.obj import load_obj
+from pcsa.datasets.meshes.off import load_off
+from pcsa.datasets.meshes.ply import load_ply
+from pcsa.datasets.meshes.stl import load_stl
+from pcsa.datasets.meshes.triangles import Mesh, sample_triangles
 from pcsa.datasets.point_cloud import PointCloud
-from pcsa.datasets.stl import load_stl
-from pcsa.datasets.triangles import Mesh, sample_triangles
 
 _READERS: dict[str, Callable[[str | os.PathLike[str]], Mesh]] = {
     ".obj": load_obj,
