@@ -41,8 +41,8 @@ def read_text(
     Three columns are x, y and z. More are read where they are named: by ``columns``, by a line of names before the
     numbers (CSV; CloudCompare's ``//X Y Z R G B``), or, in a `.pts` file that begins with the number of its points, as
     Leica has them (x y z intensity, or x y z intensity r g b). Columns r, g and b become the colors, others are
-    skipped. Where the file begins with the number of its points, it must be right. Comments begin with ``#``, ``//``,
-    ``%`` or ``!``.
+    skipped. A line that numbers the columns (pandas: ``0,1,2``) is no point. Where the file begins with the number of
+    its points, it must be right. Comments begin with ``#``, ``//``, ``%`` or ``!``.
 
     Args:
         path: The file, in UTF-8, UTF-16 or Latin-1.
@@ -215,6 +215,7 @@ def _find_start(body: bytes) -> _Start:
     offset, number, declared = 0, 1, None
     titles: list[bytes] = []
     comments: list[bytes] = []
+    numbered = False
     while offset < len(body):
         end = body.find(b"\n", offset) + 1 or len(body)
         line = body[offset:end].strip(b"\0\x1a \t\r\n")
@@ -224,7 +225,9 @@ def _find_start(body: bytes) -> _Start:
             comments.append(line.lstrip(b"#/%! \t"))
         elif code and declared is None and len(values) == 1 and re.fullmatch(rb"\d+", code):
             declared = int(code)
-        elif code and any(_number(value) is not None for value in values):
+        elif code and not numbered and _numbers_columns(code, body[end : end + 4000]):
+            numbered = True
+        elif code and _has_numbers(code, values):
             break
         elif code:
             titles.append(line)
@@ -232,6 +235,28 @@ def _find_start(body: bytes) -> _Start:
                 raise ValueError(f"no line of numbers among the first {number} lines")
         offset, number = end, number + 1
     return _Start(offset, number, declared, titles, comments)
+
+
+def _has_numbers(code: bytes, words: Sequence[bytes]) -> bool:
+    """Whether a line is one of numbers; a name may end with one, as in `x,y,z,Scalar field 2`."""
+    cells = re.split(rb"[,;]", code) if re.search(rb"[,;]", code) else words
+    return any(_number(cell) is not None for cell in cells) or all(_number(word) is not None for word in words if word)
+
+
+def _numbers_columns(code: bytes, following: bytes) -> bool:
+    """Whether a line numbers the columns, 0,1,2, as pandas writes those that have no names.
+
+    Such a line is a point too. It is taken for numbers of columns if its first cell is empty, or if each value in the
+    next lines has a decimal point.
+    """
+    cells = [cell.strip(b"\"' ") for cell in re.split(rb"[,;\t ]", code)]
+    indexed = not cells[0]
+    cells = cells[indexed:]
+    if len(cells) < 3 or cells != [b"%d" % i for i in range(len(cells))]:
+        return False
+    rows = [row for row in following.splitlines()[:20] if row.strip()]
+    values = [value for row in rows for value in re.split(rb"[,;\t ]+", row.strip()) if value]
+    return indexed or (bool(values) and all(re.search(rb"[.eE]|nan|inf", value) is not None for value in values))
 
 
 def _delimiter(first: bytes, line: int) -> str | None:

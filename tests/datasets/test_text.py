@@ -21,6 +21,9 @@ TWO = [[1.0, 2.0, 3.0], [-4.5, 5e-3, 6.0]]
         ("a.csv", '"Z","X","Y","Classification"\n3,1,2,"wall"\n"6.0","-4.5",0.005,floor\n'),
         ("a.csv", "Point ID;X [m];Y [m];Z [m]\nP1;1;2;3\nP2;-4.5;0.005;6\n"),
         ("a.csv", ",x,y,z\n0,1,2,3\n1,-4.5,0.005,6\n"),
+        ("a.csv", "Unnamed: 0,x,y,z\n0,1,2,3\n1,-4.5,0.005,6\n"),
+        ("a.csv", "x,y,z,Scalar field 2\n1,2,3,4\n-4.5,0.005,6,5\n"),
+        ("a.csv", "0,1,2\n1.0,2.0,3.0\n-4.5,0.005,6.0\n"),
         ("a.csv", "Points:0,Points:1,Points:2,Normals:0\n1,2,3,0\n-4.5,0.005,6,1\n"),
         ("a.txt", "# exported on a Monday\n// by hand\n1 2 3 # first\n% half\n-4.5 0.005 6\n"),
         ("a.txt", "//X Y Z Intensity\n2\n1 2 3 7\n-4.5 0.005 6 8\n"),
@@ -137,3 +140,14 @@ def test_noise_is_refused(tmp_path: Path) -> None:
         (tmp_path / "a.xyz").write_bytes(rng.bytes(length))
         with pytest.raises(ValueError, match=r"a\.xyz`: "):
             read_text(tmp_path / "a.xyz")
+
+
+def test_numbers_of_columns_are_no_point(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(",0,1,2\n0,1,2,3\n1,-4.5,0.005,6\n")
+    with pytest.raises(ValueError, match="4 columns without names"):
+        read_text(path)
+    assert read_text(path, "i x y z").points.tolist() == TWO
+    # Whole numbers may be points all the same.
+    path.write_text("0,1,2\n3,4,5\n")
+    assert read_text(path).points.tolist() == [[0, 1, 2], [3, 4, 5]]
