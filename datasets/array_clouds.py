@@ -55,7 +55,7 @@ def _hdf5_cloud(path: str | os.PathLike[str], names: tuple[str, ...] | None) -> 
 
     def visit(name: str, thing: Any) -> None:
         if isinstance(thing, h5py.Dataset):
-            found.setdefault(name.rsplit("/", 1)[-1], []).append(thing)
+            found.setdefault(name.rsplit("/", 1)[-1].lower(), []).append(thing)
 
     with h5py.File(path, "r") as file:
         file.visititems(visit)
@@ -70,6 +70,8 @@ def _hdf5_cloud(path: str | os.PathLike[str], names: tuple[str, ...] | None) -> 
 
 def _cloud(arrays: Mapping[str, Any], names: tuple[str, ...] | None) -> PointCloud:
     """Return the cloud among arrays, which may be datasets that are not read yet."""
+    lower = {name.lower(): array for name, array in arrays.items()}
+    arrays = lower if len(lower) == len(arrays) else arrays
     chosen = next((name for name in _POINTS if name in arrays), None)
     if chosen is None and {"x", "y", "z"} <= {plain_name(name) for name in arrays}:
         return cloud_of_columns({name: np.asarray(array).reshape(-1) for name, array in arrays.items()})

@@ -137,7 +137,7 @@ def test_which_array_is_the_cloud(tmp_path: Path) -> None:
         read_array_cloud(tmp_path / "a.h5")
 
 
-@pytest.mark.parametrize("name", ["coord", "coords", "position", "positions", "vertices"])
+@pytest.mark.parametrize("name", ["coord", "coords", "position", "positions", "vertices", "XYZ", "Points"])
 def test_other_names_of_points(tmp_path: Path, name: str) -> None:
     np.savez(tmp_path / "a.npz", normals=-CLOUD, **{name: CLOUD})
     array = np.zeros(50, [(name, "f8", 3), ("label", "i4")])
