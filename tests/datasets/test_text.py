@@ -26,6 +26,7 @@ TWO = [[1.0, 2.0, 3.0], [-4.5, 5e-3, 6.0]]
         ("a.csv", "x,y,z,\n1,2,3,\n-4.5,0.005,6,\n"),
         ("a.csv", 'x,y,z,name\n1,2,3,"a, b"\n-4.5,0.005,6,c\n'),
         ("a.csv", "0,1,2\n1.0,2.0,3.0\n-4.5,0.005,6.0\n"),
+        ("a.csv", '"Points_m_XYZ:0","Points_m_XYZ:1","Points_m_XYZ:2","intensity"\n1,2,3,7\n-4.5,0.005,6,8\n'),
         ("a.csv", "Points:0,Points:1,Points:2,Normals:0\n1,2,3,0\n-4.5,0.005,6,1\n"),
         ("a.txt", "# exported on a Monday\n// by hand\n1 2 3 # first\n% half\n-4.5 0.005 6\n"),
         ("a.txt", "//X Y Z Intensity\n2\n1 2 3 7\n-4.5 0.005 6 8\n"),
