@@ -268,12 +268,12 @@ def _numbers_columns(code: bytes, following: bytes) -> bool:
     """Whether a line numbers the columns, 0,1,2, as pandas writes those that have no names.
 
     Such a line is a point too. It is taken for numbers of columns if its first cell is empty, or if each value in the
-    next lines has a decimal point.
+    next lines has a decimal point; and never between spaces, where pandas is rarely the writer.
     """
     cells = [cell.strip(b"\"' ") for cell in re.split(rb"[,;\t ]", code)]
     indexed = not cells[0]
     cells = cells[indexed:]
-    if len(cells) < 3 or cells != [b"%d" % i for i in range(len(cells))]:
+    if not re.search(rb"[,;\t]", code) or len(cells) < 3 or cells != [b"%d" % i for i in range(len(cells))]:
         return False
     rows = [row for row in following.splitlines()[:20] if row.strip()]
     values = [value for row in rows for value in re.split(rb"[,;\t ]+", row.strip()) if value]

@@ -154,6 +154,8 @@ def test_numbers_of_columns_are_no_point(tmp_path: Path) -> None:
     # Whole numbers may be points all the same.
     path.write_text("0,1,2\n3,4,5\n")
     assert read_text(path).points.tolist() == [[0, 1, 2], [3, 4, 5]]
+    path.write_text("0 1 2\n3.5 4.5 5.5\n")
+    assert read_text(path).points.tolist() == [[0, 1, 2], [3.5, 4.5, 5.5]]
 
 
 @pytest.mark.parametrize("rows", [",,\n1,2,3\n,,\n-4.5,0.005,6\n", "NA,NA,NA\n1,2,3\n,,\n-4.5,0.005,6"])
