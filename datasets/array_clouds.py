@@ -15,7 +15,7 @@ from pcsa.datasets.faults import reading
 from pcsa.datasets.point_cloud import PointCloud, finite_cloud
 
 HDF5 = (".h5", ".hdf5")
-_POINTS = ("pos", "points", "xyz")
+_POINTS = ("pos", "points", "xyz", "coord", "coords", "position", "positions", "vertices")
 _COLORS = ("colors", "color", "rgb")
 
 
@@ -25,8 +25,9 @@ def read_array_cloud(
     """Read the cloud of a `.npy`, `.npz`, `.h5` or `.hdf5` file.
 
     The cloud is an array `[N, 3]`; one of more columns is read where ``columns`` names them. Of several arrays it is
-    the one that is called pos, points or xyz (in this order), or, in HDF5, data; or three arrays are called x, y and z.
-    A structured array has the fields x, y and z (and may have r, g and b, or a packed rgb).
+    the one that is called pos, points, xyz, coord, coords, position, positions or vertices (the first of them that is
+    there), or, in HDF5, data; or three arrays are called x, y and z. A structured array has the fields x, y and z (and
+    may have r, g and b, or a packed rgb), or one of three values with such a name.
 
     Args:
         path: The file.
@@ -54,7 +55,7 @@ def _hdf5_cloud(path: str | os.PathLike[str], names: tuple[str, ...] | None) -> 
 
     def visit(name: str, thing: Any) -> None:
         if isinstance(thing, h5py.Dataset):
-            found.setdefault(name.rsplit("/", 1)[-1], []).append(thing)
+            found.setdefault(name.rsplit("/", 1)[-1].lower(), []).append(thing)
 
     with h5py.File(path, "r") as file:
         file.visititems(visit)
@@ -69,12 +70,16 @@ def _hdf5_cloud(path: str | os.PathLike[str], names: tuple[str, ...] | None) -> 
 
 def _cloud(arrays: Mapping[str, Any], names: tuple[str, ...] | None) -> PointCloud:
     """Return the cloud among arrays, which may be datasets that are not read yet."""
+    lower = {name.lower(): array for name, array in arrays.items()}
+    arrays = lower if len(lower) == len(arrays) else arrays
     chosen = next((name for name in _POINTS if name in arrays), None)
     if chosen is None and {"x", "y", "z"} <= {plain_name(name) for name in arrays}:
         return cloud_of_columns({name: np.asarray(array).reshape(-1) for name, array in arrays.items()})
     if chosen is None and len(arrays) != 1:
         listed = ", ".join(f"{name} {list(array.shape)}" for name, array in list(arrays.items())[:8])
-        raise ValueError(f"holds {listed or 'no array'}: one array, or one that is called pos, points or xyz")
+        raise ValueError(f"holds {listed or 'no array'}: one array, or one that is called pos, points, xyz or vertices")
+    if chosen == "vertices" and {"faces", "triangles"} & set(arrays):
+        raise ValueError("holds a mesh, vertices and faces: save it as .ply or .obj, or the vertices alone")
     array = np.asarray(arrays[chosen or next(iter(arrays))])
     if array.dtype.names is not None:
         return _structured(array, names)
@@ -111,6 +116,9 @@ def _structured(array: NDArray[Any], names: tuple[str, ...] | None) -> PointClou
         raise ValueError(f"`columns` (={' '.join(names)!r}) is for columns without names: {_fields(array)} are there")
     array = array.reshape(-1)  # of an organized cloud, [H, W]
     columns: dict[str, NDArray[Any]] = {}
+    names = array.dtype.names or ()
+    if not {"x", "y", "z"} <= {plain_name(field) for field in names} and not set(map(plain_name, names)) & set(_POINTS):
+        raise ValueError(f"has the fields {_fields(array)}: x, y and z, or points of three values, must be among them")
     for field in array.dtype.names or ():
         values = array[field]
         if values.ndim == 1:

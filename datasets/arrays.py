@@ -26,16 +26,24 @@ def read_arrays(path: str | os.PathLike[str], names: Sequence[str] = ()) -> dict
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file cannot be read, holds objects (which are never unpickled) or lacks one of ``names``;
-            the message names the file.
+        ValueError: If the file cannot be read, holds objects (which are never unpickled), more than one array after
+            another, or lacks one of ``names``; the message names the file.
 
     """
     with reading(path, "arrays"):
         # Opened here, because NumPy leaves a damaged file open.
         with open(path, "rb") as stream:
+            begin = stream.read(6)
+            stream.seek(0)
+            # NumPy takes anything else for a pickle, which begins with another byte.
+            if not begin.startswith((b"\x93NUMPY", b"PK", b"\x80")):
+                raise ValueError("cannot be read as arrays (not written by np.save or np.savez)")
             try:
                 loaded = np.load(stream)
                 if isinstance(loaded, np.ndarray):
+                    # np.save into an open file appends.
+                    if stream.read().strip(b"\0\r\n"):
+                        raise ValueError("more follows after its first array: np.savez keeps several in one file")
                     loaded = {"array": loaded}
                 absent = [name for name in names if name not in loaded]
                 arrays = {} if absent else {name: loaded[name] for name in names or loaded}

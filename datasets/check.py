@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pcsa._core.checks import check_one_of
+from pcsa.datasets.array_clouds import HDF5
 from pcsa.datasets.arrays import read_arrays
 from pcsa.datasets.coco import check_coco
 from pcsa.datasets.faults import Problem
@@ -16,7 +17,7 @@ from pcsa.datasets.keypointnet.check import check_root
 from pcsa.datasets.lsp import check_lsp
 from pcsa.datasets.mtfl import check_mtfl
 from pcsa.datasets.oct import check_oct
-from pcsa.datasets.points import CLOUDS, MESHES, check_cloud
+from pcsa.datasets.points import CLOUDS, MESHES, UNNAMED, check_cloud
 from pcsa.datasets.shapenet import check_hdf5, is_hdf5
 
 Layout = Literal["human36m", "lsp", "mtfl", "keypointnet", "coco", "oct", "hdf5", "clouds"]
@@ -39,7 +40,8 @@ def check_data(
         layout: A key of :data:`LAYOUTS`. Default: what the files in ``root`` say; see :func:`layout_of`.
         images: Folder of the pictures, for ``root`` being an annotation file of COCO.
         detections: File of detections, for COCO.
-        columns: Names of the columns of clouds, see :func:`pcsa.datasets.points.read_cloud`.
+        columns: Names of the columns of clouds whose format has no names for them, as in ``pcsa predict``; see
+            :func:`pcsa.datasets.points.read_cloud`.
 
     Returns:
         The problems. Where there are none, the dataset of the layout opens, and every item can be read.
@@ -83,7 +85,10 @@ def _check_clouds(root: Path, columns: str | None) -> list[Problem]:
     problems: list[Problem] = []
     for file in find_files([root], (*CLOUDS, *MESHES), recursive=True).files:
         name = file.name if root.is_file() else str(file.relative_to(root.absolute()))
-        problems += [Problem(name, problem.message) for problem in check_cloud(file, columns)]
+        problems += [
+            Problem(name, problem.message)
+            for problem in check_cloud(file, columns if file.suffix.lower() in UNNAMED else None)
+        ]
     return problems
 
 
@@ -134,6 +139,27 @@ def _is_scans(root: Path) -> bool:
     return False
 
 
+def _is_batches(root: Path) -> bool:
+    """Whether HDF5 files hold many clouds each, and no other clouds lie among them; text may be their lists."""
+    if not is_hdf5(root):
+        return False
+    files = [root] if root.is_file() else [path for path in root.rglob("*") if not path.name.startswith(".")]
+    others = set(CLOUDS + MESHES) - {*HDF5, ".txt", ".csv"}
+    if any(path.suffix.lower() in others for path in files):
+        return False
+    return any(_has_batch(path) for path in files if path.suffix.lower() in HDF5)
+
+
+def _has_batch(path: Path) -> bool:
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            return "data" in file and getattr(file["data"], "ndim", 0) == 3
+    except (OSError, KeyError):
+        return False
+
+
 def _is_clouds(root: Path) -> bool:
     if root.is_file():
         return root.suffix.lower() in (*CLOUDS, *MESHES)
@@ -159,6 +185,6 @@ _SIGNS: dict[Layout, Callable[[Path], bool]] = {
     "keypointnet": lambda root: (root / "pcds").is_dir() and (root / "annotations").is_dir(),
     "coco": lambda root: any(_annotation_files(root)) if root.is_dir() else root.suffix.lower() == ".json",
     "oct": _is_scans,
-    "hdf5": is_hdf5,
+    "hdf5": _is_batches,
     "clouds": _is_clouds,
 }

@@ -15,6 +15,7 @@ Columns = str | Sequence[str]
 _ALIASES = {
     **{"red": "r", "green": "g", "blue": "b"},
     **{f"points{sign}{i}": axis for i, axis in enumerate("xyz") for sign in (":", "_")},  # ParaView's tables
+    **{f"points_m_xyz:{i}": axis for i, axis in enumerate("xyz")},  # VeloView's
 }
 
 

@@ -213,7 +213,8 @@ def _read_ascii(body: bytes, header: _Header) -> dict[str, NDArray[Any]]:
     wanted = {start for start, _ in fields}
     table = parse_table(body, starts[-1], first_line=header.lines + 1, wanted=wanted)
     if len(table) != header.num_points:
-        raise ValueError(f"{len(table)} lines of values where the header says {header.num_points} points (truncated?)")
+        cut = " (truncated?)" * (len(table) < header.num_points)
+        raise ValueError(f"{len(table)} lines of values where the header says {header.num_points} points{cut}")
     columns = {}
     for start, field in fields:
         values = table[:, start]

@@ -106,10 +106,9 @@ def check_cloud(path: str | os.PathLike[str], columns: Columns | None = None) ->
         return [Problem(where, str(error).removeprefix(f"`{where}`: "))]
     problems = []
     if cloud.num_dropped:
-        problems.append(
-            f"{cloud.num_dropped} points are not finite, of {cloud.num_dropped + len(cloud.points)} "
-            f"(`drop_invalid` leaves them out)"
-        )
+        # Of a mesh it is vertices that are left out, and its points are samples.
+        total = "" if Path(path).suffix.lower() in MESHES else f", of {cloud.num_dropped + len(cloud.points)}"
+        problems.append(f"{cloud.num_dropped} points are not finite{total} (`drop_invalid` leaves them out)")
     copies = count_copies(cloud.points)
     if copies:
         zeros = int((cloud.points == 0).all(axis=1).sum())

@@ -1,6 +1,8 @@
 """Clouds as text: lines of numbers, with or without names for their columns."""
 
+import csv
 import io
+import math
 import os
 import re
 from collections.abc import Collection, Sequence
@@ -21,6 +23,7 @@ _COMMENT = re.compile(rb"#|//|%|!")
 _NOT_FINITE = re.compile(rb"1\.#[A-Za-z]+\d*|nan\(\w+\)", re.IGNORECASE)  # what C's libraries print for NaN
 _TAIL = re.compile(rb"(\.\d*(?:[eE][-+]\d*)?)?\s*$")
 _MAX_HEADER = 50
+_MISSING = (b"", b"NA", b"NULL", b"null")
 
 
 class _Start(NamedTuple):
@@ -41,8 +44,9 @@ def read_text(
     Three columns are x, y and z. More are read where they are named: by ``columns``, by a line of names before the
     numbers (CSV; CloudCompare's ``//X Y Z R G B``), or, in a `.pts` file that begins with the number of its points, as
     Leica has them (x y z intensity, or x y z intensity r g b). Columns r, g and b become the colors, others are
-    skipped. Where the file begins with the number of its points, it must be right. Comments begin with ``#``, ``//``,
-    ``%`` or ``!``.
+    skipped. A point whose values are all empty or NA is not finite. A line that numbers the columns (pandas: ``0,1,2``)
+    is no point. Where the file begins with the number of its points, it must be right. Comments begin with ``#``,
+    ``//``, ``%`` or ``!``.
 
     Args:
         path: The file, in UTF-8, UTF-16 or Latin-1.
@@ -62,11 +66,11 @@ def read_text(
             body = body.replace(b"\r", b"\n")  # old Macintosh line ends
         start = _find_start(body)
         body = body[start.offset :]
-        first = _code(body.split(b"\n", 1)[0])
+        first = next((code for code in map(_code, io.BytesIO(body)) if code.strip(b",; \t")), b"")
         if not first:
             raise ValueError("has no line of numbers")
         delimiter = _delimiter(first, start.line)
-        num_columns = len(_split(first, delimiter))
+        num_columns = _count_columns(first, delimiter, start)
         named = _names(start, num_columns, delimiter, names, Path(path).suffix.lower())
         if named is None and num_columns != 3:
             raise ValueError(unnamed(sum(bool(line.strip()) for line in body.split(b"\n")), num_columns))
@@ -132,7 +136,7 @@ def _parse_lines(
     codes = [(number, _code(line)) for number, line in enumerate(body.splitlines(), first_line)]
     codes = [(number, code) for number, code in codes if code]
     for number, code in codes:
-        count = len(_split(code, delimiter))
+        count = len(_split(code, delimiter, num_columns))
         if count != num_columns:
             raise ValueError(f"line {number} has {count} values, must have {num_columns} (truncated?)")
     table = np.full((len(codes), num_columns), np.nan)
@@ -146,14 +150,18 @@ def _parse_lines(
             lines, ndmin=2, comments=None, delimiter=delimiter, usecols=columns, quotechar='"'
         )
     except ValueError:
-        table[:, columns] = [_parse_line(number, code, delimiter, columns) for number, code in codes]
+        table[:, columns] = [
+            _parse_line(number, _split(code, delimiter, num_columns), columns) for number, code in codes
+        ]
     return table
 
 
-def _parse_line(number: int, code: bytes, delimiter: str | None, columns: Sequence[int]) -> list[float]:
-    values = _split(code, delimiter)
+def _parse_line(number: int, values: Sequence[bytes], columns: Sequence[int]) -> list[float]:
+    cells = [values[column] for column in columns]
+    if _is_missing(cells):
+        return [math.nan] * len(columns)  # a point that is not there, as pandas and R write it
     row = []
-    for value in (values[column] for column in columns):
+    for value in cells:
         parsed = _number(value)
         if parsed is None:
             text = value.decode("latin-1")[:40]
@@ -173,10 +181,17 @@ def _code(line: bytes) -> bytes:
     return (line if comment is None else line[: comment.start()]).strip(b"\0 \t\r\n")
 
 
-def _split(code: bytes, delimiter: str | None) -> list[bytes]:
-    values = code.split(None if delimiter is None else delimiter.encode())
-    if delimiter is not None and len(values) > 1 and not values[-1].strip():
-        del values[-1]  # some programs end each line with a separator
+def _split(code: bytes, delimiter: str | None, num_columns: int = 0) -> list[bytes]:
+    """Split a line; some programs end each with a separator, after which nothing is one more value only by number."""
+    if delimiter is None:
+        return code.split()
+    if b'"' in code:
+        cells = next(csv.reader([code.decode("latin-1")], delimiter=delimiter, skipinitialspace=True))
+        values = [cell.encode("latin-1") for cell in cells]
+    else:
+        values = code.split(delimiter.encode())
+    if len(values) > 1 and len(values) != num_columns and not values[-1].strip():
+        del values[-1]
     return values
 
 
@@ -190,15 +205,19 @@ def _number(value: bytes) -> float | None:
         return None
 
 
+def _is_missing(cells: Sequence[bytes]) -> bool:
+    return all(cell.strip(b"\"' ") in _MISSING for cell in cells)
+
+
 def _check_end(body: bytes) -> None:
     """Raise if a file that is cut off within its last number shows it.
 
     A last line without a line break is common and valid. Where all of the lines before it have one number of decimals,
     and the last one has fewer, its end is missing.
     """
-    if body.endswith((b"\n", b"\r")):
-        return
     *before, last = body.rsplit(b"\n", 100)
+    if body.endswith(b"\r") or not _code(last):
+        return
     tails = {_tail(line) for line in before[1:]}
     if len(before) > 30 and len(tails) == 1:
         (tail,) = tails
@@ -215,6 +234,7 @@ def _find_start(body: bytes) -> _Start:
     offset, number, declared = 0, 1, None
     titles: list[bytes] = []
     comments: list[bytes] = []
+    numbered = False
     while offset < len(body):
         end = body.find(b"\n", offset) + 1 or len(body)
         line = body[offset:end].strip(b"\0\x1a \t\r\n")
@@ -224,7 +244,11 @@ def _find_start(body: bytes) -> _Start:
             comments.append(line.lstrip(b"#/%! \t"))
         elif code and declared is None and len(values) == 1 and re.fullmatch(rb"\d+", code):
             declared = int(code)
-        elif code and any(_number(value) is not None for value in values):
+        elif titles and code and _is_missing(re.split(rb"[,;\t ]", code)):
+            break  # values that are missing
+        elif code and not numbered and _numbers_columns(code, body[end : end + 4000]):
+            numbered = True
+        elif code and _has_numbers(code, values):
             break
         elif code:
             titles.append(line)
@@ -232,6 +256,28 @@ def _find_start(body: bytes) -> _Start:
                 raise ValueError(f"no line of numbers among the first {number} lines")
         offset, number = end, number + 1
     return _Start(offset, number, declared, titles, comments)
+
+
+def _has_numbers(code: bytes, words: Sequence[bytes]) -> bool:
+    """Whether a line is one of numbers; a name may end with one, as in `x,y,z,Scalar field 2`."""
+    cells = re.split(rb"[,;]", code) if re.search(rb"[,;]", code) else words
+    return any(_number(cell) is not None for cell in cells) or all(_number(word) is not None for word in words)
+
+
+def _numbers_columns(code: bytes, following: bytes) -> bool:
+    """Whether a line numbers the columns, 0,1,2, as pandas writes those that have no names.
+
+    Such a line is a point too. It is taken for numbers of columns if its first cell is empty, or if each value in the
+    next lines has a decimal point; and never between spaces, where pandas is rarely the writer.
+    """
+    cells = [cell.strip(b"\"' ") for cell in re.split(rb"[,;\t ]", code)]
+    indexed = not cells[0]
+    cells = cells[indexed:]
+    if not re.search(rb"[,;\t]", code) or len(cells) < 3 or cells != [b"%d" % i for i in range(len(cells))]:
+        return False
+    rows = [row for row in following.splitlines()[:20] if row.strip()]
+    values = [value for row in rows for value in re.split(rb"[,;\t ]+", row.strip()) if value]
+    return indexed or (bool(values) and all(re.search(rb"[.eE]|nan|inf", value) is not None for value in values))
 
 
 def _delimiter(first: bytes, line: int) -> str | None:
@@ -258,6 +304,8 @@ def _names(
         return given
     for line in start.titles + start.comments:
         names = tuple(plain_name(name) for name in _title_names(line, delimiter))
+        if len(names) == num_columns + 1 and not names[-1]:
+            names = names[:-1]
         if len(names) == num_columns and (line in start.titles or set(names) & set("xyz")):
             if not set("xyz") <= set(names):
                 raise ValueError(
@@ -270,6 +318,12 @@ def _names(
     if suffix == ".pts" and start.declared is not None:
         return _PTS.get(num_columns)
     return None
+
+
+def _count_columns(first: bytes, delimiter: str | None, start: _Start) -> int:
+    """Count the columns by the first line of numbers; its last value may be missing where that column has a name."""
+    names = [_title_names(line, delimiter) for line in start.titles]
+    return len(_split(first, delimiter, max((len(line) for line in names if line[-1]), default=0)))
 
 
 def _title_names(line: bytes, delimiter: str | None) -> list[str]:

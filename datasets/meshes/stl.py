@@ -45,7 +45,8 @@ def load_stl(path: str | os.PathLike[str]) -> Mesh:
             raise ValueError(f"not an STL file, or cut off: {len(raw)} bytes that do not begin with `solid`")
         if raw[_HEADER + declared * _TRIANGLE.itemsize :].strip(b"\0\r\n \t") or len(raw) < _HEADER + declared * 50:
             held = (len(raw) - _HEADER) / _TRIANGLE.itemsize
-            raise ValueError(f"the header declares {declared} triangles, the file holds {held:.6g} (cut off?)")
+            cut = " (cut off?)" * (held < declared)
+            raise ValueError(f"the header declares {declared} triangles, the file holds {held:.6g}{cut}")
         return _binary(raw, declared)
 
 

@@ -99,7 +99,9 @@ def test_structured_arrays(tmp_path: Path) -> None:
     assert cloud.colors is not None
     assert (cloud.colors == 9).all()
     np.save(tmp_path / "a.npy", np.zeros(5, [("x", "f4"), ("y", "f4")]))
-    with pytest.raises(ValueError, match="the columns are called x, y: x, y and z must be among them"):
+    with pytest.raises(
+        ValueError, match="has the fields x, y: x, y and z, or points of three values, must be among them"
+    ):
         read_array_cloud(tmp_path / "a.npy")
 
 
@@ -133,3 +135,24 @@ def test_which_array_is_the_cloud(tmp_path: Path) -> None:
     (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n and no more")
     with pytest.raises(ValueError, match=r"a\.h5`: cannot be read as arrays of points"):
         read_array_cloud(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("name", ["coord", "coords", "position", "positions", "vertices", "XYZ", "Points"])
+def test_other_names_of_points(tmp_path: Path, name: str) -> None:
+    np.savez(tmp_path / "a.npz", normals=-CLOUD, **{name: CLOUD})
+    array = np.zeros(50, [(name, "f8", 3), ("label", "i4")])
+    array[name] = CLOUD
+    np.save(tmp_path / "a.npy", array)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file[name], file["normals"] = CLOUD, -CLOUD
+    for file in ("a.npz", "a.npy", "a.h5"):
+        np.testing.assert_array_equal(read_array_cloud(tmp_path / file).points, CLOUD)
+
+
+def test_what_arrays_are_no_cloud(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mesh.npz", vertices=CLOUD, faces=np.array([[0, 1, 2]]))
+    with pytest.raises(ValueError, match=r"mesh\.npz`: holds a mesh, vertices and faces: save it as \.ply"):
+        read_array_cloud(tmp_path / "mesh.npz")
+    np.save(tmp_path / "fields.npy", np.zeros(5, [("place", "f4", 3), ("label", "i4")]))
+    with pytest.raises(ValueError, match=r"has the fields place, label: x, y and z, or points of three values"):
+        read_array_cloud(tmp_path / "fields.npy")

@@ -104,3 +104,18 @@ def test_volumes_of_every_type(tmp_path: Path) -> None:
     for values, value_range in ((unit > 0.5, None), ((unit > 0.5).astype(np.uint8), (0, 1))):
         np.save(tmp_path / "v.npy", values)
         assert read_volume(tmp_path / "v.npy", value_range).flatten().tolist() == [0, 0, 1]
+
+
+def test_what_follows_an_array_is_not_lost(tmp_path: Path) -> None:
+    with open(tmp_path / "two.npy", "wb") as file:
+        np.save(file, np.zeros((5, 3)))
+        np.save(file, np.ones((5, 3)))
+    with pytest.raises(ValueError, match=r"two\.npy`: .*more follows after its first array"):
+        read_arrays(tmp_path / "two.npy")
+    np.save(tmp_path / "padded.npy", np.ones((5, 3)))
+    with open(tmp_path / "padded.npy", "ab") as file:
+        file.write(bytes(20))
+    np.testing.assert_array_equal(read_arrays(tmp_path / "padded.npy")["array"], np.ones((5, 3)))
+    (tmp_path / "text.npy").write_text("1 2 3\n")
+    with pytest.raises(ValueError, match=r"text\.npy`: cannot be read as arrays \(not written by np.save"):
+        read_arrays(tmp_path / "text.npy")

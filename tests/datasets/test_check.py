@@ -156,3 +156,25 @@ def test_nothing_known(tmp_path: Path) -> None:
         check_data(tmp_path)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         check_data(tmp_path / "nowhere")
+
+
+def test_clouds_of_many_formats(tmp_path: Path) -> None:
+    # One HDF5 file among other clouds is no dataset of splits, and columns are those of formats without names.
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file["xyz"] = POINTS
+    assert layout_of(tmp_path) == layout_of(tmp_path / "scan.h5") == "clouds"
+    hdf5(tmp_path)
+    (tmp_path / "train_files.txt").write_text("ply_data_train0.h5\n")
+    (tmp_path / "._scan.ply").write_bytes(b"")
+    assert layout_of(tmp_path) == "hdf5"
+    write_pcd(tmp_path / "scan.pcd", POINTS)
+    assert layout_of(tmp_path) == "clouds"
+
+
+def test_columns_are_for_formats_without_names(tmp_path: Path) -> None:
+    write_pcd(tmp_path / "scan.pcd", POINTS)
+    np.savetxt(tmp_path / "scan.txt", np.hstack([POINTS, POINTS]))
+    np.savetxt(tmp_path / "three.txt", POINTS)
+    problems = check_data(tmp_path, columns="x y z nx ny nz")
+    assert [problem.path for problem in problems] == ["three.txt"]
+    assert "names 6 columns, the file has 3" in problems[0].message

@@ -106,6 +106,13 @@ def test_truncated_files_are_refused(tmp_path: Path, binary: bool) -> None:
             read_pcd(path)
 
 
+def test_more_lines_than_declared_are_not_called_truncated(tmp_path: Path) -> None:
+    path = tmp_path / "cloud.pcd"
+    path.write_text("FIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nPOINTS 1\nDATA ascii\n1 2 3\n4 5 6\n")
+    with pytest.raises(ValueError, match=r"2 lines of values where the header says 1 points$"):
+        read_pcd(path)
+
+
 def test_text_without_a_final_line_break(tmp_path: Path) -> None:
     path = tmp_path / "cloud.pcd"
     points = np.random.default_rng(0).normal(size=(50, 3))

@@ -114,3 +114,10 @@ def test_broken_files_are_named(tmp_path: Path, name: str, content: bytes | np.n
         np.save(tmp_path / name, content)
     with pytest.raises(ValueError, match=rf"^`{tmp_path}/{name}`: .*({rule})"):
         read_points(tmp_path / name)
+
+
+def test_vertices_that_are_not_finite(tmp_path: Path) -> None:
+    path = tmp_path / "mesh.off"
+    path.write_text("OFF\n5 3 0\n0 0 0\n1 0 0\n0 1 0\nnan 0 0\n0 0 nan\n3 0 1 2\n3 0 1 3\n3 0 1 4\n")
+    # The points of a mesh are samples: out of how many vertices is not said by their number.
+    assert check_cloud(path) == [(str(path), "2 points are not finite (`drop_invalid` leaves them out)")]

@@ -21,6 +21,12 @@ TWO = [[1.0, 2.0, 3.0], [-4.5, 5e-3, 6.0]]
         ("a.csv", '"Z","X","Y","Classification"\n3,1,2,"wall"\n"6.0","-4.5",0.005,floor\n'),
         ("a.csv", "Point ID;X [m];Y [m];Z [m]\nP1;1;2;3\nP2;-4.5;0.005;6\n"),
         ("a.csv", ",x,y,z\n0,1,2,3\n1,-4.5,0.005,6\n"),
+        ("a.csv", "Unnamed: 0,x,y,z\n0,1,2,3\n1,-4.5,0.005,6\n"),
+        ("a.csv", "x,y,z,Scalar field 2\n1,2,3,4\n-4.5,0.005,6,5\n"),
+        ("a.csv", "x,y,z,\n1,2,3,\n-4.5,0.005,6,\n"),
+        ("a.csv", 'x,y,z,name\n1,2,3,"a, b"\n-4.5,0.005,6,c\n'),
+        ("a.csv", "0,1,2\n1.0,2.0,3.0\n-4.5,0.005,6.0\n"),
+        ("a.csv", '"Points_m_XYZ:0","Points_m_XYZ:1","Points_m_XYZ:2","intensity"\n1,2,3,7\n-4.5,0.005,6,8\n'),
         ("a.csv", "Points:0,Points:1,Points:2,Normals:0\n1,2,3,0\n-4.5,0.005,6,1\n"),
         ("a.txt", "# exported on a Monday\n// by hand\n1 2 3 # first\n% half\n-4.5 0.005 6\n"),
         ("a.txt", "//X Y Z Intensity\n2\n1 2 3 7\n-4.5 0.005 6 8\n"),
@@ -137,3 +143,37 @@ def test_noise_is_refused(tmp_path: Path) -> None:
         (tmp_path / "a.xyz").write_bytes(rng.bytes(length))
         with pytest.raises(ValueError, match=r"a\.xyz`: "):
             read_text(tmp_path / "a.xyz")
+
+
+def test_numbers_of_columns_are_no_point(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(",0,1,2\n0,1,2,3\n1,-4.5,0.005,6\n")
+    with pytest.raises(ValueError, match="4 columns without names"):
+        read_text(path)
+    assert read_text(path, "i x y z").points.tolist() == TWO
+    # Whole numbers may be points all the same.
+    path.write_text("0,1,2\n3,4,5\n")
+    assert read_text(path).points.tolist() == [[0, 1, 2], [3, 4, 5]]
+    path.write_text("0 1 2\n3.5 4.5 5.5\n")
+    assert read_text(path).points.tolist() == [[0, 1, 2], [3.5, 4.5, 5.5]]
+
+
+@pytest.mark.parametrize("rows", [",,\n1,2,3\n,,\n-4.5,0.005,6\n", "NA,NA,NA\n1,2,3\n,,\n-4.5,0.005,6"])
+@pytest.mark.parametrize("indexed", [False, True])
+def test_points_that_are_missing(tmp_path: Path, rows: str, indexed: bool) -> None:
+    path = tmp_path / "a.csv"
+    if indexed:
+        rows = "\n".join(f"{i},{row}" for i, row in enumerate(rows.splitlines()))
+    path.write_text(f"{',' * indexed}x,y,z\n{rows}")
+    with pytest.raises(ValueError, match=r"2 points are not finite, of 4; the first is point 0 \(`drop_invalid`"):
+        read_text(path)
+    cloud = read_text(path, drop_invalid=True)
+    assert cloud.points.tolist() == TWO
+    assert cloud.num_dropped == 2
+
+
+@pytest.mark.parametrize("end", ["   ", "# end", "\n\n  "])
+def test_last_lines_without_numbers(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("1.000 2.000 3.000\n" * 50 + end)
+    assert read_text(path).points.shape == (50, 3)

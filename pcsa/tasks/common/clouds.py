@@ -63,9 +63,12 @@ CloudConfigT = TypeVar("CloudConfigT", bound=CloudConfig)
 
 @dataclass(frozen=True)
 class CloudPredictOptions(PredictOptions):
-    """Keypoints of clouds (.pcd, .ply, .npy, .npz) and meshes (.obj, .off, .stl, .ply), in their own units.
+    """Keypoints of clouds and meshes, in their own units.
 
-    Inputs must stand as the training clouds do: same up axis, same heading.
+    Clouds are .pcd, .ply, .xyz, .txt, .pts, .csv, .las, .laz, .npy, .npz, .h5 and .hdf5, meshes .obj, .off, .stl, .ply,
+    .glb and .gltf. Inputs must stand as the training clouds do: same up axis, same heading. In a folder every file of
+    these endings is an input: a README.txt or labels.csv among scans is listed as failed, because a damaged scan may
+    look the same; the rest is predicted. Name the files (scans/*.xyz) to have only these.
     """
 
     num_points: int = 2048

@@ -50,7 +50,7 @@ def test_text_keeps_its_digits(tmp_path: Path) -> None:
         (b"solid", "not an STL file, or cut off"),
         (binary(2, 1), "declares 2 triangles, the file holds 1 "),
         (binary(2, 2)[:-10], "declares 2 triangles, the file holds 1.8 "),
-        (binary(1, 2), "declares 1 triangles, the file holds 2 "),
+        (binary(1, 2), "declares 1 triangles, the file holds 2"),
         (binary(2**32 - 1, 2), "declares 4294967295 triangles"),
         (binary(0, 0), "holds no vertices"),
         (f"solid\n{FACET}".encode(), "cut off: no `endsolid`"),
