@@ -18,6 +18,7 @@ from pcsa.datasets.mtfl import check_mtfl
 from pcsa.datasets.oct import check_oct
 from pcsa.datasets.points import CLOUDS, MESHES, check_cloud
 from pcsa.datasets.shapenet import check_hdf5, is_hdf5
+from pcsa.datasets.values import ValueRange
 
 Layout = Literal["human36m", "lsp", "mtfl", "keypointnet", "coco", "oct", "hdf5", "clouds"]
 
@@ -29,6 +30,8 @@ def check_data(
     images: str | os.PathLike[str] | None = None,
     detections: str | os.PathLike[str] | None = None,
     columns: str | None = None,
+    value_range: ValueRange | None = None,
+    one_based: bool | None = None,
 ) -> list[Problem]:
     """List everything that is missing or broken in a file or folder.
 
@@ -40,28 +43,44 @@ def check_data(
         images: Folder of the pictures, for ``root`` being an annotation file of COCO.
         detections: File of detections, for COCO.
         columns: Names of the columns of clouds, see :func:`pcsa.datasets.points.read_cloud`.
+        value_range: What 0 and 1 stand for in scans of OCT, see :class:`pcsa.datasets.oct.OctScans`.
+        one_based: Whether positions count from 1, for LSP, MTFL and OCT. Default: that of the dataset's class.
 
     Returns:
         The problems. Where there are none, the dataset of the layout opens, and every item can be read.
 
     Raises:
         FileNotFoundError: If ``root`` does not exist.
-        ValueError: If ``layout`` is unknown, or not given and not recognized.
+        ValueError: If ``layout`` is unknown, or not given and not recognized, or an argument is not for it.
 
     """
     root = existing(root)
     if layout is None:
         layout = layout_of(root)
     check_one_of("layout", layout, get_args(Layout))
+    given = {
+        "images": None if images is None else os.fspath(images),
+        "detections": None if detections is None else os.fspath(detections),
+        "columns": columns,
+        "value_range": value_range,
+        "one_based": one_based,
+    }
+    for name, value in given.items():
+        if value is not None and layout not in _TAKEN_BY[name]:
+            layouts = " and ".join(repr(known) for known in _TAKEN_BY[name])
+            raise ValueError(f"`{name}` (={value!r}) is for the layout {layouts}, not {layout!r}")
     if layout == "coco":
         return _check_coco(root, images, detections)
-    for name, value in (("images", images), ("detections", detections)):
-        if value is not None:
-            raise ValueError(f"`{name}` (={os.fspath(value)!r}) is for the layout 'coco', not {layout!r}")
     if layout == "clouds":
         return _check_clouds(root, columns)
-    if columns is not None:
-        raise ValueError(f"`columns` (={columns!r}) is for the layout 'clouds', not {layout!r}")
+    if layout == "oct" and value_range is not None and (root / "vol").is_dir():
+        raise ValueError(f"`value_range` (={value_range}) is for scans in files *.npz: the format of volumes has its own")
+    if layout == "oct":
+        return check_oct(root, one_based=one_based, value_range=value_range)
+    if one_based is not None and layout == "lsp":
+        return check_lsp(root, one_based=one_based)
+    if one_based is not None and layout == "mtfl":
+        return check_mtfl(root, one_based=one_based)
     return LAYOUTS[layout](root)
 
 
@@ -161,4 +180,12 @@ _SIGNS: dict[Layout, Callable[[Path], bool]] = {
     "oct": _is_scans,
     "hdf5": is_hdf5,
     "clouds": _is_clouds,
+}
+
+_TAKEN_BY: dict[str, tuple[Layout, ...]] = {
+    "images": ("coco",),
+    "detections": ("coco",),
+    "columns": ("clouds",),
+    "value_range": ("oct",),
+    "one_based": ("lsp", "mtfl", "oct"),
 }

@@ -142,6 +142,8 @@ def test_layouts_are_named_once() -> None:
         ({"layout": "voc"}, "`layout` \\(='voc'\\) must be one of"),
         ({"images": "pictures"}, "`images` \\(='pictures'\\) is for the layout 'coco', not 'hdf5'"),
         ({"columns": "x y z"}, "`columns` \\(='x y z'\\) is for the layout 'clouds', not 'hdf5'"),
+        ({"one_based": True}, "`one_based` \\(=True\\) is for the layout 'lsp' and 'mtfl' and 'oct', not 'hdf5'"),
+        ({"value_range": (0, 255)}, "`value_range` \\(=\\(0, 255\\)\\) is for the layout 'oct', not 'hdf5'"),
     ],
 )
 def test_bad_input(tmp_path: Path, options: dict[str, str], message: str) -> None:
@@ -156,3 +158,12 @@ def test_nothing_known(tmp_path: Path) -> None:
         check_data(tmp_path)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         check_data(tmp_path / "nowhere")
+
+
+def test_ranges_and_first_numbers_reach_the_check(tmp_path: Path) -> None:
+    boundaries = np.full((1, 8), 3.0)
+    np.savez(tmp_path / "scan.npz", bscan=np.full((16, 8), 200.0), boundaries=boundaries)
+    assert "value_range" in str(check_data(tmp_path))
+    assert check_data(tmp_path, value_range=(0, 255), one_based=False) == []
+    np.savez(tmp_path / "scan.npz", bscan=np.full((16, 8), 200.0), boundaries=0 * boundaries)
+    assert "1" in str(check_data(tmp_path, value_range=(0, 255), one_based=True))
