@@ -35,7 +35,7 @@ def check_data(
 ) -> list[Problem]:
     """List everything that is missing or broken in a file or folder.
 
-    The check reads every annotation and every cloud, and of pictures the headers. It goes on after a fault.
+    The check reads every annotation and every cloud; pictures of 8 bits that are whole are not decoded. It goes on after a fault.
 
     Args:
         root: A root of one of :data:`LAYOUTS`, a folder of clouds and meshes (sub-folders too), or one such file.
@@ -43,7 +43,7 @@ def check_data(
         images: Folder of the pictures, for ``root`` being an annotation file of COCO.
         detections: File of detections, for COCO.
         columns: Names of the columns of clouds, see :func:`pcsa.datasets.points.read_cloud`.
-        value_range: What 0 and 1 stand for in scans of OCT, see :class:`pcsa.datasets.oct.OctScans`.
+        value_range: What 0 and 1 stand for in pictures and scans, see :func:`pcsa.datasets.values.unit_values`.
         one_based: Whether positions count from 1, for LSP, MTFL and OCT. Default: that of the dataset's class.
 
     Returns:
@@ -67,20 +67,23 @@ def check_data(
     }
     for name, value in given.items():
         if value is not None and layout not in _TAKEN_BY[name]:
-            layouts = " and ".join(repr(known) for known in _TAKEN_BY[name])
+            layouts = " or ".join(repr(known) for known in _TAKEN_BY[name])
             raise ValueError(f"`{name}` (={value!r}) is for the layout {layouts}, not {layout!r}")
-    if layout == "coco":
-        return _check_coco(root, images, detections)
-    if layout == "clouds":
-        return _check_clouds(root, columns)
     if layout == "oct" and value_range is not None and (root / "vol").is_dir():
         raise ValueError(f"`value_range` (={value_range}) is for scans in files *.npz: the format of volumes has its own")
+    based = {} if one_based is None else {"one_based": one_based}
+    if layout == "coco":
+        return _check_coco(root, images, detections, value_range)
+    if layout == "clouds":
+        return _check_clouds(root, columns)
     if layout == "oct":
-        return check_oct(root, one_based=one_based, value_range=value_range)
-    if one_based is not None and layout == "lsp":
-        return check_lsp(root, one_based=one_based)
-    if one_based is not None and layout == "mtfl":
-        return check_mtfl(root, one_based=one_based)
+        return check_oct(root, value_range=value_range, **based)
+    if layout == "lsp":
+        return check_lsp(root, value_range=value_range, **based)
+    if layout == "mtfl":
+        return check_mtfl(root, value_range=value_range, **based)
+    if layout == "human36m":
+        return check_human36m(root, value_range=value_range)
     return LAYOUTS[layout](root)
 
 
@@ -107,14 +110,18 @@ def _check_clouds(root: Path, columns: str | None) -> list[Problem]:
 
 
 def _check_coco(
-    root: Path, images: str | os.PathLike[str] | None, detections: str | os.PathLike[str] | None
+    root: Path,
+    images: str | os.PathLike[str] | None,
+    detections: str | os.PathLike[str] | None,
+    value_range: ValueRange | None,
 ) -> list[Problem]:
     files = list(_annotation_files(root))
     if not files:
         return [Problem(str(root), "no annotation file of COCO (JSON with images, annotations and categories)")]
     problems: list[Problem] = []
     for file in files:
-        problems += check_coco(file, _pictures_of(file) if images is None else images, detections)
+        folder = _pictures_of(file) if images is None else images
+        problems += check_coco(file, folder, detections, value_range=value_range)
     return problems
 
 
@@ -164,7 +171,7 @@ LAYOUTS: dict[Layout, Callable[[Path], list[Problem]]] = {
     "lsp": check_lsp,
     "mtfl": check_mtfl,
     "keypointnet": check_root,
-    "coco": lambda root: _check_coco(root, None, None),
+    "coco": lambda root: _check_coco(root, None, None, None),
     "oct": check_oct,
     "hdf5": check_hdf5,
     "clouds": lambda root: _check_clouds(root, None),
@@ -186,6 +193,6 @@ _TAKEN_BY: dict[str, tuple[Layout, ...]] = {
     "images": ("coco",),
     "detections": ("coco",),
     "columns": ("clouds",),
-    "value_range": ("oct",),
+    "value_range": ("coco", "human36m", "lsp", "mtfl", "oct"),
     "one_based": ("lsp", "mtfl", "oct"),
 }

@@ -32,7 +32,7 @@ from pcsa.datasets.arrays import read_arrays
 from pcsa.datasets.crops import CropAugment
 from pcsa.datasets.faults import Problem, noting, reading, refuse, some
 from pcsa.datasets.files import existing
-from pcsa.datasets.images import KeypointImages, labeled_size, masked
+from pcsa.datasets.images import KeypointImages, check_readable, labeled_size, masked
 from pcsa.datasets.plausible import check_inside
 from pcsa.datasets.splits import Split, checked_root
 from pcsa.datasets.values import ValueRange
@@ -266,11 +266,12 @@ def _check_camera(camera: Tensor, distortion: Tensor | None, size: int) -> None:
         check_shape("distortion", distortion, (size, 5))
 
 
-def check_human36m(root: str | os.PathLike[str]) -> list[Problem]:
-    """List everything that is missing or broken in a folder of :class:`Human36M`; of the pictures, headers are read.
+def check_human36m(root: str | os.PathLike[str], *, value_range: ValueRange | None = None) -> list[Problem]:
+    """List everything that is missing or broken in a folder of :class:`Human36M`, pictures included.
 
     Args:
         root: The folder.
+        value_range: As for :class:`Human36M`.
 
     """
     root = Path(root)
@@ -283,7 +284,11 @@ def check_human36m(root: str | os.PathLike[str]) -> list[Problem]:
     if frames is not None and cameras is not None:
         rows = list(range(len(frames["imgname"])))
         problems += _problems(root, frames, cameras, rows)
-        problems += _picture_problems(root, frames, cameras, rows)
+        unmet = _picture_problems(root, frames, cameras, rows)
+        for name in [] if unmet else frames["imgname"].tolist():
+            with noting(unmet, root / name):
+                check_readable(root / name, value_range)
+        problems += unmet
         known = {subject for subjects in SUBJECTS.values() for subject in subjects}
         others = sorted({_subject(name) for name in frames["imgname"].tolist()} - known)
         if others:

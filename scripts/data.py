@@ -99,7 +99,7 @@ def _check(
         images: Folder of the pictures, for an annotation file of COCO.
         detections: File of detections, for COCO.
         columns: Names of the columns of clouds, as in `pcsa predict`.
-        value_range: What 0 and 1 stand for in scans of OCT.
+        value_range: What 0 and 1 stand for in pictures and scans.
         one_based: Whether positions count from 1, for LSP, MTFL and OCT; default as in the training.
     """
     if layout is None:
