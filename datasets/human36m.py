@@ -39,6 +39,7 @@ from pcsa.datasets.values import ValueRange
 
 DEPTH_RANGE = 2000.0  # millimeters, over the depth of the volume
 _LEGS = ((1, 2), (2, 3), (4, 5), (5, 6))  # thighs and shins
+_OFF_HIPS = 0.5  # in units of the distance of the hips; the release has 0
 _LEG = (0.2, 0.8)  # meters: a bone of a leg
 _DEPTH = (1.0, 20.0)  # meters, of the root
 _BOX = (0.5, 5.0)  # times the extent of the joints
@@ -75,7 +76,7 @@ class Human36M(KeypointImages):
     The box has its margin already (1.2 times the joints'), so that the crop is the box.
 
     Units and frames are checked: the bones of the legs are 0.2 to 0.8 m long in the median over a subject's frames
-    (``S`` in millimeters is refused), the roots are 1 to 20 m before the camera, ``part`` is what the camera sees of
+    (``S`` in millimeters is refused), the pelvis is near the middle of the hips, the roots are 1 to 20 m before the camera, ``part`` is what the camera sees of
     ``S`` (to a twentieth of the box), the box is 0.5 to 5 times as large as the joints, the camera's center is near the
     middle of the picture, and the joints are within it.
 
@@ -335,6 +336,10 @@ def _problems(root: Path, frames: dict[str, np.ndarray], cameras: _Cameras, rows
         if length is not None and not _LEG[0] <= length <= _LEG[1]:
             rule = f"must be from {_LEG[0]} to {_LEG[1]} long: `S` is in meters, its joints in the order of the class"
             problems.append(Problem(str(path), f"`S`: the bones of the legs of {subject} (={length:.4g}) {rule}"))
+        off = _off_hips(positions[own], labeled[own])
+        if off is not None and off > _OFF_HIPS:
+            rule = f"must be at most {_OFF_HIPS} of the distance of the hips: are the joints in the order of the class?"
+            problems.append(Problem(str(path), f"`S`: the pelvis of {subject} is off the hips' middle (={off:.4g}): {rule}"))
     if problems:
         return problems
     depth = positions[:, 0, 2]
@@ -369,6 +374,15 @@ def _leg(positions: np.ndarray, labeled: np.ndarray) -> float | None:
     bones = [np.linalg.norm(positions[:, a] - positions[:, b], axis=1)[labeled[:, a] & labeled[:, b]] for a, b in _LEGS]
     lengths = np.concatenate(bones)
     return float(np.quantile(lengths, 0.5, method="lower")) if lengths.size else None
+
+
+def _off_hips(positions: np.ndarray, labeled: np.ndarray) -> float | None:
+    """Return the median distance of the pelvis from the middle of the hips, in units of the distance of these."""
+    pelvis, right, left = positions[labeled[:, [0, 1, 4]].all(1)][:, [0, 1, 4]].transpose(1, 0, 2)
+    if not len(pelvis):
+        return None
+    width = np.maximum(np.linalg.norm(right - left, axis=1), 1e-9)
+    return float(np.median(np.linalg.norm(pelvis - (right + left) / 2, axis=1) / width))
 
 
 def _broken(path: Path, rows: list[int], broken: np.ndarray, what: str, values: np.ndarray, rule: str) -> list[Problem]:

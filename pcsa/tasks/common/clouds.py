@@ -171,8 +171,8 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
             if listed.exists() and set(models_of_split(listed, here.class_id)) & set(here.model_ids):
                 raise
             raise FileNotFoundError(
-                f"{error}; so there is nothing to score on: `--root` may name a root that has clouds in {split!r}, or "
-                "`--split` another split; `write_labeled` puts some there by its `fractions`, of three clouds or more"
+                f"{error}; so there is nothing to score on: `--root` may name a root that has clouds in {split!r} "
+                "(`write_labeled` puts some there by its `fractions`), or `--split` another split that has"
             ) from error
 
     def annotations(self, run: Run[CloudConfigT, LabelsT]) -> dict[str, Any]:
