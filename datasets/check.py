@@ -35,7 +35,8 @@ def check_data(
 ) -> list[Problem]:
     """List everything that is missing or broken in a file or folder.
 
-    The check reads every annotation and every cloud; pictures of 8 bits that are whole are not decoded. It goes on after a fault.
+    The check reads every annotation and every cloud; pictures of 8 bits that are whole are not decoded. It goes on
+    after a fault.
 
     Args:
         root: A root of one of :data:`LAYOUTS`, a folder of clouds and meshes (sub-folders too), or one such file.
@@ -70,7 +71,7 @@ def check_data(
             layouts = " or ".join(repr(known) for known in _TAKEN_BY[name])
             raise ValueError(f"`{name}` (={value!r}) is for the layout {layouts}, not {layout!r}")
     if layout == "oct" and value_range is not None and (root / "vol").is_dir():
-        raise ValueError(f"`value_range` (={value_range}) is for scans in files *.npz: the format of volumes has its own")
+        raise ValueError(f"`value_range` (={value_range}) is for scans *.npz: the format of volumes has its own")
     based = {} if one_based is None else {"one_based": one_based}
     if layout == "coco":
         return _check_coco(root, images, detections, value_range)

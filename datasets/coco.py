@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pcsa._core.checks import check_between, check_finite, check_one_of, check_shape
-from pcsa.datasets.coco_faults import annotation_faults, detection_faults, persons_category, stray_fault
+from pcsa.datasets.coco_faults import annotation_faults, detection_faults, none_fault, persons_category, stray_fault
 from pcsa.datasets.crops import CropAugment
 from pcsa.datasets.faults import Problem, noting
 from pcsa.datasets.files import existing
@@ -268,13 +268,23 @@ def check_coco(
 
     content = read(annotations)
     if content is not None:
-        problems += [Problem(str(annotations), fault) for fault in annotation_faults(content, NAMES)]
+        faults = list(annotation_faults(content, NAMES))
+        # With detections there may be nothing but pictures, as in files of the test items.
+        if not faults and detections is None:
+            (person,) = persons_category(content["categories"], NAMES)
+            none = none_fault("annotations", content["annotations"], person["id"])
+            faults = [none] if none else []
+        problems += [Problem(str(annotations), fault) for fault in faults]
     given = content if isinstance(content, dict) else {}
     listed = {name: given[name] if isinstance(given.get(name), list) else [] for name in ("images", "categories")}
     if stray := stray_fault("annotations", given.get("annotations"), listed):
         problems.append(Problem(str(annotations), stray))
     if detections is not None and (found := read(detections)) is not None:
-        problems += [Problem(str(detections), fault) for fault in detection_faults(found, listed)]
+        faults = list(detection_faults(found, listed))
+        persons = persons_category(listed["categories"], NAMES)
+        if not faults and len(persons) == 1 and (none := none_fault("detections", found, persons[0].get("id"))):
+            faults = [none]
+        problems += [Problem(str(detections), fault) for fault in faults]
         if stray := stray_fault("detections", found, listed):
             problems.append(Problem(str(detections), stray))
     if not Path(images).is_dir():

@@ -76,9 +76,9 @@ class Human36M(KeypointImages):
     The box has its margin already (1.2 times the joints'), so that the crop is the box.
 
     Units and frames are checked: the bones of the legs are 0.2 to 0.8 m long in the median over a subject's frames
-    (``S`` in millimeters is refused), the pelvis is near the middle of the hips, the roots are 1 to 20 m before the camera, ``part`` is what the camera sees of
-    ``S`` (to a twentieth of the box), the box is 0.5 to 5 times as large as the joints, the camera's center is near the
-    middle of the picture, and the joints are within it.
+    (``S`` in millimeters is refused), the pelvis is near the middle of the hips, the roots are 1 to 20 m before the
+    camera, ``part`` is what the camera sees of ``S`` (to a twentieth of the box), the box is 0.5 to 5 times as large as
+    the joints, the camera's center is near the middle of the picture, and the joints are within it.
 
     Args:
         root: The folder.
@@ -338,8 +338,9 @@ def _problems(root: Path, frames: dict[str, np.ndarray], cameras: _Cameras, rows
             problems.append(Problem(str(path), f"`S`: the bones of the legs of {subject} (={length:.4g}) {rule}"))
         off = _off_hips(positions[own], labeled[own])
         if off is not None and off > _OFF_HIPS:
+            what = f"`S`: the pelvis of {subject} is off the hips' middle (={off:.4g})"
             rule = f"must be at most {_OFF_HIPS} of the distance of the hips: are the joints in the order of the class?"
-            problems.append(Problem(str(path), f"`S`: the pelvis of {subject} is off the hips' middle (={off:.4g}): {rule}"))
+            problems.append(Problem(str(path), f"{what}: {rule}"))
     if problems:
         return problems
     depth = positions[:, 0, 2]

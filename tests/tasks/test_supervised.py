@@ -276,5 +276,5 @@ def test_a_part_of_the_release_without_validation_clouds_is_trained_on(config, t
     with pytest.raises(FileNotFoundError, match="1 of the 1 fish clouds that split 'val' names are missing"):
         TASK.train(replace(small, data=replace(data, strict=True), out=tmp_path / "strict"))
     options = SupervisedEvaluateOptions(path)
-    with pytest.raises(FileNotFoundError, match="are missing.*; so there is nothing to score on: `--root` .*`fractions`"):
+    with pytest.raises(FileNotFoundError, match=r"are missing.*; so there is nothing to score on: .*`fractions`"):
         TASK.evaluation(open_run(path), options)
