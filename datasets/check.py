@@ -19,6 +19,7 @@ from pcsa.datasets.mtfl import check_mtfl
 from pcsa.datasets.oct import check_oct
 from pcsa.datasets.points import CLOUDS, MESHES, UNNAMED, check_cloud
 from pcsa.datasets.shapenet import check_hdf5, is_hdf5
+from pcsa.datasets.values import ValueRange
 
 Layout = Literal["human36m", "lsp", "mtfl", "keypointnet", "coco", "oct", "hdf5", "clouds"]
 
@@ -30,10 +31,13 @@ def check_data(
     images: str | os.PathLike[str] | None = None,
     detections: str | os.PathLike[str] | None = None,
     columns: str | None = None,
+    value_range: ValueRange | None = None,
+    one_based: bool | None = None,
 ) -> list[Problem]:
     """List everything that is missing or broken in a file or folder.
 
-    The check reads every annotation and every cloud, and of pictures the headers. It goes on after a fault.
+    The check reads every annotation and every cloud; pictures of 8 bits that are whole are not decoded. It goes on
+    after a fault.
 
     Args:
         root: A root of one of :data:`LAYOUTS`, a folder of clouds and meshes (sub-folders too), or one such file.
@@ -42,28 +46,47 @@ def check_data(
         detections: File of detections, for COCO.
         columns: Names of the columns of clouds whose format has no names for them, as in ``pcsa predict``; see
             :func:`pcsa.datasets.points.read_cloud`.
+        value_range: What 0 and 1 stand for in pictures and scans, see :func:`pcsa.datasets.values.unit_values`.
+        one_based: Whether positions count from 1, for LSP, MTFL and OCT. Default: that of the dataset's class.
 
     Returns:
         The problems. Where there are none, the dataset of the layout opens, and every item can be read.
 
     Raises:
         FileNotFoundError: If ``root`` does not exist.
-        ValueError: If ``layout`` is unknown, or not given and not recognized.
+        ValueError: If ``layout`` is unknown, or not given and not recognized, or an argument is not for it.
 
     """
     root = existing(root)
     if layout is None:
         layout = layout_of(root)
     check_one_of("layout", layout, get_args(Layout))
+    given = {
+        "images": None if images is None else os.fspath(images),
+        "detections": None if detections is None else os.fspath(detections),
+        "columns": columns,
+        "value_range": value_range,
+        "one_based": one_based,
+    }
+    for name, value in given.items():
+        if value is not None and layout not in _TAKEN_BY[name]:
+            layouts = " or ".join(repr(known) for known in _TAKEN_BY[name])
+            raise ValueError(f"`{name}` (={value!r}) is for the layout {layouts}, not {layout!r}")
+    if layout == "oct" and value_range is not None and (root / "vol").is_dir():
+        raise ValueError(f"`value_range` (={value_range}) is for scans *.npz: the format of volumes has its own")
+    based = {} if one_based is None else {"one_based": one_based}
     if layout == "coco":
-        return _check_coco(root, images, detections)
-    for name, value in (("images", images), ("detections", detections)):
-        if value is not None:
-            raise ValueError(f"`{name}` (={os.fspath(value)!r}) is for the layout 'coco', not {layout!r}")
+        return _check_coco(root, images, detections, value_range)
     if layout == "clouds":
         return _check_clouds(root, columns)
-    if columns is not None:
-        raise ValueError(f"`columns` (={columns!r}) is for the layout 'clouds', not {layout!r}")
+    if layout == "oct":
+        return check_oct(root, value_range=value_range, **based)
+    if layout == "lsp":
+        return check_lsp(root, value_range=value_range, **based)
+    if layout == "mtfl":
+        return check_mtfl(root, value_range=value_range, **based)
+    if layout == "human36m":
+        return check_human36m(root, value_range=value_range)
     return LAYOUTS[layout](root)
 
 
@@ -93,14 +116,18 @@ def _check_clouds(root: Path, columns: str | None) -> list[Problem]:
 
 
 def _check_coco(
-    root: Path, images: str | os.PathLike[str] | None, detections: str | os.PathLike[str] | None
+    root: Path,
+    images: str | os.PathLike[str] | None,
+    detections: str | os.PathLike[str] | None,
+    value_range: ValueRange | None,
 ) -> list[Problem]:
     files = list(_annotation_files(root))
     if not files:
         return [Problem(str(root), "no annotation file of COCO (JSON with images, annotations and categories)")]
     problems: list[Problem] = []
     for file in files:
-        problems += check_coco(file, _pictures_of(file) if images is None else images, detections)
+        folder = _pictures_of(file) if images is None else images
+        problems += check_coco(file, folder, detections, value_range=value_range)
     return problems
 
 
@@ -171,7 +198,7 @@ LAYOUTS: dict[Layout, Callable[[Path], list[Problem]]] = {
     "lsp": check_lsp,
     "mtfl": check_mtfl,
     "keypointnet": check_root,
-    "coco": lambda root: _check_coco(root, None, None),
+    "coco": lambda root: _check_coco(root, None, None, None),
     "oct": check_oct,
     "hdf5": check_hdf5,
     "clouds": lambda root: _check_clouds(root, None),
@@ -187,4 +214,12 @@ _SIGNS: dict[Layout, Callable[[Path], bool]] = {
     "oct": _is_scans,
     "hdf5": _is_batches,
     "clouds": _is_clouds,
+}
+
+_TAKEN_BY: dict[str, tuple[Layout, ...]] = {
+    "images": ("coco",),
+    "detections": ("coco",),
+    "columns": ("clouds",),
+    "value_range": ("coco", "human36m", "lsp", "mtfl", "oct"),
+    "one_based": ("lsp", "mtfl", "oct"),
 }

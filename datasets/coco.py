@@ -19,11 +19,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pcsa._core.checks import check_between, check_finite, check_one_of, check_shape
-from pcsa.datasets.coco_faults import annotation_faults, detection_faults, persons_category, stray_fault
+from pcsa.datasets.coco_faults import annotation_faults, detection_faults, none_fault, persons_category, stray_fault
 from pcsa.datasets.crops import CropAugment
-from pcsa.datasets.faults import Problem
+from pcsa.datasets.faults import Problem, noting
 from pcsa.datasets.files import existing
-from pcsa.datasets.images import KeypointImages, clipped_box, masked
+from pcsa.datasets.images import KeypointImages, check_readable, clipped_box, masked
 from pcsa.datasets.sized import read_sized, size_fault
 from pcsa.datasets.values import ValueRange
 from pcsa.metrics.coco import COCO_SIGMAS
@@ -238,16 +238,19 @@ def check_coco(
     annotations: str | os.PathLike[str],
     images: str | os.PathLike[str],
     detections: str | os.PathLike[str] | None = None,
+    *,
+    value_range: ValueRange | None = None,
 ) -> list[Problem]:
     """List everything that is missing or broken in a file in COCO's format and the pictures it names.
 
-    Of pictures only the headers are read: their sizes, and whether EXIF turns them. Pictures that no person with a
+    Pictures that no person with a
     labeled joint is on are looked at, too.
 
     Args:
         annotations: As :class:`CocoKeypoints` takes it.
         images: The folder of the pictures.
         detections: A list of detections for these pictures, if any.
+        value_range: As for :class:`CocoKeypoints`.
 
     Returns:
         The problems in the order of the files; none where all is well. Nothing in the files makes it raise.
@@ -265,13 +268,23 @@ def check_coco(
 
     content = read(annotations)
     if content is not None:
-        problems += [Problem(str(annotations), fault) for fault in annotation_faults(content, NAMES)]
+        faults = list(annotation_faults(content, NAMES))
+        # With detections there may be nothing but pictures, as in files of the test items.
+        if not faults and detections is None:
+            (person,) = persons_category(content["categories"], NAMES)
+            none = none_fault("annotations", content["annotations"], person["id"])
+            faults = [none] if none else []
+        problems += [Problem(str(annotations), fault) for fault in faults]
     given = content if isinstance(content, dict) else {}
     listed = {name: given[name] if isinstance(given.get(name), list) else [] for name in ("images", "categories")}
     if stray := stray_fault("annotations", given.get("annotations"), listed):
         problems.append(Problem(str(annotations), stray))
     if detections is not None and (found := read(detections)) is not None:
-        problems += [Problem(str(detections), fault) for fault in detection_faults(found, listed)]
+        faults = list(detection_faults(found, listed))
+        persons = persons_category(listed["categories"], NAMES)
+        if not faults and len(persons) == 1 and (none := none_fault("detections", found, persons[0].get("id"))):
+            faults = [none]
+        problems += [Problem(str(detections), fault) for fault in faults]
         if stray := stray_fault("detections", found, listed):
             problems.append(Problem(str(detections), stray))
     if not Path(images).is_dir():
@@ -279,8 +292,11 @@ def check_coco(
     for picture in listed["images"]:
         if isinstance(picture, dict) and not any(entry_faults("images", [picture], PICTURE)):
             path = picture_path(Path(images), picture)
-            fault = size_fault(path, picture["width"], picture["height"])
-            problems += [Problem(str(path), fault)] if fault else []
+            if fault := size_fault(path, picture["width"], picture["height"]):
+                problems.append(Problem(str(path), fault))
+                continue
+            with noting(problems, path):
+                check_readable(path, value_range)
     return problems
 
 

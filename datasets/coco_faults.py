@@ -11,6 +11,8 @@ import numpy as np
 
 from pcsa.metrics.coco_file import DETECTION, PICTURE, entry_faults, file_faults, id_faults, num_labeled
 
+_LEAST_PIXELS = 2.0  # no picture is that small
+
 
 def annotation_faults(content: Any, names: Sequence[str]) -> Iterator[str]:
     """Say what in an annotation file breaks a rule: place, field, value and rule of each fault.
@@ -36,7 +38,8 @@ def annotation_faults(content: Any, names: Sequence[str]) -> Iterator[str]:
     if not faults:
         pictures = {picture["id"]: picture for picture in content["images"]}
         labeled = [a for a in content["annotations"] if a["category_id"] == ids[0] and num_labeled(a)]
-        yield from (fault for fault in (corner_fault(labeled, pictures), place_fault(labeled, pictures)) if fault)
+        rules = (share_fault, corner_fault, place_fault)
+        yield from [fault for rule in rules if (fault := rule(labeled, pictures))][:1]
 
 
 def detection_faults(found: Any, content: Mapping[str, Any]) -> Iterator[str]:
@@ -48,8 +51,7 @@ def detection_faults(found: Any, content: Mapping[str, Any]) -> Iterator[str]:
     yield from faults
     if not faults and not any(entry_faults("images", content["images"], PICTURE)):
         pictures = {picture["id"]: picture for picture in content["images"]}
-        if fault := corner_fault(found, pictures):
-            yield fault
+        yield from [fault for rule in (share_fault, corner_fault) if (fault := rule(found, pictures))][:1]
 
 
 def stray_fault(kind: str, entries: Any, content: Any) -> str | None:
@@ -70,6 +72,25 @@ def persons_category(categories: Any, names: Sequence[str]) -> list[dict[str, An
     """Return the categories that name these keypoints, in this order."""
     listed = categories if isinstance(categories, list) else []
     return [entry for entry in listed if isinstance(entry, dict) and entry.get("keypoints") == list(names)]
+
+
+def none_fault(kind: str, entries: Any, category_id: Any) -> str | None:
+    """Say so if no entry is a person to be used: of the category, and with a labeled joint if it has joints."""
+    given = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    own = [entry for entry in given if entry.get("category_id") == category_id]
+    if own and (kind == "detections" or any(entry.get("keypoints") and num_labeled(entry) for entry in own)):
+        return None
+    joints = "" if kind == "detections" else " with a labeled joint"
+    return f"must have a person{joints}: none of its {len(given)} {kind} is one (`category_id` {category_id!r})"
+
+
+def share_fault(entries: Sequence[Mapping[str, Any]], pictures: Mapping[Any, Mapping[str, Any]]) -> str | None:
+    """Say if the boxes, checked as for :func:`corner_fault`, are so small that they must be shares of the pictures."""
+    boxes, _ = _boxes(entries, pictures)
+    most = float((boxes[:, :2] + boxes[:, 2:]).max(initial=0))
+    if 0 < most <= _LEAST_PIXELS:
+        return f"`bbox` must be in pixels: those of all {len(boxes)} end by {most:g}, they are shares of the pictures"
+    return None
 
 
 def corner_fault(entries: Sequence[Mapping[str, Any]], pictures: Mapping[Any, Mapping[str, Any]]) -> str | None:

@@ -32,13 +32,14 @@ from pcsa.datasets.arrays import read_arrays
 from pcsa.datasets.crops import CropAugment
 from pcsa.datasets.faults import Problem, noting, reading, refuse, some
 from pcsa.datasets.files import existing
-from pcsa.datasets.images import KeypointImages, labeled_size, masked
+from pcsa.datasets.images import KeypointImages, check_readable, labeled_size, masked
 from pcsa.datasets.plausible import check_inside
 from pcsa.datasets.splits import Split, checked_root
 from pcsa.datasets.values import ValueRange
 
 DEPTH_RANGE = 2000.0  # millimeters, over the depth of the volume
 _LEGS = ((1, 2), (2, 3), (4, 5), (5, 6))  # thighs and shins
+_OFF_HIPS = 0.5  # in units of the distance of the hips; the release has 0
 _LEG = (0.2, 0.8)  # meters: a bone of a leg
 _DEPTH = (1.0, 20.0)  # meters, of the root
 _BOX = (0.5, 5.0)  # times the extent of the joints
@@ -75,9 +76,9 @@ class Human36M(KeypointImages):
     The box has its margin already (1.2 times the joints'), so that the crop is the box.
 
     Units and frames are checked: the bones of the legs are 0.2 to 0.8 m long in the median over a subject's frames
-    (``S`` in millimeters is refused), the roots are 1 to 20 m before the camera, ``part`` is what the camera sees of
-    ``S`` (to a twentieth of the box), the box is 0.5 to 5 times as large as the joints, the camera's center is near the
-    middle of the picture, and the joints are within it.
+    (``S`` in millimeters is refused), the pelvis is near the middle of the hips, the roots are 1 to 20 m before the
+    camera, ``part`` is what the camera sees of ``S`` (to a twentieth of the box), the box is 0.5 to 5 times as large as
+    the joints, the camera's center is near the middle of the picture, and the joints are within it.
 
     Args:
         root: The folder.
@@ -266,11 +267,12 @@ def _check_camera(camera: Tensor, distortion: Tensor | None, size: int) -> None:
         check_shape("distortion", distortion, (size, 5))
 
 
-def check_human36m(root: str | os.PathLike[str]) -> list[Problem]:
-    """List everything that is missing or broken in a folder of :class:`Human36M`; of the pictures, headers are read.
+def check_human36m(root: str | os.PathLike[str], *, value_range: ValueRange | None = None) -> list[Problem]:
+    """List everything that is missing or broken in a folder of :class:`Human36M`, pictures included.
 
     Args:
         root: The folder.
+        value_range: As for :class:`Human36M`.
 
     """
     root = Path(root)
@@ -283,7 +285,11 @@ def check_human36m(root: str | os.PathLike[str]) -> list[Problem]:
     if frames is not None and cameras is not None:
         rows = list(range(len(frames["imgname"])))
         problems += _problems(root, frames, cameras, rows)
-        problems += _picture_problems(root, frames, cameras, rows)
+        unmet = _picture_problems(root, frames, cameras, rows)
+        for name in [] if unmet else frames["imgname"].tolist():
+            with noting(unmet, root / name):
+                check_readable(root / name, value_range)
+        problems += unmet
         known = {subject for subjects in SUBJECTS.values() for subject in subjects}
         others = sorted({_subject(name) for name in frames["imgname"].tolist()} - known)
         if others:
@@ -330,6 +336,11 @@ def _problems(root: Path, frames: dict[str, np.ndarray], cameras: _Cameras, rows
         if length is not None and not _LEG[0] <= length <= _LEG[1]:
             rule = f"must be from {_LEG[0]} to {_LEG[1]} long: `S` is in meters, its joints in the order of the class"
             problems.append(Problem(str(path), f"`S`: the bones of the legs of {subject} (={length:.4g}) {rule}"))
+        off = _off_hips(positions[own], labeled[own])
+        if off is not None and off > _OFF_HIPS:
+            what = f"`S`: the pelvis of {subject} is off the hips' middle (={off:.4g})"
+            rule = f"must be at most {_OFF_HIPS} of the distance of the hips: are the joints in the order of the class?"
+            problems.append(Problem(str(path), f"{what}: {rule}"))
     if problems:
         return problems
     depth = positions[:, 0, 2]
@@ -364,6 +375,15 @@ def _leg(positions: np.ndarray, labeled: np.ndarray) -> float | None:
     bones = [np.linalg.norm(positions[:, a] - positions[:, b], axis=1)[labeled[:, a] & labeled[:, b]] for a, b in _LEGS]
     lengths = np.concatenate(bones)
     return float(np.quantile(lengths, 0.5, method="lower")) if lengths.size else None
+
+
+def _off_hips(positions: np.ndarray, labeled: np.ndarray) -> float | None:
+    """Return the median distance of the pelvis from the middle of the hips, in units of the distance of these."""
+    pelvis, right, left = positions[labeled[:, [0, 1, 4]].all(1)][:, [0, 1, 4]].transpose(1, 0, 2)
+    if not len(pelvis):
+        return None
+    width = np.maximum(np.linalg.norm(right - left, axis=1), 1e-9)
+    return float(np.median(np.linalg.norm(pelvis - (right + left) / 2, axis=1) / width))
 
 
 def _broken(path: Path, rows: list[int], broken: np.ndarray, what: str, values: np.ndarray, rule: str) -> list[Problem]:

@@ -20,6 +20,7 @@ from pcsa.datasets.values import ValueRange, unit_values
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _ORIENTATION = 0x0112  # EXIF's tag: 1 is upright
+_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}  # what whole files end with
 TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
 
 
@@ -52,6 +53,29 @@ def read_image(path: str | os.PathLike[str], value_range: ValueRange | None = No
         if alpha is not None:
             unit = unit * alpha[:, :, None]
         return torch.from_numpy(np.ascontiguousarray(unit.transpose(2, 0, 1)))
+
+
+def check_readable(path: str | os.PathLike[str], value_range: ValueRange | None = None) -> None:
+    """Raise as :func:`read_image` does, without decoding the pictures of 8 bits that are whole to their end."""
+    from PIL import Image, UnidentifiedImageError
+
+    path = existing(path)
+    with reading(path, "a picture"):
+        try:
+            with Image.open(path) as file:
+                plain = file.format in _ENDS and file.mode[0] not in "IF" and value_range is None
+                if plain and not (file.format == "PNG" and _png_bits(path) == 16) and _is_whole(path, str(file.format)):
+                    return
+        except UnidentifiedImageError:
+            if not is_tiff(path):
+                raise
+        read_image(path, value_range)
+
+
+def _is_whole(path: Path, format: str) -> bool:
+    with open(path, "rb") as stream:
+        stream.seek(max(0, path.stat().st_size - 64))
+        return _ENDS[format] in stream.read()
 
 
 class PictureHeader(NamedTuple):

@@ -120,19 +120,22 @@ class Lsp(KeypointImages):
         }
 
 
-def check_lsp(root: str | os.PathLike[str], *, one_based: bool = False) -> list[Problem]:
-    """List everything that is missing or broken in a folder of :class:`Lsp`; of the pictures, headers are read.
+def check_lsp(
+    root: str | os.PathLike[str], *, one_based: bool = False, value_range: ValueRange | None = None
+) -> list[Problem]:
+    """List everything that is missing or broken in a folder of :class:`Lsp`, pictures included.
 
     Args:
         root: The folder.
         one_based: As for :class:`Lsp`.
+        value_range: As for :class:`Lsp`.
 
     """
     root = Path(root)
     problems: list[Problem] = []
     with noting(problems, root):
         files, labels = _read(root, one_based)
-        problems += _problems(root, files, labels, all_files=True)
+        problems += _problems(root, files, labels, all_files=True, value_range=value_range)
     return problems
 
 
@@ -147,9 +150,9 @@ def _nan(positions: NDArray[np.float32], visible: NDArray[np.bool_]) -> NDArray[
     return shown
 
 
-def _problems(root: Path, files: list[Path], labels: _Labels, *, all_files: bool) -> list[Problem]:
+def _problems(root: Path, files: list[Path], labels: _Labels, **options: Any) -> list[Problem]:
     positions = _nan(labels.positions, labels.visible)
-    return check_pictures(files, list(positions), Lsp.names, _OUTSIDE, of=_joints_file(root), all_files=all_files)
+    return check_pictures(files, list(positions), Lsp.names, _OUTSIDE, of=_joints_file(root), **options)
 
 
 def _read(root: Path, one_based: bool) -> tuple[list[Path], _Labels]:

@@ -115,12 +115,15 @@ class Mtfl(KeypointImages):
         return {"image": image, **masked(landmarks, np.ones(5, dtype=bool)), "box": box}
 
 
-def check_mtfl(root: str | os.PathLike[str], *, one_based: bool = True) -> list[Problem]:
-    """List everything that is missing or broken in a folder of :class:`Mtfl`; of the pictures, headers are read.
+def check_mtfl(
+    root: str | os.PathLike[str], *, one_based: bool = True, value_range: ValueRange | None = None
+) -> list[Problem]:
+    """List everything that is missing or broken in a folder of :class:`Mtfl`, pictures included.
 
     Args:
         root: The folder.
         one_based: As for :class:`Mtfl`.
+        value_range: As for :class:`Mtfl`.
 
     """
     root = Path(root)
@@ -130,16 +133,16 @@ def check_mtfl(root: str | os.PathLike[str], *, one_based: bool = True) -> list[
             continue
         with noting(problems, root / name):
             items, broken = _read(existing(root / name), one_based)
-            problems += broken + _picture_problems(root / name, items, all_files=True)
+            problems += broken + _picture_problems(root / name, items, all_files=True, value_range=value_range)
     return problems
 
 
 _Item = tuple[Path, NDArray[np.float64]]
 
 
-def _picture_problems(path: Path, items: Sequence[_Item], *, all_files: bool) -> list[Problem]:
+def _picture_problems(path: Path, items: Sequence[_Item], **options: Any) -> list[Problem]:
     files, landmarks = [file for file, _ in items], [position for _, position in items]
-    return check_pictures(files, landmarks, Mtfl.names, _OUTSIDE, of=path, all_files=all_files)
+    return check_pictures(files, landmarks, Mtfl.names, _OUTSIDE, of=path, **options)
 
 
 def _read(path: Path, one_based: bool) -> tuple[list[_Item], list[Problem]]:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcsa.datasets.faults import Problem, noting
-from pcsa.datasets.images import labeled_size
+from pcsa.datasets.images import check_readable, labeled_size
+from pcsa.datasets.values import ValueRange
 
 _LEAST_PIXELS = 2.0  # no picture is that small
 _MIDDLE = (0.35, 0.65)  # as a share of the picture
@@ -79,8 +80,9 @@ def check_pictures(
     *,
     of: Path,
     all_files: bool,
+    value_range: ValueRange | None = None,
 ) -> list[Problem]:
-    """Compare labels with their pictures, of which the headers are read.
+    """Compare labels with their pictures, of which the headers are read, or what :func:`check_readable` reads.
 
     Args:
         files: The pictures.
@@ -88,7 +90,8 @@ def check_pictures(
         names: Names of the keypoints.
         margin: As for :func:`check_inside`.
         of: What a problem of all pictures is one of.
-        all_files: Whether all pictures are met; otherwise a few, for a quick look.
+        all_files: Whether all pictures are met, and that they can be read; otherwise a few, for a quick look.
+        value_range: What 0 and 1 stand for in them.
 
     """
     problems: list[Problem] = []
@@ -97,6 +100,8 @@ def check_pictures(
     for file, position in zip(files[::step], positions[::step], strict=True):
         with noting(problems, file):
             size = labeled_size(file)
+            if all_files:
+                check_readable(file, value_range)
             if not np.isnan(position).all():
                 met.append(position)
                 sizes.append(size)

@@ -88,6 +88,8 @@ def _check(
     images: Path | None = None,
     detections: Path | None = None,
     columns: str | None = None,
+    value_range: tuple[float, float] | None = None,
+    one_based: bool | None = None,
 ) -> int:
     """List everything that is missing or broken in a folder or file of data; exit status 1 if anything is.
 
@@ -97,10 +99,20 @@ def _check(
         images: Folder of the pictures, for an annotation file of COCO.
         detections: File of detections, for COCO.
         columns: Names of the columns of clouds, as in `pcsa predict`.
+        value_range: What 0 and 1 stand for in pictures and scans.
+        one_based: Whether positions count from 1, for LSP, MTFL and OCT; default as in the training.
     """
     if layout is None:
         layout = layout_of(existing(root))
-    problems = check_data(root, layout, images=images, detections=detections, columns=columns)
+    problems = check_data(
+        root,
+        layout,
+        images=images,
+        detections=detections,
+        columns=columns,
+        value_range=value_range,
+        one_based=one_based,
+    )
     for problem in problems:
         print(problem)
     print(f"{len(problems)} problems in {root}, checked as {layout}")

@@ -159,16 +159,20 @@ def normalized(cloud: Data) -> Data:
 
 
 def open_validation(config: SupervisedData, train: KeypointNet) -> KeypointNet | None:
-    """The clouds to validate on, with the columns of the training; None where the root names none.
+    """The clouds to validate on, with the columns of the training; None where the root has none, and the log says so.
 
     Raises:
-        FileNotFoundError: If clouds are named and missing.
+        FileNotFoundError: If clouds are named and missing, with ``config.strict``.
         ValueError: If some are trained on, too.
     """
-    listed = train.root / "splits" / "val.txt"
-    if not listed.exists() or not models_of_split(listed, train.class_id):
+    try:
+        val = open_annotated(config, "val", strict=config.strict, keypoint_ids=train.semantic_ids)
+    except FileNotFoundError as error:
+        listed = train.root / "splits" / "val.txt"
+        if config.strict and listed.exists() and models_of_split(listed, train.class_id):
+            raise
+        log.warning("nothing to validate on, the training goes on without: %s", error)
         return None
-    val = open_annotated(config, "val", strict=config.strict, keypoint_ids=train.semantic_ids)
     check_clouds_held_out(f"`data.root` (={str(train.root)!r})", train, val)
     return val
 

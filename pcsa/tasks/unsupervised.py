@@ -17,6 +17,7 @@ from torch_geometric.data import Batch, Data
 
 from pcsa.datasets.clouds import UnlabeledClouds
 from pcsa.datasets.keypointnet import KeypointNet
+from pcsa.datasets.keypointnet.layout import ALL, annotation_files
 from pcsa.datasets.shapenet import ShapeNetPoints, is_hdf5
 from pcsa.datasets.transforms import Augment, Normalize
 from pcsa.metrics import THRESHOLDS
@@ -339,7 +340,7 @@ class CategoryEvaluation(CloudEvaluation):
         split: Literal["val", "test"],
     ) -> None:
         name, root = run.labels.category, options.root or run.config.data.root
-        if root is not None and not (root / "annotations" / f"{name}.json").is_file():
+        if root is not None and not annotation_files(root).keys() & {name, ALL}:
             raise FileNotFoundError(
                 f"`{root / 'annotations' / name}.json` is missing: without annotations there is nothing to score "
                 "against; `root` may name other clouds of the category"

@@ -142,6 +142,8 @@ def test_layouts_are_named_once() -> None:
         ({"layout": "voc"}, "`layout` \\(='voc'\\) must be one of"),
         ({"images": "pictures"}, "`images` \\(='pictures'\\) is for the layout 'coco', not 'hdf5'"),
         ({"columns": "x y z"}, "`columns` \\(='x y z'\\) is for the layout 'clouds', not 'hdf5'"),
+        ({"one_based": True}, "`one_based` \\(=True\\) is for the layout 'lsp' or 'mtfl' or 'oct', not 'hdf5'"),
+        ({"value_range": (0, 255)}, "`value_range` \\(=\\(0, 255\\)\\) is for the layout 'coco' or .* not 'hdf5'"),
     ],
 )
 def test_bad_input(tmp_path: Path, options: dict[str, str], message: str) -> None:
@@ -178,3 +180,29 @@ def test_columns_are_for_formats_without_names(tmp_path: Path) -> None:
     problems = check_data(tmp_path, columns="x y z nx ny nz")
     assert [problem.path for problem in problems] == ["three.txt"]
     assert "names 6 columns, the file has 3" in problems[0].message
+
+
+def test_ranges_and_first_numbers_reach_the_check(tmp_path: Path) -> None:
+    boundaries = np.full((1, 8), 3.0)
+    np.savez(tmp_path / "scan.npz", bscan=np.full((16, 8), 200.0), boundaries=boundaries)
+    assert "value_range" in str(check_data(tmp_path))
+    assert check_data(tmp_path, value_range=(0, 255), one_based=False) == []
+    np.savez(tmp_path / "scan.npz", bscan=np.full((16, 8), 200.0), boundaries=0 * boundaries)
+    assert "1" in str(check_data(tmp_path, value_range=(0, 255), one_based=True))
+
+
+def test_pictures_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    landmarks = " 22 42 32 24 40 18 18 30 44 44 1 1 1 1\n"
+    names = ["good.jpg", "deep.png", "cut.jpg", "cut.png"]
+    (tmp_path / "training.txt").write_text("".join(name + landmarks for name in names))
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    for name in ("good.jpg", "cut.jpg", "cut.png"):
+        Image.fromarray(noise).save(tmp_path / name)
+        if name.startswith("cut"):
+            (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:1500])
+    Image.fromarray(noise[:, :, 0].astype(np.uint16) * 16).save(tmp_path / "deep.png")
+    problems = {Path(problem.path).name: problem.message for problem in check_data(tmp_path)}
+    assert problems.keys() == {"deep.png", "cut.jpg", "cut.png"}
+    assert "`value_range`" in problems["deep.png"]
+    (tmp_path / "training.txt").write_text("deep.png" + landmarks)
+    assert check_data(tmp_path, value_range=(0, 4095)) == []

@@ -406,7 +406,7 @@ def half(content: Any) -> None:
     ("change", "message"),
     [
         (lambda c: corners(c["annotations"]), r"`bbox` must be \[x, y, width, height\]: 5 of 5 boxes leave their"),
-        (shares, "must be in pixels of one picture: 5 of 5 persons have no labeled joint in their box"),
+        (shares, "`bbox` must be in pixels: those of all 5 end by 0.975, they are shares of the pictures"),
         (half, "must be in pixels of one picture: 5 of 5 persons have no labeled joint in their box"),
     ],
 )
@@ -555,3 +555,29 @@ def test_the_truth_gets_full_precision(real: Path, capsys: pytest.CaptureFixture
     assert precision(0.0) == pytest.approx(1.0)
     assert precision(5.0) < 0.9
     capsys.readouterr()
+
+
+def test_boxes_as_shares_of_the_pictures_are_refused(root: Path) -> None:
+    found = [{"image_id": 7, "category_id": 1, "score": 0.5, "bbox": [0.2, 0.1, 0.5, 0.1 * i]} for i in (7, 8)]
+    write(root / "found.json", found)
+    with pytest.raises(ValueError, match=r"found\.json`: `bbox` must be in pixels: those of all 2 end by 0\.9"):
+        CocoKeypoints(root / "truth.json", root, detections=root / "found.json")
+
+    def share(content: Any) -> None:
+        content["annotations"] = content["annotations"][:1]
+        (person,) = content["annotations"]
+        person["bbox"] = [value / 120 for value in person["bbox"]]
+        person["keypoints"] = [v if i % 3 == 2 else v / 120 for i, v in enumerate(person["keypoints"])]
+
+    edit(root / "truth.json", share)
+    with pytest.raises(ValueError, match=r"truth\.json`: `bbox` must be in pixels"):
+        CocoKeypoints(root / "truth.json", root)
+
+
+def test_files_without_a_person_are_named(root: Path) -> None:
+    edit(root / "found.json", lambda content: [box.update(category_id=0) for box in content])
+    found = [str(problem) for problem in check_coco(root / "truth.json", root, root / "found.json")]
+    assert any("must have a person: none of its 6 detections is one (`category_id` 1)" in line for line in found)
+    edit(root / "truth.json", lambda content: [a.pop("keypoints") for a in content["annotations"]])
+    found = [str(problem) for problem in check_coco(root / "truth.json", root)]
+    assert any("must have a person with a labeled joint: none of its 7 annotations" in line for line in found)

@@ -225,3 +225,10 @@ def test_what_goes_wrong_while_writing_leaves_the_old_clouds(tmp_path: Path, mon
 def test_the_british_spelling_works() -> None:
     assert custom.check_labelled is check_labeled
     assert custom.write_labelled is write_labeled
+
+
+def test_masked_values_are_refused() -> None:
+    points = np.random.default_rng(0).random((20, 3))
+    hidden = np.ma.masked_less(points, 0.1)
+    assert "values are masked" in "\n".join(check_labeled([(hidden, points[:1], ["tip"])]))
+    assert check_labeled([(np.ma.masked_less(points, -1), points[:1], ["tip"])]) == []

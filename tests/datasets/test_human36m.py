@@ -39,6 +39,8 @@ def root(tmp_path: Path) -> Path:
     positions[:, :, :2] = rng.uniform(-0.09, 0.09, (3, 17, 2))
     positions[:, :, 2] = 4 + rng.uniform(-0.5, 0.5, (3, 17))
     positions[:, [1, 3, 4, 6], 2], positions[:, [2, 5], 2] = 3.8, 4.2  # legs of 0.4 m to each bone
+    positions[:, 0, :2] = (positions[:, 1, :2] + positions[:, 4, :2]) / 2
+    positions[:, 0, 2] = 3.8
     part = np.ones((3, 17, 3))
     for i in range(3):
         for k in range(17):
@@ -228,7 +230,8 @@ def meters(change: Any) -> Any:
             r"bones of the legs of S1 \(=4\d\d(\.\d)?\) must be from 0.2 to 0.8 long: `S` is in m",
         ),
         ({"S": meters(lambda x: x / 100)}, r"bones of the legs of S1 \(=0.004\d*\)"),
-        ({"S": meters(lambda x: x[:, ::-1])}, "distance to the projection of `S`"),
+        ({"S": meters(lambda x: x[:, [*range(7), *range(16, 6, -1)]])}, "distance to the projection of `S`"),
+        ({"S": meters(lambda x: x[:, [8, *range(1, 17)]])}, r"pelvis of S1 is off the hips' middle \(=\d+"),
         ({"S": meters(lambda x: x - x[:, :1])}, r"depth of the root \(=0\) must be from 1 to 20 m before the camera"),
         ({"S": meters(lambda x: x[..., [0, 2, 1]])}, "depth of the root"),
         (

@@ -261,3 +261,20 @@ def test_a_cloud_far_from_the_origin_is_trained_on_as_one_near_it():
     torch.testing.assert_close(moved.keypoints, near.keypoints)
     back = denormalize(moved.keypoints, moved.offset, moved.scale)
     torch.testing.assert_close(back[0], far[:4], rtol=0, atol=1e-6)
+
+
+def test_a_part_of_the_release_without_validation_clouds_is_trained_on(config, tmp_path, caplog):
+    points = torch.rand(3, 64, 3).double().numpy()
+    write_labeled(tmp_path / "root", "fish", [(cloud, cloud[:2], ["nose", "tail"]) for cloud in points])
+    (cloud,) = [line[5:] for line in (tmp_path / "root/splits/val.txt").read_text().splitlines()]
+    (tmp_path / f"root/pcds/fish/{cloud}.pcd").unlink()
+    data = SupervisedData(root=tmp_path / "root", category="fish")
+    small = replace(config, data=data, optimizer=replace(config.optimizer, steps=2), out=tmp_path / "run")
+    with caplog.at_level(logging.WARNING):
+        path = TASK.train(small)
+    assert "nothing to validate on, the training goes on without" in caplog.text
+    with pytest.raises(FileNotFoundError, match="1 of the 1 fish clouds that split 'val' names are missing"):
+        TASK.train(replace(small, data=replace(data, strict=True), out=tmp_path / "strict"))
+    options = SupervisedEvaluateOptions(path)
+    with pytest.raises(FileNotFoundError, match=r"are missing.*; so there is nothing to score on: .*`fractions`"):
+        TASK.evaluation(open_run(path), options)

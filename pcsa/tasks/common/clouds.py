@@ -15,6 +15,7 @@ from torch_geometric.loader import DataLoader
 
 import pcsa
 from pcsa.datasets.keypointnet import KeypointNet
+from pcsa.datasets.keypointnet.layout import models_of_split
 from pcsa.datasets.point_cloud import PointCloud
 from pcsa.datasets.points import CLOUDS, MESHES, UNNAMED, read_cloud
 from pcsa.datasets.procedural import embedded_root
@@ -156,10 +157,26 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
         return locate(run.model, clouds, self.frame, read_out)
 
     def annotated(self, run: Run[CloudConfigT, LabelsT], split: str, root: Path | None = None) -> KeypointNet:
-        """The annotated clouds of a split, of the training's root or another, with the columns of the network."""
+        """The annotated clouds of a split, of the training's root or another, with the columns of the network.
+
+        Raises:
+            FileNotFoundError: If there are none; the message says how to get some.
+        """
         data = run.config.data
         config = CloudsConfig(root or data.root, data.category, data.num_shapes)
-        return open_annotated(config, split, **self.annotations(run))
+        options = self.annotations(run)
+        try:
+            return open_annotated(config, split, **options)
+        except FileNotFoundError as error:
+            # Raises what is wrong with the root itself.
+            here = open_annotated(config, "all", **{**options, "strict": False})
+            listed = here.root / "splits" / f"{split}.txt"
+            if listed.exists() and set(models_of_split(listed, here.class_id)) & set(here.model_ids):
+                raise
+            raise FileNotFoundError(
+                f"{error}; so there is nothing to score on: `--root` may name a root that has clouds in {split!r} "
+                "(`write_labeled` puts some there by its `fractions`), or `--split` another split that has"
+            ) from error
 
     def annotations(self, run: Run[CloudConfigT, LabelsT]) -> dict[str, Any]:
         """Options of :class:`KeypointNet` for the annotations that the network has learned; none by default."""
