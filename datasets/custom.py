@@ -236,7 +236,7 @@ def _keypoint_array(cloud: LabeledCloud) -> NDArray[np.float64]:
 
 def _array(values: ArrayLike) -> NDArray[Any]:
     if np.ma.is_masked(values):
-        raise ValueError(f"{int(np.ma.getmaskarray(values).sum())} values are masked")
+        raise ValueError(f"{np.ma.count_masked(np.ma.asarray(values))} values are masked")
     array = np.asarray(values)
     if array.size and array.dtype.kind not in "fiu":
         raise ValueError(f"dtype {array.dtype}")

@@ -107,6 +107,7 @@ def test_boxes_of_human36m_have_their_margin(tmp_path, picture):
     picture.rename(tmp_path / name)
     positions = np.ones((1, 17, 4)) * [0, 0, 4, 1]
     positions[0, :, 0] = np.linspace(-0.1, 0.1, 17)
+    positions[0, [0, 1], 0] = -0.075, -0.1  # the pelvis between the hips
     positions[0, [2, 5], 2] = 4.4  # knees, for legs of 0.4 m to each bone
     part = np.ones((1, 17, 3)) * [60, 50, 1]
     part[:, :, 0] += 1000 * positions[:, :, 0] / positions[:, :, 2]
