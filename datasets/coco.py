@@ -8,7 +8,7 @@ COCO's boxes are outlines, where the picture spans 0 to its width; :func:`pcsa.d
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -191,9 +191,17 @@ class CocoKeypoints(KeypointImages):
             least_confidence=least_confidence,
         )
 
-    def coco_annotations(self) -> dict[str, Any]:
-        """Return what the annotation file holds of persons: all pictures, their category and its annotations."""
-        return dict(self._content)
+    def coco_annotations(self, without: Iterable[int] = ()) -> dict[str, Any]:
+        """Return what the annotation file holds of persons: pictures, their category and its annotations.
+
+        Args:
+            without: Items that could not be read, whose pictures are left out.
+        """
+        left_out = {self._items[self._row(index)]["image_id"] for index in without}
+        content = dict(self._content)
+        content["images"] = [picture for picture in content["images"] if picture["id"] not in left_out]
+        content["annotations"] = [one for one in content["annotations"] if one["image_id"] not in left_out]
+        return content
 
     def _persons(self, entries: list[dict[str, Any]], least_score: float | None = None) -> list[dict[str, Any]]:
         """Return the items of annotations or, with a least score, of detections, which have no keypoints."""

@@ -51,6 +51,19 @@ def reading(path: str | os.PathLike[str], what: str) -> Iterator[None]:
         raise ValueError(f"{prefix}: {text}") from error
 
 
+def said(error: Exception) -> str:
+    """Say what an error says, one of the operating system in the form of all messages: "`file`: no such file".
+
+    Example:
+        >>> said(FileNotFoundError(2, "No such file or directory", "a.ply"))
+        '`a.ply`: No such file or directory'
+
+    """
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"`{os.fspath(error.filename)}`: {error.strerror}"
+    return str(error)
+
+
 @contextmanager
 def noting(problems: list[Problem], path: str | os.PathLike[str]) -> Iterator[None]:
     """Add an error about a file to the list of its problems, in place of raising it.
@@ -71,8 +84,9 @@ def noting(problems: list[Problem], path: str | os.PathLike[str]) -> Iterator[No
         yield
     except (OSError, ValueError) as error:
         # An error that is about another file begins with that one's path.
-        named = re.match(r"`([^`]*/[^`]*)`:? ", str(error))
-        text = str(error)[named.end() :] if named else str(error)
+        text = said(error)
+        named = re.match(r"`([^`]*/[^`]*)`:? ", text)
+        text = text[named.end() :] if named else text
         problems.append(Problem(named[1] if named else os.fspath(path), text))
 
 

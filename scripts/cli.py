@@ -23,8 +23,8 @@ usage: pcsa COMMAND [options]      (pcsa COMMAND --help lists a command's option
   view CHECKPOINT DATA…      leaf through clouds and their keypoints in a window
   animate CHECKPOINT…        show how samples move as the temperature falls and training proceeds
   report RUN…                write one page that compares runs
-  data generate|gallery|download|check
-                             make procedural clouds, draw them, fetch KeypointNet, or check a folder
+  data generate|gallery|download|check|cache
+                             make procedural clouds, draw them, fetch KeypointNet, check a folder, clear the cache
   bench [CASE…]              measure time and memory on this machine, against the usual code
 
 exit status: 0; 1 if `data check` found faults; 2 after a mistake; 3 if some inputs failed, and the rest is done
@@ -80,9 +80,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _message(error: Exception) -> str:
+    # Imported here: help should come at once.
+    from pcsa.datasets.faults import said
+
     if isinstance(error, MemoryError):
         return f"not enough memory{': ' * bool(str(error))}{error}"
-    text = str(error)
+    text = said(error)
     # A process that loads items sends its traceback as the message; the line at its end is ours.
     if text.startswith("Caught ") and "worker process" in text:
         return text.strip().splitlines()[-1].removeprefix(f"{type(error).__name__}: ")

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
+from pcsa.datasets.faults import said
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -51,7 +53,7 @@ class _Guarded(Dataset[Any]):
             return self.items[index]
         except Exception as error:  # whatever its file holds
             known = isinstance(error, (ValueError, OSError))
-            text = " ".join(str(error).split())
+            text = " ".join(said(error).split())
             return Failure(index, text if known else f"{type(error).__name__}{': ' * bool(text)}{text}")
 
 

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 import pcsa
-from pcsa.datasets.faults import reading
+from pcsa.datasets.faults import reading, said
 from pcsa.datasets.files import Found, find_files, picture_name
 from pcsa.scripts.journal import Entry, Journal
 from pcsa.scripts.runs import check_pages, parse_options, print_failed
@@ -93,7 +93,7 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> Predicted:
             if options.strict or len(found.files) == 1:
                 raise error
             path = str(queue.popleft())
-            failed[path] = journal.failed[path] = str(error)
+            failed[path] = journal.failed[path] = said(error)
             # What an earlier call found was in another content of it.
             journal.entries.pop(path, None)
             bar.update()
@@ -209,8 +209,10 @@ def _save_page(run: Run[Any, Any], path: Path, predictor: Predictor, found: Foun
     def pictures() -> Iterator[Picture]:
         for file in files:
             with torch.inference_mode():
-                drawn = [found.picture() for found in predictor.predict(file) if found.picture]
-            yield from drawn
+                drawn = [item.picture() for item in predictor.predict(file) if item.picture]
+            # Files of one name lie in several folders.
+            name = file.relative_to(found.base).as_posix()
+            yield from (replace(picture, title=name) for picture in drawn)
 
     if files:
         title = f"{getattr(run.labels, 'category', run.task.name)}: {len(files)} inputs"

@@ -52,6 +52,8 @@ def pick_device(name: str) -> torch.device:
 
 def check_pages(task: Task[Any, Any], name: str, value: object) -> None:
     """Refuse a page where a task has none, before anything is computed."""
+    if isinstance(value, Path) and value.is_dir():
+        raise ValueError(f"`{name}` (={value}) must be a file, is a folder")
     if value and not task.has_pages:
         raise ValueError(f"`{name}` (={value}) must not be given for {task.name}: only clouds have pages")
 

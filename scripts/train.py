@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import tyro
@@ -23,7 +24,7 @@ def main(argv: list[str]) -> int:
     task, config = parse_training(argv, "train")
     checkpoint = task.train(config)
     # With several devices, each process runs this.
-    rank_zero_only(print)(f"trained: {checkpoint}\nnext:    pcsa evaluate {checkpoint}")
+    rank_zero_only(print)(f"trained: {checkpoint}\nnext:    pcsa evaluate {shlex.quote(str(checkpoint))}")
     return 0
 
 

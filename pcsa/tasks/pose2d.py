@@ -197,12 +197,17 @@ class Pose2dTask(MapTask[Pose2dConfig]):
             ids = found.all("item").tolist()
             if isinstance(items, CocoKeypoints):
                 results = items.results(source, confidence, indices=ids, least_confidence=0.0)
+                # Nobody could be found in a picture that cannot be read.
+                annotations = items.coco_annotations(without=set(range(len(items))) - set(ids))
+                pictures = {picture["id"] for picture in annotations["images"]}
+                results = [person for person in results if person["image_id"] in pictures]
             else:
                 areas, ones = found.all("source_area").tolist(), [1.0] * len(ids)
                 results = person_results(
                     source, confidence, image_ids=ids, scores=ones, areas=areas, least_confidence=0.0
                 )
-            scores["average_precision"] = metrics.coco_average_precision(items.coco_annotations(), results)
+                annotations = items.coco_annotations()
+            scores["average_precision"] = metrics.coco_average_precision(annotations, results)
         if visible.any():
             names = items.names
             lengths: list[tuple[str, str, str, list[float]]] = [("torso", "left_shoulder", "right_hip", [0.1, 0.2])]

@@ -164,6 +164,17 @@ def test_results_by_hand(root: Path) -> None:
     json.dumps(results)
 
 
+def test_pictures_that_cannot_be_read_do_not_count(root: Path) -> None:
+    dataset = CocoKeypoints(root / "truth.json", root)
+    gone = dataset._items[0]["image_id"]
+    whole, rest = dataset.coco_annotations(), dataset.coco_annotations(without=[0])
+    assert [picture["id"] for picture in rest["images"]] == [i for i in (7, 8) if i != gone]
+    assert rest["annotations"] == [one for one in whole["annotations"] if one["image_id"] != gone]
+    assert 0 < len(rest["annotations"]) < len(whole["annotations"])
+    # The picture is there still for those who read it later.
+    assert dataset.coco_annotations() == whole
+
+
 def test_bad_results(root: Path) -> None:
     dataset = CocoKeypoints(root / "truth.json", root)
     with pytest.raises(ValueError, match="`keypoints`"):

@@ -154,10 +154,11 @@ def test_an_unknown_command_is_named(capsys):
 
 
 def test_training_says_where_its_checkpoint_is(training, tmp_path, capsys):
-    run = tmp_path / "run"
+    run = tmp_path / "my run"
     assert main(["train", *training("landmarks"), "--out", str(run)]) == 0
     checkpoint = run / "last.ckpt"
-    assert capsys.readouterr().out == f"trained: {checkpoint}\nnext:    pcsa evaluate {checkpoint}\n"
+    # The second line can be pasted into a shell.
+    assert capsys.readouterr().out == f"trained: {checkpoint}\nnext:    pcsa evaluate '{checkpoint}'\n"
     assert json.loads((run / "config.json").read_text())["task"] == "landmarks"
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
+import pcsa.metrics
 from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.datasets.procedural import Faces, FigureImages3D, Figures2D, Figures3D, Retinas
 from pcsa.datasets.transforms import Normalize, denormalize
@@ -404,7 +405,16 @@ def test_coco_from_training_to_average_precision(coco, tmp_path, capsys, monkeyp
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
-def test_an_item_that_cannot_be_read_is_listed_and_the_rest_is_scored(trained, coco, tmp_path, capsys, workers):
+def test_an_item_that_cannot_be_read_is_listed_and_the_rest_is_scored(
+    trained, coco, tmp_path, capsys, workers, monkeypatch
+):
+    scored_on, average_precision = [], pcsa.metrics.coco_average_precision
+
+    def watched(annotations, results):
+        scored_on.append(annotations)
+        return average_precision(annotations, results)
+
+    monkeypatch.setattr(pcsa.metrics, "coco_average_precision", watched)
     root = shutil.copytree(coco, tmp_path / "coco")
     picture = sorted((root / "val2017").iterdir())[5]
     picture.write_bytes(picture.read_bytes()[:300])
@@ -425,6 +435,8 @@ def test_an_item_that_cannot_be_read_is_listed_and_the_rest_is_scored(trained, c
     assert (whole["num_items"], whole["failed"]) == (8, [])
     assert sum(whole["calibration"]["counts"]) > sum(metrics["calibration"]["counts"]) > 0
     assert metrics["average_precision"]["AP"] == pytest.approx(whole["average_precision"]["AP"], abs=0.2)
+    # Those who are in the picture that is lost are not missed by the network.
+    assert [len(annotations["images"]) for annotations in scored_on] == [7, 8]
     capsys.readouterr()
     # Or not at all.
     assert main([*flags, "--out", str(tmp_path / "strict.json"), "--strict"]) == 2

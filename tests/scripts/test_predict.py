@@ -178,7 +178,7 @@ def test_clouds_have_pictures_and_a_page(checkpoint, root, tmp_path, capsys, rea
     assert str(page) in capsys.readouterr().out
     about, scenes = read_page(page)
     assert about["title"] == "mug: 3 inputs"
-    assert [s["title"] for s in scenes] == ["mug.npy", "one.npy", "mug.npy"]
+    assert [s["title"] for s in scenes] == ["a/mug.npy", "a/one.npy", "b/mug.npy"]
     # The page has the numbers of the file, for the keypoints that are thought to be there.
     predicted = json.loads(out.read_text())
     for scene, found in zip(scenes, predicted["items"], strict=True):
@@ -196,6 +196,12 @@ def test_a_page_of_a_task_without_pages_is_refused_at_once(trained, name, tmp_pa
     arguments = [trained(name), tmp_path / "none", "--html", tmp_path / "p.html", "--out", tmp_path / "p.json"]
     message = refused(["predict", *arguments])
     assert f"`html` (={tmp_path / 'p.html'}) must not be given for {name}: only clouds have pages" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_in_place_of_a_page_is_refused_at_once(checkpoint, tmp_path, refused):
+    message = refused(["predict", checkpoint, tmp_path / "none", "--html", tmp_path, "--out", tmp_path / "p.json"])
+    assert f"`html` (={tmp_path}) must be a file, is a folder" in message
     assert not list(tmp_path.iterdir())
 
 

@@ -85,6 +85,14 @@ def test_what_is_broken_is_listed_and_the_rest_is_there(run, folder, tmp_path):
     assert sorted(f.name for f in tmp_path.iterdir()) == ["clouds", "p.json"]
 
 
+def test_a_link_that_leads_nowhere_fails_as_other_files_do(run, folder, tmp_path):
+    link = folder / "30.npy"
+    link.symlink_to("none")
+    status, written, _ = run(tmp_path / "p.json", folder)
+    assert status == 3
+    assert {"input": str(link), "reason": f"`{link}`: No such file or directory"} in written["failed"]
+
+
 def test_strict_stops_at_the_first_and_keeps_what_was_found(run, folder, tmp_path):
     out = tmp_path / "p.json"
     status, written, said = run(out, folder, "--strict")

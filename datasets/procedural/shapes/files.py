@@ -101,8 +101,15 @@ def embedded_root(category: str, num_shapes: int = 200, *, seed: int = 0) -> Pat
         return root
     with locked(root):
         if not root.exists():
-            cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".embedded-", dir=cache) as scratch:
+            try:
+                cache.mkdir(parents=True, exist_ok=True)
+                folder = tempfile.TemporaryDirectory(prefix=".embedded-", dir=cache)
+            except OSError as error:
+                raise type(error)(
+                    f"`{cache}` cannot be written ({error.strerror}): set PCSA_CACHE_DIR to a folder for the clouds "
+                    "that are made, or name a root of your own"
+                ) from None
+            with folder as scratch:
                 made = generate(Path(scratch, "root"), category, num_shapes, seed=seed)
                 # Where there are no locks, one of two processes comes second and finds the same data in place.
                 with contextlib.suppress(OSError):

@@ -21,20 +21,26 @@ def claimed(path: Path) -> Iterator[None]:
 
     Raises:
         FileExistsError: If another process holds it; the message names the process and its machine.
+        OSError: If nothing can be written there.
     """
     # Imported here: the command line should come at once.
     from filelock import FileLock, SoftFileLock, Timeout
 
     file = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
-    file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file)
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
+        # filelock takes a file that it may not open for one that another process holds.
+        if not os.access(file if file.exists() else file.parent, os.W_OK):
+            raise PermissionError(f"`{path}` cannot be written (no permission): choose another `out`") from None
         raise FileExistsError(
             f"`{path}` is being written by {_holder(file) or 'another process'}: wait until that has ended, or choose "
             "another `out`"
         ) from None
+    except OSError as error:
+        raise type(error)(f"`{path}` cannot be written ({error.strerror or error}): choose another `out`") from None
     # Where there are no such locks, filelock takes the existence of the file for one, and its content is its own.
     ours = not isinstance(lock, SoftFileLock)
     try:

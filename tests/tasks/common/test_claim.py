@@ -53,3 +53,14 @@ def test_files_of_one_folder_are_claimed_one_by_one(tmp_path):
     with claimed(tmp_path / "a.json"), claimed(tmp_path / "b.json"), claimed(tmp_path):
         assert len(list(tmp_path.iterdir())) == 3
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_no_place_that_is_held(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    message = r"p.json` cannot be written \(.*\): choose another `out`"
+    with pytest.raises(OSError, match=message), claimed(tmp_path / "file" / "p.json"):
+        pass
+    with holder(tmp_path), monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)
+        with pytest.raises(PermissionError, match=r"cannot be written \(no permission\)"), claimed(tmp_path):
+            pass

@@ -272,3 +272,10 @@ def test_the_cache_of_the_default_data_is_that_of_the_shapes_alone(tmp_path, mon
     assert root == tmp_path / "pcsa" / "procedural" / f"{hashlib.sha256(sources).hexdigest()[:12]}-mug-3-1"
     monkeypatch.setattr(files, "generate", None)
     assert embedded_root("mug", 3, seed=1) == root
+
+
+def test_a_cache_that_cannot_be_written_is_named_with_a_way_out(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PCSA_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    with pytest.raises(OSError, match=r"file/cache/procedural` cannot be written \(.*\): set PCSA_CACHE_DIR"):
+        embedded_root("mug", 3)
