@@ -216,12 +216,14 @@ def test_subjects_of_both_splits_are_compared(tmp_path, monkeypatch):
         get_task("pose3d").training(Pose3dConfig(data=data))
 
 
-def test_clouds_that_are_named_and_missing_stop_the_training(tiny, clouds_root, tmp_path):
+def test_clouds_that_are_named_and_missing_stop_a_strict_training(tiny, clouds_root, tmp_path, caplog):
     root = shutil.copytree(clouds_root, tmp_path / "root")
     (root / "splits" / "val.txt").write_text("03001627-nothing\n")
     config = tiny("supervised")
+    assert get_task("supervised").training(replace(config, data=replace(config.data, root=root))).data.val_items is None
+    assert "nothing to validate on, the training goes on without" in caplog.text
     with pytest.raises(FileNotFoundError, match=r"1 of the 1 chair clouds that split 'val' names are missing"):
-        get_task("supervised").training(replace(config, data=replace(config.data, root=root)))
+        get_task("supervised").training(replace(config, data=replace(config.data, root=root, strict=True)))
 
 
 def test_a_folder_of_unlabeled_clouds_needs_no_val(tiny, tmp_path):
