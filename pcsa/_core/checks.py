@@ -13,6 +13,8 @@ from torch import Tensor
 
 #: How a loss is reduced.
 Reduction = Literal["mean", "sum", "none"]
+#: Numbers in a row.
+Numbers = Sequence[float] | NDArray[Any] | Tensor
 #: A flag that a device holds, and the message where it is false; see :func:`raise_first`.
 Rule = tuple[Tensor, str]
 

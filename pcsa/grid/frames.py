@@ -9,11 +9,11 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsa._core.checks import check_count, check_floating, check_one_of, check_positive
+from pcsa._core.checks import Numbers, check_count, check_floating, check_one_of, check_positive
 from pcsa._core.points import working_dtype
 
 Frame = Literal["index", "normalized", "normalized_corners", "pixels", "physical", "released"]
-Spacing = float | Sequence[float]
+Spacing = float | Numbers
 """Units per cell: a number, or one per axis, x first."""
 
 

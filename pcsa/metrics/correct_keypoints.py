@@ -1,12 +1,10 @@
 """Fraction of correct keypoints (PCK), at the thresholds of KeypointNet's benchmark."""
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pcsa._core.checks import check_thresholds
+from pcsa._core.checks import Numbers, check_thresholds
 from pcsa._core.points import working_dtype
 from pcsa.metrics.errors import check_distance, ratio, sum_over_shapes
 
@@ -17,7 +15,7 @@ THRESHOLDS: tuple[float, ...] = tuple(i / 100 for i in range(11))
 def pck(
     distance: Float[Tensor, "B K"],
     visible: Bool[Tensor, "B K"],
-    thresholds: Sequence[float] = THRESHOLDS,
+    thresholds: Numbers = THRESHOLDS,
     *,
     validate: bool = True,
 ) -> Float[Tensor, " T"]:
@@ -55,7 +53,7 @@ def pck(
     return ratio(*pck_sums(distance, visible, thresholds), validate)
 
 
-def pck_sums(distance: Tensor, visible: Tensor, thresholds: Sequence[float]) -> tuple[Tensor, Tensor]:
+def pck_sums(distance: Tensor, visible: Tensor, thresholds: Numbers) -> tuple[Tensor, Tensor]:
     """Sum each shape's fractions of correct keypoints over shapes, and count the shapes."""
     distance = distance.detach().to(working_dtype(distance))
     limit = torch.tensor(thresholds, dtype=distance.dtype, device=distance.device)

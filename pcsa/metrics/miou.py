@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pcsa._core.checks import check_thresholds
+from pcsa._core.checks import Numbers, check_thresholds
 from pcsa.metrics.correct_keypoints import THRESHOLDS
 from pcsa.metrics.geodesic import geodesic_distances
 from pcsa.metrics.per_shape import PerShape, matched, nearest, squared_distances
@@ -94,9 +94,7 @@ def geodesic_keypoint_distances(
     return distances
 
 
-def keypoint_miou(
-    distances: Sequence[Float[Tensor, "_K _k"]], thresholds: Sequence[float] = THRESHOLDS
-) -> Float[Tensor, " T"]:
+def keypoint_miou(distances: Sequence[Float[Tensor, "_K _k"]], thresholds: Numbers = THRESHOLDS) -> Float[Tensor, " T"]:
     r"""IoU of predicted with annotated keypoints over thresholds, without regard to order or identity.
 
     The protocol of the saliency benchmark of `"KeypointNet" <https://arxiv.org/abs/2002.12687>`_,

@@ -11,7 +11,15 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from pcsa._core.checks import check_finite, check_floating, check_index, check_positive, check_thresholds, reads_values
+from pcsa._core.checks import (
+    Numbers,
+    check_finite,
+    check_floating,
+    check_index,
+    check_positive,
+    check_thresholds,
+    reads_values,
+)
 from pcsa.metrics.calibration import (
     Binning,
     check_binning,
@@ -67,7 +75,7 @@ class PCK(_MeanOverShapes):
 
     higher_is_better = True
 
-    def __init__(self, thresholds: Sequence[float] = THRESHOLDS, *, validate: bool = True, **kwargs: Any) -> None:
+    def __init__(self, thresholds: Numbers = THRESHOLDS, *, validate: bool = True, **kwargs: Any) -> None:
         self.thresholds = check_thresholds("thresholds", thresholds)
         super().__init__(partial(pck_sums, thresholds=self.thresholds), [len(self.thresholds)], validate, **kwargs)
 
@@ -130,7 +138,7 @@ class KeypointMetrics(Metric):
 
     def __init__(
         self,
-        thresholds: Sequence[float] = THRESHOLDS,
+        thresholds: Numbers = THRESHOLDS,
         *,
         categories: Sequence[str] = ("all",),
         keypoint_names: Mapping[str, Sequence[str]] | None = None,
