@@ -13,13 +13,14 @@ import os
 import re
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pcsa.datasets.files import replacing
 
 _log = logging.getLogger(__name__)
 
@@ -108,7 +109,8 @@ def kept(folder: Path | None, name: str, make: Callable[[], Table]) -> Table:
             if table is None:
                 table = make()
                 try:
-                    _write(path, table)
+                    with replacing(path) as temporary:
+                        np.savez(temporary, **table)  # type: ignore[arg-type]
                 except OSError as error:
                     _log.warning("`%s` cannot be written, and nothing is kept: %s", path.parent, error)
     return table
@@ -157,9 +159,8 @@ def contents_key(version: int, files: Mapping[str, str | os.PathLike[str]], fold
     key = _digest([version, sorted(digests.items())])
     youngest = max((max(times) for *_, times in stamp), default=0) / 1e9
     if youngest < begin - _SETTLED and stamp == _stamp(files):
-        with contextlib.suppress(OSError):
-            memory.parent.mkdir(parents=True, exist_ok=True)
-            _replace(memory, lambda temporary: temporary.write_text(key))
+        with contextlib.suppress(OSError), replacing(memory) as temporary:
+            temporary.write_text(key, encoding="ascii")
     return key
 
 
@@ -183,24 +184,3 @@ def _read(path: Path) -> Table | None:
     except Exception as error:  # whatever is wrong with it, it can be built again
         _log.warning("`%s` is damaged and is built again: %s", path, error)
         return None
-
-
-def _write(path: Path, table: Table) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-
-    def save(temporary: Path) -> None:
-        with open(temporary, "xb") as file:
-            np.savez(file, **table)  # type: ignore[arg-type]
-
-    _replace(path, save)
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    # A name of its own and a rename: readers and other writers see the old file or a whole new one.
-    temporary = path.with_name(f".{path.stem[:40]}-{uuid.uuid4().hex}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

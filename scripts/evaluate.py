@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from pcsa.datasets.files import replacing
 from pcsa.scripts.guarded import Failure, guarded_batches
 from pcsa.scripts.runs import check_pages, parse_options, print_failed
-from pcsa.tasks.common.checkpoint import replacing, write_json
+from pcsa.tasks.common.checkpoint import write_json
 from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.task import EvaluateOptions, Evaluation, Run
 

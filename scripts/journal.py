@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from pcsa.datasets.faults import reading
-from pcsa.tasks.common.checkpoint import replacing, write_json
+from pcsa.datasets.files import replacing
+from pcsa.tasks.common.checkpoint import write_json
 
 
 @dataclass(frozen=True)

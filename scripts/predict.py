@@ -17,10 +17,9 @@ from tqdm import tqdm
 
 import pcsa
 from pcsa.datasets.faults import reading, said
-from pcsa.datasets.files import Found, find_files, picture_name
+from pcsa.datasets.files import Found, find_files, picture_name, replacing
 from pcsa.scripts.journal import Entry, Journal
 from pcsa.scripts.runs import check_pages, parse_options, print_failed
-from pcsa.tasks.common.checkpoint import replacing
 from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.config import to_plain
 from pcsa.tasks.common.task import Picture, PredictOptions, Predictor, Run

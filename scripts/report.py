@@ -20,8 +20,8 @@ import numpy as np
 import tyro
 
 from pcsa.datasets.faults import reading
+from pcsa.datasets.files import replacing
 from pcsa.tasks import get_task, task_names
-from pcsa.tasks.common.checkpoint import replacing
 from pcsa.tasks.common.claim import claimed
 from pcsa.viz import plots
 from pcsa.viz.scene import Array

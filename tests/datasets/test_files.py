@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pcsa.datasets.files import existing, find_files, picture_name
+from pcsa.datasets.files import existing, find_files, picture_name, replacing
 
 
 def lay(root: Path, *names: str) -> None:
@@ -102,3 +102,12 @@ def test_pictures_have_names_of_their_own() -> None:
     assert picture_name(files[1], Path("/s"), names[:1]) == names[1]
     assert picture_name(files[1], Path("/s/b"), ["x.obj.png"]) == "b/x.obj.png"
     assert picture_name(files[1], Path("/s/b"), ["x.obj.png", "b/x.obj.png"]) == "s/b/x.obj.png"
+
+
+def test_two_writers_do_not_meet(tmp_path):
+    file = tmp_path / "a.txt"
+    with replacing(file) as first, replacing(file) as second:
+        first.write_text("first")
+        second.write_text("second")
+    # The block that ends last.
+    assert file.read_text() == "first"

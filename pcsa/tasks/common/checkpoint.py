@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pcsa.datasets.files import replacing
 from pcsa.tasks.common.config import TrainConfig, to_plain
 
 
@@ -52,24 +49,6 @@ def check_resumable(config: TrainConfig, path: Path, task: str) -> None:
             raise ValueError(
                 f"`{section}` (={now[section]}) must be what `{path}` was trained with, to resume it: {before[section]}"
             )
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a path to write to, and put what was written there in place of ``path``: as a whole, or not at all.
-
-    The folder is made if need be. Two processes that write the same file do not see each other's parts.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix}")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            # Else a power cut may leave the new name with nothing in it.
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

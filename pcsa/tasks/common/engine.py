@@ -27,8 +27,9 @@ from torch.utils.data import Dataset, Sampler
 from torch_geometric.loader import DataLoader
 
 import pcsa
+from pcsa.datasets.files import replacing
 from pcsa.datasets.transforms import item_generator
-from pcsa.tasks.common.checkpoint import check_resumable, replacing, write_json
+from pcsa.tasks.common.checkpoint import check_resumable, write_json
 from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.config import OptimizerConfig, TrainConfig, TrainerConfig, to_plain
 

@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from pcsa.tasks.common.checkpoint import check_resumable, replacing, write_json
+from pcsa.datasets.files import replacing
+from pcsa.tasks.common.checkpoint import check_resumable, write_json
 from pcsa.tasks.common.config import TrainConfig, to_plain
 
 
@@ -25,15 +26,6 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
         cut_short()
     assert json.loads(file.read_text()) == {"a": [1.5, None]}
     assert [f.name for f in file.parent.iterdir()] == ["a.json"]
-
-
-def test_two_writers_do_not_meet(tmp_path):
-    file = tmp_path / "a.txt"
-    with replacing(file) as first, replacing(file) as second:
-        first.write_text("first")
-        second.write_text("second")
-    # The block that ends last.
-    assert file.read_text() == "first"
 
 
 @pytest.mark.parametrize("section", ["data", "optimizer", "seed"])
