@@ -11,7 +11,12 @@ from pcsa.losses.geometry import distance
 
 
 def sample_error(
-    samples: Float[Tensor, "B K S D"], target: Target, *, norm: Norm = "l2", sigma: float | None = None, **options: Unpack[Masking]
+    samples: Float[Tensor, "B K S D"],
+    target: Target,
+    *,
+    norm: Norm = "l2",
+    sigma: float | None = None,
+    **options: Unpack[Masking],
 ) -> Tensor:
     r"""Expectation of the error, estimated by samples (Eq. 14): :math:`\frac{1}{S} \sum_s d(\hat Y_s, y_t)`.
 
@@ -41,7 +46,12 @@ def sample_error(
 
 
 def position_error(
-    position: Float[Tensor, "B K D"], target: Target, *, norm: Norm = "l2", sigma: float | None = None, **options: Unpack[Masking]
+    position: Float[Tensor, "B K D"],
+    target: Target,
+    *,
+    norm: Norm = "l2",
+    sigma: float | None = None,
+    **options: Unpack[Masking],
 ) -> Tensor:
     """Error of one position per keypoint; for :func:`pcsa.soft_argmax` the error of the expectation (Eq. 2).
 

@@ -50,7 +50,9 @@ def test_gradcheck(entry, form, Case, call):
 
     leaves = [x.requires_grad_() for x in (case.logits, case.pos, case.bandwidth, case.target)]
     _, _, _, options = entry
-    if options.get("detach_center") or "subtract_entropy" in options:  # not the function's own derivative then, by intent
+    if (
+        options.get("detach_center") or "subtract_entropy" in options
+    ):  # not the function's own derivative then, by intent
         leaves[1].requires_grad_(False)
         leaves[3].requires_grad_(False)
         if options.get("center") == "mean":

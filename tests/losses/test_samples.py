@@ -14,7 +14,9 @@ def test_sample_and_position_error_equal_the_loop(norm, Case, distance):
     rows = range(len(case.sizes))
     expected = torch.stack(
         [
-            torch.stack([sum(distance(x, case.target[b, k], norm, 0.9) for x in case.samples[b, k]) / S for k in range(K)])
+            torch.stack(
+                [sum(distance(x, case.target[b, k], norm, 0.9) for x in case.samples[b, k]) / S for k in range(K)]
+            )
             for b in rows
         ]
     )

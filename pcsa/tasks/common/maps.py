@@ -52,7 +52,7 @@ class MapData(DataConfig):
 
 @dataclass(frozen=True)
 class MapObjectiveConfig(LocalizationConfig):
-    """What is minimized. Lengths are in units of half the map's longest axis."""
+    """What is minimized. Lengths are in units of half the map's longest axis, standard deviations in cells."""
 
     basis: Literal["triangular", "uniform", "gaussian"] = "triangular"
     """Shape of a cell's density, see pcsa.grid.sampling_argmax."""
@@ -63,6 +63,10 @@ class MapObjectiveConfig(LocalizationConfig):
     temperature_start: Positive = 1.0
     regularization_sigma: Positive = 1.0
     """Standard deviation that the regularization wants, in cells."""
+    norm_sigma: Positive = 2.0
+    """Width of the bounded error, in cells."""
+    label_sigma: Positive = 2.0
+    """Standard deviation of the Gaussian of soft_label, in cells."""
 
 
 def map_optimizer(**options: Any) -> OptimizerConfig:
@@ -100,6 +104,10 @@ class MapConfig(TrainConfig):
         j = self.objective
         if j.form == "released" and j.basis_noise != "relaxed":
             raise ValueError("`objective.basis_noise` (='mixture') must be 'relaxed' with `objective.form` 'released'")
+        if j.label_distance != "euclidean":
+            raise ValueError(
+                "`objective.label_distance` (='geodesic') must be 'euclidean' on maps: they have no surface"
+            )
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,7 @@ def map_loss(
     """The loss of maps ``[B, K, *spatial]`` for targets ``[B, K, D]`` in index units, and its parts for the log."""
     unit = 2 / max(maps.shape[2:])
     samples = None
-    if config.method == "sampling":
+    if config.has("sampling"):
         samples = unit * grid.sampling_argmax(
             # The released form tempers its logits itself.
             maps if config.form == "released" else tempered_logits(config, maps, temperature),
@@ -149,8 +157,7 @@ def map_loss(
             validate=False,
         )
     logits, pos = as_points(maps, unit)
-    sigma = unit * config.regularization_sigma
-    return localization_loss(config, samples, logits, pos, unit, sigma, unit * target, visible)
+    return localization_loss(config, samples, logits, pos, unit, unit, unit * target, visible)
 
 
 class LocatedMaps(NamedTuple):
