@@ -113,9 +113,12 @@ def test_two_processes_take_the_steps_of_one(train_quietly, clouds_root, tmp_pat
         ObjectiveConfig(tempering="logits", basis_noise="mixture", temperature="cosine", num_samples=1),
         ObjectiveConfig(temperature="constant", temperature_start=1.0, bandwidth=0.01),
         ObjectiveConfig(method="soft_label", label_distance="geodesic"),
+        ObjectiveConfig(estimator="straight_through"),
+        ObjectiveConfig(estimator="reinmax", norm="squared"),
+        ObjectiveConfig(estimator="implicit", bandwidth=0.05),
         ObjectiveConfig(method="cross_entropy", plus=(("sampling", 0.1), ("mixture", 2.0)), norm="bounded"),
     ],
-    ids=lambda o: f"{o.method}-{o.regularization}-{o.tempering}-{o.temperature}-{len(o.plus)}",
+    ids=lambda o: f"{o.method}-{o.regularization}-{o.tempering}-{o.temperature}-{len(o.plus)}-{o.estimator}",
 )
 def test_every_objective_takes_finite_steps(config, weights, objective, tmp_path):
     optimizer = replace(config.optimizer, steps=2)

@@ -29,7 +29,7 @@ from pcsa.tasks.common.config import (
     TrainerConfig,
 )
 from pcsa.tasks.common.engine import TrainingItems
-from pcsa.tasks.common.objective import localization_loss, tempered_logits
+from pcsa.tasks.common.objective import draw_samples, localization_loss, tempered_logits
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +104,11 @@ class MapConfig(TrainConfig):
         j = self.objective
         if j.form == "released" and j.basis_noise != "relaxed":
             raise ValueError("`objective.basis_noise` (='mixture') must be 'relaxed' with `objective.form` 'released'")
+        if j.estimator != "relaxed" and (j.basis, j.form) != ("gaussian", "paper"):
+            raise ValueError(
+                f"`objective.estimator` (={j.estimator!r}) must be 'relaxed' unless `objective.basis` is 'gaussian' and "
+                f"`objective.form` 'paper': they are {j.basis!r} and {j.form!r}"
+            )
         if j.label_distance != "euclidean":
             raise ValueError(
                 "`objective.label_distance` (='geodesic') must be 'euclidean' on maps: they have no surface"
@@ -143,8 +148,11 @@ def map_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of maps ``[B, K, *spatial]`` for targets ``[B, K, D]`` in index units, and its parts for the log."""
     unit = 2 / max(maps.shape[2:])
+    logits, pos = as_points(maps, unit)
     samples = None
-    if config.has("sampling"):
+    if config.has("sampling") and config.estimator != "relaxed":
+        samples = draw_samples(config, logits, pos, unit, None, temperature, generator)
+    elif config.has("sampling"):
         samples = unit * grid.sampling_argmax(
             # The released form tempers its logits itself.
             maps if config.form == "released" else tempered_logits(config, maps, temperature),
@@ -156,7 +164,6 @@ def map_loss(
             generator=generator,
             validate=False,
         )
-    logits, pos = as_points(maps, unit)
     return localization_loss(config, samples, logits, pos, unit, unit, unit * target, visible)
 
 

@@ -31,19 +31,20 @@ def draw_samples(
     logits: Tensor,
     pos: Tensor,
     bandwidth: float | Tensor,
-    ptr: Tensor,
+    ptr: Tensor | None,
     temperature: float,
     generator: torch.Generator,
 ) -> Tensor:
-    """Samples ``[B, K, S, 3]`` as ``config`` wants them."""
+    """Samples ``[B, K, S, D]`` as ``config`` wants them."""
     return pcsa.sampling_argmax(
-        tempered_logits(config, logits, temperature),
+        tempered_logits(config, logits, temperature) if config.estimator == "relaxed" else logits,
         pos,
         bandwidth,
         ptr=ptr,
         num_samples=config.num_samples,
         temperature=temperature,
         basis_noise=config.basis_noise,
+        estimator=config.estimator,
         generator=generator,
         validate=False,
     )

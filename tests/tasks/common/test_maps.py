@@ -196,6 +196,7 @@ EVERY_OBJECTIVE = [
     MapObjectiveConfig(method="soft_label", plus=(("sampling", 0.5), ("mixture", 2.0)), norm="bounded", num_samples=3),
     *(MapObjectiveConfig(basis=b, num_samples=3) for b in ("triangular", "uniform", "gaussian")),
     MapObjectiveConfig(basis="gaussian", form="released", num_samples=3),
+    MapObjectiveConfig(basis="gaussian", estimator="implicit", num_samples=3),
     *(MapObjectiveConfig(method="soft", regularization=r) for r in ("variance", "js")),
 ]
 
