@@ -96,8 +96,9 @@ def sampling_argmax(
     A relaxed sample is contracted: the further the temperature is from 0, the closer it is to the expectation.
 
     The other estimators draw from the mixture itself, :math:`\hat Y = y_c + \sigma_c \varepsilon` with the point c
-    chosen by :math:`\pi`. A choice has no gradient; with g that of a sample, :math:`G_i = \langle g, y_i + \sigma_i
-    \varepsilon \rangle`, :math:`\bar G = \sum_j \pi_j G_j` and h the one-hot choice, that of the logits is for
+    chosen by :math:`\pi`. A choice has no gradient; with g that of a sample,
+    :math:`G_i = \langle g, y_i + \sigma_i \varepsilon \rangle`, :math:`\bar G = \sum_j \pi_j G_j` and h the one-hot
+    choice, that of the logits is for
 
     * ``"straight_through"``: :math:`\hat\pi_i (G_i - \sum_j \hat\pi_j G_j) / \tau`, that of the relaxed weights of the
       same noise (`"Categorical Reparameterization with Gumbel-Softmax" <https://arxiv.org/abs/1611.01144>`_). Biased.

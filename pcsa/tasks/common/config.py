@@ -74,8 +74,8 @@ class SamplerConfig:
     basis_noise: Literal["relaxed", "mixture"] = "relaxed"
     """See pcsa.sampling_argmax."""
     estimator: Literal["relaxed", "straight_through", "reinmax", "implicit"] = "relaxed"
-    """Gradient of a sample, see pcsa.sampling_argmax. All but relaxed draw from the map itself: tempering and basis_noise
-    are relaxed's; the temperature is that of straight_through's gradient too."""
+    """Gradient of a sample, see pcsa.sampling_argmax. All but relaxed draw from the map itself: tempering and
+    basis_noise are relaxed's alone, the temperature is that of straight_through's gradient too."""
 
     @property
     def final_temperature(self) -> float:

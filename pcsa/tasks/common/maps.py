@@ -111,7 +111,7 @@ class MapConfig(TrainConfig):
             )
         if j.label_distance != "euclidean":
             raise ValueError(
-                "`objective.label_distance` (='geodesic') must be 'euclidean' on maps: they have no surface"
+                f"`objective.label_distance` (={j.label_distance!r}) must be 'euclidean': maps have no surface"
             )
 
 
