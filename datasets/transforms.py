@@ -292,7 +292,7 @@ def random_mirror(data: Data, generator: torch.Generator, probability: float = 0
     offset = torch.zeros_like(center)
     offset[axis] = 2 * where
     out = _map_positions(data, lambda x: x * factor + offset)
-    for key in ("keypoints", "visible", "keypoint_index"):
+    for key in ("keypoints", "visible", "keypoint_index", "detour"):
         if key in out:
             out[key] = out[key][:, partner]
     for key in ("reflection", "rotation"):

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pcsa._core.checks import check_count, check_one_of, check_temperature
+from pcsa._core.estimators import Estimator as Estimator, mixture_samples
 from pcsa._core.kernel import draw, draw_seed
 from pcsa._core.points import bandwidth_of, canonical, cloud_mean, cloud_softmax, full_precision, tempered
 from pcsa.schedules import ScheduledTemperature, TemperatureSchedule
@@ -73,6 +74,7 @@ def sampling_argmax(
     num_samples: int = 1,
     temperature: float | Tensor = 1.0,
     basis_noise: BasisNoise = "relaxed",
+    estimator: Estimator = "relaxed",
     generator: torch.Generator | None = None,
     mask: Bool[Tensor, "B N"] | None = None,
     batch_size: int | None = None,
@@ -93,6 +95,25 @@ def sampling_argmax(
 
     A relaxed sample is contracted: the further the temperature is from 0, the closer it is to the expectation.
 
+    The other estimators draw from the mixture itself, :math:`\hat Y = y_c + \sigma_c \varepsilon` with the point c
+    chosen by :math:`\pi`. A choice has no gradient; with g that of a sample,
+    :math:`G_i = \langle g, y_i + \sigma_i \varepsilon \rangle`, :math:`\bar G = \sum_j \pi_j G_j` and h the one-hot
+    choice, that of the logits is for
+
+    * ``"straight_through"``: :math:`\hat\pi_i (G_i - \sum_j \hat\pi_j G_j) / \tau`, that of the relaxed weights of the
+      same noise (`"Categorical Reparameterization with Gumbel-Softmax" <https://arxiv.org/abs/1611.01144>`_). Biased.
+    * ``"reinmax"``: :math:`(\pi_i (G_i - \bar G) + (h_i - \pi_i)(G_c - \bar G)) / 2`, of second order (`"Bridging
+      Discrete and Backpropagation" <https://arxiv.org/abs/2304.08612>`_). Exact in the mean for losses of degree 2 in
+      the sample, biased for others. The fastest.
+    * ``"implicit"``: the sample moves so that the mixture's conditional distribution function of each axis, given the
+      axes before it, stays what it was (`"Implicit Reparameterization Gradients"
+      <https://arxiv.org/abs/1805.08498>`_). Exact in the mean for every smooth loss, and for those with kinks. Where
+      groups of points lie many bandwidths apart, hardly a sample lies between them and moves the faster there: its
+      variance grows without limit with that gap, and a mean over few samples misses what the rare ones say. Its
+      backward pass evaluates N·D distribution functions and densities twice per sample.
+
+    The gradients to ``pos`` and ``bandwidth`` are those of the chosen point, exact in the mean.
+
     Differentiable (once) in ``logits``, ``pos`` and ``bandwidth``. The memory needed does not grow with
     ``num_samples``: noise is drawn again in the backward pass, without touching the caller's generator.
     Computed in float32 under autocast and from half precision; float64 stays float64.
@@ -106,11 +127,14 @@ def sampling_argmax(
         batch: Cloud of each point, sorted, for ragged input; without ``batch`` and ``ptr`` there is one cloud.
         ptr: Where each cloud begins, then N; instead of ``batch``.
         num_samples: Samples S of every keypoint. Default 1.
-        temperature: Divides the perturbed logits. Smaller is closer to one-hot. Default 1. As a 0-d tensor on the CPU
+        temperature: Divides the perturbed logits. Smaller is closer to one-hot. Default 1. Of the straight-through
+            estimator, it is that of the gradient alone. As a 0-d tensor on the CPU
             it may change without a compiled caller being compiled anew.
         basis_noise: ``"relaxed"`` is Eq. 12; ``"mixture"`` draws the basis noise with variance
             :math:`\sum_i \hat\pi_i \sigma_i^2`, that of the mixture, which Eq. 12 only reaches as the temperature
-            falls to 0.
+            falls to 0. Read by the relaxed estimator only.
+        estimator: ``"relaxed"``, ``"straight_through"``, ``"reinmax"`` or ``"implicit"``, see above. The last two have
+            no temperature.
         generator: Source of the seed; default torch's own. For eager mode.
         mask: True at the points of dense input that exist.
         batch_size: Number of clouds. Given with ``batch``, no value is read from the device to find it, and empty
@@ -135,8 +159,11 @@ def sampling_argmax(
     check_temperature(temperature)
     check_count("num_samples", num_samples)
     check_one_of("basis_noise", basis_noise, get_args(BasisNoise))
+    check_one_of("estimator", estimator, get_args(Estimator))
     points = canonical(logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
     with full_precision(logits):
+        if estimator != "relaxed":
+            return mixture_samples(points, num_samples, estimator, temperature, generator)
         variance = bandwidth_of(points).square()
         samples, _, _ = draw(
             points.logits.contiguous(),
@@ -177,6 +204,7 @@ class SamplingArgmax(ScheduledTemperature):
         temperature: A number, or a schedule that the training loop steps (``module.temperature.step()``). Its
             progress is part of this module's ``state_dict``.
         basis_noise: See :func:`pcsa.sampling_argmax`.
+        estimator: See :func:`pcsa.sampling_argmax`.
     """
 
     def __init__(
@@ -184,6 +212,7 @@ class SamplingArgmax(ScheduledTemperature):
         num_samples: int = 1,
         temperature: float | TemperatureSchedule = 1.0,
         basis_noise: BasisNoise = "relaxed",
+        estimator: Estimator = "relaxed",
     ) -> None:
         super().__init__()
         check_count("num_samples", num_samples)
@@ -191,6 +220,8 @@ class SamplingArgmax(ScheduledTemperature):
         self.num_samples = num_samples
         self.temperature = TemperatureSchedule.of(temperature)
         self.basis_noise: BasisNoise = basis_noise
+        check_one_of("estimator", estimator, get_args(Estimator))
+        self.estimator: Estimator = estimator
 
     def forward(
         self,
@@ -213,9 +244,13 @@ class SamplingArgmax(ScheduledTemperature):
             num_samples=self.num_samples,
             temperature=self.temperature.tensor,
             basis_noise=self.basis_noise,
+            estimator=self.estimator,
             generator=generator,
             **options,
         )
 
     def extra_repr(self) -> str:
-        return f"num_samples={self.num_samples}, temperature={self.temperature}, basis_noise={self.basis_noise!r}"
+        return (
+            f"num_samples={self.num_samples}, temperature={self.temperature}, basis_noise={self.basis_noise!r}, "
+            f"estimator={self.estimator!r}"
+        )

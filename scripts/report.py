@@ -203,7 +203,8 @@ def _row(run: LoggedRun) -> dict[str, str]:
             row[title] = str(found)
     objective = run.config.get("config", {}).get("objective")
     if objective is not None:
-        row["objective"] = str(objective.get("method") or objective.get("read_out", ""))
+        names = [str(objective.get("method") or objective.get("read_out", ""))]
+        row["objective"] = " + ".join([*names, *(f"{weight:g} {name}" for name, weight in objective.get("plus", ()))])
     for title, value in get_task(task).columns:
         try:
             shown = value(metrics)

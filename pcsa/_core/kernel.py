@@ -114,10 +114,13 @@ def _uncut(x: Tensor, blocks: _Blocks, num_rows: int) -> Tensor:
     return out[:-1]
 
 
-def _tiles(blocks: _Blocks, num_samples: int) -> Iterator[tuple[slice, Iterator[slice]]]:
-    """Ranges of samples and, within each, ranges of blocks: the order in which noise is drawn."""
+def _tiles(blocks: _Blocks, num_samples: int, parts: int = 1) -> Iterator[tuple[slice, Iterator[slice]]]:
+    """Ranges of samples and, within each, ranges of blocks: the order in which noise is drawn.
+
+    A tile may be made smaller, by dividing it into ``parts``.
+    """
     M, K, P = blocks.logits.shape
-    tile = _TILE_CPU if blocks.logits.device.type == "cpu" else _TILE_DEVICE
+    tile = (_TILE_CPU if blocks.logits.device.type == "cpu" else _TILE_DEVICE) // parts
     many_samples = min(num_samples, max(1, tile // (K * P)))
     many_blocks = max(1, tile // (K * P * many_samples))
     for s in range(0, num_samples, many_samples):

@@ -36,6 +36,7 @@ from pcsa.losses.regularization import (
     variance_regularization as variance_regularization,
 )
 from pcsa.losses.samples import position_error as position_error, sample_error as sample_error
+from pcsa.losses.soft_labels import soft_label_cross_entropy as soft_label_cross_entropy
 from pcsa.skeleton import (
     CompositeChamfer as CompositeChamfer,
     composite_chamfer as composite_chamfer,

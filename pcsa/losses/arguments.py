@@ -21,7 +21,7 @@ from pcsa._core.checks import (
 )
 from pcsa._core.points import Points, canonical, working_dtype
 
-Norm = Literal["l2", "l1", "squared"]
+Norm = Literal["l2", "l1", "squared", "bounded"]
 Logits = Float[Tensor, "*N K"]
 Positions = Float[Tensor, "*N D"]
 Bandwidth = float | Float[Tensor, " ..."]

@@ -16,6 +16,7 @@ def expectation_error(
     batch: Clouds | None = None,
     *,
     norm: Norm = "l2",
+    sigma: float | None = None,
     **options: Unpack[Options],
 ) -> Tensor:
     r"""Error of the expectation (Eq. 2), :math:`d(\sum_i \pi_i y_i, y_t)`: training with soft-argmax.
@@ -28,14 +29,15 @@ def expectation_error(
         pos: Positions of the points.
         target: True positions.
         batch: Cloud of each point.
-        norm: ``"l2"``, ``"l1"`` or ``"squared"``, as in :func:`sample_error`.
+        norm: ``"l2"``, ``"l1"``, ``"squared"`` or ``"bounded"``, as in :func:`sample_error`.
+        sigma: Width of ``"bounded"``, in the units of ``pos``.
         **options: ``ptr``, ``mask``, ``batch_size``, ``visible``, ``reduction`` and ``validate``, see
             :class:`pcsa.losses.Options`.
     """
     points, keypoints = map_of(logits, pos, None, batch, **options)
     target = keypoints.known(target, points.pos)
     position = expectation(cloud_softmax(points.logits, points), points)
-    return keypoints.reduce(distance((position - target).unbind(-1), norm))
+    return keypoints.reduce(distance((position - target).unbind(-1), norm, sigma))
 
 
 def discrete_expected_error(
@@ -45,6 +47,7 @@ def discrete_expected_error(
     batch: Clouds | None = None,
     *,
     norm: Norm = "l2",
+    sigma: float | None = None,
     **options: Unpack[Options],
 ) -> Tensor:
     r"""Expectation of the error of the discrete map (Eq. 4): :math:`\sum_i \pi_i\, d(y_i, y_t)`.
@@ -54,7 +57,8 @@ def discrete_expected_error(
         pos: Positions of the points.
         target: True positions.
         batch: Cloud of each point.
-        norm: ``"l2"``, ``"l1"`` or ``"squared"``, as in :func:`sample_error`.
+        norm: ``"l2"``, ``"l1"``, ``"squared"`` or ``"bounded"``, as in :func:`sample_error`.
+        sigma: Width of ``"bounded"``, in the units of ``pos``.
         **options: ``ptr``, ``mask``, ``batch_size``, ``visible``, ``reduction`` and ``validate``, see
             :class:`pcsa.losses.Options`.
 
@@ -66,5 +70,5 @@ def discrete_expected_error(
     """
     points, keypoints = map_of(logits, pos, None, batch, **options)
     target = keypoints.known(target, points.pos)
-    cost = distance(offsets(points, target), norm)
+    cost = distance(offsets(points, target), norm, sigma)
     return keypoints.reduce(cloud_sum(cloud_softmax(points.logits, points) * cost, points))

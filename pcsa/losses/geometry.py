@@ -7,20 +7,32 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from pcsa._core.checks import check_one_of
+from pcsa._core.checks import check_one_of, check_positive
 from pcsa._core.points import Points, bandwidth_of, cloud_mean, full_precision
 from pcsa.losses.arguments import Norm
 
 
-def distance(offsets: Iterable[Tensor], norm: str) -> Tensor:
-    """Length of a vector given axis by axis; raise unless ``norm`` is known."""
+def distance(offsets: Iterable[Tensor], norm: str, sigma: float | None = None) -> Tensor:
+    """Length of a vector given axis by axis, ``sigma`` that of the bounded one; raise unless ``norm`` is known."""
     check_one_of("norm", norm, get_args(Norm))
+    if norm == "bounded":
+        width = bounded_width(sigma)
+        # Divided before the square: that of a tiny width would be 0.
+        return -torch.expm1(functools.reduce(torch.add, ((x / width).square() for x in offsets)) / -2)
     total = functools.reduce(torch.add, (x.abs() if norm == "l1" else x.square() for x in offsets))
     if norm != "l2":
         return total
     # The square root's infinite slope at 0 has to be out of the graph before it meets a zero gradient.
     zero = total == 0
     return total.masked_fill(zero, 1.0).sqrt().masked_fill(zero, 0.0)
+
+
+def bounded_width(sigma: float | None) -> float:
+    """Return the width of the bounded error; raise where there is none."""
+    if sigma is None:
+        raise ValueError("`sigma` (=None) must be given for `norm` (='bounded')")
+    check_positive("sigma", sigma)
+    return sigma
 
 
 def offsets(points: Points, center: Tensor) -> Iterator[Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from pcsa._core.checks import check_one_of
 from pcsa._core.points import cloud_log_softmax, cloud_logsumexp, cloud_softmax, cloud_sum
 from pcsa.losses.arguments import Bandwidth, Clouds, Logits, Options, Positions, Target, map_of
-from pcsa.losses.geometry import offsets_and_bandwidths
+from pcsa.losses.geometry import bounded_width, offsets_and_bandwidths
 
 
 def mixture_expected_error(
@@ -19,7 +19,8 @@ def mixture_expected_error(
     target: Target,
     batch: Clouds | None = None,
     *,
-    norm: Literal["l1", "squared"] = "l1",
+    norm: Literal["l1", "squared", "bounded"] = "l1",
+    sigma: float | None = None,
     **options: Unpack[Options],
 ) -> Tensor:
     r"""Expectation of the error (Eq. 3) under the mixture of Gaussians (Eq. 6 and 9), in closed form.
@@ -27,7 +28,9 @@ def mixture_expected_error(
     ``"squared"`` is :math:`\sum_i \pi_i (\|y_i - y_t\|^2 + \sum_d \sigma_{id}^2)`; ``"l1"`` sums over axes
     the mean of the folded normal distribution, with :math:`\mu = y_{id} - y_{td}`:
     :math:`\sigma \sqrt{2/\pi}\, e^{-\mu^2 / 2\sigma^2} + \mu\, \mathrm{erf}(\mu / \sigma\sqrt{2})`.
-    As the bandwidth goes to 0 both become :func:`discrete_expected_error`.
+    ``"bounded"``, :math:`1 - e^{-d^2 / 2s^2}` of the distance d with ``sigma`` :math:`= s`, is a convolution of two
+    Gaussians: :math:`1 - \sum_i \pi_i \prod_d s\, e^{-\mu_d^2 / 2(s^2 + \sigma_{id}^2)} / \sqrt{s^2 + \sigma_{id}^2}`.
+    As the bandwidth goes to 0 all of them become :func:`discrete_expected_error`.
 
     Args:
         logits: Scores before softmax.
@@ -35,21 +38,30 @@ def mixture_expected_error(
         bandwidth: Standard deviation of each point's basis, in the units of ``pos``.
         target: True positions.
         batch: Cloud of each point.
-        norm: ``"l1"`` or ``"squared"`` (``"l2"`` has no closed form).
+        norm: ``"l1"``, ``"squared"`` or ``"bounded"`` (``"l2"`` has no closed form), as in :func:`sample_error`.
+        sigma: Width of ``"bounded"``, in the units of ``pos``.
         **options: ``ptr``, ``mask``, ``batch_size``, ``visible``, ``reduction`` and ``validate``, see
             :class:`pcsa.losses.Options`.
     """
-    check_one_of("norm", norm, ("l1", "squared"))
+    check_one_of("norm", norm, ("l1", "squared", "bounded"))
+    width = bounded_width(sigma) if norm == "bounded" else 0.0
     points, keypoints = map_of(logits, pos, bandwidth, batch, **options)
     target = keypoints.known(target, points.pos)
     cost = torch.zeros_like(points.logits)
-    for offset, sigma in offsets_and_bandwidths(points, target):
+    for offset, spread in offsets_and_bandwidths(points, target):
         if norm == "squared":
-            cost = cost + offset.square() + sigma.square()
+            cost = cost + offset.square() + spread.square()
+        elif norm == "bounded":
+            # The logarithm of the product, whose complement is taken below.
+            ratio = spread / width
+            cost = cost - (offset / width / ratio.hypot(torch.ones_like(ratio))).square() / 2
+            cost = cost - ratio.square().log1p() / 2
         else:
             # exp(-z²/2) is 0 in either precision from 40 on
-            z = _standardized(offset, sigma, 40.0)
-            cost = cost + math.sqrt(2 / math.pi) * sigma * (-z.square() / 2).exp() + offset * (z * 0.5**0.5).erf()
+            z = _standardized(offset, spread, 40.0)
+            cost = cost + math.sqrt(2 / math.pi) * spread * (-z.square() / 2).exp() + offset * (z * 0.5**0.5).erf()
+    if norm == "bounded":
+        cost = -cost.expm1()
     return keypoints.reduce(cloud_sum(cloud_softmax(points.logits, points) * cost, points))
 
 

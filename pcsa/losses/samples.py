@@ -11,7 +11,12 @@ from pcsa.losses.geometry import distance
 
 
 def sample_error(
-    samples: Float[Tensor, "B K S D"], target: Target, *, norm: Norm = "l2", **options: Unpack[Masking]
+    samples: Float[Tensor, "B K S D"],
+    target: Target,
+    *,
+    norm: Norm = "l2",
+    sigma: float | None = None,
+    **options: Unpack[Masking],
 ) -> Tensor:
     r"""Expectation of the error, estimated by samples (Eq. 14): :math:`\frac{1}{S} \sum_s d(\hat Y_s, y_t)`.
 
@@ -19,7 +24,11 @@ def sample_error(
         samples: What :func:`pcsa.sampling_argmax` drew.
         target: True positions, in the units of ``samples``.
         norm: ``"l2"`` Euclidean distance (its gradient at distance zero is zero), ``"l1"`` sum of the
-            absolute differences, ``"squared"`` Euclidean distance squared.
+            absolute differences, ``"squared"`` Euclidean distance squared, ``"bounded"``
+            :math:`1 - e^{-d^2 / 2\sigma^2}` of the Euclidean distance d, between 0 and 1: a smooth form of "farther
+            than about :math:`\sigma`", whose mean over keypoints is one minus a smooth PCK.
+        sigma: Width :math:`\sigma` of ``"bounded"``, in the units of ``samples``; it is 1/2 at a distance of
+            :math:`1.18 \sigma`. Read for this norm only, which cannot do without.
         **options: ``visible``, ``reduction`` and ``validate``, see :class:`pcsa.losses.Masking`.
 
     Example:
@@ -33,22 +42,28 @@ def sample_error(
     keypoints = keypoints_of(samples.shape[:2], **options)
     samples = at_least_float32("samples", samples)
     target = keypoints.known(target, samples)
-    return keypoints.reduce(distance((samples - target.unsqueeze(2)).unbind(-1), norm).mean(2))
+    return keypoints.reduce(distance((samples - target.unsqueeze(2)).unbind(-1), norm, sigma).mean(2))
 
 
 def position_error(
-    position: Float[Tensor, "B K D"], target: Target, *, norm: Norm = "l2", **options: Unpack[Masking]
+    position: Float[Tensor, "B K D"],
+    target: Target,
+    *,
+    norm: Norm = "l2",
+    sigma: float | None = None,
+    **options: Unpack[Masking],
 ) -> Tensor:
     """Error of one position per keypoint; for :func:`pcsa.soft_argmax` the error of the expectation (Eq. 2).
 
     Args:
         position: Predicted positions.
         target: True positions, in the units of ``position``.
-        norm: ``"l2"``, ``"l1"`` or ``"squared"``, as in :func:`sample_error`.
+        norm: ``"l2"``, ``"l1"``, ``"squared"`` or ``"bounded"``, as in :func:`sample_error`.
+        sigma: Width of ``"bounded"``, in the units of ``position``.
         **options: ``visible``, ``reduction`` and ``validate``, see :class:`pcsa.losses.Masking`.
     """
     check_shape("position", position, ("B", "K", "D"))
     keypoints = keypoints_of(position.shape[:2], **options)
     position = at_least_float32("position", position)
     target = keypoints.known(target, position)
-    return keypoints.reduce(distance((position - target).unbind(-1), norm))
+    return keypoints.reduce(distance((position - target).unbind(-1), norm, sigma))

@@ -37,6 +37,7 @@ from pcsa.tasks.common.config import (
     OptimizerConfig,
     Positive,
 )
+from pcsa.tasks.common.detours import Detours, open_detours
 from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems
 from pcsa.tasks.common.fitting import check_suited, scale_of, suited, suits
 from pcsa.tasks.common.held_out import check_clouds_held_out
@@ -200,17 +201,18 @@ def detection_loss(
     """The loss of one batch, and its parts for the log."""
     logits, pos, target, visible = predicted["logits"], batch.pos, batch.keypoints, batch.visible
     bandwidth: float | Tensor | None = config.bandwidth
-    if bandwidth is None and config.method in ("sampling", "mixture", "nll"):
+    if bandwidth is None and config.has("sampling", "mixture", "nll"):
         if "bandwidth" in batch:  # found before, see SupervisedData.precompute
             bandwidth = config.bandwidth_scale * batch.bandwidth
         else:
             bandwidth = point_bandwidth(config, pos, batch.ptr)
     samples = None
-    if config.method == "sampling":
+    if config.has("sampling"):
         assert bandwidth is not None
         samples = draw_samples(config, logits, pos, bandwidth, batch.ptr, temperature, generator)
-    sigma = config.regularization_sigma
-    loss, parts = localization_loss(config, samples, logits, pos, bandwidth, sigma, target, visible, ptr=batch.ptr)
+    loss, parts = localization_loss(
+        config, samples, logits, pos, bandwidth, 1.0, target, visible, ptr=batch.ptr, detour=batch.get("detour")
+    )
     # Also at weight 0: several processes wait for the gradient of every parameter.
     presence = losses.presence_loss(predicted["presence"], visible)
     parts["presence"] = presence.detach()
@@ -221,10 +223,15 @@ class DetectionItems(TrainingItems[Data]):
     """Normalized clouds with their keypoints."""
 
     def __init__(
-        self, dataset: KeypointNet, augment: Augment, seed: int, hierarchies: Hierarchies | None = None
+        self,
+        dataset: KeypointNet,
+        augment: Augment,
+        seed: int,
+        hierarchies: Hierarchies | None = None,
+        detours: Detours | None = None,
     ) -> None:
         super().__init__(seed)
-        self.dataset, self.augment, self.hierarchies = dataset, augment, hierarchies
+        self.dataset, self.augment, self.hierarchies, self.detours = dataset, augment, hierarchies, detours
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -236,6 +243,8 @@ class DetectionItems(TrainingItems[Data]):
         data = self.plain(index)
         if self.hierarchies is not None:
             data = self.hierarchies.attach(data, index)
+        if self.detours is not None:
+            data = self.detours.attach(data, index)
         data = self.augment(data, generator)
         for name in _UNUSED:
             del data[name]
@@ -408,9 +417,11 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
                     f"clouds of {clouds.category!r} in split {clouds.split!r} has any"
                 )
         hierarchies = open_hierarchies(train, normalized, config.model.levels) if config.data.precompute else None
+        along = config.objective.has("soft_label") and config.objective.label_distance == "geodesic"
+        detours = open_detours(train) if along else None
         data = StepData(
             config,
-            DetectionItems(train, config.data.augment, config.seed, hierarchies),
+            DetectionItems(train, config.data.augment, config.seed, hierarchies, detours),
             None if val is None else DetectionItems(val, Augment(), config.seed),
         )
         labels = KeypointLabels(train.category, tuple(str(n) for n in train.names), tuple(train.semantic_ids))

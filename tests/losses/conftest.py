@@ -29,7 +29,9 @@ class Case:
         self.visible = torch.tensor([[True, False, True], [False, False, True], [True, True, False]])[:b]
 
 
-def distance(a, b, norm):
+def distance(a, b, norm, sigma=None):
+    if norm == "bounded":
+        return 1 - (-(a - b).square().sum() / (2 * sigma**2)).exp()
     if norm == "l2":
         return (a - b).square().sum().sqrt()
     return (a - b).abs().sum() if norm == "l1" else (a - b).square().sum()
@@ -38,19 +40,27 @@ def distance(a, b, norm):
 # One cloud, one keypoint, loops over points and axes: logit [N], y [N, D], s [N, D], t [D].
 
 
-def naive_expectation(logit, y, s, t, norm="l2"):
+def naive_expectation(logit, y, s, t, norm="l2", sigma=None):
     prob = logit.softmax(0)
-    return distance(sum(prob[i] * y[i] for i in range(len(logit))), t, norm)
+    return distance(sum(prob[i] * y[i] for i in range(len(logit))), t, norm, sigma)
 
 
-def naive_discrete(logit, y, s, t, norm="l2"):
+def naive_discrete(logit, y, s, t, norm="l2", sigma=None):
     prob = logit.softmax(0)
-    return sum(prob[i] * distance(y[i], t, norm) for i in range(len(logit)))
+    return sum(prob[i] * distance(y[i], t, norm, sigma) for i in range(len(logit)))
 
 
-def naive_mixture_error(logit, y, s, t, norm="l1"):
+def naive_mixture_error(logit, y, s, t, norm="l1", sigma=None):
     prob, total = logit.softmax(0), 0.0
     for i in range(len(logit)):
+        if norm == "bounded":  # the error is 1 - c N(x; t, sigma²), and ∫ N(x; y, s²) N(x; t, sigma²) dx a density
+            inside = prob[i]
+            for d in range(D):
+                width = (s[i, d] ** 2 + sigma**2).sqrt()
+                density = torch.distributions.Normal(y[i, d], width).log_prob(t[d]).exp()
+                inside = inside * density * math.sqrt(2 * math.pi) * sigma
+            total = total + prob[i] - inside
+            continue
         for d in range(D):
             mu, sigma = y[i, d] - t[d], s[i, d]
             if norm == "squared":
@@ -95,13 +105,23 @@ def naive_cross_entropy(logit, y, s, t):
     return -logit.softmax(0)[nearest].log()
 
 
+def naive_soft_label(logit, y, s, t, sigma=0.7, subtract_entropy=False):
+    weight = [(-(y[i] - t).square().sum() / (2 * sigma**2)).exp().detach() for i in range(len(logit))]
+    prob, total = logit.softmax(0), 0.0
+    for i in range(len(logit)):
+        q = weight[i] / sum(weight)
+        total = total - q * prob[i].log() + (q * q.log() if subtract_entropy else 0.0)
+    return total
+
+
 # name: (reference, how the tensors enter the public function, options)
+ERRORS = [{"norm": "l2"}, {"norm": "l1"}, {"norm": "squared"}, {"norm": "bounded", "sigma": 0.8}]
 ON_POINTS = {
     f"{name}-{'-'.join(map(str, options.values()))}": (naive, names, getattr(losses, name), options)
     for name, naive, names, choices in [
-        ("expectation_error", naive_expectation, "lyt", [{"norm": n} for n in ("l2", "l1", "squared")]),
-        ("discrete_expected_error", naive_discrete, "lyt", [{"norm": n} for n in ("l2", "l1", "squared")]),
-        ("mixture_expected_error", naive_mixture_error, "lyst", [{"norm": n} for n in ("l1", "squared")]),
+        ("expectation_error", naive_expectation, "lyt", ERRORS),
+        ("discrete_expected_error", naive_discrete, "lyt", ERRORS),
+        ("mixture_expected_error", naive_mixture_error, "lyst", ERRORS[1:]),
         ("variance_regularization", naive_variance, "ly", [{"target_variance": 0.3}]),
         (
             "js_regularization",
@@ -111,6 +131,7 @@ ON_POINTS = {
         ),
         ("mixture_nll", naive_nll, "lyst", [{}]),
         ("nearest_point_cross_entropy", naive_cross_entropy, "lyt", [{}]),
+        ("soft_label_cross_entropy", naive_soft_label, "lygt", [{"subtract_entropy": e} for e in (False, True)]),
     ]
     for options in choices
 }
@@ -166,6 +187,19 @@ def visible_calls():
         "cross_entropy_by_index",
         lambda c, **o: losses.nearest_point_cross_entropy(
             c.logits, c.pos, batch=c.batch, index=c.index + c.ptr[:-1, None], **o
+        ),
+        ["logits"],
+    )
+    yield (
+        "soft_label_by_distance",
+        lambda c, **o: losses.soft_label_cross_entropy(
+            c.logits,
+            c.pos,
+            0.7,
+            batch=c.batch,
+            # NaN where the target is, as what is not visible may be
+            target_distance=torch.linalg.vector_norm(c.pos[:, None] - c.target[c.batch], dim=-1).detach(),
+            **o,
         ),
         ["logits"],
     )

@@ -114,6 +114,23 @@ def nan_target(c):
         ("`norm`.*'l3'", lambda c: losses.expectation_error(*lyt(c), norm="l3")),
         ("`norm`.*'l3'", lambda c: losses.discrete_expected_error(*lyt(c), norm="l3")),
         ("`norm`.*'l2'.*'l1', 'squared'", lambda c: losses.mixture_expected_error(*lyst(c), norm="l2")),
+        ("`sigma` \\(=None\\).*'bounded'", lambda c: losses.sample_error(c.samples, c.target, norm="bounded")),
+        ("`sigma` \\(=None\\).*'bounded'", lambda c: losses.mixture_expected_error(*lyst(c), norm="bounded")),
+        ("`sigma` \\(=0.0\\)", lambda c: losses.expectation_error(*lyt(c), norm="bounded", sigma=0.0)),
+        ("`sigma` \\(=-1.0\\)", lambda c: losses.soft_label_cross_entropy(*lyt(c)[:2], -1.0, *lyt(c)[2:])),
+        (
+            "`target` and `target_distance`",
+            lambda c: losses.soft_label_cross_entropy(*lyt(c)[:2], 0.1, *lyt(c)[2:], target_distance=c.logits.abs()),
+        ),
+        ("`target` and `target_distance`", lambda c: losses.soft_label_cross_entropy(c.logits, c.pos, 0.1)),
+        (
+            "`target_distance` .*15, 3",
+            lambda c: losses.soft_label_cross_entropy(c.logits, c.pos, 0.1, target_distance=c.logits[:, :2].abs()),
+        ),
+        (
+            "`target_distance`.*at least 0",
+            lambda c: losses.soft_label_cross_entropy(c.logits, c.pos, 0.1, target_distance=c.logits),
+        ),
         ("`reduction`.*'avg'", lambda c: losses.sample_error(c.samples, c.target, reduction="avg")),
         ("`reduction`.*'avg'", lambda c: losses.mixture_nll(*lyst(c), reduction="avg")),
         ("`reduction`.*'avg'", lambda c: losses.presence_loss(c.logits[:3], c.visible, reduction="avg")),

@@ -9,14 +9,14 @@ import pcsa.losses as losses
 K, D = 3, 2
 
 
-@pytest.mark.parametrize("norm", ["l1", "squared"])
+@pytest.mark.parametrize("norm", ["l1", "squared", "bounded"])
 @pytest.mark.parametrize("per_axis", [False, True])
 def test_closed_form_is_the_mean_over_the_mixture(norm, per_axis, Case):
     case = Case(5, sizes=(6,), per_axis=per_axis)
     g = torch.Generator().manual_seed(0)
     draws = 40_000
     exact = losses.mixture_expected_error(
-        case.logits, case.pos, case.bandwidth, case.target, norm=norm, reduction="none"
+        case.logits, case.pos, case.bandwidth, case.target, norm=norm, sigma=0.8, reduction="none"
     )
     spread = case.bandwidth if per_axis else case.bandwidth[:, None].expand(-1, D)
     for k in range(K):
@@ -24,6 +24,7 @@ def test_closed_form_is_the_mean_over_the_mixture(norm, per_axis, Case):
         noise = torch.randn(draws, D, generator=g, dtype=torch.float64)
         offset = case.pos[component] + spread[component] * noise - case.target[0, k]
         error = offset.abs().sum(1) if norm == "l1" else offset.square().sum(1)
+        error = 1 - (-error / (2 * 0.8**2)).exp() if norm == "bounded" else error
         assert abs(error.mean() - exact[0, k]) < 4 * error.std() / draws**0.5
 
 

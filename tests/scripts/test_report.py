@@ -121,10 +121,10 @@ def test_a_run_without_metrics_shows_its_log(runs, tmp_path, caplog):
     assert _rows((tmp_path / "out" / "report.html").read_text()) == [{"run": "sampling"}]
     assert [f.name for f in (tmp_path / "out").glob("*.png")] == ["training.png"]
     # The configuration says what was trained, and how.
-    about = {"task": "supervised", "config": {"objective": {"method": "soft"}}}
+    about = {"task": "supervised", "config": {"objective": {"method": "soft", "plus": [["nll", 0.1]]}}}
     (runs[0] / "config.json").write_text(json.dumps(about))
     assert main(["report", str(runs[0]), "--out", str(tmp_path / "out")]) == 0
-    row = {"run": "sampling", "task": "supervised", "objective": "soft"}
+    row = {"run": "sampling", "task": "supervised", "objective": "soft + 0.1 nll"}
     assert _rows((tmp_path / "out" / "report.html").read_text()) == [row]
 
 

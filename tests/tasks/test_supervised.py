@@ -112,14 +112,29 @@ def test_two_processes_take_the_steps_of_one(train_quietly, clouds_root, tmp_pat
         ObjectiveConfig(method="cross_entropy", presence_weight=0.0),
         ObjectiveConfig(tempering="logits", basis_noise="mixture", temperature="cosine", num_samples=1),
         ObjectiveConfig(temperature="constant", temperature_start=1.0, bandwidth=0.01),
+        ObjectiveConfig(method="soft_label", label_distance="geodesic"),
+        ObjectiveConfig(estimator="straight_through"),
+        ObjectiveConfig(estimator="reinmax", norm="squared"),
+        ObjectiveConfig(estimator="implicit", bandwidth=0.05),
+        ObjectiveConfig(method="cross_entropy", plus=(("sampling", 0.1), ("mixture", 2.0)), norm="bounded"),
     ],
-    ids=lambda o: f"{o.method}-{o.regularization}-{o.tempering}-{o.temperature}",
+    ids=lambda o: f"{o.method}-{o.regularization}-{o.tempering}-{o.temperature}-{len(o.plus)}-{o.estimator}",
 )
 def test_every_objective_takes_finite_steps(config, weights, objective, tmp_path):
     optimizer = replace(config.optimizer, steps=2)
     path = TASK.train(replace(config, objective=objective, optimizer=optimizer, out=tmp_path))
     assert torch.load(path, weights_only=True)["global_step"] == 2
     assert all(value.isfinite().all() for value in weights(path).values())
+
+
+def test_each_term_of_a_sum_is_logged_by_its_name(config, tmp_path):
+    objective = ObjectiveConfig(method="soft", plus=(("cross_entropy", 0.25), ("soft_label", 0.5)), presence_weight=0.0)
+    optimizer = replace(config.optimizer, steps=10)
+    TASK.train(replace(config, objective=objective, optimizer=optimizer, out=tmp_path))
+    found = {name: logged(tmp_path, f"loss_{name}") for name in ("soft", "cross_entropy", "soft_label", "localization")}
+    assert all(found.values())
+    for soft, hard, label, total in zip(*found.values(), strict=True):
+        assert total == pytest.approx(soft + 0.25 * hard + 0.5 * label, rel=1e-5)
 
 
 @pytest.mark.slow

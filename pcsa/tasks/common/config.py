@@ -17,6 +17,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import numpy as np
 
+from pcsa._core.checks import check_one_of
+
 _T = TypeVar("_T")
 
 
@@ -44,6 +46,9 @@ Positive = Annotated[float, Rule(0, strict=True)]
 FromZero = Annotated[float, Rule(0)]
 
 
+Method = Literal["sampling", "soft", "discrete", "mixture", "nll", "cross_entropy", "soft_label"]
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Where the data lie."""
@@ -68,6 +73,9 @@ class SamplerConfig:
     softmax(logits + g / temperature)."""
     basis_noise: Literal["relaxed", "mixture"] = "relaxed"
     """See pcsa.sampling_argmax."""
+    estimator: Literal["relaxed", "straight_through", "reinmax", "implicit"] = "relaxed"
+    """Gradient of a sample, see pcsa.sampling_argmax. All but relaxed draw from the map itself: tempering and
+    basis_noise are relaxed's alone, the temperature is that of straight_through's gradient too."""
 
     @property
     def final_temperature(self) -> float:
@@ -88,22 +96,47 @@ class BandwidthConfig:
 class LocalizationConfig(SamplerConfig):
     """What is minimized of a probability map, for points and for grids."""
 
-    method: Literal["sampling", "soft", "discrete", "mixture", "nll", "cross_entropy"] = "sampling"
+    method: Method = "sampling"
     """Expectation of the error by samples (Eq. 14), error of the expectation (Eq. 2), discrete expectation of the
-    error (Eq. 4), its closed form under the mixture (Eq. 3), likelihood of the mixture (Eq. 6), or classification of
-    the annotated point."""
-    norm: Literal["l1", "l2", "squared"] = "l2"
-    """The error of a position."""
+    error (Eq. 4), its closed form under the mixture (Eq. 3), likelihood of the mixture (Eq. 6), classification of
+    the annotated point, or cross-entropy with a Gaussian around it."""
+    plus: tuple[tuple[Method, float], ...] = ()
+    """Further terms of a sum, each with its weight, such as `cross_entropy 0.1 soft 2`; the weight of `method` is 1."""
+    norm: Literal["l1", "l2", "squared", "bounded"] = "l2"
+    """The error of a position; bounded is 1 - exp(-distance^2 / (2 norm_sigma^2))."""
+    norm_sigma: Positive = 0.05
+    """Width of the bounded error."""
+    label_sigma: Positive = 0.03
+    """Standard deviation of the Gaussian of soft_label."""
+    label_distance: Literal["euclidean", "geodesic"] = "euclidean"
+    """Distance that the Gaussian of soft_label falls with: straight, or along the surface of an annotated cloud."""
     regularization: Literal["none", "variance", "js"] = "none"
     """Variance (Eq. 15) or Jensen-Shannon (Eq. 16) regularization of the map."""
     regularization_weight: FromZero = 1.0
     regularization_sigma: Positive = 1.0
     """Standard deviation that the regularization wants."""
 
+    @property
+    def terms(self) -> tuple[tuple[Method, float], ...]:
+        """Every term of the sum and its weight."""
+        return ((self.method, 1.0), *self.plus)
+
+    def has(self, *methods: Method) -> bool:
+        """Whether one of the terms is one of these."""
+        return any(name in methods for name, _ in self.terms)
+
     def check(self) -> None:
         """Check what belongs together."""
-        if self.method == "mixture" and self.norm == "l2":
-            raise ValueError("`objective.norm` (='l2') has no closed form under the mixture: use 'l1' or 'squared'")
+        names = [name for name, _ in self.terms]
+        for name, weight in self.plus:
+            check_one_of("objective.plus", name, get_args(Method))
+            Rule(0, strict=True).check("objective.plus", weight)
+            if names.count(name) > 1:
+                raise ValueError(f"`objective.plus` (={name!r}) must be a term that the sum does not have yet")
+        if self.has("mixture") and self.norm == "l2":
+            raise ValueError(
+                "`objective.norm` (='l2') has no closed form under the mixture: use 'l1', 'squared' or 'bounded'"
+            )
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from pcsa.tasks.common.config import (
     TrainerConfig,
 )
 from pcsa.tasks.common.engine import TrainingItems
-from pcsa.tasks.common.objective import localization_loss, tempered_logits
+from pcsa.tasks.common.objective import draw_samples, localization_loss, tempered_logits
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class MapData(DataConfig):
 
 @dataclass(frozen=True)
 class MapObjectiveConfig(LocalizationConfig):
-    """What is minimized. Lengths are in units of half the map's longest axis."""
+    """What is minimized. Lengths are in units of half the map's longest axis, standard deviations in cells."""
 
     basis: Literal["triangular", "uniform", "gaussian"] = "triangular"
     """Shape of a cell's density, see pcsa.grid.sampling_argmax."""
@@ -63,6 +63,10 @@ class MapObjectiveConfig(LocalizationConfig):
     temperature_start: Positive = 1.0
     regularization_sigma: Positive = 1.0
     """Standard deviation that the regularization wants, in cells."""
+    norm_sigma: Positive = 2.0
+    """Width of the bounded error, in cells."""
+    label_sigma: Positive = 2.0
+    """Standard deviation of the Gaussian of soft_label, in cells."""
 
 
 def map_optimizer(**options: Any) -> OptimizerConfig:
@@ -100,6 +104,15 @@ class MapConfig(TrainConfig):
         j = self.objective
         if j.form == "released" and j.basis_noise != "relaxed":
             raise ValueError("`objective.basis_noise` (='mixture') must be 'relaxed' with `objective.form` 'released'")
+        if j.estimator != "relaxed" and (j.basis, j.form) != ("gaussian", "paper"):
+            raise ValueError(
+                f"`objective.estimator` (={j.estimator!r}) must be 'relaxed' unless `objective.basis` is 'gaussian' and "
+                f"`objective.form` 'paper': they are {j.basis!r} and {j.form!r}"
+            )
+        if j.label_distance != "euclidean":
+            raise ValueError(
+                f"`objective.label_distance` (={j.label_distance!r}) must be 'euclidean': maps have no surface"
+            )
 
 
 @dataclass(frozen=True)
@@ -135,8 +148,11 @@ def map_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of maps ``[B, K, *spatial]`` for targets ``[B, K, D]`` in index units, and its parts for the log."""
     unit = 2 / max(maps.shape[2:])
+    logits, pos = as_points(maps, unit)
     samples = None
-    if config.method == "sampling":
+    if config.has("sampling") and config.estimator != "relaxed":
+        samples = draw_samples(config, logits, pos, unit, None, temperature, generator)
+    elif config.has("sampling"):
         samples = unit * grid.sampling_argmax(
             # The released form tempers its logits itself.
             maps if config.form == "released" else tempered_logits(config, maps, temperature),
@@ -148,9 +164,7 @@ def map_loss(
             generator=generator,
             validate=False,
         )
-    logits, pos = as_points(maps, unit)
-    sigma = unit * config.regularization_sigma
-    return localization_loss(config, samples, logits, pos, unit, sigma, unit * target, visible)
+    return localization_loss(config, samples, logits, pos, unit, unit, unit * target, visible)
 
 
 class LocatedMaps(NamedTuple):

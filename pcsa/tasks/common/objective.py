@@ -9,7 +9,8 @@ from torch import Tensor
 
 import pcsa
 from pcsa import losses
-from pcsa.tasks.common.config import BandwidthConfig, LocalizationConfig, SamplerConfig
+from pcsa.tasks.common.config import BandwidthConfig, LocalizationConfig, Method, SamplerConfig
+from pcsa.tasks.common.detours import distance_along
 
 
 def point_bandwidth(config: BandwidthConfig, pos: Tensor, ptr: Tensor) -> float | Tensor:
@@ -30,19 +31,20 @@ def draw_samples(
     logits: Tensor,
     pos: Tensor,
     bandwidth: float | Tensor,
-    ptr: Tensor,
+    ptr: Tensor | None,
     temperature: float,
     generator: torch.Generator,
 ) -> Tensor:
-    """Samples ``[B, K, S, 3]`` as ``config`` wants them."""
+    """Samples ``[B, K, S, D]`` as ``config`` wants them."""
     return pcsa.sampling_argmax(
-        tempered_logits(config, logits, temperature),
+        tempered_logits(config, logits, temperature) if config.estimator == "relaxed" else logits,
         pos,
         bandwidth,
         ptr=ptr,
         num_samples=config.num_samples,
         temperature=temperature,
         basis_noise=config.basis_noise,
+        estimator=config.estimator,
         generator=generator,
         validate=False,
     )
@@ -54,41 +56,74 @@ def localization_loss(
     logits: Tensor,
     pos: Tensor,
     bandwidth: float | Tensor | None,
-    regularization_sigma: float,
+    unit: float,
     target: Tensor,
     visible: Tensor,
     ptr: Tensor | None = None,
+    detour: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The objective that ``config`` names, with its regularization, and its parts for the log.
 
-    ``samples`` are those of ``method="sampling"``; ragged ``[N, K]`` logits come with ``ptr``, dense ``[B, N, K]``
-    without. All lengths are in the units of ``pos``.
+    Args:
+        config: Its terms, and their options.
+        samples: Samples for the terms that are of samples: one draw for all of them.
+        logits: Ragged ``[N, K]`` with ``ptr``, or dense ``[B, N, K]``.
+        pos: Positions of the points; their units are those of all lengths but the ones of ``config``.
+        bandwidth: Standard deviations of the bases, for the terms on the mixture.
+        unit: What the standard deviations of ``config`` are multiples of.
+        target: True positions ``[B, K, D]``.
+        visible: Keypoints that count ``[B, K]``.
+        ptr: Where each cloud begins, then N.
+        detour: Geodesic over Euclidean distance of each point from each keypoint ``[N, K]``, see
+            :mod:`pcsa.tasks.common.detours`; without it, soft labels go by the Euclidean distance.
+
+    Returns:
+        The loss, and its parts: ``localization`` is the weighted sum of all terms; where there are several, each has
+        its value before the weight under its own name.
     """
     # Values are checked where data is read; a check here would wait for the device in every step.
     masked: dict[str, Any] = {"visible": visible, "validate": False}
     points: dict[str, Any] = {"ptr": ptr, **masked}
-    if config.method == "sampling":
-        assert samples is not None
-        loss = losses.sample_error(samples, target, norm=config.norm, **masked)
-    elif config.method == "soft":
-        loss = losses.expectation_error(logits, pos, target, norm=config.norm, **points)
-    elif config.method == "discrete":
-        loss = losses.discrete_expected_error(logits, pos, target, norm=config.norm, **points)
-    elif config.method == "mixture":
-        assert bandwidth is not None
-        assert config.norm != "l2"
-        loss = losses.mixture_expected_error(logits, pos, bandwidth, target, norm=config.norm, **points)
-    elif config.method == "nll":
-        assert bandwidth is not None
-        loss = losses.mixture_nll(logits, pos, bandwidth, target, **points)
-    else:
-        loss = losses.nearest_point_cross_entropy(logits, pos, target, **points)
-    parts = {"localization": loss.detach()}
+    error: dict[str, Any] = {"norm": config.norm, "sigma": unit * config.norm_sigma}
+
+    def term(method: Method) -> Tensor:
+        if method == "sampling":
+            assert samples is not None
+            return losses.sample_error(samples, target, **error, **masked)
+        if method == "soft":
+            return losses.expectation_error(logits, pos, target, **error, **points)
+        if method == "discrete":
+            return losses.discrete_expected_error(logits, pos, target, **error, **points)
+        if method == "mixture":
+            assert bandwidth is not None
+            return losses.mixture_expected_error(logits, pos, bandwidth, target, **error, **points)
+        if method == "nll":
+            assert bandwidth is not None
+            return losses.mixture_nll(logits, pos, bandwidth, target, **points)
+        if method == "soft_label":
+            sigma = unit * config.label_sigma
+            if detour is None:
+                return losses.soft_label_cross_entropy(logits, pos, sigma, target, **points)
+            assert ptr is not None
+            along = distance_along(detour, pos, target, ptr)
+            return losses.soft_label_cross_entropy(logits, pos, sigma, target_distance=along, **points)
+        return losses.nearest_point_cross_entropy(logits, pos, target, **points)
+
+    loss = term(config.method)
+    parts = {}
+    if config.plus:
+        parts[config.method] = loss.detach()
+        for name, weight in config.plus:
+            value = term(name)
+            parts[name] = value.detach()
+            loss = loss + weight * value
+    parts["localization"] = loss.detach()
     if config.regularization != "none":
+        sigma = unit * config.regularization_sigma
         if config.regularization == "variance":
-            extra = losses.variance_regularization(logits, pos, target_variance=regularization_sigma**2, **points)
+            extra = losses.variance_regularization(logits, pos, target_variance=sigma**2, **points)
         else:
-            extra = losses.js_regularization(logits, pos, regularization_sigma, **points)
+            extra = losses.js_regularization(logits, pos, sigma, **points)
         parts[config.regularization] = extra.detach()
         loss = loss + config.regularization_weight * extra
     return loss, parts

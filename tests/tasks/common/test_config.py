@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pytest
+import tyro
 
 from pcsa.tasks.common.config import (
     Count,
@@ -21,6 +22,7 @@ from pcsa.tasks.common.config import (
     from_plain,
     to_plain,
 )
+from pcsa.tasks.supervised import SupervisedConfig
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,33 @@ def test_a_training_is_checked_when_it_is_made():
     with pytest.raises(ValueError, match=r"^`objective\.norm` \(='l2'\) has no closed form"):
         TrainConfig(objective=LocalizationConfig(method="mixture"))
     TrainConfig(objective=LocalizationConfig(method="mixture", norm="l1"))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"plus": (("cross_entropy", 0.0),)}, r"^`objective\.plus` \(=0\.0\) must be above 0 and finite$"),
+        ({"plus": (("crossentropy", 1.0),)}, r"^`objective\.plus` \(='crossentropy'\) must be one of 'sampling', "),
+        ({"plus": (("sampling", 1.0),)}, r"^`objective\.plus` \(='sampling'\) must be a term that the sum does not "),
+        ({"plus": (("soft", 1.0), ("soft", 2.0))}, r"^`objective\.plus` \(='soft'\) must be a term that "),
+        ({"plus": (("mixture", 1.0),)}, r"^`objective\.norm` \(='l2'\) has no closed form"),
+        ({"norm_sigma": 0.0}, r"^`objective\.norm_sigma` \(=0\.0\) must be above 0"),
+        ({"label_sigma": 0.0}, r"^`objective\.label_sigma` \(=0\.0\) must be above 0"),
+    ],
+)
+def test_a_sum_that_cannot_be_is_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(objective=LocalizationConfig(**values))
+
+
+def test_a_sum_is_parsed_from_the_command_line_and_kept_in_a_checkpoint():
+    arguments = ["--objective.norm", "bounded", "--objective.plus", "cross_entropy", "0.1", "mixture", "2"]
+    config = tyro.cli(SupervisedConfig, args=arguments)
+    assert config.objective.terms == (("sampling", 1.0), ("cross_entropy", 0.1), ("mixture", 2.0))
+    assert config.objective.has("nll", "mixture")
+    assert not config.objective.has("nll", "soft")
+    back = from_plain(SupervisedConfig, json.loads(json.dumps(to_plain(config))))
+    assert back.objective == config.objective
 
 
 @pytest.mark.parametrize(

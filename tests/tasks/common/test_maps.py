@@ -160,6 +160,24 @@ def test_regularizations_by_hand(maps, regularization):
     assert loss.item() == pytest.approx(parts["localization"].item() + 0.25 * np.mean(expected), rel=1e-6)
 
 
+def test_soft_labels_and_bounded_errors_by_hand(maps):
+    # Their standard deviations are in cells.
+    maps, target, visible = maps
+    labels, errors = [], []
+    for prob, where, true in _maps_by_hand(maps, target, visible):
+        label = np.exp(-((where - true) ** 2).sum(-1) / (2 * (1.5 * UNIT) ** 2))
+        labels.append(-(label / label.sum()) @ np.log(prob))
+        errors.append(prob @ (1 - np.exp(-((where - true) ** 2).sum(-1) / (2 * (0.7 * UNIT) ** 2))))
+    config = MapObjectiveConfig(
+        method="soft_label", plus=(("discrete", 0.3),), norm="bounded", norm_sigma=0.7, label_sigma=1.5
+    )
+    loss, parts = _loss(config, maps, target, visible)
+    assert parts["soft_label"].item() == pytest.approx(np.mean(labels), rel=1e-6)
+    assert parts["discrete"].item() == pytest.approx(np.mean(errors), rel=1e-6)
+    assert loss.item() == pytest.approx(np.mean(labels) + 0.3 * np.mean(errors), rel=1e-6)
+    assert parts["localization"] == loss
+
+
 def test_lengths_are_in_halves_of_the_longest_axis():
     # On a column of eight cells a target two cells from the one peak is 2 * 2 / 8 away; so on eight by eight.
     for shape in ((8,), (8, 8), (8, 4), (2, 8, 3)):
@@ -175,8 +193,10 @@ def test_lengths_are_in_halves_of_the_longest_axis():
 EVERY_OBJECTIVE = [
     *(MapObjectiveConfig(method=m, norm="l1", num_samples=3) for m in ("soft", "discrete", "mixture", "nll")),
     MapObjectiveConfig(method="cross_entropy"),
+    MapObjectiveConfig(method="soft_label", plus=(("sampling", 0.5), ("mixture", 2.0)), norm="bounded", num_samples=3),
     *(MapObjectiveConfig(basis=b, num_samples=3) for b in ("triangular", "uniform", "gaussian")),
     MapObjectiveConfig(basis="gaussian", form="released", num_samples=3),
+    MapObjectiveConfig(basis="gaussian", estimator="implicit", num_samples=3),
     *(MapObjectiveConfig(method="soft", regularization=r) for r in ("variance", "js")),
 ]
 
