@@ -255,6 +255,10 @@ class Detection(StepTraining[SupervisedConfig]):
         super().__init__(config, network, steps_per_epoch)
         self.pck, self.error = PCK(thresholds), MeanKeypointError()
 
+    @property
+    def watched(self) -> Mapping[str, Literal["min", "max"]]:
+        return {**{f"val_pck@{t:g}": "max" for t in self.pck.thresholds}, "val_error": "min"}
+
     def loss(
         self, batch: Batch, temperature: float, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor], int]:

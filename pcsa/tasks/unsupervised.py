@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -313,6 +313,10 @@ class ShapeItems(TrainingItems[Data]):
 class SkeletonTraining(StepTraining[UnsupervisedConfig]):
     """Trains a :class:`pcsa.models.SkeletonMerger`."""
 
+    @property
+    def watched(self) -> Mapping[str, Literal["min", "max"]]:
+        return {"val_loss": "min"}
+
     def loss(
         self, batch: Batch, temperature: float, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor], int]:
@@ -394,6 +398,7 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
     """See the module."""
 
     name = "unsupervised"
+    named = False
     title = "Skeleton Merger on aligned clouds without labels (KeypointNet, your own, ShapeNet, procedural shapes)"
     frame = "min_max"
     labels_type = MergerLabels
@@ -453,6 +458,12 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
         labels = MergerLabels(config.data.category, tuple(str(k) for k in range(K)))
         network = self._network(config.model, train.anchors(config.model))
         return Training(SkeletonTraining(config, network, data.steps_per_epoch), data, labels)
+
+    def with_another(
+        self, config: UnsupervisedConfig, labels: MergerLabels
+    ) -> tuple[UnsupervisedConfig, MergerLabels]:
+        more = replace(config.model, num_keypoints=config.model.num_keypoints + 1)
+        return replace(config, model=more), labels
 
     def build(self, config: UnsupervisedConfig, labels: MergerLabels) -> SkeletonMerger:
         K = config.model.num_keypoints

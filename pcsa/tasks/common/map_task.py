@@ -79,6 +79,10 @@ class MapTraining(StepTraining[MapConfig]):
         self.task = task
         self.error = MeanKeypointError()
 
+    @property
+    def watched(self) -> Mapping[str, Literal["min", "max"]]:
+        return {"val_error": "min"}
+
     def loss(
         self, batch: dict[str, Tensor], temperature: float, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor], int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from pcsa.localization import ReadOut
 from pcsa.tasks.common.config import TrainConfig
 from pcsa.tasks.common.engine import Training, fit
+from pcsa.tasks.common.initial import initialize
 from pcsa.tasks.common.tables import markdown_table
 from pcsa.viz import Overlay, Scene, save_overlay, save_overlays
 
@@ -210,6 +211,7 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
         evaluate_options: Options of ``pcsa evaluate``.
         predict_options: Options of ``pcsa predict``.
         has_pages: Whether its pictures can be put on a page to turn and look into.
+        named: Whether a name stands for the same keypoint in every training.
     """
 
     name: ClassVar[str]
@@ -221,6 +223,7 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
     evaluate_options: ClassVar[type[EvaluateOptions]] = EvaluateOptions
     predict_options: ClassVar[type[PredictOptions]] = PredictOptions
     has_pages: ClassVar[bool] = False
+    named: ClassVar[bool] = True
     presets: Mapping[str, ConfigT]
 
     @property
@@ -238,7 +241,14 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
             FileNotFoundError: If there is no checkpoint to resume from, or no data.
             ValueError: If data or trainer do not fit the configuration.
         """
-        return fit(self.name, config, lambda: self.training(config))
+
+        def build() -> Training:
+            training = self.training(config)
+            if config.init_from is not None and not config.resume:
+                initialize(self, training.module.network, config, training.labels)
+            return training
+
+        return fit(self.name, config, build)
 
     @abstractmethod
     def training(self, config: ConfigT) -> Training:
@@ -247,6 +257,14 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
     @abstractmethod
     def build(self, config: ConfigT, labels: LabelsT) -> nn.Module:
         """The network that a configuration describes, for these labels."""
+
+    def with_another(self, config: ConfigT, labels: LabelsT) -> tuple[ConfigT, LabelsT]:
+        """Configuration and labels of a network with one more keypoint."""
+        known: Any = labels
+        more: dict[str, Any] = {"names": (*known.names, "one more")}
+        if hasattr(known, "semantic_ids"):
+            more["semantic_ids"] = (*known.semantic_ids, -1)
+        return config, replace(known, **more)
 
     def splits(self, config: ConfigT) -> tuple[Literal["val", "test"], ...]:
         """Splits with labels that the training does not use, the default of ``pcsa evaluate`` first."""
