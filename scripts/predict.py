@@ -19,9 +19,10 @@ import pcsa
 from pcsa.datasets.faults import reading, said
 from pcsa.datasets.files import Found, find_files, picture_name, replacing
 from pcsa.scripts.journal import Entry, Journal
-from pcsa.scripts.runs import check_pages, parse_options, print_failed
+from pcsa.scripts.runs import averaged_with, check_pages, parse_options, print_failed
 from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.config import to_plain
+from pcsa.tasks.common.run import open_ensemble
 from pcsa.tasks.common.task import Picture, PredictOptions, Predictor, Run
 
 
@@ -66,6 +67,7 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> Predicted:
     """
     task, png = run.task, options.png
     check_pages(task, "html", options.html)
+    run = open_ensemble(run, options.ensemble, test_time=options.test_time)
     predictor = task.predictor(run, options)
     found = _inputs(predictor, options)
     header = {
@@ -74,6 +76,7 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> Predicted:
         **predictor.header,
         "names": list(run.labels.names),
         "read_out": options.read_out,
+        **averaged_with(options),
     }
     failed: dict[str, str] = {}
     drawing = False
@@ -139,10 +142,14 @@ def made_with(options: PredictOptions) -> dict[str, Any]:
     """What determines predictions beside the inputs, as JSON types; files by their content."""
 
     def plain(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [plain(x) for x in value]
         return _digest(value) if isinstance(value, Path) else to_plain(value)
 
-    common = {field.name for field in fields(PredictOptions)} - {"checkpoint", "read_out"}
+    common = {field.name for field in fields(PredictOptions)} - {"checkpoint", "read_out", "ensemble", "test_time"}
     named = {field.name: plain(getattr(options, field.name)) for field in fields(options) if field.name not in common}
+    # Where nothing is averaged, they say nothing.
+    named = {name: value for name, value in named.items() if (name, value) not in (("ensemble", []), ("test_time", 1))}
     return {"version": pcsa.__version__, **named}
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torch_geometric.data import Batch, Data
 
@@ -459,9 +459,16 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
         network = self._network(config.model, train.anchors(config.model))
         return Training(SkeletonTraining(config, network, data.steps_per_epoch), data, labels)
 
-    def with_another(
-        self, config: UnsupervisedConfig, labels: MergerLabels
-    ) -> tuple[UnsupervisedConfig, MergerLabels]:
+    def mean(self, runs: Sequence[MergerRun]) -> nn.Module:
+        raise ValueError(
+            f"`ensemble` (={str(runs[1].path)!r}) must not be given for {self.name}: keypoints that two trainings find "
+            "by themselves are not the same"
+        )
+
+    def renormalize(self) -> Normalize:
+        return Normalize(self.frame)
+
+    def with_another(self, config: UnsupervisedConfig, labels: MergerLabels) -> tuple[UnsupervisedConfig, MergerLabels]:
         more = replace(config.model, num_keypoints=config.model.num_keypoints + 1)
         return replace(config, model=more), labels
 

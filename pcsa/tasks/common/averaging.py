@@ -20,8 +20,8 @@ def newest_share(o: OptimizerConfig, steps: int, step: int) -> float:
     """The share of the newest weights in the average after ``step`` steps, of ``steps`` in all.
 
     Before the average begins it is 1. Then it falls as 1/n, the mean of n steps (`"Averaging Weights Leads to Wider
-    Optima and Better Generalization" <https://arxiv.org/abs/1803.05407>`_), or, for an exponential average, as 9/(9 + n)
-    down to ``1 - o.averaging_decay``, so that little is left of the weights that the training began with.
+    Optima and Better Generalization" <https://arxiv.org/abs/1803.05407>`_), or, for an exponential average, as
+    9/(8 + n) down to ``1 - o.averaging_decay``, so that little is left of the weights that the training began with.
     """
     start = {"ema": 0.0, "swa": 0.75}[o.averaging] if o.averaging_start is None else o.averaging_start
     # Of a short training, one step at least is in.

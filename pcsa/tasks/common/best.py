@@ -42,8 +42,9 @@ class BestCheckpoint(ModelCheckpoint):
         """Take over the best score so far, also where the folder of the run has been moved."""
         here = str(Path(str(self.dirpath)) / "best.ckpt")
         paths = {name: here for name in ("best_model_path", "kth_best_model_path") if state_dict[name]}
-        scores = {here: score for score in state_dict["best_k_models"].values()}
-        super().load_state_dict({**state_dict, **paths, "best_k_models": scores, "dirpath": self.dirpath})
+        scores = list(state_dict["best_k_models"].values())
+        known = {here: scores[0]} if scores else {}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": known, "dirpath": self.dirpath})
 
 
 def mode_of(name: str, watched: Mapping[str, Literal["min", "max"]]) -> Literal["min", "max"]:

@@ -56,9 +56,15 @@ class EvaluateOptions:
     device: str = "auto"
     """Device: cpu, cuda or auto."""
     out: Path | None = None
-    """Metrics file; default metrics-<split>.json beside the checkpoint."""
+    """Metrics file; default metrics-<split>.json beside the checkpoint, with another ending for best.ckpt, several
+    checkpoints and variations."""
     strict: bool = False
     """Stop at the first item that cannot be read; else it is listed as failed, and the exit status is 3."""
+    ensemble: tuple[Path, ...] = ()
+    """More checkpoints of the same task and keypoints: the mean of their maps is read. Those that end in .ckpt may
+    follow the first one."""
+    test_time: int = 1
+    """Variations of each cloud as in the training, mirrored ones among them, of whose maps the mean is read."""
 
     def __post_init__(self) -> None:
         for name, number, least in (
@@ -66,6 +72,7 @@ class EvaluateOptions:
             ("num_workers", self.num_workers, 0),
             ("pictures", self.pictures, 0),
             ("page", self.page, 0),
+            ("test_time", self.test_time, 1),
         ):
             if number < least:
                 raise ValueError(f"`{name}` (={number}) must be at least {least}")
@@ -101,9 +108,17 @@ class PredictOptions:
     device: str = "auto"
     """Device: cpu, cuda or auto."""
 
+    ensemble: tuple[Path, ...] = ()
+    """More checkpoints of the same task and keypoints: the mean of their maps is read. Those that end in .ckpt may
+    follow the first one."""
+    test_time: int = 1
+    """Variations of each cloud as in the training, mirrored ones among them, of whose maps the mean is read."""
+
     def __post_init__(self) -> None:
         if self.out.suffix not in (".json", ".npz"):
             raise ValueError(f"`out` (={self.out}) must end in .json or .npz")
+        if self.test_time < 1:
+            raise ValueError(f"`test_time` (={self.test_time}) must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -265,6 +280,22 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
         if hasattr(known, "semantic_ids"):
             more["semantic_ids"] = (*known.semantic_ids, -1)
         return config, replace(known, **more)
+
+    def mean(self, runs: Sequence[Run[ConfigT, LabelsT]]) -> nn.Module:
+        """The networks of several runs that find the same keypoints, as one.
+
+        Raises:
+            ValueError: If their maps have no mean.
+        """
+        raise ValueError(f"`ensemble` (={str(runs[1].path)!r}) must not be given for {self.name}")
+
+    def varied(self, run: Run[ConfigT, LabelsT], count: int) -> nn.Module:
+        """The network of a run, asked about ``count`` variations of each input.
+
+        Raises:
+            ValueError: If inputs are not varied in this way.
+        """
+        raise ValueError(f"`test_time` (={count}) must not be given for {self.name}: only clouds are varied")
 
     def splits(self, config: ConfigT) -> tuple[Literal["val", "test"], ...]:
         """Splits with labels that the training does not use, the default of ``pcsa evaluate`` first."""
