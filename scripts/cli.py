@@ -16,7 +16,7 @@ pcsa: point-cloud sampling-argmax
 usage: pcsa COMMAND [options]      (pcsa COMMAND --help lists a command's options)
 
   train TASK [PRESET]        train a network; the tasks: {tasks}
-  evaluate CHECKPOINT        score a network on what it was not trained on
+  evaluate CHECKPOINT…       score a network on what it was not trained on, or several as one
   predict CHECKPOINT INPUT…  find keypoints in your own clouds, meshes, images, volumes or scans
   compare TASK [options] [-- training options]
                              compare soft-argmax and sampling-argmax on a task, with several seeds

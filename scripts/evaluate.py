@@ -15,9 +15,10 @@ from pcsa.datasets.files import replacing
 from pcsa.scripts.guarded import Failure, guarded_batches
 from pcsa.scripts.partial import determining
 from pcsa.scripts.records import Found, Records
-from pcsa.scripts.runs import check_pages, parse_options, print_failed
+from pcsa.scripts.runs import averaged_with, check_pages, parse_options, print_failed
 from pcsa.tasks.common.checkpoint import write_json
 from pcsa.tasks.common.claim import claimed
+from pcsa.tasks.common.run import open_ensemble
 from pcsa.tasks.common.task import EvaluateOptions, Evaluation, Run
 
 # Options that change no score.
@@ -54,8 +55,10 @@ def evaluate(run: Run[Any, Any], options: EvaluateOptions) -> dict[str, Any]:
     """
     task = run.task
     check_pages(task, "page", options.page)
+    run = open_ensemble(run, options.ensemble, test_time=options.test_time)
     evaluation = task.evaluation(run, options)
-    file = options.out or options.checkpoint.parent / f"metrics-{evaluation.split}.json"
+    kind = kind_of(options)
+    file = options.out or options.checkpoint.parent / f"metrics-{evaluation.split}{kind}.json"
     made_with = {**determining(options, _WITHOUT_EFFECT), "device": run.device.type, "split": evaluation.split}
     with (
         claimed(file),
@@ -70,6 +73,7 @@ def evaluate(run: Run[Any, Any], options: EvaluateOptions) -> dict[str, Any]:
             "task": task.name,
             "split": evaluation.split,
             "read_out": options.read_out,
+            **averaged_with(options),
             **evaluation.header,
             **evaluation.scores(),
             "failed": [{"item": fault.index, "reason": fault.reason} for fault in failed],
@@ -82,14 +86,24 @@ def evaluate(run: Run[Any, Any], options: EvaluateOptions) -> dict[str, Any]:
         records.finish()
         pictures = evaluation.pictures
         if options.pictures and pictures:
-            result["picture"] = str(file.with_name(f"predictions-{evaluation.split}.png"))
+            result["picture"] = str(file.with_name(f"predictions-{evaluation.split}{kind}.png"))
             with replacing(Path(result["picture"])) as temporary:
                 task.save_panels(temporary, pictures[: options.pictures])
         if options.page and pictures:
-            result["page"] = str(file.with_name(f"predictions-{evaluation.split}.html"))
+            result["page"] = str(file.with_name(f"predictions-{evaluation.split}{kind}.html"))
             title = f"{getattr(run.labels, 'category', task.name)}, {evaluation.split}"
             task.save_page(Path(result["page"]), pictures[: options.page], title)
     return result
+
+
+def kind_of(options: EvaluateOptions) -> str:
+    """What the names of files say of other weights than those of the last checkpoint alone."""
+    kinds = ["-best"] if options.checkpoint.name == "best.ckpt" else []
+    if options.ensemble:
+        kinds.append(f"-mean-of-{1 + len(options.ensemble)}")
+    if options.test_time > 1:
+        kinds.append(f"-{options.test_time}-variations")
+    return "".join(kinds)
 
 
 def _score(evaluation: Evaluation, options: EvaluateOptions, records: Records) -> list[Failure]:

@@ -18,8 +18,9 @@ from pcsa.datasets.faults import reading, said
 from pcsa.datasets.files import Found, find_files, picture_name, replacing
 from pcsa.scripts.journal import Entry, Journal
 from pcsa.scripts.partial import determining
-from pcsa.scripts.runs import check_pages, parse_options, print_failed
+from pcsa.scripts.runs import averaged_with, check_pages, parse_options, print_failed
 from pcsa.tasks.common.claim import claimed
+from pcsa.tasks.common.run import open_ensemble
 from pcsa.tasks.common.task import Picture, PredictOptions, Predictor, Run
 
 
@@ -64,6 +65,7 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> Predicted:
     """
     task, png = run.task, options.png
     check_pages(task, "html", options.html)
+    run = open_ensemble(run, options.ensemble, test_time=options.test_time)
     predictor = task.predictor(run, options)
     found = _inputs(predictor, options)
     header = {
@@ -72,6 +74,7 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> Predicted:
         **predictor.header,
         "names": list(run.labels.names),
         "read_out": options.read_out,
+        **averaged_with(options),
     }
     failed: dict[str, str] = {}
     drawing = False
@@ -135,7 +138,7 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> Predicted:
 
 def made_with(options: PredictOptions) -> dict[str, Any]:
     """What determines predictions beside the inputs, as JSON types; files by their content."""
-    common = {field.name for field in fields(PredictOptions)} - {"checkpoint", "read_out"}
+    common = {field.name for field in fields(PredictOptions)} - {"checkpoint", "read_out", "ensemble", "test_time"}
     return determining(options, common)
 
 

@@ -33,9 +33,28 @@ def parse_options(
         options = tyro.cli(of_all, args=argv, prog=prog, description=description)
         raise ValueError(f"`checkpoint` (={str(options.checkpoint)!r}) must come first, before all options")
     run = open_run(Path(argv[0]))
-    options = tyro.cli(of_task(run.task), args=argv, prog=prog)
+    options = tyro.cli(of_task(run.task), args=_ensemble_last(argv), prog=prog)
     run.model.to(pick_device(options.device))
     return options, run
+
+
+def _ensemble_last(argv: Sequence[str]) -> list[str]:
+    """Arguments with the checkpoints that follow the first one as those of ``--ensemble``: inputs may follow, too."""
+    end = 1
+    while end < len(argv) and argv[end].endswith(".ckpt"):
+        end += 1
+    more = list(argv[1:end])
+    return [argv[0], *argv[end:], *(["--ensemble", *more] if more else [])]
+
+
+def averaged_with(options: EvaluateOptions | PredictOptions) -> dict[str, Any]:
+    """What the maps of a checkpoint are averaged with, for the file of the results; nothing without."""
+    more: dict[str, Any] = {}
+    if options.ensemble:
+        more["ensemble"] = [str(path) for path in options.ensemble]
+    if options.test_time > 1:
+        more["test_time"] = options.test_time
+    return more
 
 
 def pick_device(name: str) -> torch.device:

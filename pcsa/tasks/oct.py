@@ -138,6 +138,7 @@ class OctTask(MapTask[OctConfig]):
     title = "a network of retinal surfaces in B-scans (your own, MSHC, procedural retinas)"
     evaluate_options: ClassVar[type[EvaluateOptions]] = OctEvaluateOptions
     predict_options: ClassVar[type[PredictOptions]] = OctPredictOptions
+    columnwise = True
     columns = (column("MAD (px)", "mean_px"), column("std (px)", "std_px"), PEARSON)
     presets = {
         # Procedural data on two cores: what is learned within five minutes, and within one minute and a half.

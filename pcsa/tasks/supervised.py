@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ import pcsa
 from pcsa import losses
 from pcsa.datasets.keypointnet import KeypointNet, rotated_labelings, rotation_groups
 from pcsa.datasets.keypointnet.layout import models_of_split
+from pcsa.datasets.mirrors import category_mirrors
 from pcsa.datasets.transforms import Augment, Normalize, denormalize
 from pcsa.metrics import PCK, THRESHOLDS, KeypointMetrics, MeanKeypointError, keypoint_error, symmetric_error
 from pcsa.metrics.geodesic import geodesic_error
@@ -122,6 +123,11 @@ class KeypointLabels:
     category: str
     names: tuple[str, ...]
     semantic_ids: tuple[int, ...]
+    mirror_x: tuple[int, ...] = ()
+    """Column that each keypoint becomes in the mirror image across the middle of x; empty where most shapes have none,
+    or none was trained on."""
+    mirror_z: tuple[int, ...] = ()
+    """The same across the middle of z."""
 
 
 DetectorRun = Run[SupervisedConfig, KeypointLabels]
@@ -263,6 +269,10 @@ class Detection(StepTraining[SupervisedConfig]):
     ) -> None:
         super().__init__(config, network, steps_per_epoch)
         self.pck, self.error = PCK(thresholds), MeanKeypointError()
+
+    @property
+    def watched(self) -> Mapping[str, Literal["min", "max"]]:
+        return {**{f"val_pck@{t:g}": "max" for t in self.pck.thresholds}, "val_error": "min"}
 
     def loss(
         self, batch: Batch, temperature: float, generator: torch.Generator
@@ -424,7 +434,16 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
             DetectionItems(train, config.data.augment, config.seed, hierarchies, detours),
             None if val is None else DetectionItems(val, Augment(), config.seed),
         )
-        labels = KeypointLabels(train.category, tuple(str(n) for n in train.names), tuple(train.semantic_ids))
+        mirrors: dict[int, tuple[int, ...]] = {}
+        if config.data.augment.mirror > 0:
+            mirrors = category_mirrors((train[i] for i in range(len(train))), train.num_keypoints)
+        labels = KeypointLabels(
+            train.category,
+            tuple(str(n) for n in train.names),
+            tuple(train.semantic_ids),
+            mirror_x=mirrors.get(0, ()),
+            mirror_z=mirrors.get(2, ()),
+        )
         L.seed_everything(config.seed, verbose=False)
         network, thresholds = self.build(config, labels), watched_thresholds(val)
         return Training(Detection(config, network, data.steps_per_epoch, thresholds), data, labels)
@@ -436,6 +455,10 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
 
     def evaluation(self, run: DetectorRun, options: SupervisedEvaluateOptions) -> Evaluation:
         return DetectionEvaluation(self, run, options, self.scored_split(run.config, options.split))
+
+    def mirrors(self, run: DetectorRun) -> Mapping[int, Sequence[int]]:
+        planes = {0: run.labels.mirror_x, 2: run.labels.mirror_z}
+        return {axis: partner for axis, partner in planes.items() if partner}
 
     def annotations(self, run: DetectorRun) -> dict[str, Any]:
         return {"strict": run.config.data.strict, "keypoint_ids": run.labels.semantic_ids}

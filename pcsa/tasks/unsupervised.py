@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torch_geometric.data import Batch, Data
 
@@ -313,6 +313,10 @@ class ShapeItems(TrainingItems[Data]):
 class SkeletonTraining(StepTraining[UnsupervisedConfig]):
     """Trains a :class:`pcsa.models.SkeletonMerger`."""
 
+    @property
+    def watched(self) -> Mapping[str, Literal["min", "max"]]:
+        return {"val_loss": "min"}
+
     def loss(
         self, batch: Batch, temperature: float, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor], int]:
@@ -400,6 +404,7 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
     """See the module."""
 
     name = "unsupervised"
+    named = False
     title = "Skeleton Merger on aligned clouds without labels (KeypointNet, your own, ShapeNet, procedural shapes)"
     frame = "min_max"
     labels_type = MergerLabels
@@ -459,6 +464,19 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
         labels = MergerLabels(config.data.category, tuple(str(k) for k in range(K)))
         network = self._network(config.model, train.anchors(config.model))
         return Training(SkeletonTraining(config, network, data.steps_per_epoch), data, labels)
+
+    def mean(self, runs: Sequence[MergerRun]) -> nn.Module:
+        raise ValueError(
+            f"`ensemble` (={str(runs[1].path)!r}) must not be given for {self.name}: keypoints that two trainings find "
+            "by themselves are not the same"
+        )
+
+    def renormalize(self) -> Normalize:
+        return Normalize(self.frame)
+
+    def with_another(self, config: UnsupervisedConfig, labels: MergerLabels) -> tuple[UnsupervisedConfig, MergerLabels]:
+        more = replace(config.model, num_keypoints=config.model.num_keypoints + 1)
+        return replace(config, model=more), labels
 
     def build(self, config: UnsupervisedConfig, labels: MergerLabels) -> SkeletonMerger:
         K = config.model.num_keypoints

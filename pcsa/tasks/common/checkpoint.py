@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pcsa.datasets.files import replacing
-from pcsa.tasks.common.config import TrainConfig, to_plain
+from pcsa.tasks.common.config import TrainConfig, from_plain, to_plain
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -45,10 +46,19 @@ def check_resumable(config: TrainConfig, path: Path, task: str) -> None:
     for section in ("data", "model", "objective", "optimizer", "seed"):
         if not isinstance(before, dict) or section not in before:
             raise ValueError(f"`{path}` must say what it was trained with, to be resumed: it has no `{section}`")
-        if before[section] != now[section]:
+        stored = _complete(getattr(config, section), before[section])
+        if stored != now[section]:
             raise ValueError(
-                f"`{section}` (={now[section]}) must be what `{path}` was trained with, to resume it: {before[section]}"
+                f"`{section}` (={now[section]}) must be what `{path}` was trained with, to resume it: {stored}"
             )
+
+
+def _complete(section: Any, stored: Any) -> Any:
+    """A part of a stored configuration with the defaults of what it was written before there was."""
+    try:
+        return to_plain(from_plain(type(section), stored)) if is_dataclass(section) else stored
+    except (TypeError, ValueError, AttributeError):
+        return stored
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
@@ -23,6 +23,7 @@ from pcsa.datasets.procedural import embedded_root
 from pcsa.datasets.transforms import Normalize, denormalize
 from pcsa.localization import ReadOut
 from pcsa.tasks.common.config import Count, DataConfig, TrainConfig
+from pcsa.tasks.common.mean_maps import MeanOfNetworks, MeanOfVariations
 from pcsa.tasks.common.task import (
     Evaluation,
     LabelsT,
@@ -156,6 +157,22 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
     def locate(self, run: Run[CloudConfigT, LabelsT], clouds: Sequence[Tensor], read_out: ReadOut) -> LocatedClouds:
         """Keypoints of clouds ``[N, 3]``, in their own units."""
         return locate(run.model, clouds, self.frame, read_out)
+
+    def mean(self, runs: Sequence[Run[CloudConfigT, LabelsT]]) -> nn.Module:
+        return MeanOfNetworks([run.model for run in runs])
+
+    def varied(self, run: Run[CloudConfigT, LabelsT], count: int) -> nn.Module:
+        return MeanOfVariations(
+            run.model, count, run.config.data.augment, mirrors=self.mirrors(run), normalize=self.renormalize()
+        )
+
+    def mirrors(self, run: Run[CloudConfigT, LabelsT]) -> Mapping[int, Sequence[int]]:
+        """Planes that mirror the category: by the axis of the normal, the keypoint that each becomes."""
+        return {}
+
+    def renormalize(self) -> Normalize | None:
+        """What normalizes a varied cloud again, where the training does."""
+        return None
 
     def annotated(self, run: Run[CloudConfigT, LabelsT], split: str, root: Path | None = None) -> KeypointNet:
         """The annotated clouds of a split, of the training's root or another, with the columns of the network.

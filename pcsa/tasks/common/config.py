@@ -149,8 +149,9 @@ class OptimizerConfig:
     """Rounds over the training items, in place of `steps`."""
     batch_size: Count = 8
     """Items in a step, over all devices together."""
-    kind: Literal["adam", "adadelta"] = "adam"
-    """Adadelta has epsilon 0.01."""
+    kind: Literal["adam", "adadelta", "adamw"] = "adam"
+    """Adadelta has epsilon 0.01. AdamW shrinks the weights apart from the gradient, biases and norms not at all; the
+    others add the weight decay to the gradient of every parameter."""
     lr: Positive = 2e-3
     """Largest learning rate."""
     schedule: Literal["cosine", "constant", "one_cycle", "milestones"] = "cosine"
@@ -158,9 +159,18 @@ class OptimizerConfig:
     or falls to a tenth at every milestone."""
     milestones: tuple[int, ...] = ()
     """Epochs at which the learning rate falls."""
+    warmup: Annotated[int, Rule(0)] = 0
+    """Steps within which the learning rate rises to that of the schedule."""
     weight_decay: FromZero = 0.0
     clip: FromZero = 1.0
     """Largest norm of the gradient; 0 for no limit."""
+    averaging: Literal["none", "ema", "swa"] = "none"
+    """Validate and keep an average of the weights of all steps, which weighs later ones more (ema), or of those of the
+    last steps, all alike (swa)."""
+    averaging_decay: FromZero = 0.99
+    """What remains of an ema after a step; less in the first steps, so that it forgets how the training began."""
+    averaging_start: FromZero | None = None
+    """Share of the steps before the average begins; default 0 for ema and 0.75 for swa."""
 
     def num_steps(self, steps_per_epoch: int) -> int:
         """Steps of the whole training."""
@@ -174,6 +184,14 @@ class OptimizerConfig:
                 f"`optimizer.milestones` (={self.milestones}) must be rising epochs with `optimizer.schedule` "
                 f"'milestones', and none with another schedule; `optimizer.schedule` is {self.schedule!r}"
             )
+        for name in ("averaging_decay", "averaging_start"):
+            value = getattr(self, name)
+            if value is not None and value >= 1:
+                raise ValueError(f"`optimizer.{name}` (={value}) must be below 1")
+        if self.warmup and self.schedule == "one_cycle":
+            raise ValueError(f"`optimizer.warmup` (={self.warmup}) must be 0 with `optimizer.schedule` 'one_cycle'")
+        if self.epochs is None and self.warmup >= self.steps:
+            raise ValueError(f"`optimizer.warmup` (={self.warmup}) must be below `optimizer.steps` (={self.steps})")
 
 
 @dataclass(frozen=True)
@@ -193,6 +211,9 @@ class TrainerConfig:
     """Epochs between two validations."""
     save_every: Count = 1
     """Epochs between two checkpoints to resume from."""
+    best: str | None = None
+    """Also keep the weights with the best score of a validation in best.ckpt; a name from the log, such as val_error
+    or val_pck@0.01. The last epoch is validated, too. Scores of few items choose by chance."""
     progress: bool = True
     """Show a progress bar."""
 
@@ -212,6 +233,9 @@ class TrainConfig:
     """Folder of the checkpoint, configuration, metrics and log."""
     resume: bool = False
     """Continue the run in `out` from its last checkpoint."""
+    init_from: Path | None = None
+    """Begin with the weights of a checkpoint of the same task and network, of other keypoints perhaps: what scores
+    these is begun anew, but for keypoints that both have. A resumed run has its weights from its own."""
 
     def __post_init__(self) -> None:
         check_numbers(self)

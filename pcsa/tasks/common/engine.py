@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import lightning as L
 import numpy as np
@@ -29,9 +29,12 @@ from torch_geometric.loader import DataLoader
 import pcsa
 from pcsa.datasets.files import replacing
 from pcsa.datasets.transforms import item_generator
+from pcsa.tasks.common.averaging import AveragedWeights
+from pcsa.tasks.common.best import BestCheckpoint, mode_of
 from pcsa.tasks.common.checkpoint import check_resumable, write_json
 from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.config import OptimizerConfig, TrainConfig, TrainerConfig, to_plain
+from pcsa.tasks.common.initial import started_from
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +161,11 @@ class StepTraining(L.LightningModule, Generic[ConfigT]):
             num_steps=self.steps if within is None else max(1, round(within * steps_per_epoch)),
         )
 
+    @property
+    def watched(self) -> Mapping[str, Literal["min", "max"]]:
+        """Scores that the validation logs, and whether the lowest or the highest is the best; by default none."""
+        return {}
+
     @abstractmethod
     def loss(self, batch: Any, temperature: float, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor], int]:
         """The loss of a batch, its parts for the log by name, and the number of its items."""
@@ -197,9 +205,23 @@ def make_optimizer(
     optimizer: torch.optim.Optimizer
     if o.kind == "adadelta":
         optimizer = torch.optim.Adadelta(parameters, lr=o.lr, eps=1e-2, weight_decay=o.weight_decay)
+    elif o.kind == "adamw":
+        every = list(parameters)
+        # Biases and what scales and shifts a normalization have no direction to shrink along.
+        groups = [
+            {"params": [p for p in every if p.dim() > 1]},
+            {"params": [p for p in every if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        used = [group for group in groups if group["params"]]
+        optimizer = torch.optim.AdamW(used, lr=o.lr, weight_decay=o.weight_decay)
     else:
         optimizer = torch.optim.Adam(parameters, lr=o.lr, weight_decay=o.weight_decay)
     schedule: torch.optim.lr_scheduler.LRScheduler
+    ramp: list[torch.optim.lr_scheduler.LRScheduler] = []
+    if o.warmup:
+        # The first step is one already.
+        first = 1 / (o.warmup + 1)
+        ramp = [torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=first, total_iters=o.warmup)]
     if o.schedule == "cosine":
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     elif o.schedule == "constant":
@@ -213,7 +235,7 @@ def make_optimizer(
     else:
         milestones = [epoch * steps_per_epoch for epoch in o.milestones]
         schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
-    return optimizer, schedule
+    return optimizer, torch.optim.lr_scheduler.ChainedScheduler([*ramp, schedule]) if ramp else schedule
 
 
 @dataclass(frozen=True)
@@ -235,6 +257,9 @@ def fit(task: str, config: TrainConfig, build: Callable[[], Training]) -> Path:
     out = config.out
     last = out / "last.ckpt"
     _check_start(task, config, last)
+    if config.resume:
+        # What the run began with is a fact about it, whatever the call that resumes it says.
+        config = replace(config, init_from=started_from(last))
     training = build()
     module, data = training.module, training.data
     if data.val_items is None:
@@ -252,6 +277,7 @@ def fit(task: str, config: TrainConfig, build: Callable[[], Training]) -> Path:
             clip=config.optimizer.clip,
             max_epochs=-(-module.steps // data.steps_per_epoch),
             validate=data.val_items is not None,
+            callbacks=_options(config, module, validate=data.val_items is not None),
         )
     except MisconfigurationException as error:
         raise ValueError(f"`trainer` cannot be set up: {error}") from None
@@ -262,8 +288,12 @@ def fit(task: str, config: TrainConfig, build: Callable[[], Training]) -> Path:
             # Another run may have ended here while this one was built.
             _check_start(task, config, last)
             # What a kill left of a checkpoint that was being written.
-            for part in out.glob(f".{last.stem}-*{last.suffix}"):
-                part.unlink()
+            for stem in (last.stem, "best"):
+                for part in out.glob(f".{stem}-*{last.suffix}"):
+                    part.unlink()
+            if config.trainer.best and not config.resume:
+                # A run that was cut off before its first checkpoint begins again.
+                (out / "best.ckpt").unlink(missing_ok=True)
             write_json(out / "config.json", module.about)
         checkpoint = str(last) if config.resume else None
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
@@ -281,6 +311,18 @@ def _check_start(task: str, config: TrainConfig, last: Path) -> None:
         raise FileExistsError(f"`{last}` exists: set `resume` to continue it, or choose another `out`")
 
 
+def _options(config: TrainConfig, module: StepTraining[Any], *, validate: bool) -> list[L.Callback]:
+    """What a configuration asks for beside the last checkpoint and the log."""
+    o, t = config.optimizer, config.trainer
+    callbacks: list[L.Callback] = []
+    if o.averaging != "none":
+        callbacks.append(AveragedWeights(o, module.steps))
+    if t.best is not None:
+        mode = mode_of(t.best, module.watched if validate else {})
+        callbacks.append(BestCheckpoint(config.out, t.best, mode))
+    return callbacks
+
+
 class WholeCheckpoints(TorchCheckpointIO):
     """Replaces a checkpoint by a complete one.
 
@@ -293,10 +335,19 @@ class WholeCheckpoints(TorchCheckpointIO):
             torch.save(checkpoint, temporary)
 
 
-def make_trainer(t: TrainerConfig, out: Path, *, clip: float, max_epochs: int, validate: bool = True) -> L.Trainer:
-    """A Lightning trainer that keeps ``<out>/last.ckpt`` and a log in ``<out>/log``."""
+def make_trainer(
+    t: TrainerConfig,
+    out: Path,
+    *,
+    clip: float,
+    max_epochs: int,
+    validate: bool = True,
+    callbacks: Sequence[L.Callback] = (),
+) -> L.Trainer:
+    """A Lightning trainer that keeps ``<out>/last.ckpt`` and a log in ``<out>/log``; ``callbacks`` come first."""
     logger_type = TensorBoardLogger if t.logger == "tensorboard" else CSVLogger
-    callbacks: list[L.Callback] = [
+    callbacks = [
+        *callbacks,
         ModelCheckpoint(
             dirpath=out,
             filename="last",

@@ -34,6 +34,7 @@ from pcsa.tasks.common.maps import (
     score_maps,
     strides,
 )
+from pcsa.tasks.common.mean_maps import MeanOfGridNetworks
 from pcsa.tasks.common.tables import markdown_table, number
 from pcsa.tasks.common.task import (
     EvaluateOptions,
@@ -78,6 +79,10 @@ class MapTraining(StepTraining[MapConfig]):
         super().__init__(config, network, steps_per_epoch)
         self.task = task
         self.error = MeanKeypointError()
+
+    @property
+    def watched(self) -> Mapping[str, Literal["min", "max"]]:
+        return {"val_error": "min"}
 
     def loss(
         self, batch: dict[str, Tensor], temperature: float, generator: torch.Generator
@@ -158,6 +163,20 @@ class MapTask(Task[MapConfigT, MapLabels]):
     def mirrors(self, config: MapConfigT) -> bool:
         """Whether the mirror image of an input is an input too."""
         return True
+
+    columnwise: ClassVar[bool] = False
+    """Whether each column of a map is a distribution of its own."""
+
+    def mean(self, runs: Sequence[Run[MapConfigT, MapLabels]]) -> nn.Module:
+        for run in runs[1:]:
+            for name in ("input_size", "value_range"):
+                here, first = (getattr(r.config.data, name) for r in (run, runs[0]))
+                if here != first:
+                    raise ValueError(
+                        f"`ensemble` (={str(run.path)!r}) must have `data.{name}` {first}, as `{runs[0].path}`; has "
+                        f"{here}"
+                    )
+        return MeanOfGridNetworks([run.model for run in runs], columns=self.columnwise)
 
     @torch.no_grad()
     def locate(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +50,41 @@ def open_run(path: Path | str, device: str | torch.device = "cpu", *, task: str 
             f"{type(error).__name__}, {first}"
         ) from None
     return Run(path, of, config, labels, model.to(device).eval(), step, temperature)
+
+
+def open_ensemble(run: Run[Any, Any], paths: Sequence[Path | str] = (), *, test_time: int = 1) -> Run[Any, Any]:
+    """A run whose network is the mean of its own and those of other checkpoints, and over variations of each input.
+
+    Its maps are the means of theirs, as probabilities. Configuration, step and labels are those of ``run``.
+
+    Args:
+        run: What :func:`open_run` opened.
+        paths: Checkpoints of the same task and keypoints; their networks are put where that of ``run`` is.
+        test_time: Number of variations of each input, see :class:`pcsa.tasks.common.mean_maps.MeanOfVariations`.
+
+    Returns:
+        ``run`` itself where there is nothing to average.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If a file is no checkpoint, or of another task or other keypoints.
+    """
+    known = {run.path.resolve()}
+    runs = [run]
+    for path in map(Path, paths):
+        if path.resolve() in known:
+            raise ValueError(f"`ensemble` (={str(path)!r}) must name each checkpoint once: it would weigh twice")
+        known.add(path.resolve())
+        other = open_run(path, run.device, task=run.task.name)
+        for name in ("category", "names", "semantic_ids"):
+            here, first = (getattr(r.labels, name, None) for r in (other, run))
+            if here != first:
+                raise ValueError(
+                    f"`ensemble` (={str(path)!r}) must find what `{run.path}` finds: its {name} are {here}, not {first}"
+                )
+        runs.append(other)
+    task = run.task
+    if test_time > 1:
+        runs = [replace(r, model=task.varied(r, test_time)) for r in runs]
+    model = runs[0].model if len(runs) == 1 else task.mean(runs)
+    return run if model is run.model else replace(run, model=model.eval())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from pcsa.localization import ReadOut
 from pcsa.tasks.common.config import TrainConfig
 from pcsa.tasks.common.engine import Training, fit
+from pcsa.tasks.common.initial import initialize
 from pcsa.tasks.common.tables import markdown_table
 from pcsa.viz import Overlay, Scene, save_overlay, save_overlays
 
@@ -55,12 +56,18 @@ class EvaluateOptions:
     device: str = "auto"
     """Device: cpu, cuda or auto."""
     out: Path | None = None
-    """Metrics file; default metrics-<split>.json beside the checkpoint."""
+    """Metrics file; default metrics-<split>.json beside the checkpoint, with another ending for best.ckpt, several
+    checkpoints and variations."""
     overwrite: bool = False
     """Discard what a call that was cut off has found with another checkpoint or other options, <out>.partial; else
     that is refused. With the same ones, this call goes on from there."""
     strict: bool = False
     """Stop at the first item that cannot be read; else it is listed as failed, and the exit status is 3."""
+    ensemble: tuple[Path, ...] = ()
+    """More checkpoints of the same task and keypoints: the mean of their maps is read. Those that end in .ckpt may
+    follow the first one."""
+    test_time: int = 1
+    """Variations of each cloud as in the training, mirrored ones among them, of whose maps the mean is read."""
 
     def __post_init__(self) -> None:
         for name, number, least in (
@@ -68,6 +75,7 @@ class EvaluateOptions:
             ("num_workers", self.num_workers, 0),
             ("pictures", self.pictures, 0),
             ("page", self.page, 0),
+            ("test_time", self.test_time, 1),
         ):
             if number < least:
                 raise ValueError(f"`{name}` (={number}) must be at least {least}")
@@ -103,9 +111,17 @@ class PredictOptions:
     device: str = "auto"
     """Device: cpu, cuda or auto."""
 
+    ensemble: tuple[Path, ...] = ()
+    """More checkpoints of the same task and keypoints: the mean of their maps is read. Those that end in .ckpt may
+    follow the first one."""
+    test_time: int = 1
+    """Variations of each cloud as in the training, mirrored ones among them, of whose maps the mean is read."""
+
     def __post_init__(self) -> None:
         if self.out.suffix not in (".json", ".npz"):
             raise ValueError(f"`out` (={self.out}) must end in .json or .npz")
+        if self.test_time < 1:
+            raise ValueError(f"`test_time` (={self.test_time}) must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -234,6 +250,7 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
         evaluate_options: Options of ``pcsa evaluate``.
         predict_options: Options of ``pcsa predict``.
         has_pages: Whether its pictures can be put on a page to turn and look into.
+        named: Whether a name stands for the same keypoint in every training.
     """
 
     name: ClassVar[str]
@@ -245,6 +262,7 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
     evaluate_options: ClassVar[type[EvaluateOptions]] = EvaluateOptions
     predict_options: ClassVar[type[PredictOptions]] = PredictOptions
     has_pages: ClassVar[bool] = False
+    named: ClassVar[bool] = True
     presets: Mapping[str, ConfigT]
 
     @property
@@ -262,7 +280,14 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
             FileNotFoundError: If there is no checkpoint to resume from, or no data.
             ValueError: If data or trainer do not fit the configuration.
         """
-        return fit(self.name, config, lambda: self.training(config))
+
+        def build() -> Training:
+            training = self.training(config)
+            if config.init_from is not None and not config.resume:
+                initialize(self, training.module.network, config, training.labels)
+            return training
+
+        return fit(self.name, config, build)
 
     @abstractmethod
     def training(self, config: ConfigT) -> Training:
@@ -271,6 +296,30 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
     @abstractmethod
     def build(self, config: ConfigT, labels: LabelsT) -> nn.Module:
         """The network that a configuration describes, for these labels."""
+
+    def with_another(self, config: ConfigT, labels: LabelsT) -> tuple[ConfigT, LabelsT]:
+        """Configuration and labels of a network with one more keypoint."""
+        known: Any = labels
+        more: dict[str, Any] = {"names": (*known.names, "one more")}
+        if hasattr(known, "semantic_ids"):
+            more["semantic_ids"] = (*known.semantic_ids, -1)
+        return config, replace(known, **more)
+
+    def mean(self, runs: Sequence[Run[ConfigT, LabelsT]]) -> nn.Module:
+        """The networks of several runs that find the same keypoints, as one.
+
+        Raises:
+            ValueError: If their maps have no mean.
+        """
+        raise ValueError(f"`ensemble` (={str(runs[1].path)!r}) must not be given for {self.name}")
+
+    def varied(self, run: Run[ConfigT, LabelsT], count: int) -> nn.Module:
+        """The network of a run, asked about ``count`` variations of each input.
+
+        Raises:
+            ValueError: If inputs are not varied in this way.
+        """
+        raise ValueError(f"`test_time` (={count}) must not be given for {self.name}: only clouds are varied")
 
     def splits(self, config: ConfigT) -> tuple[Literal["val", "test"], ...]:
         """Splits with labels that the training does not use, the default of ``pcsa evaluate`` first."""

@@ -1,0 +1,57 @@
+"""Which planes mirror the shapes of a category, and which keypoint becomes which."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from torch_geometric.data import Data
+
+from pcsa.datasets.transforms import mirror_partners
+
+AXES = (0, 2)
+"""Normals of the vertical planes: x and z."""
+
+
+def category_mirrors(
+    clouds: Iterable[Data], num_keypoints: int, *, tolerance: float = 0.03, least_share: float = 0.5
+) -> dict[int, tuple[int, ...]]:
+    """Find the planes across which a category may be mirrored, from its annotated clouds.
+
+    A cloud without annotations says no plane, but its category does: the planes through the middle of the bounding box
+    that :func:`~pcsa.datasets.transforms.mirror_partners` accepts for most shapes. Others would take a shape for one
+    that the category hardly has: a bed with its head where beds have their feet.
+
+    Args:
+        clouds: With ``reflection [1, P, 2]``; those without a pair do not count.
+        num_keypoints: K.
+        tolerance: See :func:`~pcsa.datasets.transforms.random_mirror`.
+        least_share: Share of the clouds with pairs that must have the plane.
+
+    Returns:
+        By axis of the plane's normal, the column that each keypoint becomes. A plane counts only if each keypoint is
+        seen there, and all shapes agree on what it becomes.
+
+    """
+    votes = {axis: [Counter[int]() for _ in range(num_keypoints)] for axis in AXES}
+    accepted, counted = Counter[int](), 0
+    for cloud in clouds:
+        pairs = cloud.reflection[0] if "reflection" in cloud else None
+        if pairs is None or not bool((pairs >= 0).all(1).any()):
+            continue
+        counted += 1
+        low, high = cloud.pos.amin(0), cloud.pos.amax(0)
+        center, distance = (low + high) / 2, tolerance * (high - low).norm().item()
+        for axis in AXES:
+            visible = cloud.visible[0]
+            partner = mirror_partners(cloud.keypoints[0], visible, pairs, axis, center[axis].item(), distance)
+            if partner is None:
+                continue
+            accepted[axis] += 1
+            for k in visible.nonzero().flatten().tolist():
+                votes[axis][k][int(partner[k])] += 1
+    return {
+        axis: tuple(next(iter(votes_of)) for votes_of in votes[axis])
+        for axis in AXES
+        if accepted[axis] > 0
+        and accepted[axis] >= least_share * counted
+        and all(len(votes_of) == 1 for votes_of in votes[axis])
+    }
