@@ -2,6 +2,9 @@
 
 from pcsa.models.detector import KeypointDetector as KeypointDetector
 from pcsa.models.landmark_net import LandmarkNet as LandmarkNet
+from pcsa.models.latent_attention import LatentAttention as LatentAttention
+from pcsa.models.layers import DropPath as DropPath
+from pcsa.models.local_block import LocalBlock as LocalBlock
 from pcsa.models.pointnet2 import (
     MULTI_SCALE as MULTI_SCALE,
     SINGLE_SCALE as SINGLE_SCALE,

@@ -16,7 +16,9 @@ class KeypointDetector(PointHead):
             ``ptr`` it is called with ``ptr=`` instead of ``batch``, which costs no synchronization.
         num_keypoints: K, at least 1.
         in_channels: C; default ``backbone.out_channels``.
-        hidden_channels: Width of the head. Default C.
+        hidden_channels: Width of the heads. Default C.
+        dropout: Probability that the last layer of the scores does without a number while training. Its draw, as that
+            of a backbone's ``drop_path``, is from torch's own generator.
 
     Returns (of ``forward``):
         - **logits** ``[N, K]``: what :func:`pcsa.sampling_argmax` and its kin take
@@ -40,8 +42,9 @@ class KeypointDetector(PointHead):
         *,
         in_channels: int | None = None,
         hidden_channels: int | None = None,
+        dropout: float = 0.0,
     ) -> None:
-        super().__init__(backbone, num_keypoints, in_channels, hidden_channels)
+        super().__init__(backbone, num_keypoints, in_channels, hidden_channels, dropout=dropout)
         channels, hidden = self.in_channels, self.hidden_channels
         self.presence_global = nn.Linear(channels, hidden)
         self.presence_local = nn.Linear(channels, hidden, bias=False)

@@ -4,7 +4,7 @@ import inspect
 
 from torch import Tensor, nn
 
-from pcsa._core.checks import check_count, raise_first, reads_values
+from pcsa._core.checks import check_between, check_count, raise_first, reads_values
 from pcsa._core.points import resolve_batch
 
 
@@ -34,6 +34,7 @@ class PointHead(nn.Module):
         num_keypoints: K.
         in_channels: C; default ``backbone.out_channels``.
         hidden_channels: Width of the head. Default C.
+        dropout: Probability that the last layer does without a number of the head while training.
         least_keypoints: Least K.
 
     """
@@ -45,10 +46,12 @@ class PointHead(nn.Module):
         in_channels: int | None,
         hidden_channels: int | None,
         *,
+        dropout: float = 0.0,
         least_keypoints: int = 1,
     ) -> None:
         super().__init__()
         check_count("num_keypoints", num_keypoints, least_keypoints)
+        check_between("dropout", dropout, 0, 1, "[)")
         channels = getattr(backbone, "out_channels", None) if in_channels is None else in_channels
         if not isinstance(channels, int):
             raise ValueError("`in_channels` must be given for a `backbone` without `out_channels`")
@@ -59,6 +62,9 @@ class PointHead(nn.Module):
         self.score = nn.Sequential(
             nn.Linear(channels, self.hidden_channels), nn.ReLU(), nn.Linear(self.hidden_channels, num_keypoints)
         )
+        if dropout:
+            # Within the ReLU's place: weights keep their names.
+            self.score[1] = nn.Sequential(nn.ReLU(), nn.Dropout(dropout))
 
     def features(self, x: Tensor | None, pos: Tensor, batch: Tensor, ptr: Tensor, **options: object) -> Tensor:
         """Return the backbone's features ``[N, C]``; ``options`` go to the backbone."""

@@ -1,10 +1,8 @@
 """PointNet++ on ragged batches."""
 
-import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, cast, get_args
+from typing import NamedTuple, cast, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -14,10 +12,11 @@ from torch.nn import functional as F
 from pcsa._core.checks import check_count, check_one_of, check_positive
 from pcsa._core.compiling import not_compiled
 from pcsa._core.points import full_precision
+from pcsa.models.latent_attention import LatentAttention
+from pcsa.models.layers import NormKind, PointNorm, mlp
+from pcsa.models.local_block import LocalBlock
 from pcsa.models.point_network import resolve_clouds
-from pcsa.neighbors import ball_query, farthest_points, interpolation_weights, weighted_gather
-
-NormKind = Literal["batch", "group", "none"]
+from pcsa.neighbors import ball_query, farthest_points, interpolation_weights, knn, weighted_gather
 
 
 @dataclass(frozen=True)
@@ -74,12 +73,15 @@ class LevelGeometry(NamedTuple):
     inside: Tensor  # [M, k, scales] within a scale's radius
     coarse: Tensor  # [N, 3] nearest points of this level, for every point of the level below
     weight: Tensor  # [N, 3] their interpolation weights
+    around: Tensor  # [N, local_neighbors] nearest points of the level below, for every point of it; first level only
 
 
 @not_compiled  # searches depend on the clouds' sizes: traced, each new batch compiles for minutes
 @torch.no_grad()
-def build_geometry(pos: Tensor, ptr: Tensor, levels: Sequence[Level]) -> list[LevelGeometry]:
+def build_geometry(pos: Tensor, ptr: Tensor, levels: Sequence[Level], local_neighbors: int = 0) -> list[LevelGeometry]:
     """Do every neighbor search that a :class:`PointNet2` with these ``levels`` needs.
+
+    For one with local blocks, give its ``local_neighbors``: the nearest points of every point, itself among them.
 
     The result depends on the positions only. Scales share one search: neighbors come nearest first, so a
     smaller ball is a prefix of a larger one.
@@ -102,7 +104,11 @@ def build_geometry(pos: Tensor, ptr: Tensor, levels: Sequence[Level]) -> list[Le
         inside = torch.stack([valid & (squared.sqrt() <= r) for r in level.radii], -1)
         coarse, weight = interpolation_weights(centers, coarse_ptr, pos, ptr, validate=False)
         there = coarse_ptr.to(device, non_blocking=True)
-        geometry.append(LevelGeometry(index, there, neighbors, inside, coarse, weight))
+        if local_neighbors and not geometry:
+            around = knn(pos, ptr, local_neighbors, validate=False).index
+        else:
+            around = coarse[:, :0]
+        geometry.append(LevelGeometry(index, there, neighbors, inside, coarse, weight, around))
         pos, ptr = centers, coarse_ptr
     return geometry
 
@@ -128,6 +134,12 @@ class PointNet2(nn.Module):
         use_pos: Whether the network takes the positions as features too, so that it can tell left from right in an
             aligned frame.
         global_context: Whether to add to the coarsest level what the whole cloud looks like (its maximum over points).
+        local_blocks: Number of :class:`LocalBlock` at the end, in which every point looks at its neighbors at full
+            resolution: feature propagation alone gives a point what is interpolated from the first level.
+        local_neighbors: Nearest points that a local block looks at, the point itself among them.
+        attention_blocks: Number of :class:`LatentAttention` after them, in which every point looks at the whole cloud.
+        drop_path: Probability that a cloud does without a residual branch while training, see :class:`DropPath`; of
+            local and attention blocks.
 
     Shapes:
         - x ``[N, in_channels]`` or None, pos ``[N, 3]``, batch ``[N]`` sorted or ptr ``[B + 1]``
@@ -145,9 +157,18 @@ class PointNet2(nn.Module):
         norm: NormKind = "batch",
         use_pos: bool = True,
         global_context: bool = True,
+        local_blocks: int = 0,
+        local_neighbors: int = 16,
+        attention_blocks: int = 0,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         check_count("in_channels", in_channels, least=0)
+        check_count("local_blocks", local_blocks, least=0)
+        check_count("local_neighbors", local_neighbors)
+        check_count("attention_blocks", attention_blocks, least=0)
+        if drop_path and not (local_blocks or attention_blocks):
+            raise ValueError(f"`drop_path` (={drop_path}) must be 0 without `local_blocks` or `attention_blocks`")
         check_count("out_channels", out_channels)
         check_one_of("norm", norm, get_args(NormKind))
         if not levels:
@@ -160,13 +181,21 @@ class PointNet2(nn.Module):
             balls = zip(level.channels, level.radii, level.num_neighbors, strict=True)
             self.abstractions.append(nn.ModuleList(_Scale(widths[-1], c, r, k, norm) for c, r, k in balls))
             widths.append(sum(c[-1] for c in level.channels))
-        self.context = _mlp([widths[-1], widths[-1], widths[-1]], norm) if global_context else None
+        self.context = mlp([widths[-1], widths[-1], widths[-1]], norm) if global_context else None
         self.propagations = nn.ModuleList()
         coarse = widths[-1]
         for level_below, fine in reversed(list(enumerate(widths[:-1]))):
             width = max(fine, out_channels) if level_below else out_channels
             self.propagations.append(_Propagation(coarse, fine, [width, width], norm))
             coarse = width
+        self.local_neighbors = local_neighbors if local_blocks else 0
+        radius = min(self.levels[0].radii)
+        self.local_blocks = nn.ModuleList(
+            LocalBlock(out_channels, radius=radius, norm=norm, drop_path=drop_path) for _ in range(local_blocks)
+        )
+        self.attention_blocks = nn.ModuleList(
+            LatentAttention(out_channels, drop_path=drop_path) for _ in range(attention_blocks)
+        )
 
     def forward(
         self,
@@ -185,13 +214,16 @@ class PointNet2(nn.Module):
                 f"`x` ({None if x is None else list(x.shape)}) must be [N, {self.in_channels}] "
                 f"with the N of `pos` (={pos.shape[0]}), as `in_channels` says (None for 0)"
             )
-        _, ptr, batch_size = resolve_clouds(pos, batch, ptr, check=geometry is None)
+        batch, ptr, batch_size = resolve_clouds(pos, batch, ptr, check=geometry is None)
         if geometry is None:
-            geometry = build_geometry(pos.detach(), ptr, self.levels)
+            geometry = build_geometry(pos.detach(), ptr, self.levels, self.local_neighbors)
         elif len(geometry) != len(self.levels):
             raise ValueError(f"`geometry` has {len(geometry)} levels, must have {len(self.levels)}")
         elif geometry[0].coarse.shape[0] != pos.shape[0]:
             raise ValueError(f"`geometry` is of {geometry[0].coarse.shape[0]} points, `pos` has {pos.shape[0]}")
+        elif self.local_blocks and not geometry[0].around.shape[1]:
+            raise ValueError(f"`geometry` must be built with `local_neighbors` (={self.local_neighbors})")
+        points = pos
         parts = ([] if x is None else [x]) + ([pos] if self.use_pos else [])
         features = [torch.cat(parts, 1) if parts else pos[:, :0]]
         for scales, level in zip(self.abstractions, geometry, strict=True):
@@ -214,6 +246,10 @@ class PointNet2(nn.Module):
             self.propagations, reversed(geometry), reversed(features[:-1]), strict=True
         ):
             top = propagation(top, skip, level.coarse, level.weight)
+        for block in self.local_blocks:
+            top = block(top, points, geometry[0].around, batch, batch_size)
+        for block in self.attention_blocks:
+            top = block(top, batch, ptr)
         return top
 
 
@@ -225,8 +261,8 @@ class _Scale(nn.Module):
         self.radius, self.num_neighbors = radius, num_neighbors
         self.of_features = nn.Linear(in_channels, channels[0], bias=False) if in_channels else None
         self.of_offset = nn.Linear(3, channels[0], bias=norm == "none")
-        self.norm = _Norm(norm, channels[0])
-        self.rest = _mlp(channels, norm)
+        self.norm = PointNorm(norm, channels[0])
+        self.rest = mlp(channels, norm)
 
     def forward(self, x: Tensor, pos: Tensor, centers: Tensor, neighbors: Tensor, inside: Tensor) -> Tensor:
         k = min(self.num_neighbors, neighbors.shape[1])
@@ -251,8 +287,8 @@ class _Propagation(nn.Module):
         super().__init__()
         self.of_coarse = nn.Linear(coarse, channels[0], bias=norm == "none")
         self.of_fine = nn.Linear(fine, channels[0], bias=False) if fine else None
-        self.norm = _Norm(norm, channels[0])
-        self.rest = _mlp(channels, norm)
+        self.norm = PointNorm(norm, channels[0])
+        self.rest = mlp(channels, norm)
 
     def forward(self, coarse: Tensor, fine: Tensor, index: Tensor, weight: Tensor) -> Tensor:
         # Weights sum to one, so the linear layer may come first, on the few coarse rows.
@@ -261,29 +297,3 @@ class _Propagation(nn.Module):
         if self.of_fine is not None:
             h = h + self.of_fine(fine)
         return self.rest(F.relu(self.norm(h), inplace=True))
-
-
-class _Norm(nn.Module):
-    def __init__(self, kind: NormKind, channels: int) -> None:
-        super().__init__()
-        self.norm: nn.Module
-        if kind == "batch":
-            self.norm = nn.BatchNorm1d(channels)
-        elif kind == "group":
-            self.norm = nn.GroupNorm(math.gcd(channels, max(1, channels // 16)), channels)
-        else:
-            self.norm = nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        if isinstance(self.norm, nn.BatchNorm1d) and self.training and x.shape[0] == 1:
-            # One row has no variance: normalized by what was seen before.
-            n = self.norm
-            return F.batch_norm(x, n.running_mean, n.running_var, n.weight, n.bias, False, eps=n.eps)
-        return self.norm(x)
-
-
-def _mlp(channels: Sequence[int], norm: NormKind) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for a, b in itertools.pairwise(channels):
-        layers += [nn.Linear(a, b, bias=norm == "none"), _Norm(norm, b), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)

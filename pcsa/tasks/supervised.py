@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import lightning as L
 import torch
@@ -37,11 +38,13 @@ from pcsa.tasks.common.config import (
     LocalizationConfig,
     OptimizerConfig,
     Positive,
+    Rule,
 )
 from pcsa.tasks.common.detours import Detours, open_detours
 from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems
 from pcsa.tasks.common.fitting import check_suited, scale_of, suited, suits
 from pcsa.tasks.common.held_out import check_clouds_held_out
+from pcsa.tasks.common.network_noise import network_noise
 from pcsa.tasks.common.objective import draw_samples, localization_loss, point_bandwidth
 from pcsa.tasks.common.precompute import Hierarchies, geometry_of, open_hierarchies
 from pcsa.tasks.common.tables import markdown_table, number
@@ -81,6 +84,18 @@ class DetectorConfig:
     """Width of the per-point features."""
     norm: Literal["batch", "group"] = "batch"
     """Normalization layers."""
+    hidden_channels: Count | None = None
+    """Width of the heads' hidden layers; default that of the features."""
+    local_blocks: Annotated[int, Rule(0)] = 0
+    """Residual blocks at the end in which every point looks at its nearest points, at full resolution."""
+    local_neighbors: Count = 16
+    """Nearest points that a local block looks at."""
+    attention_blocks: Annotated[int, Rule(0)] = 0
+    """Residual blocks after them in which every point attends to its whole cloud, through a few tokens."""
+    dropout: FromZero = 0.0
+    """Probability that the last layer of the scores does without a number while training."""
+    drop_path: FromZero = 0.0
+    """Stochastic depth: probability that a cloud does without a residual block while training."""
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -277,7 +292,9 @@ class Detection(StepTraining[SupervisedConfig]):
     def loss(
         self, batch: Batch, temperature: float, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor], int]:
-        predicted = self.network(None, batch.pos, ptr=batch.ptr, geometry=geometry_of(batch))
+        model = self.config.model
+        with network_noise(generator, batch.pos.device) if model.dropout or model.drop_path else nullcontext():
+            predicted = self.network(None, batch.pos, ptr=batch.ptr, geometry=geometry_of(batch))
         loss, parts = detection_loss(self.config.objective, predicted, batch, temperature, generator)
         return loss, {f"loss_{name}": value for name, value in parts.items()}, batch.num_graphs
 
@@ -426,7 +443,11 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
                     f"`data.root` (={str(clouds.root)!r}) must have a keypoint to learn: none of the {len(clouds)} "
                     f"clouds of {clouds.category!r} in split {clouds.split!r} has any"
                 )
-        hierarchies = open_hierarchies(train, normalized, config.model.levels) if config.data.precompute else None
+        hierarchies = None
+        if config.data.precompute:
+            model = config.model
+            local_neighbors = model.local_neighbors if model.local_blocks else 0
+            hierarchies = open_hierarchies(train, normalized, model.levels, local_neighbors)
         along = config.objective.has("soft_label") and config.objective.label_distance == "geodesic"
         detours = open_detours(train) if along else None
         data = StepData(
@@ -450,8 +471,18 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
 
     def build(self, config: SupervisedConfig, labels: KeypointLabels) -> KeypointDetector:
         model = config.model
-        backbone = PointNet2(levels=model.levels, out_channels=model.out_channels, norm=model.norm)
-        return KeypointDetector(backbone, len(labels.semantic_ids))
+        backbone = PointNet2(
+            levels=model.levels,
+            out_channels=model.out_channels,
+            norm=model.norm,
+            local_blocks=model.local_blocks,
+            local_neighbors=model.local_neighbors,
+            attention_blocks=model.attention_blocks,
+            drop_path=model.drop_path,
+        )
+        return KeypointDetector(
+            backbone, len(labels.semantic_ids), hidden_channels=model.hidden_channels, dropout=model.dropout
+        )
 
     def evaluation(self, run: DetectorRun, options: SupervisedEvaluateOptions) -> Evaluation:
         return DetectionEvaluation(self, run, options, self.scored_split(run.config, options.split))

@@ -181,6 +181,20 @@ def test_compiles_in_one_piece():
         torch.testing.assert_close(value, expected[name])
 
 
+@torch.no_grad()
+def test_compiles_in_one_piece_with_blocks():
+    pos, ptr = _clouds((60, 40))
+    geometry = build_geometry(pos, ptr, LEVELS, 4)
+    torch.manual_seed(0)
+    backbone = PointNet2(0, LEVELS, 32, local_blocks=1, local_neighbors=4, attention_blocks=1, drop_path=0.1)
+    detector = KeypointDetector(backbone, 5, dropout=0.1).eval()
+    compiled = torch.compile(detector, backend="aot_eager", fullgraph=True)
+    expected = detector(None, pos, ptr=ptr, geometry=geometry)
+    for name, value in compiled(None, pos, ptr=ptr, geometry=geometry).items():
+        torch.testing.assert_close(value, expected[name])
+    assert compiled.train()(None, pos, ptr=ptr, geometry=geometry)["logits"].isfinite().all()
+
+
 @torch.no_grad()  # dynamo's own look at `.grad` across a break warns
 @pytest.mark.slow
 def test_compiles_around_the_searches():

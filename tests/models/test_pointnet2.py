@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 import pcsa
 from pcsa.models import Level, LevelGeometry, PointNet2, build_geometry
+from pcsa.neighbors import knn
 
 # Small enough for loops, and 17 < 24 points: the middle cloud has fewer than the first level keeps.
 SINGLE = (Level(24, (0.5,), (8,), ((8, 16),)), Level(6, (1.0,), (5,), ((16, 24),)))
@@ -324,6 +325,53 @@ def test_geometry_has_no_gradient():
         assert not any(tensor.requires_grad for tensor in level)
 
 
+# --- blocks at full resolution ---------------------------------------------------------------------------------
+
+
+def test_blocks_follow_the_last_propagation():
+    pos, ptr = _clouds((40, 1, 17))
+    plain = _net(out_channels=8, norm="group")
+    net = _net(out_channels=8, norm="group", local_blocks=2, local_neighbors=5, attention_blocks=1)
+    # The same but for the blocks, which come last: weights keep their names.
+    missing, unexpected = net.load_state_dict(plain.state_dict(), strict=False)
+    assert not unexpected
+    assert {name.split(".")[0] for name in missing} == {"local_blocks", "attention_blocks"}
+    batch = torch.arange(3).repeat_interleave(ptr.diff())
+    x, around = plain(None, pos, ptr=ptr), knn(pos, ptr, 5).index
+    for block in net.local_blocks:
+        assert block.radius == 0.5  # of the first level
+        x = block(x, pos, around, batch, 3)
+    x = net.attention_blocks[0](x, batch, ptr)
+    out = net(None, pos, ptr=ptr)
+    torch.testing.assert_close(out, x, rtol=1e-10, atol=1e-10)
+    geometry = build_geometry(pos, ptr, SINGLE, 5)
+    assert torch.equal(net(None, pos, ptr=ptr, geometry=geometry), out)
+    for start, end in itertools.pairwise(ptr.tolist()):
+        torch.testing.assert_close(net(None, pos[start:end]), out[start:end], rtol=1e-9, atol=1e-9)
+
+
+def test_default_draws_what_it_drew_without_blocks():
+    states = []
+    for options in ({}, {"local_blocks": 0, "attention_blocks": 0, "drop_path": 0.0}):
+        torch.manual_seed(0)
+        PointNet2(**options)
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
+
+
+def test_drop_path_follows_the_seed():
+    pos, ptr = _clouds()
+    net = _net(out_channels=8, norm="group", local_blocks=1, attention_blocks=1, drop_path=0.5)
+    expected = net(None, pos, ptr=ptr)
+    outs = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        outs.append(net.train()(None, pos, ptr=ptr))
+    assert torch.equal(outs[0], outs[1])
+    assert not torch.allclose(outs[0], outs[2])
+    assert torch.equal(net.eval()(None, pos, ptr=ptr), expected)
+
+
 # --- half precision --------------------------------------------------------------------------------------------
 
 
@@ -374,6 +422,13 @@ def test_constructor_errors():
         PointNet2(out_channels=0)
     with pytest.raises(ValueError, match="`levels` must have at least one"):
         PointNet2(levels=())
+    for name in ("local_blocks", "attention_blocks"):
+        with pytest.raises(ValueError, match=rf"`{name}` \(=-1\) must be at least 0"):
+            PointNet2(**{name: -1})
+    with pytest.raises(ValueError, match=r"`local_neighbors` \(=0\) must be at least 1"):
+        PointNet2(local_neighbors=0)
+    with pytest.raises(ValueError, match=r"`drop_path` \(=0.1\) must be 0 without `local_blocks` or"):
+        PointNet2(drop_path=0.1)
     with pytest.raises(ValueError, match=r"`norm` \(='layer'\) must be"):
         PointNet2(norm="layer")
 
@@ -389,7 +444,7 @@ def test_group_norm_of_any_width():
 def test_input_errors():
     pos, ptr = _clouds()
     N = len(pos)
-    net, with_x = _net(), _net(SINGLE, 2)
+    net, with_x, local = _net(), _net(SINGLE, 2), _net(local_blocks=1, local_neighbors=4)
     geometry = build_geometry(pos, ptr, SINGLE)
     batch = torch.arange(3).repeat_interleave(ptr.diff())
     for match, call in {
@@ -407,6 +462,7 @@ def test_input_errors():
         r"`pos` \[0, 3\] must be .* at least one point": lambda: net(None, pos[:0]),
         "`pos` must be finite": lambda: net(None, pos.index_fill(0, torch.tensor([5]), torch.nan)),
         "`geometry` has 1 levels, must have 2": lambda: net(None, pos, ptr=ptr, geometry=geometry[:1]),
+        r"`geometry` must be built with `local_neighbors` \(=4\)": lambda: local(None, pos, ptr=ptr, geometry=geometry),
         "`geometry` is of 90 points, `pos` has 57": lambda: net(None, pos[:57], geometry=geometry),
     }.items():
         with pytest.raises(ValueError, match=match):

@@ -15,6 +15,7 @@ from pcsa.datasets.pcd import read_pcd, write_pcd
 from pcsa.datasets.transforms import Augment, denormalize
 from pcsa.tasks import get_task, open_run
 from pcsa.tasks.common.clouds import open_annotated
+from pcsa.tasks.common.engine import StepTraining
 from pcsa.tasks.common.fitting import scale_of
 from pcsa.tasks.supervised import (
     ObjectiveConfig,
@@ -81,6 +82,28 @@ def test_precomputed_neighbors_leave_a_step_nothing_to_search(config, weights, s
     moved = without_searches("moved", moving, 0)
     assert not same(kept, moved)
     assert same(moved, without_searches("worker", moving, 1))
+
+
+def test_a_killed_run_with_dropout_resumes_to_the_same_weights(config, weights, same, tmp_path, monkeypatch):
+    model = replace(config.model, local_blocks=1, attention_blocks=1, drop_path=0.3, dropout=0.3)
+    config = replace(config, model=model, optimizer=replace(config.optimizer, steps=4))
+    whole = weights(TASK.train(replace(config, out=tmp_path / "whole")))
+    step = StepTraining.training_step
+
+    def dies(self, batch, batch_idx):
+        if self.global_step == 3:
+            raise RuntimeError("power cut")
+        return step(self, batch, batch_idx)
+
+    killed = replace(config, out=tmp_path / "killed")
+    with monkeypatch.context() as patch:
+        patch.setattr(StepTraining, "training_step", dies)
+        with pytest.raises(RuntimeError, match="power cut"):
+            TASK.train(killed)
+    torch.rand(3)  # torch's own generator plays no part
+    assert same(whole, weights(TASK.train(replace(killed, resume=True))))
+    without = replace(config, model=replace(model, drop_path=0.0, dropout=0.0), out=tmp_path / "without")
+    assert not same(whole, weights(TASK.train(without)))
 
 
 @pytest.mark.slow

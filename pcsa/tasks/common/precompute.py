@@ -31,8 +31,9 @@ class HierarchyData(KeypointData):
 
     As in :class:`pcsa.models.LevelGeometry`: ``level{l}_centers [M]`` (its ``index``) and ``level{l}_neighbors [M, k]``
     are rows of the level below, ``level{l}_coarse [N, 3]`` rows of this level, all int32 and counted from the cloud's
-    first; ``level{l}_inside [M, k, scales]``, ``level{l}_weight [N, 3]``, and ``level{l}_size [1]``, the number M. In a
-    batch, rows count from the batch's first.
+    first; ``level{l}_inside [M, k, scales]``, ``level{l}_weight [N, 3]``, and ``level{l}_size [1]``, the number M. For
+    local blocks, ``level0_around [N, local_neighbors]`` are rows of the cloud. In a batch, rows count from the batch's
+    first.
     """
 
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -42,7 +43,7 @@ class HierarchyData(KeypointData):
         number = int(level.removeprefix("level"))
         if field == "coarse":
             return self[f"level{number}_size"]
-        if field in ("centers", "neighbors"):
+        if field in ("centers", "neighbors", "around"):
             return self[f"level{number - 1}_size"] if number else self.num_nodes
         return 0
 
@@ -70,12 +71,16 @@ class Hierarchies:
             for field in _FIELDS:
                 key = f"level{number}_{field}"
                 out[key] = of_cloud(key, below if field in ("coarse", "weight") else here)
+            if number == 0 and "level0_around" in self._table:
+                out.level0_around = of_cloud("level0_around", below)
             out[f"level{number}_size"] = torch.tensor([len(out[f"level{number}_centers"])])
             below = here
         return out
 
 
-def open_hierarchies(dataset: KeypointNet, normalize: Callable[[Data], Data], levels: Sequence[Level]) -> Hierarchies:
+def open_hierarchies(
+    dataset: KeypointNet, normalize: Callable[[Data], Data], levels: Sequence[Level], local_neighbors: int = 0
+) -> Hierarchies:
     """Search in every cloud of a dataset, once normalized, or read what an earlier call found.
 
     The file lies beside the processed category and is named by a hash of positions and levels: other clouds or
@@ -85,18 +90,21 @@ def open_hierarchies(dataset: KeypointNet, normalize: Callable[[Data], Data], le
         dataset: Its clouds, in its order.
         normalize: Applied to each cloud first.
         levels: Levels of the network that will use the result, in the units of the normalized clouds.
+        local_neighbors: Nearest points that its local blocks look at; 0 without such blocks.
 
     """
     clouds = [normalize(dataset[i]).pos for i in range(len(dataset))]
     searched = [(level.num_samples, level.radii, level.num_neighbors) for level in levels]
     digest = hashlib.sha256(repr((_VERSION, searched, [cloud.shape for cloud in clouds])).encode())
+    if local_neighbors:
+        digest.update(repr(local_neighbors).encode())
     for cloud in clouds:
         digest.update(cloud.numpy().tobytes())
     name = f"{dataset.category}-neighbors-{digest.hexdigest()[:16]}"
-    return Hierarchies(dataset.cached(name, lambda: search(clouds, levels)))
+    return Hierarchies(dataset.cached(name, lambda: search(clouds, levels, local_neighbors)))
 
 
-def search(clouds: Sequence[Tensor], levels: Sequence[Level]) -> dict[str, npt.NDArray[Any]]:
+def search(clouds: Sequence[Tensor], levels: Sequence[Level], local_neighbors: int = 0) -> dict[str, npt.NDArray[Any]]:
     """Search in every cloud ``[N, 3]``.
 
     Returns:
@@ -110,7 +118,7 @@ def search(clouds: Sequence[Tensor], levels: Sequence[Level]) -> dict[str, npt.N
         pos = torch.cat(list(chunk))
         below = torch.tensor([0, *(len(cloud) for cloud in chunk)]).cumsum(0)
         found = {"ptr": below.diff(), "bandwidth": knn_bandwidth(pos, ptr=below)}
-        for number, level in enumerate(build_geometry(pos, below, levels)):
+        for number, level in enumerate(build_geometry(pos, below, levels, local_neighbors)):
             here = level.ptr
             found |= {
                 f"level{number}_ptr": here.diff(),
@@ -120,6 +128,8 @@ def search(clouds: Sequence[Tensor], levels: Sequence[Level]) -> dict[str, npt.N
                 f"level{number}_coarse": _local(level.coarse, below, here),
                 f"level{number}_weight": level.weight,
             }
+            if local_neighbors and number == 0:
+                found["level0_around"] = _local(level.around, below, below)
             below = here
         for key, value in found.items():
             parts.setdefault(key, []).append(value)
@@ -154,6 +164,7 @@ def geometry_of(batch: Data) -> list[LevelGeometry] | None:
                 part["inside"],
                 part["coarse"].long(),
                 part["weight"],
+                batch.level0_around.long() if not geometry and "level0_around" in batch else part["coarse"][:, :0],
             )
         )
     return geometry or None

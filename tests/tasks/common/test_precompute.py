@@ -110,6 +110,25 @@ def test_a_deformed_cloud_is_refused_for_its_neighbors_are_others(clouds, hierar
         assert (stale - net(None, deformed.pos)).abs().max() > 1e-3
 
 
+def test_neighbors_of_local_blocks(clouds, hierarchies):
+    torch.manual_seed(0)
+    net = PointNet2(levels=LEVELS, out_channels=8, norm="group", local_blocks=2, local_neighbors=7).double()
+    kept = Hierarchies(search([cloud.pos for cloud in clouds], LEVELS, 7))
+    # Mirrored and turned: the nearest points stay the same.
+    augment = Augment(mirror=1.0, rotate=180.0, shift=0.2)
+    items = [augment(kept.attach(clouds[i], i), item_generator(0, 1, i)) for i in (2, 0, 3, 2)]
+    batch = Batch.from_data_list(items)
+    geometry = geometry_of(batch)
+    expected = build_geometry(batch.pos, batch.ptr, LEVELS, 7)
+    assert [level.around.shape[1] for level in geometry] == [7, 0, 0, 0]
+    assert torch.equal(geometry[0].around, expected[0].around)
+    out = net(None, batch.pos, ptr=batch.ptr, geometry=geometry)
+    torch.testing.assert_close(out, net(None, batch.pos, ptr=batch.ptr), rtol=1e-8, atol=1e-8)
+    without = geometry_of(Batch.from_data_list([hierarchies.attach(clouds[0], 0)]))
+    with pytest.raises(ValueError, match=r"`geometry` must be built with `local_neighbors` \(=7\)"):
+        net(None, clouds[0].pos, geometry=without)
+
+
 def test_another_cloud_is_refused(clouds, hierarchies):
     with pytest.raises(ValueError, match="`data` has 190 points, cloud 0 has 150"):
         hierarchies.attach(clouds[1], 0)

@@ -1,0 +1,70 @@
+"""Layers that the networks on points share."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pcsa._core.checks import check_between
+
+NormKind = Literal["batch", "group", "none"]
+
+
+class PointNorm(nn.Module):
+    """Normalization of rows of features; in train mode, batch norm takes a single row by its running statistics."""
+
+    def __init__(self, kind: NormKind, channels: int) -> None:
+        super().__init__()
+        self.norm: nn.Module
+        if kind == "batch":
+            self.norm = nn.BatchNorm1d(channels)
+        elif kind == "group":
+            self.norm = nn.GroupNorm(math.gcd(channels, max(1, channels // 16)), channels)
+        else:
+            self.norm = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.norm, nn.BatchNorm1d) and self.training and x.shape[0] == 1:
+            # One row has no variance: normalized by what was seen before.
+            n = self.norm
+            return F.batch_norm(x, n.running_mean, n.running_var, n.weight, n.bias, False, eps=n.eps)
+        return self.norm(x)
+
+
+def mlp(channels: Sequence[int], norm: NormKind) -> nn.Sequential:
+    """Linear layers of these widths, each with its norm and ReLU."""
+    layers: list[nn.Module] = []
+    for a, b in itertools.pairwise(channels):
+        layers += [nn.Linear(a, b, bias=norm == "none"), PointNorm(norm, b), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: while training, leave out a residual branch for some clouds of the batch.
+
+    `"Deep Networks with Stochastic Depth" <https://arxiv.org/abs/1603.09382>`_. Each cloud draws for itself. The branch
+    of the others is divided by the share that stays, so that its expectation does not change and testing needs no
+    factor. The draw is from torch's own generator, as in :class:`torch.nn.Dropout`.
+
+    Args:
+        probability: Probability that a cloud does without the branch, from 0 to below 1; 0 draws nothing.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        check_between("drop_path", probability, 0, 1, "[)")
+        self.probability = probability
+
+    def forward(self, branch: Tensor, batch: Tensor, batch_size: int) -> Tensor:
+        """Return the branch ``[N, C]`` of clouds ``batch [N]``, times 0 or 1 / (1 - probability) for each cloud."""
+        if not self.training or not self.probability:
+            return branch
+        factor = F.dropout(torch.ones(batch_size, 1, dtype=branch.dtype, device=branch.device), self.probability)
+        return branch * factor.index_select(0, batch)
+
+    def extra_repr(self) -> str:
+        return f"{self.probability:g}"
