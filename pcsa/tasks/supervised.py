@@ -169,7 +169,8 @@ def open_validation(config: SupervisedData, train: KeypointNet) -> KeypointNet |
         val = open_annotated(config, "val", strict=config.strict, keypoint_ids=train.semantic_ids)
     except FileNotFoundError as error:
         listed = train.root / "splits" / "val.txt"
-        if config.strict and listed.exists() and models_of_split(listed, train.class_id):
+        named = listed.exists() and models_of_split(listed, train.class_id)
+        if config.strict and (named or config.fold is not None):
             raise
         log.warning("nothing to validate on, the training goes on without: %s", error)
         return None
@@ -299,6 +300,7 @@ class DetectionEvaluation(CloudEvaluation):
                 "category": dataset.category,
                 "num_items": len(dataset),
                 "num_missing": len(dataset.missing),
+                **({} if dataset.fold is None or split == "test" else {"fold": str(dataset.fold)}),
                 "units": "the dataset's own",
             },
         )
@@ -466,7 +468,7 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
         calibration = overall["calibration"]
         return "\n".join(
             [
-                f"{metrics['category']}, {metrics['split']}: {metrics['num_items']} clouds, "
+                f"{metrics['category']}, {metrics.get('fold', metrics['split'])}: {metrics['num_items']} clouds, "
                 f"{overall['num_keypoints']} annotated keypoints{missing}; read-out: {metrics['read_out']}",
                 "",
                 markdown_table(heads, rows),
