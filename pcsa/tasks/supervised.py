@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -354,7 +355,23 @@ class DetectionEvaluation(CloudEvaluation):
         )
 
     def scores(self) -> dict[str, Any]:
-        return dict(self.metrics.compute())
+        return {**self.metrics.compute(), "per_shape": self._per_shape()}
+
+    def _per_shape(self) -> dict[str, dict[str, list[float | None]]]:
+        """Distances of every shape by its name, one for each keypoint; None where there is none."""
+        distances = {name: value.tolist() for name, value in self.metrics.per_shape().items()}
+        names = self.dataset.model_ids
+        if len(distances["euclidean"]) != len(names):  # some could not be read
+            return {}
+        return {
+            shape: {name: [_rounded(d) for d in rows[i]] for name, rows in distances.items()}
+            for i, shape in enumerate(names)
+        }
+
+
+def _rounded(distance: float) -> float | None:
+    # Far below what an annotation is good for, and half of the digits.
+    return float(f"{distance:.6g}") if math.isfinite(distance) else None
 
 
 def _pck(title: str, kind: str, threshold: float) -> Column:
