@@ -23,6 +23,7 @@ from pcsa.scripts.reproduce.study import Study, open_study, study_names
 from pcsa.scripts.reproduce.tables import Made, as_csv, cells, markdown
 from pcsa.scripts.reproduce.workers import Executor, Workers, visible_gpus
 
+_UNSAID = ("--root", "--results", "--runs", "--workers", "--threads", "--executor", "--parameters", "--show")
 _EXAMPLES = """\
 Examples:
   pcsa reproduce table6 --root data/keypointnet            every run of Table 6, on all accelerators of this machine
@@ -97,7 +98,7 @@ def main(argv: list[str]) -> int:
     config = tyro.cli(ReproduceConfig, args=argv[:cut], prog="pcsa reproduce", description=_description())
     options = argv[cut + 1 :]
     check_options(options)
-    return reproduce(config, _study(config), options, _said(argv, config))
+    return reproduce(config, _study(config), options, _said(argv))
 
 
 def _description() -> str:
@@ -230,11 +231,19 @@ def _write(study: Study, planned: Plan, results: Results, command: str) -> str:
     return page
 
 
-def _said(argv: Sequence[str], config: ReproduceConfig) -> str:
-    """The command as it can be given elsewhere."""
-    root = None if config.root is None else str(config.root)
-    named = [ROOT if root is not None and argument == root else argument for argument in argv]
-    return shlex.join(["pcsa", "reproduce", *named])
+def _said(argv: Sequence[str]) -> str:
+    """The command as it can be given elsewhere: without folders, and without what does not change a number."""
+    cut = argv.index("--") if "--" in argv else len(argv)
+    said, skipped = ["pcsa", "reproduce"], False
+    for argument in argv[:cut]:
+        name = argument.split("=")[0].replace("_", "-")
+        if name.startswith("--"):
+            skipped = name in _UNSAID
+            if name == "--root":
+                said += ["--root", ROOT]
+        if not skipped:
+            said.append(argument)
+    return shlex.join([*said, *argv[cut:]])
 
 
 def _say(text: str) -> None:

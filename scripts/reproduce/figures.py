@@ -16,28 +16,28 @@ def run_figures(task: Task[Any, Any], metrics: Mapping[str, Any]) -> dict[str, f
     columns = {column.title: column.value(metrics) for column in task.columns}
     found = {name: float(f"{value:.6g}") for name, value in columns.items() if value is not None}
     for name, values in shape_figures(metrics).items():
-        if name not in ("shapes", "keypoints"):
-            found[name] = float(f"{sum(values) / len(values):.6g}")
+        found[name] = float(f"{math.fsum(values) / len(values):.6g}")
     return found
 
 
-def shape_figures(metrics: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Figures of each shape, so that runs can be compared shape by shape; none where a task has no such figures.
-
-    ``shapes`` and ``keypoints`` are the shapes' names and the number of keypoints that each has; all other lists are
-    figures. Shapes without a keypoint are left out, as in the figures of the whole run.
-    """
+def scored_shapes(metrics: Mapping[str, Any]) -> dict[str, int]:
+    """The shapes that were scored, each with the number of its keypoints; those without any are left out."""
     per_shape: Mapping[str, Mapping[str, Distances]] = metrics.get("per_shape") or {}
-    counted = {name: shape for name, shape in per_shape.items() if _count(shape["euclidean"])}
-    if not counted:
-        return {}
-    found: dict[str, list[Any]] = {
-        "shapes": list(counted),
-        "keypoints": [_count(shape["euclidean"]) for shape in counted.values()],
-    }
+    counts = {name: _count(shape["euclidean"]) for name, shape in per_shape.items()}
+    return {name: count for name, count in counts.items() if count}
+
+
+def shape_figures(metrics: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Figures of the shapes of :func:`scored_shapes`, so that runs can be compared shape by shape.
+
+    None where a task has no such figures.
+    """
+    counts = scored_shapes(metrics)
+    shapes: list[Mapping[str, Distances]] = [metrics["per_shape"][name] for name in counts]
+    found = {}
     for name, (kind, figure) in _FIGURES.items():
-        if all(kind in shape for shape in counted.values()):
-            values = [figure(shape[kind], _count(shape["euclidean"])) for shape in counted.values()]
+        if shapes and all(kind in shape for shape in shapes):
+            values = [figure(shape[kind], count) for shape, count in zip(shapes, counts.values(), strict=True)]
             found[name] = [float(f"{value:.5g}") for value in values]
     return found
 

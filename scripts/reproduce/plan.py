@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -14,6 +14,9 @@ from pcsa.localization import ReadOut
 from pcsa.scripts.reproduce.runs import ROOT, PlannedRun, in_folder
 from pcsa.scripts.reproduce.study import Study
 from pcsa.scripts.train import parse_training
+from pcsa.tasks.common.clouds import CloudConfig
+from pcsa.tasks.common.config import TrainConfig
+from pcsa.tasks.common.task import Task
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,17 @@ def plan(study: Study, wanted: Selection, out: Path) -> Plan:
             left_out.append(f"{category}: {reason}")
         else:
             here.append(category)
+    trained = {
+        method: parse_training([*study.arguments(method), *wanted.options, "--trainer.no-progress"], "reproduce")
+        for method in wanted.methods or study.methods
+    }
     runs = [
-        _run(study, wanted, method, category, fold, seed, split, out)
+        _run(study, wanted, trained[method], method, category, fold, seed, split, out)
         # By seed first: an early look at the results has all methods.
         for seed in wanted.seeds or range(study.seeds)
         for fold in wanted.folds or (range(study.folds) if study.folds else [None])
         for category in here
-        for method in wanted.methods or study.methods
+        for method in trained
     ]
     return Plan(runs, left_out)
 
@@ -88,6 +95,7 @@ def _splits(study: Study, split: str) -> tuple[str, ...]:
 def _run(
     study: Study,
     wanted: Selection,
+    training: tuple[Task[Any, Any], TrainConfig],
     method: str,
     category: str,
     fold: int | None,
@@ -98,11 +106,17 @@ def _run(
     arguments = [*study.arguments(method), *wanted.options, "--data.category", category, "--seed", str(seed)]
     if fold is not None:
         arguments += ["--data.fold", str(fold), "--data.num-folds", str(study.folds), "--data.fold-of", study.fold_of]
-    root = [] if wanted.root is None else ["--data.root", str(wanted.root)]
-    task, config = parse_training([*arguments, *root, "--trainer.no-progress"], "reproduce")
-    named = [*arguments, *(["--data.root", ROOT] if root else [])]
+    if wanted.root is not None:
+        arguments += ["--data.root", ROOT]
+    task, config = training
+    if not isinstance(config, CloudConfig):
+        raise ValueError(f"`task` (={task.name!r}) must be one on clouds: a study goes over their categories")
+    data = replace(config.data, root=wanted.root, category=category, fold=fold)
+    if fold is not None:
+        data = replace(data, num_folds=study.folds, fold_of=study.fold_of)
     read_outs = tuple(wanted.read_outs or study.read_outs or get_args(ReadOut))
-    run = PlannedRun(method, category, fold, seed, split, read_outs, task.name, tuple(named), config)
+    config = replace(config, data=data, seed=seed)
+    run = PlannedRun(method, category, fold, seed, split, read_outs, task.name, tuple(arguments), config)
     part = "" if fold is None else f"-f{fold}"
     return in_folder(run, out / category / f"{slug(method)}{part}-s{seed}-{run.key}")
 

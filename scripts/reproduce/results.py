@@ -13,6 +13,8 @@ from pcsa.scripts.reproduce.runs import PlannedRun, row_key
 
 ROWS = "results.jsonl"
 SHAPES = "shapes"
+# What a row has for each shape; the names of `run` are those of the runs' folders.
+_BY_SHAPE = ("keypoints", "shapes")
 
 
 class Results:
@@ -32,9 +34,10 @@ class Results:
         self.rows = {}
         shapes = {}
         for file in sorted((self.folder / SHAPES).glob("*.jsonl")):
-            shapes.update({(line["run"], line["digest"]): line["shapes"] for line in _lines(file)})
+            shapes.update({(file.stem, line["run"]): line for line in _lines(file)})
         for row in _lines(self.folder / ROWS):
-            row["shapes"] = shapes.get((row["run"], row["digest"]), {})
+            line = shapes.get((row["category"], row["run"]), {})
+            row |= {name: line.get(name, {}) for name in _BY_SHAPE}
             with reading(self.folder / ROWS, "rows of runs"):
                 self.rows[row_key(row)] = row
 
@@ -53,11 +56,11 @@ class Results:
             self.load()
             self.rows[row_key(row)] = dict(row)
             rows = sorted(self.rows.values(), key=_order)
-            plain = [{name: value for name, value in row.items() if name != "shapes"} for row in rows]
+            plain = [{name: value for name, value in row.items() if name not in _BY_SHAPE} for row in rows]
             _write(self.folder / ROWS, plain)
-            mine = [other for other in rows if other["category"] == row["category"] and any(other["shapes"].values())]
+            mine = [other for other in rows if other["category"] == row["category"] and other["keypoints"]]
             if mine:
-                lines = [{name: other[name] for name in ("run", "digest", "shapes")} for other in mine]
+                lines = [{name: other[name] for name in ("run", *_BY_SHAPE)} for other in mine]
                 _write(self.folder / SHAPES / f"{row['category']}.jsonl", lines)
 
 

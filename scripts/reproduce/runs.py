@@ -112,7 +112,7 @@ def make(planned: PlannedRun) -> dict[str, Any]:
 
     from pcsa.scripts.evaluate import evaluate
     from pcsa.scripts.once import train_once
-    from pcsa.scripts.reproduce.figures import run_figures, shape_figures
+    from pcsa.scripts.reproduce.figures import run_figures, scored_shapes, shape_figures
     from pcsa.scripts.runs import pick_device
     from pcsa.tasks.common.run import open_run
 
@@ -121,7 +121,7 @@ def make(planned: PlannedRun) -> dict[str, Any]:
     with FileLock(out / ".making.lock"):
         row = read_row(planned)
         if row is None:
-            row = {**_about(planned), "figures": {}, "shapes": {}}
+            row = {**_about(planned), "figures": {}, "keypoints": {}, "shapes": {}}
         lacking = [read_out for read_out in planned.read_outs if read_out not in row["figures"]]
         if not lacking:
             return row
@@ -143,6 +143,7 @@ def make(planned: PlannedRun) -> dict[str, Any]:
             metrics = evaluate(run, options)
             row["num_items"] = metrics.get("num_items")
             row["figures"][read_out] = run_figures(run.task, metrics)
+            row["keypoints"] = scored_shapes(metrics)
             row["shapes"][read_out] = shape_figures(metrics)
         write_json(out / "row.json", row)
         return row

@@ -103,7 +103,7 @@ def _collect(made: Sequence[Made], method: str, category: str, column: str, read
             continue
         shapes = row["shapes"].get(read_out) or {}
         if column in shapes:
-            values = dict(zip(shapes["shapes"], shapes[column], strict=True))
+            values = dict(zip(row["keypoints"], shapes[column], strict=True))
             group.shapes.setdefault(run.seed, {}).update(values)
         elif column in row["figures"].get(read_out, {}):
             group.whole.setdefault(run.seed, []).append(row["figures"][read_out][column])
