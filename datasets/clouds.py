@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
+from pcsa.datasets.folds import Fold
 from pcsa.datasets.keypointnet.categories import CLASS_IDS
 from pcsa.datasets.keypointnet.layout import models_of_split
 from pcsa.datasets.pcd import read_pcd
@@ -33,9 +34,24 @@ class CloudList(Dataset[Data]):
     model_ids: list[str]
     _points: list[Tensor]
 
-    def __init__(self, root: str | os.PathLike[str], split: str) -> None:
+    def __init__(self, root: str | os.PathLike[str], split: str, fold: Fold | None = None) -> None:
         check_split(split, "all")
-        self.root, self.split = Path(root), split
+        self.root, self.split, self.fold = Path(root), split, fold
+
+    def _leave_part(self, listed: Sequence[str]) -> None:
+        """Keep the clouds that the fold has in the split; ``listed`` are the names of all that it deals out."""
+        if self.fold is None:
+            return
+        clouds = dict(zip(self.model_ids, self._points, strict=True))
+        part = self.fold.part(self.split, listed, clouds)
+        self.model_ids = [name for name in part if name in clouds]
+        self._points = [clouds[name] for name in self.model_ids]
+        if not self.model_ids:
+            raise FileNotFoundError(f"`{self.root}` has no cloud of split {self.fold.of_split(self.split)}")
+
+    @property
+    def _split_name(self) -> str:
+        return self.split if self.fold is None else self.fold.of_split(self.split)
 
     def __len__(self) -> int:
         return len(self._points)
@@ -61,6 +77,7 @@ class UnlabeledClouds(CloudList):
         split: ``"train"``, ``"val"`` or ``"test"``: the clouds that ``<root>/splits/<split>.txt`` names and that the
             root has; without any file of splits every cloud is in ``"train"``. Or ``"all"``.
         drop_invalid: Whether to leave out the points that are not finite.
+        fold: What ``"train"`` and ``"val"`` mean in place of the files of splits, see :class:`Fold`.
 
     Attributes:
         num_dropped (int): Number of points that were left out.
@@ -72,8 +89,16 @@ class UnlabeledClouds(CloudList):
 
     """
 
-    def __init__(self, root: str | os.PathLike[str], category: str, split: str, *, drop_invalid: bool = False) -> None:
-        super().__init__(root, split)
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        category: str,
+        split: str,
+        *,
+        drop_invalid: bool = False,
+        fold: Fold | None = None,
+    ) -> None:
+        super().__init__(root, split, fold)
         self.category = category
         class_id = CLASS_IDS.get(category, category)
         folder = self.root / "pcds" / class_id
@@ -81,10 +106,12 @@ class UnlabeledClouds(CloudList):
             raise FileNotFoundError(f"`{folder}` is missing: clouds of `category` (={category!r}) must lie in it")
         files = _clouds_in(folder)
         lists: dict[str, Path] = {name: self.root / "splits" / f"{name}.txt" for name in SPLITS}
+        sources = (split,) if fold is None else fold.sources(split)
+        listed = list(files)
         if split != "all" and any(path.exists() for path in lists.values()):
-            wanted = models_of_split(lists[split], class_id) if lists[split].exists() else []
-            files = {name: files[name] for name in wanted if name in files}
-        elif split in ("val", "test"):
+            listed = [n for s in sources if lists[s].exists() for n in models_of_split(lists[s], class_id)]
+            files = {name: files[name] for name in listed if name in files}
+        elif not {"train", "all"} & set(sources):
             files = {}
         if not files:
             raise FileNotFoundError(f"`{folder}` has no cloud of split {split!r}")
@@ -98,9 +125,10 @@ class UnlabeledClouds(CloudList):
             clouds.append(cloud.points)
             self.num_dropped += cloud.num_dropped
         self._points = as_tensors(clouds)
+        self._leave_part(listed)
 
     def __repr__(self) -> str:
-        return f"UnlabeledClouds({self.category}, {self.split}, {len(self)} clouds)"
+        return f"UnlabeledClouds({self.category}, {self._split_name}, {len(self)} clouds)"
 
 
 def _clouds_in(folder: Path) -> dict[str, Path]:

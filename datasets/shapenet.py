@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pcsa.datasets.clouds import CloudList, as_tensors
 from pcsa.datasets.faults import Problem, reading
+from pcsa.datasets.folds import Fold
 from pcsa.datasets.hdf5_splits import SUFFIXES as SUFFIXES, hdf5_files as hdf5_files, hdf5_splits, is_hdf5 as is_hdf5
 from pcsa.datasets.point_cloud import count_copies
 
@@ -32,6 +33,8 @@ class ShapeNetPoints(CloudList):
         split: ``"train"``, ``"val"``, ``"test"`` or ``"all"``. The split of a file is that of the list that names it
             (``train_files.txt``, lines that end with a file's name), of its folder, or of a whole word in its name:
             train or training, val, valid or validation, test or testing. A file that says nothing is in ``"all"`` only.
+        fold: What ``"train"`` and ``"val"`` mean in place of the files' splits, see
+            :class:`~pcsa.datasets.folds.Fold`.
 
     Raises:
         FileNotFoundError: If there is no file of the split, or the split of a file is not known; the message lists
@@ -41,13 +44,20 @@ class ShapeNetPoints(CloudList):
 
     """
 
-    def __init__(self, root: str | os.PathLike[str], label: int | None = None, split: str = "train") -> None:
-        super().__init__(root, split)
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        label: int | None = None,
+        split: str = "train",
+        fold: Fold | None = None,
+    ) -> None:
+        super().__init__(root, split, fold)
         self.label = label
         self.model_ids = []
         clouds: list[NDArray[Any]] = []
         seen: set[int] = set()
-        for path in hdf5_files(self.root, split):
+        sources = (split,) if fold is None else fold.sources(split)
+        for path in (file for source in sources for file in hdf5_files(self.root, source)):
             file = _read(path, label is not None)
             rows = np.arange(len(file.points)) if file.labels is None else np.flatnonzero(file.labels == label)
             seen |= set() if file.labels is None else set(file.labels.tolist())
@@ -56,9 +66,10 @@ class ShapeNetPoints(CloudList):
         if not clouds:
             raise ValueError(f"`{self.root}` has no cloud with `label` (={label}), only {sorted(seen)}")
         self._points = as_tensors(clouds)
+        self._leave_part(self.model_ids)
 
     def __repr__(self) -> str:
-        return f"ShapeNetPoints({self.root.name}, {self.split}, {len(self)} clouds)"
+        return f"ShapeNetPoints({self.root.name}, {self._split_name}, {len(self)} clouds)"
 
 
 def check_hdf5(root: str | os.PathLike[str]) -> list[Problem]:

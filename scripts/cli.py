@@ -20,6 +20,8 @@ usage: pcsa COMMAND [options]      (pcsa COMMAND --help lists a command's option
   predict CHECKPOINT INPUT…  find keypoints in your own clouds, meshes, images, volumes or scans
   compare TASK [options] [-- training options]
                              compare soft-argmax and sampling-argmax on a task, with several seeds
+  reproduce STUDY [options] [-- training options]
+                             make the paper's tables, or those of a study of your own: run after run, on many machines
   view CHECKPOINT DATA…      leaf through clouds and their keypoints in a window
   animate CHECKPOINT…        show how samples move as the temperature falls and training proceeds
   report RUN…                write one page that compares runs
@@ -33,6 +35,7 @@ exit status: 0; 1 if `data check` found faults; 2 after a mistake; 3 if some inp
 MODULES = {
     "train": "train",
     "compare": "compare",
+    "reproduce": "reproduce.command",
     "evaluate": "evaluate",
     "predict": "predict",
     "view": "view",

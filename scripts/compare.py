@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from pcsa.datasets.faults import reading
 from pcsa.scripts.evaluate import evaluate
+from pcsa.scripts.once import train_once
 from pcsa.scripts.runs import pick_device
 from pcsa.scripts.train import parse_training
 from pcsa.tasks import get_task
-from pcsa.tasks.common.checkpoint import check_resumable, write_json
 from pcsa.tasks.common.config import TrainConfig
 from pcsa.tasks.common.run import open_run
 from pcsa.tasks.common.tables import markdown_table
@@ -100,23 +97,10 @@ def _run(
     out = config.out / task.name / f"{name.replace(', ', '-').replace(' ', '-').lower()}-{seed}"
     objective = replace(training.objective, **task.methods[name])
     once = replace(training, objective=objective, seed=seed, out=out)
-    timing, checkpoint = out / "seconds.json", out / "last.ckpt"
-    if checkpoint.exists():
-        # A finished run is checked too: its scores are not those of other options.
-        check_resumable(once, checkpoint, task.name)
-    if not timing.exists():
-        start = time.perf_counter()
-        # A run that was cut off goes on, and the time is that of the rest.
-        task.train(replace(once, resume=checkpoint.exists()))
-        write_json(timing, time.perf_counter() - start)
+    checkpoint, seconds = train_once(task, once)
     run = open_run(checkpoint, pick_device("auto"))
     # Objectives are compared on the same items, all of them.
-    return evaluate(run, task.evaluate_options(checkpoint, split=split, strict=True)), _seconds(timing)
-
-
-def _seconds(timing: Path) -> float:
-    with reading(timing, "seconds"):
-        return float(json.loads(timing.read_text(encoding="utf-8")))
+    return evaluate(run, task.evaluate_options(checkpoint, split=split, strict=True)), seconds
 
 
 def _spread(values: list[float | None]) -> str:

@@ -15,6 +15,7 @@ from torch_geometric.data import Data
 
 from pcsa.datasets.cache import Table, kept
 from pcsa.datasets.faults import some
+from pcsa.datasets.folds import Fold
 from pcsa.datasets.keypointnet.layout import MISALIGNED, models_of_split
 from pcsa.datasets.keypointnet.processed import processed_category
 from pcsa.datasets.keypointnet.symmetry import Symmetry, rotation_groups
@@ -75,6 +76,8 @@ class KeypointNet(Dataset[Data]):
         keypoint_ids: The semantic ids that make the columns, in that order. Default: all that occur in the
             category, sorted, whatever the split. A symmetry that involves an id left out is left out too.
         cache_dir: Folder of the processed file. Default: one in :func:`pcsa.datasets.cache.cache_folder`.
+        fold: What ``"train"`` and ``"val"`` mean in place of the split files: all folds but one, and this one. Clouds
+            that are equal point by point lie in one fold.
 
     Attributes:
         semantic_ids (tuple of int): Semantic id of each column.
@@ -132,9 +135,10 @@ class KeypointNet(Dataset[Data]):
         strict: bool = False,
         keypoint_ids: Sequence[int] | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
+        fold: Fold | None = None,
     ) -> None:
         check_split(split, "all")
-        self.root, self.category, self.split = Path(root), category, split
+        self.root, self.category, self.split, self.fold = Path(root), category, split, fold
         self.transform = transform
         self._cache_dir = None if cache_dir is None else Path(cache_dir)
         table = processed_category(self.root, category, self._cache_dir)
@@ -147,12 +151,15 @@ class KeypointNet(Dataset[Data]):
 
         row_of = {model_id: row for row, model_id in enumerate(table["model_ids"].tolist())}
         wanted: dict[str, None] = {}
-        for name in SPLITS if split == "all" else (split,):
+        for name in SPLITS if split == "all" else (split,) if fold is None else fold.sources(split):
             path = self.root / "splits" / f"{name}.txt"
             if split != "all" or path.exists():
                 wanted.update(dict.fromkeys(models_of_split(path, self.class_id)))
         if split == "all":
             wanted.update(dict.fromkeys(row_of))
+        elif fold is not None and wanted:
+            clouds = {name: self._cloud(row_of[name]) for name in wanted if name in row_of}
+            wanted = dict.fromkeys(fold.part(split, list(wanted), clouds))
         self.model_ids = [model_id for model_id in wanted if model_id in row_of]
         self.missing = [model_id for model_id in wanted if model_id not in row_of]
         self._rows = [row_of[model_id] for model_id in self.model_ids]
@@ -200,18 +207,22 @@ class KeypointNet(Dataset[Data]):
         if self.model_ids and not self.missing:
             return
         total = len(self.model_ids) + len(self.missing)
+        split = repr(self.split) if self.fold is None else self.fold.of_split(self.split)
         if total == 0:
             raise FileNotFoundError(
-                f"`{self.root}`: split {self.split!r} names no cloud of {self.category}: it has no line "
+                f"`{self.root}`: split {split} names no cloud of {self.category}: it has no line "
                 f"`{self.class_id}-<model id>`"
             )
         message = (
             f"`{self.root}`: {len(self.missing)} of the {total} {self.category} clouds that split "
-            f"{self.split!r} names are missing (cloud or annotation){': ' * bool(self.missing)}{some(self.missing)}"
+            f"{split} names are missing (cloud or annotation){': ' * bool(self.missing)}{some(self.missing)}"
         )
         if strict or not self.model_ids:
             raise FileNotFoundError(message)
         _log.warning(message)
+
+    def _cloud(self, row: int) -> Tensor:
+        return self._points[self._ptr[row] : self._ptr[row + 1]]
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -219,7 +230,7 @@ class KeypointNet(Dataset[Data]):
     def __getitem__(self, index: int) -> Data:
         row = self._rows[index]
         # Cloned, so that a transform that works in place cannot spoil the dataset.
-        pos = self._points[self._ptr[row] : self._ptr[row + 1]].clone()
+        pos = self._cloud(row).clone()
         keypoint_index = self._index[row]
         visible = keypoint_index >= 0
         keypoints = torch.where(visible[:, None], pos[keypoint_index.clamp(min=0)], 0.0)
@@ -253,4 +264,5 @@ class KeypointNet(Dataset[Data]):
         return Symmetry(rotation_groups(self._rotation[row], self._is_circle[row]), pairs)
 
     def __repr__(self) -> str:
-        return f"KeypointNet({self.category}, {self.split}, {len(self)} clouds, {self.num_keypoints} keypoints)"
+        split = self.split if self.fold is None else self.fold.of_split(self.split)
+        return f"KeypointNet({self.category}, {split}, {len(self)} clouds, {self.num_keypoints} keypoints)"

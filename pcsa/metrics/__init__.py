@@ -7,6 +7,7 @@ units (undo the normalization first): thresholds such as PCK@0.01 mean nothing e
 from typing import TYPE_CHECKING
 
 from pcsa.metrics.alignment import DualAlignment as DualAlignment, dual_alignment as dual_alignment
+from pcsa.metrics.bootstrap import Interval as Interval, paired_bootstrap as paired_bootstrap
 from pcsa.metrics.calibration import (
     ReliabilityCurve as ReliabilityCurve,
     confidence_correlation as confidence_correlation,

@@ -279,6 +279,18 @@ class KeypointMetrics(Metric):
             "per_keypoint": per_keypoint,
         }
 
+    def per_shape(self) -> dict[str, Tensor]:
+        """Distances ``[n, K]`` of all shapes, in the order of the updates, by their names; NaN where not visible.
+
+        Other comparisons of the same shapes start from them, such as :func:`pcsa.metrics.paired_bootstrap`.
+        """
+        seen = {name: dim_zero_cat(state) for name, state in self._states().items() if len(state)}
+        if "visible" not in seen:
+            return {}
+        n = len(seen["category"])
+        visible = seen["visible"].reshape(n, -1).bool()
+        return {name: seen[name].reshape(n, -1).masked_fill(~visible, math.nan) for name in _DISTANCES if name in seen}
+
     def _states(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self._defaults}
 

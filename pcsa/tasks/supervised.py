@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -191,7 +192,8 @@ def open_validation(config: SupervisedData, train: KeypointNet) -> KeypointNet |
         val = open_annotated(config, "val", strict=config.strict, keypoint_ids=train.semantic_ids)
     except FileNotFoundError as error:
         listed = train.root / "splits" / "val.txt"
-        if config.strict and listed.exists() and models_of_split(listed, train.class_id):
+        named = listed.exists() and models_of_split(listed, train.class_id)
+        if config.strict and (named or config.fold is not None):
             raise
         log.warning("nothing to validate on, the training goes on without: %s", error)
         return None
@@ -335,6 +337,7 @@ class DetectionEvaluation(CloudEvaluation):
                 "category": dataset.category,
                 "num_items": len(dataset),
                 "num_missing": len(dataset.missing),
+                **({} if dataset.fold is None or split == "test" else {"fold": str(dataset.fold)}),
                 "units": "the dataset's own",
             },
             num_pictures=max(options.pictures, options.page),
@@ -392,7 +395,23 @@ class DetectionEvaluation(CloudEvaluation):
         self.metrics.update(**record)
 
     def scores(self) -> dict[str, Any]:
-        return dict(self.metrics.compute())
+        return {**self.metrics.compute(), "per_shape": self._per_shape()}
+
+    def _per_shape(self) -> dict[str, dict[str, list[float | None]]]:
+        """Distances of every shape by its name, one for each keypoint; None where there is none."""
+        distances = {name: value.tolist() for name, value in self.metrics.per_shape().items()}
+        names = self.dataset.model_ids
+        if len(distances["euclidean"]) != len(names):  # some could not be read
+            return {}
+        return {
+            shape: {name: [_rounded(d) for d in rows[i]] for name, rows in distances.items()}
+            for i, shape in enumerate(names)
+        }
+
+
+def _rounded(distance: float) -> float | None:
+    # Far below what an annotation is good for, and half of the digits.
+    return float(f"{distance:.6g}") if math.isfinite(distance) else None
 
 
 def _pck(title: str, kind: str, threshold: float) -> Column:
@@ -535,7 +554,7 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
         calibration = overall["calibration"]
         return "\n".join(
             [
-                f"{metrics['category']}, {metrics['split']}: {metrics['num_items']} clouds, "
+                f"{metrics['category']}, {metrics.get('fold', metrics['split'])}: {metrics['num_items']} clouds, "
                 f"{overall['num_keypoints']} annotated keypoints{missing}; read-out: {metrics['read_out']}",
                 "",
                 markdown_table(heads, rows),

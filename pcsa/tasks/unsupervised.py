@@ -145,6 +145,8 @@ class UnsupervisedConfig(CloudConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.data.fold is not None and self.data.split == "all":
+            raise ValueError("`data.split` (='all') must be 'train' with `data.fold`: that holds clouds out")
         j = self.objective
         if j.max_points < j.min_points:
             raise ValueError(
@@ -185,15 +187,15 @@ def open_clouds(config: UnsupervisedData, split: str) -> Dataset[Data]:
         return open_annotated(config, split)
     if is_hdf5(root):
         if config.category == "all":
-            return ShapeNetPoints(root, None, split)
+            return ShapeNetPoints(root, None, split, config.held_out)
         if not config.category.isdecimal():
             raise ValueError(
                 f"`data.category` (={config.category!r}) must be a label (a whole number) or all, for HDF5"
             )
-        return ShapeNetPoints(root, int(config.category), split)
+        return ShapeNetPoints(root, int(config.category), split, config.held_out)
     if (root / "annotations" / f"{config.category}.json").exists():
-        return KeypointNet(root, config.category, split)
-    return UnlabeledClouds(root, config.category, split)
+        return KeypointNet(root, config.category, split, fold=config.held_out)
+    return UnlabeledClouds(root, config.category, split, fold=config.held_out)
 
 
 def subset(pos: Tensor, ptr: Tensor, num_points: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
 import pcsa
+from pcsa.datasets.folds import Fold
 from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.datasets.keypointnet.layout import models_of_split
 from pcsa.datasets.point_cloud import PointCloud
@@ -22,7 +23,7 @@ from pcsa.datasets.points import CLOUDS, MESHES, UNNAMED, read_cloud
 from pcsa.datasets.procedural import embedded_root
 from pcsa.datasets.transforms import Normalize, denormalize
 from pcsa.localization import ReadOut
-from pcsa.tasks.common.config import Count, DataConfig, TrainConfig
+from pcsa.tasks.common.config import Count, DataConfig, Rule, TrainConfig
 from pcsa.tasks.common.mean_maps import MeanOfNetworks, MeanOfVariations
 from pcsa.tasks.common.task import (
     Evaluation,
@@ -52,6 +53,19 @@ class CloudsConfig(DataConfig):
     """A category of KeypointNet, or of your own root."""
     num_shapes: Count = 400
     """Clouds of the procedural twin, all splits together; unused with `root`."""
+    fold: Annotated[int, Rule(0)] | None = None
+    """Train on all folds but this one (0, 1, …) and validate on it, in place of the splits; test stays as it is."""
+    num_folds: Annotated[int, Rule(2)] = 5
+    """Folds, of the same size; a cloud is in the same one on every machine."""
+    fold_of: Literal["train", "train+val"] = "train"
+    """Splits whose clouds are dealt out to folds: with `train` those of val are not used at all."""
+
+    @property
+    def held_out(self) -> Fold | None:
+        """The fold that is held out."""
+        if self.fold is None:
+            return None
+        return Fold(self.fold, self.num_folds, ("train",) if self.fold_of == "train" else ("train", "val"))
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,14 @@ class CloudConfig(TrainConfig):
     """Everything that determines a training on clouds."""
 
     data: CloudsConfig = field(default_factory=CloudsConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.data.fold is not None and self.data.fold >= self.data.num_folds:
+            raise ValueError(
+                f"`data.fold` (={self.data.fold}) must be below `data.num_folds` (={self.data.num_folds}): the first "
+                "is 0"
+            )
 
 
 CloudConfigT = TypeVar("CloudConfigT", bound=CloudConfig)
@@ -93,7 +115,7 @@ class CloudPredictOptions(PredictOptions):
 def open_annotated(config: CloudsConfig, split: str, **options: Any) -> KeypointNet:
     """The annotated clouds of a split, in the dataset's own units; ``options`` are those of :class:`KeypointNet`."""
     root = embedded_root(config.category, config.num_shapes) if config.root is None else config.root
-    return KeypointNet(root, config.category, split, **options)
+    return KeypointNet(root, config.category, split, fold=config.held_out, **options)
 
 
 class LocatedClouds(NamedTuple):
@@ -181,7 +203,7 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
             FileNotFoundError: If there are none; the message says how to get some.
         """
         data = run.config.data
-        config = CloudsConfig(root or data.root, data.category, data.num_shapes)
+        config = replace(data, root=root or data.root)
         options = self.annotations(run)
         try:
             return open_annotated(config, split, **options)
@@ -189,6 +211,8 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
             # Raises what is wrong with the root itself.
             here = open_annotated(config, "all", **{**options, "strict": False})
             listed = here.root / "splits" / f"{split}.txt"
+            if data.fold is not None and split != "test":
+                raise
             if listed.exists() and set(models_of_split(listed, here.class_id)) & set(here.model_ids):
                 raise
             raise FileNotFoundError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
 from pcsa.datasets.clouds import UnlabeledClouds
+from pcsa.datasets.folds import content_digest
 from pcsa.datasets.keypointnet import KeypointNet
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def _warn_of_twins(count: int, what: str) -> None:
 
 def _digests(clouds: Any) -> Iterator[bytes]:
     for i in range(len(clouds)):
-        yield hashlib.blake2b(clouds[i].pos.contiguous().numpy().tobytes(), digest_size=16).digest()
+        yield content_digest(clouds[i].pos)
 
 
 def _shown(names: Sequence[Hashable]) -> str:

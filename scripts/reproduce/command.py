@@ -1,0 +1,250 @@
+"""``pcsa reproduce``: make the tables of a study, run after run, and go on where that was cut off."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from pcsa.datasets.files import replacing
+from pcsa.scripts.reproduce.plan import Plan, Selection, plan, relocated
+from pcsa.scripts.reproduce.results import Results, finished_rows
+from pcsa.scripts.reproduce.runs import ROOT, PlannedRun, row_key
+from pcsa.scripts.reproduce.study import Study, open_study, study_names
+from pcsa.scripts.reproduce.tables import Made, as_csv, cells, markdown
+from pcsa.scripts.reproduce.workers import Executor, Workers, visible_gpus
+
+_UNSAID = ("--root", "--results", "--runs", "--workers", "--threads", "--executor", "--parameters", "--show")
+_EXAMPLES = """\
+Examples:
+  pcsa reproduce table6 --root data/keypointnet            every run of Table 6, on all accelerators of this machine
+  pcsa reproduce objectives --root data/keypointnet --categories bed --seeds 0 --workers 2
+  pcsa reproduce table6 --root data/keypointnet --executor slurm --workers 64 --parameters gpus_per_node=1"""
+
+
+@dataclass(frozen=True)
+class ReproduceConfig:
+    """Train and score every run of a study that has no results yet, and write its tables.
+
+    A run is one method on one category with one fold and one seed. Each leaves a row in the results, which are text to
+    be committed. A call that was cut off is repeated: finished runs are not made again, the others go on from their
+    checkpoints. Options that narrow the study, and those of the training after `--`, make runs of their own: nothing
+    that is finished is lost.
+
+    After `--` follow options of `pcsa train` for all methods, such as `-- --optimizer.batch-size 16`.
+    """
+
+    study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")]
+    """Name of a study, or a .toml file with one."""
+    root: Path | None = None
+    """Folder in KeypointNet's release layout; without it procedural shapes."""
+    methods: tuple[str, ...] = ()
+    """Methods, by their names in the study; default all."""
+    categories: tuple[str, ...] = ()
+    """Categories; default those of the study that the root has."""
+    folds: tuple[int, ...] = ()
+    """Folds to hold out, by number; default all, where the study has folds."""
+    num_folds: int | None = None
+    """Number of folds, 0 for the splits of the dataset; default that of the study."""
+    fold_of: Literal["train", "train+val"] | None = None
+    """Splits that are dealt out to folds: train to choose a method, train+val for a final figure; default that of the
+    study."""
+    seeds: tuple[int, ...] = ()
+    """Seeds; default as many as the study has: 0, 1, …"""
+    read_outs: tuple[str, ...] = ()
+    """Ways to read a map, each of which is scored; default those of the study."""
+    split: Literal["val", "test"] | None = None
+    """Clouds to score, where the study has no folds; default that of the study."""
+    steps: int | None = None
+    """Optimizer steps of each training; default those of the methods."""
+    partial: bool = False
+    """Take categories of which some clouds are missing, too."""
+    workers: int | None = None
+    """Runs at once; default one for each accelerator, or one."""
+    threads: int | None = None
+    """Threads of each run; default the processors of this machine, divided by the runs at once."""
+    executor: Executor = "local"
+    """Where runs are made: processes on this machine, jobs of a Slurm cluster, or this very process."""
+    parameters: tuple[str, ...] = ()
+    """Parameters of submitit, such as slurm_partition=gpu gpus_per_node=1 cpus_per_task=8 timeout_min=600."""
+    results: Path | None = None
+    """Folder of the results and tables; default results/<study>."""
+    runs: Path | None = None
+    """Folder of the checkpoints and logs; default runs/reproduce/<study>."""
+    show: bool = False
+    """Make no run: say what is done and what is not, and write the tables of what is done."""
+
+    def __post_init__(self) -> None:
+        for name, number in (("workers", self.workers), ("threads", self.threads), ("steps", self.steps)):
+            if number is not None and number < 1:
+                raise ValueError(f"`{name}` (={number}) must be at least 1")
+        for seed in self.seeds:
+            if seed < 0:
+                raise ValueError(f"`seeds` (={seed}) must be at least 0")
+
+
+def main(argv: list[str]) -> int:
+    """Parse options, make the runs, write and print the tables; exit status 3 if some runs failed."""
+    cut = argv.index("--") if "--" in argv else len(argv)
+    config = tyro.cli(ReproduceConfig, args=argv[:cut], prog="pcsa reproduce", description=_description())
+    options = argv[cut + 1 :]
+    check_options(options)
+    return reproduce(config, _study(config), options, _said(argv))
+
+
+def _description() -> str:
+    studies = "\n".join(f"  {name:12}{open_study(name).title}" for name in study_names())
+    return f"{inspect.cleandoc(ReproduceConfig.__doc__ or '')}\n\nStudies:\n{studies}\n\n{_EXAMPLES}"
+
+
+def _study(config: ReproduceConfig) -> Study:
+    """The study, with the folds that are asked for."""
+    study = open_study(config.study)
+    folds = study.folds if config.num_folds is None else config.num_folds
+    if config.fold_of is not None and not folds:
+        raise ValueError(f"`fold_of` (={config.fold_of!r}) must come with `num_folds`: {study.name} has no folds")
+    split = study.split if not folds or study.folds else "val"
+    return replace(study, folds=folds, fold_of=config.fold_of or study.fold_of, split=split)
+
+
+def check_options(options: Sequence[str]) -> None:
+    """Refuse options of the training that each run has its own value of."""
+    own = {"seed": "seeds", "out": "runs", "resume": "runs", "no-resume": "runs", "optimizer.steps": "steps"}
+    own |= {"data.root": "root", "data.category": "categories", "data.fold": "folds"}
+    own |= {"data.num-folds": "folds", "data.fold-of": "folds"}
+    for option in options:
+        name = option.split("=")[0].replace("_", "-")
+        if name.removeprefix("--") in own and name.startswith("--"):
+            raise ValueError(
+                f"`{option.split('=')[0]}` after -- must not be given: `pcsa reproduce` sets it for each run, see its "
+                f"own `{own[name.removeprefix('--')]}`"
+            )
+
+
+def reproduce(config: ReproduceConfig, study: Study, options: Sequence[str], command: str) -> int:
+    """Make what is missing of a study, and return the exit status."""
+    folder = config.results or Path("results") / study.name
+    out = config.runs or Path("runs") / "reproduce" / study.name
+    planned = plan(study, _selection(config, options), out)
+    results = Results(folder)
+    for row in finished_rows(out):
+        # Of a call that was cut off.
+        if row_key(row) not in results.rows:
+            results.add(row)
+    failed: list[str] = []
+    missing = [_placed(run, results, out) for run in planned.runs if results.row(run) is None]
+    _say(f"{study.name}: {len(planned.runs) - len(missing)} of {len(planned.runs)} runs are finished")
+    for reason in planned.left_out:
+        _say(f"left out: {reason}")
+    if missing and not config.show:
+        failed = _make(missing, results, _workers(config, len(missing)))
+    page = _write(study, planned, results, command)
+    print(page)
+    print(f"written: {folder / 'table.md'}, {folder / 'table.csv'}")
+    if failed:
+        print(f"failed: {len(failed)} of {len(planned.runs)} runs", file=sys.stderr)
+        for reason in failed:
+            print(f"  {reason}", file=sys.stderr)
+    return 3 if failed else 0
+
+
+def _selection(config: ReproduceConfig, options: Sequence[str]) -> Selection:
+    # A number of epochs would count in place of the steps.
+    steps = () if config.steps is None else ("--optimizer.steps", str(config.steps), "--optimizer.epochs", "None")
+    return Selection(
+        root=config.root,
+        categories=config.categories,
+        methods=config.methods,
+        folds=config.folds,
+        seeds=config.seeds,
+        read_outs=config.read_outs,
+        split=config.split,
+        partial=config.partial,
+        options=(*steps, *options),
+    )
+
+
+def _placed(run: PlannedRun, results: Results, out: Path) -> PlannedRun:
+    """The run in the folder where it was made, if only a read-out is missing."""
+    row = results.rows.get(run.key)
+    return run if row is None else relocated(run, out, row["run"])
+
+
+def _workers(config: ReproduceConfig, missing: int) -> Workers:
+    gpus = visible_gpus() if config.executor == "local" else []
+    count = config.workers or max(1, len(gpus))
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    at_once = 1 if config.executor != "local" else min(count, missing)
+    threads = config.threads or max(1, processors // at_once)
+    return Workers(config.executor, count, threads, gpus, _parameters(config.parameters))
+
+
+def _parameters(given: Sequence[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for parameter in given:
+        name, equals, value = parameter.partition("=")
+        if not equals:
+            raise ValueError(f"`parameters` (={parameter!r}) must have the form name=value")
+        found[name] = int(value) if value.isdecimal() else value
+    return found
+
+
+def _make(missing: Sequence[PlannedRun], results: Results, workers: Workers) -> list[str]:
+    """Make runs and keep their rows; return what is to be said of those that failed."""
+    failed, start = [], time.perf_counter()
+    # Else a call that is ended would leave its processes behind.
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        for number, (run, row, reason, log) in enumerate(workers.make(missing), 1):
+            if row is not None:
+                results.add(row)
+            else:
+                failed.append(f"{run}: {reason}" + (f" ({log})" if log else ""))
+            left = (time.perf_counter() - start) / number * (len(missing) - number)
+            outcome = "failed" if row is None else f"{row['seconds']:.0f} s"
+            _say(f"{number} of {len(missing)}: {run}: {outcome}; about {left / 60:.0f} minutes left")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return failed
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _write(study: Study, planned: Plan, results: Results, command: str) -> str:
+    made = [Made(run, results.row(run)) for run in planned.runs]
+    notes = [f"left out, because it is not here: {reason}" for reason in planned.left_out]
+    page = markdown(study, made, notes, command)
+    for name, text in (("table.md", page), ("table.csv", as_csv(cells(study, made)))):
+        with replacing(results.folder / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return page
+
+
+def _said(argv: Sequence[str]) -> str:
+    """The command as it can be given elsewhere: without folders, and without what does not change a number."""
+    cut = argv.index("--") if "--" in argv else len(argv)
+    said, skipped = ["pcsa", "reproduce"], False
+    for argument in argv[:cut]:
+        name = argument.split("=")[0].replace("_", "-")
+        if name.startswith("--"):
+            skipped = name in _UNSAID
+            if name == "--root":
+                said += ["--root", ROOT]
+        if not skipped:
+            said.append(argument)
+    return shlex.join([*said, *argv[cut:]])
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
