@@ -43,6 +43,13 @@ from pcsa.metrics.normalized import (
 )
 from pcsa.metrics.poses import mpjpe as mpjpe, pa_mpjpe as pa_mpjpe, procrustes_align as procrustes_align
 from pcsa.metrics.presence import presence_average_precision as presence_average_precision
+from pcsa.metrics.selection import (
+    RiskCoverage as RiskCoverage,
+    area_under_risk_coverage as area_under_risk_coverage,
+    expected_calibration_error as expected_calibration_error,
+    risk_coverage as risk_coverage,
+    shape_interval as shape_interval,
+)
 from pcsa.metrics.spread import (
     Separation as Separation,
     coverage as coverage,
@@ -52,6 +59,7 @@ from pcsa.metrics.spread import (
 from pcsa.metrics.stability import repeatability as repeatability
 from pcsa.metrics.surfaces import SurfaceError as SurfaceError, surface_error as surface_error
 from pcsa.metrics.symmetry import SymmetricError as SymmetricError, symmetric_error as symmetric_error
+from pcsa.metrics.temperature import fit_temperature as fit_temperature
 
 if TYPE_CHECKING:
     from pcsa.metrics.modules import (
