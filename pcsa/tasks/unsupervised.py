@@ -19,11 +19,12 @@ from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.datasets.keypointnet.layout import ALL, annotation_files
 from pcsa.datasets.shapenet import ShapeNetPoints, is_hdf5
 from pcsa.datasets.transforms import Augment, Normalize
+from pcsa.localization import ReadOut
 from pcsa.metrics import THRESHOLDS
 from pcsa.models import MULTI_SCALE, SINGLE_SCALE, Level, PointNet2, SkeletonMerger
 from pcsa.models.anchors import find_anchors
 from pcsa.models.skeleton_merger import box_coordinates
-from pcsa.skeleton import segment_pairs
+from pcsa.skeleton import segment_pairs, segment_support
 from pcsa.tasks.common.clouds import (
     CloudConfig,
     CloudEvaluation,
@@ -44,6 +45,7 @@ from pcsa.tasks.common.floors import evaluate_category, format_category
 from pcsa.tasks.common.held_out import check_clouds_held_out
 from pcsa.tasks.common.reconstruction import ReconstructionConfig, reconstruction, subset as subset
 from pcsa.tasks.common.task import Column, EvaluateOptions, Evaluation, Run, column
+from pcsa.viz import Scene
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,8 @@ MERGER_SCALE = (
     Level(64, (0.2, 0.4), (16, 32), ((128, 196, 256), (128, 196, 256))),
     Level(16, (0.4, 0.8), (16, 32), ((256, 256, 512), (256, 384, 512))),
 )
+SUPPORT_RADIUS, LEAST_SUPPORT = 0.05, 0.8
+"""A picture shows the segments of which this share lies within this part of the diagonal of the shape's box."""
 LEVELS: dict[str, tuple[Level, ...]] = {"single": SINGLE_SCALE, "multi": MULTI_SCALE, "merger": MERGER_SCALE}
 
 
@@ -366,11 +370,19 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
         place: int,
         annotated: Data | None,  # keypoints without a meaning have no annotations to stand beside
     ) -> dict[str, Any]:
-        return {
-            "names": run.labels.names,
-            "segments": segment_pairs(len(run.labels.names)).t(),
-            "activation": located.outputs["activation"][place],
-        }
+        return {"names": run.labels.names}
+
+    def scene(
+        self, run: MergerRun, pos: Tensor, located: LocatedClouds, place: int, read_out: ReadOut, **options: Any
+    ) -> Scene:
+        # The learned activations are nearly those of every other shape: what is drawn is what this shape has.
+        keypoints = located.position[place]
+        radius = SUPPORT_RADIUS * float((pos.amax(0) - pos.amin(0)).norm())
+        if len(keypoints) > 1 and radius > 0:
+            support = segment_support(keypoints[None].to(pos), pos, radius=radius)[0]
+            options["segments"] = segment_pairs(len(keypoints)).t()
+            options["activation"] = torch.where(support >= LEAST_SUPPORT, support, 0.0)
+        return super().scene(run, pos, located, place, read_out, **options)
 
     def header(self, run: MergerRun) -> dict[str, Any]:
         # Which keypoints each activation joins.
