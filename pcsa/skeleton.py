@@ -14,9 +14,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pcsa._core.checks import Reduction, check_non_negative, check_positive, check_reduction, finite, raise_first
+from pcsa._core.checks import (
+    Reduction,
+    check_count,
+    check_non_negative,
+    check_positive,
+    check_reduction,
+    finite,
+    raise_first,
+)
 from pcsa._core.compiling import not_compiled
 from pcsa._core.points import full_precision, resolve_batch, working_dtype
+from pcsa.neighbors import knn
 
 # Floats in one tile of distances: on a CPU it stays in the cache, on a GPU few launches matter.
 _TILE_CPU, _TILE_GPU = 1 << 17, 1 << 24
@@ -244,6 +253,62 @@ def composite_chamfer(
         slope = (activation - activation.detach()).unsqueeze(1) * found.slope
         coverage = (coverage + slope.sum(2)) / cloud_ptr.diff().unsqueeze(1) + found.missing * uncovered
     return CompositeChamfer(_reduced(fidelity, reduction), _reduced(coverage, reduction))
+
+
+@torch.no_grad()
+def segment_support(
+    keypoints: Float[Tensor, "B K D"],
+    pos: Float[Tensor, "N D"],
+    batch: Int[Tensor, " N"] | None = None,
+    *,
+    ptr: Int[Tensor, " B_plus_1"] | None = None,
+    radius: float,
+    num_points: int = 32,
+) -> Float[Tensor, "B P"]:
+    """Share of every segment that lies on its own cloud.
+
+    The activations of a trained :class:`pcsa.models.SkeletonMerger` hardly differ between shapes; which segments a
+    shape has is seen here. Not part of any paper. Not differentiable. Computed in float32 at least.
+
+    Args:
+        keypoints: ``[B, K, D]``; K is at least 2.
+        pos: The clouds, in the units and frame of ``keypoints``.
+        batch: As in :func:`composite_chamfer`, like ``ptr``.
+        ptr: See ``batch``.
+        radius: A place on a segment lies on the cloud if a point is at most this far, in the units of ``pos``.
+        num_points: Places evenly along every segment, its ends included. Default 32.
+
+    Returns:
+        Shares from 0 to 1, in the order of :func:`segment_pairs`.
+
+    Example:
+        >>> keypoints = torch.tensor([[[0.0, 0.0], [4.0, 0.0]]])
+        >>> cloud = torch.tensor([[0.0, 0.0], [1.0, 0.0], [4.0, 0.0]])
+        >>> segment_support(keypoints, cloud, radius=0.5, num_points=5)  # places 0, 1, 2, 3 and 4
+        tensor([[0.6000]])
+    """
+    check_positive("radius", radius)
+    check_count("num_points", num_points, 2)
+    if keypoints.dim() != 3 or keypoints.shape[1] < 2 or not keypoints.is_floating_point():
+        raise ValueError(f"`keypoints` {list(keypoints.shape)} must be floating point [B, K, D] with K at least 2")
+    if pos.dim() != 2 or pos.shape[1] != keypoints.shape[2]:
+        raise ValueError(f"`pos` {list(pos.shape)} must be [N, {keypoints.shape[2]}], as `keypoints`")
+    B, K, D = keypoints.shape
+    _, ptr, _, rules = resolve_batch(
+        len(pos), pos.device, batch=batch, ptr=ptr, batch_size=B if batch is not None else None, check=True
+    )
+    raise_first(rules)
+    if ptr.numel() != B + 1:
+        raise ValueError(f"`ptr` ({ptr.numel() - 1} clouds) must have the {B} clouds of `keypoints`")
+    with full_precision(pos):
+        dtype = working_dtype(keypoints, pos)
+        pairs = segment_pairs(K, keypoints.device)
+        first, last = (keypoints.to(dtype).index_select(1, end).unsqueeze(2) for end in pairs)
+        fraction = torch.linspace(0, 1, num_points, dtype=dtype, device=pos.device).unsqueeze(1)
+        places = torch.lerp(first, last, fraction).reshape(-1, D)
+        each = num_segments(K) * num_points
+        nearest = knn(pos.to(dtype), ptr, 1, places, each * torch.arange(B + 1, device=ptr.device))
+        return (nearest.sq_distance.sqrt() <= radius).to(dtype).view(B, -1, num_points).mean(2)
 
 
 def keypoint_separation(keypoints: Float[Tensor, "B K D"], distance: float, *, reduction: Reduction = "mean") -> Tensor:

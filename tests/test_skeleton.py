@@ -14,6 +14,7 @@ from pcsa.skeleton import (
     mirror_error,
     num_segments,
     segment_pairs,
+    segment_support,
     skeleton_points,
 )
 
@@ -293,3 +294,33 @@ def test_bad_input_of_the_distance(change, message):
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(("sizes", "K", "D"), [((60, 41), 4, 3), ((30, 1, 9), 5, 3), ((25,), 2, 2)])
+def test_support_agrees_with_a_loop_over_places(sizes, K, D, close):
+    (keypoints, _, _, pos), ptr = case(sizes, K, D=D)
+    actual = segment_support(keypoints, pos, ptr=ptr, radius=0.4, num_points=7)
+    for b in range(len(sizes)):
+        cloud = pos[ptr[b] : ptr[b + 1]].detach()
+        for p, (i, j) in enumerate(itertools.combinations(range(K), 2)):
+            first, last = keypoints[b, i].detach(), keypoints[b, j].detach()
+            places = [first + t / 6 * (last - first) for t in range(7)]
+            on = [min((place - y).norm() for y in cloud) <= 0.4 for place in places]
+            assert actual[b, p].item() == pytest.approx(sum(on) / 7)
+        close(segment_support(keypoints[b : b + 1], cloud, radius=0.4, num_points=7)[0], actual[b])
+
+
+def test_support_does_not_change_with_units_and_order():
+    (keypoints, _, _, pos), _ = case((60,), 5)
+    expected = segment_support(keypoints, pos, radius=0.3)
+    assert 0 < expected.mean() < 1
+    assert torch.equal(segment_support(8 * keypoints + 2, 8 * pos.flip(0) + 2, radius=2.4), expected)
+    # All keypoints in one place of the cloud: every segment lies on it.
+    assert (segment_support(pos[:1].expand(1, 3, 3), pos, radius=1e-3) == 1).all()
+    for options, message in (({"radius": 0.0}, "`radius`"), ({"radius": 1.0, "num_points": 1}, "`num_points`")):
+        with pytest.raises(ValueError, match=message):
+            segment_support(keypoints, pos, **options)
+    with pytest.raises(ValueError, match=r"`keypoints` \[60, 3\]"):
+        segment_support(pos, pos, radius=1.0)
+    with pytest.raises(ValueError, match=r"`ptr` \(2 clouds\)"):
+        segment_support(keypoints, pos, ptr=torch.tensor([0, 30, 60]), radius=1.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,11 +19,12 @@ from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.datasets.keypointnet.layout import ALL, annotation_files
 from pcsa.datasets.shapenet import ShapeNetPoints, is_hdf5
 from pcsa.datasets.transforms import Augment, Normalize
+from pcsa.localization import ReadOut
 from pcsa.metrics import THRESHOLDS
 from pcsa.models import MULTI_SCALE, SINGLE_SCALE, Level, PointNet2, SkeletonMerger
 from pcsa.models.anchors import find_anchors
 from pcsa.models.skeleton_merger import box_coordinates
-from pcsa.skeleton import composite_chamfer, keypoint_separation, mirror_error, segment_pairs, skeleton_points
+from pcsa.skeleton import segment_pairs, segment_support
 from pcsa.tasks.common.clouds import (
     CloudConfig,
     CloudEvaluation,
@@ -34,20 +34,18 @@ from pcsa.tasks.common.clouds import (
     open_annotated,
 )
 from pcsa.tasks.common.config import (
-    BandwidthConfig,
     Count,
-    FromZero,
     OptimizerConfig,
     Positive,
     Rule,
-    SamplerConfig,
 )
 from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems
 from pcsa.tasks.common.fitting import check_suited, scale_of
 from pcsa.tasks.common.floors import evaluate_category, format_category
 from pcsa.tasks.common.held_out import check_clouds_held_out
-from pcsa.tasks.common.objective import draw_samples, point_bandwidth
+from pcsa.tasks.common.reconstruction import ReconstructionConfig, reconstruction, subset as subset
 from pcsa.tasks.common.task import Column, EvaluateOptions, Evaluation, Run, column
+from pcsa.viz import Scene
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +56,8 @@ MERGER_SCALE = (
     Level(64, (0.2, 0.4), (16, 32), ((128, 196, 256), (128, 196, 256))),
     Level(16, (0.4, 0.8), (16, 32), ((256, 256, 512), (256, 384, 512))),
 )
+SUPPORT_RADIUS, LEAST_SUPPORT = 0.05, 0.8
+"""A picture shows the segments of which this share lies within this part of the diagonal of the shape's box."""
 LEVELS: dict[str, tuple[Level, ...]] = {"single": SINGLE_SCALE, "multi": MULTI_SCALE, "merger": MERGER_SCALE}
 
 
@@ -101,36 +101,6 @@ class SkeletonConfig:
     laid over each other, far from each other on the parts that most of them have."""
     anchor_width: Positive = 0.1
     """How far from its anchor a keypoint begins to look, as a standard deviation, where the box is 2 wide."""
-
-
-@dataclass(frozen=True)
-class ReconstructionConfig(SamplerConfig, BandwidthConfig):
-    """What is minimized. Lengths are in units of the normalized cloud ([-1, 1])."""
-
-    num_samples: Count = 1
-    """Samples S of every keypoint."""
-    read_out: Literal["sampling", "soft"] = "sampling"
-    """Every sample of the keypoints rebuilds the cloud and the error is averaged (Eq. 14), or their expectation does
-    (soft-argmax)."""
-    spacing: Positive = 0.01
-    """Distance between two points of a segment."""
-    min_points: Annotated[int, Rule(2)] = 15
-    """Minimum points per segment."""
-    max_points: Count = 200
-    """Maximum points per segment."""
-    num_loss_points: Count | None = 512
-    """Points of each cloud that the reconstruction is compared with, drawn anew in every step; None for all."""
-    uncovered: FromZero = 20.0
-    """Charge for what no segment covers."""
-    offset_weight: FromZero = 0.01
-    """Weight of the sum of squared offsets."""
-    separation_weight: FromZero = 0.0
-    """Weight of the penalty on keypoints near each other, see pcsa.losses.keypoint_separation."""
-    separation_distance: Positive = 0.3
-    """Distance from which on keypoints count as apart."""
-    mirror_weight: FromZero = 0.0
-    """Weight of the distance of the keypoints from their mirror image across x = the middle of the cloud, see
-    pcsa.losses.mirror_error."""
 
 
 @dataclass(frozen=True)
@@ -196,88 +166,6 @@ def open_clouds(config: UnsupervisedData, split: str) -> Dataset[Data]:
     if (root / "annotations" / f"{config.category}.json").exists():
         return KeypointNet(root, config.category, split, fold=config.held_out)
     return UnlabeledClouds(root, config.category, split, fold=config.held_out)
-
-
-def subset(pos: Tensor, ptr: Tensor, num_points: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Rows of ``num_points`` points of each cloud, drawn without repetition (all of a smaller cloud), and their ptr."""
-    sizes = ptr.cpu().diff()
-    cloud = torch.arange(len(sizes)).repeat_interleave(sizes)
-    # Sorted by cloud, and within a cloud by chance.
-    order = (cloud + torch.rand(len(cloud), generator=generator, dtype=torch.float64)).argsort()
-    first = ptr.cpu()[:-1]
-    kept = torch.arange(len(cloud)) - first[cloud] < num_points
-    counts = sizes.clamp(max=num_points)
-    rows = order[kept].to(pos.device)
-    return rows, torch.cat([counts.new_zeros(1), counts.cumsum(0)]).to(ptr.device)
-
-
-def reconstruction(
-    config: ReconstructionConfig,
-    merger: torch.nn.Module,
-    batch: Batch,
-    temperature: float,
-    generator: torch.Generator,
-    *,
-    sample: bool = True,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of one batch, and its parts for the log.
-
-    With ``sample=False`` the keypoints are the expectation and all points count, whatever ``config`` says: how good
-    the trained map is.
-    """
-    pos, ptr = batch.pos, batch.ptr
-
-    def draw(logits: Tensor, pos: Tensor, ptr: Tensor) -> Tensor:
-        return draw_samples(config, logits, pos, point_bandwidth(config, pos, ptr), ptr, temperature, generator)
-
-    predicted = merger(None, pos, ptr=ptr, read_out=draw if sample and config.read_out == "sampling" else None)
-    keypoints, activation, offsets = predicted["keypoints"], predicted["activation"], predicted["offsets"]
-    skeleton = skeleton_points(
-        keypoints,
-        offsets,
-        spacing=config.spacing,
-        min_points=config.min_points,
-        max_points=config.max_points,
-    )
-    target, target_ptr = pos, ptr
-    if sample and config.num_loss_points is not None:
-        rows, target_ptr = subset(pos, ptr, config.num_loss_points, generator)
-        target = pos[rows]
-    distance = composite_chamfer(
-        skeleton.points,
-        skeleton.ptr,
-        activation,
-        target,
-        ptr=target_ptr,
-        uncovered=config.uncovered,
-        validate=False,
-    )
-    penalty = config.offset_weight * offsets.square().sum()
-    loss = distance.fidelity + distance.coverage + penalty
-    sets = keypoints if keypoints.dim() == 3 else keypoints.transpose(1, 2).flatten(0, 1)
-    parts = {
-        "loss_fidelity": distance.fidelity,
-        "loss_coverage": distance.coverage,
-        "loss_offsets": penalty,
-        "activation": activation.mean(),
-        "active_segments": (activation > 0.5).float().sum(1).mean(),
-    }
-    if config.separation_weight > 0:
-        parts["loss_separation"] = keypoint_separation(sets, config.separation_distance)
-        loss = loss + config.separation_weight * parts["loss_separation"]
-    if config.mirror_weight > 0:
-        points = pos[:, 0]
-        high = points.new_full((batch.num_graphs,), -math.inf).scatter_reduce(0, batch.batch, points, "amax")
-        low = points.new_full((batch.num_graphs,), math.inf).scatter_reduce(0, batch.batch, points, "amin")
-        middle = ((low + high) / 2).repeat_interleave(len(sets) // batch.num_graphs)
-        parts["loss_mirror"] = mirror_error(sets, middle)
-        loss = loss + config.mirror_weight * parts["loss_mirror"]
-    with torch.no_grad():
-        own = torch.eye(sets.shape[1], dtype=torch.bool, device=sets.device)
-        between = torch.cdist(sets, sets).masked_fill(own, math.inf)
-        # Near zero: keypoints have collapsed into each other.
-        parts["nearest_keypoints"] = between.amin((1, 2)).mean()
-    return loss, {name: value.detach() for name, value in parts.items()}
 
 
 class ShapeItems(TrainingItems[Data]):
@@ -508,11 +396,19 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
         place: int,
         annotated: Data | None,  # keypoints without a meaning have no annotations to stand beside
     ) -> dict[str, Any]:
-        return {
-            "names": run.labels.names,
-            "segments": segment_pairs(len(run.labels.names)).t(),
-            "activation": located.outputs["activation"][place],
-        }
+        return {"names": run.labels.names}
+
+    def scene(
+        self, run: MergerRun, pos: Tensor, located: LocatedClouds, place: int, read_out: ReadOut, **options: Any
+    ) -> Scene:
+        # The learned activations are nearly those of every other shape: what is drawn is what this shape has.
+        keypoints = located.position[place]
+        radius = SUPPORT_RADIUS * float((pos.amax(0) - pos.amin(0)).norm())
+        if len(keypoints) > 1 and radius > 0:
+            support = segment_support(keypoints[None].to(pos), pos, radius=radius)[0]
+            options["segments"] = segment_pairs(len(keypoints)).t()
+            options["activation"] = torch.where(support >= LEAST_SUPPORT, support, 0.0)
+        return super().scene(run, pos, located, place, read_out, **options)
 
     def header(self, run: MergerRun) -> dict[str, Any]:
         # Which keypoints each activation joins.
