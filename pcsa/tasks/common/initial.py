@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +13,22 @@ from torch import Tensor, nn
 from pcsa.tasks.common.checkpoint import read_checkpoint
 from pcsa.tasks.common.config import from_plain
 
-if TYPE_CHECKING:
-    from pcsa.tasks.common.task import Task
-
 log = logging.getLogger(__name__)
 
 # Of the numbers outside of the head; with less, what was learned has little to stand on.
 _LEAST_SHARE = 0.5
+
+
+class Trained(Protocol):
+    """What is read of a :class:`pcsa.tasks.common.task.Task`."""
+
+    name: Any
+    named: Any
+    labels_type: Any
+
+    def build(self, config: Any, labels: Any) -> nn.Module: ...
+
+    def with_another(self, config: Any, labels: Any) -> tuple[Any, Any]: ...
 
 
 class Taken(NamedTuple):
@@ -32,7 +41,7 @@ class Taken(NamedTuple):
     """What is left as it was made."""
 
 
-def initialize(task: Task[Any, Any], network: nn.Module, config: Any, labels: Any) -> Taken:
+def initialize(task: Trained, network: nn.Module, config: Any, labels: Any) -> Taken:
     """Put the weights of the checkpoint ``config.init_from`` into a new network of the same task, and log which.
 
     A tensor of the same name and shape is taken, batch normalization's statistics among them. The head, which is what
@@ -79,13 +88,13 @@ def initialize(task: Task[Any, Any], network: nn.Module, config: Any, labels: An
     return taken
 
 
-def identities(task: Task[Any, Any], labels: Any) -> list[Hashable]:
+def identities(task: Trained, labels: Any) -> list[Hashable]:
     """What tells the keypoints of trainings apart: category, and id or name."""
     names = getattr(labels, "semantic_ids", labels.names)
     return [(getattr(labels, "category", None), name) for name in names]
 
 
-def head_of(task: Task[Any, Any], config: Any, labels: Any, network: nn.Module) -> set[str]:
+def head_of(task: Trained, config: Any, labels: Any, network: nn.Module) -> set[str]:
     """Names of the tensors whose shapes depend on the number of keypoints."""
     with torch.device("meta"):
         other = task.build(*task.with_another(config, labels)).state_dict()
