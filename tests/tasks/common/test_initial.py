@@ -66,7 +66,7 @@ def test_keypoints_that_both_have_keep_their_rows(trained, caplog):
 
 def test_another_category_begins_its_head_anew(trained, tmp_path):
     task, config, path = trained("supervised")
-    root = generate(tmp_path / "mugs", "mug", 6, num_points=128, split=(0.5, 0.25, 0.25))
+    root = generate(tmp_path / "mugs", "mug", 6, num_points=256, split=(0.5, 0.25, 0.25))
     mugs = replace(config, data=replace(config.data, root=root, category="mug"))
     fresh = {k: v.clone() for k, v in task.training(mugs).module.network.state_dict().items()}
     _, taken, state = begun(task, mugs, path)
