@@ -10,17 +10,22 @@ import torch
 from pcsa.datasets.procedural import generate
 from pcsa.tasks import get_task
 from pcsa.tasks.common.engine import StepTraining
-from pcsa.tasks.common.initial import transfer
+from pcsa.tasks.common.initial import initialize, transfer
 
 HEAD = ("presence_weight", "presence_bias", "score.2.weight", "score.2.bias")
 
 
-def begun(task, config, path, caplog=None):
-    """The network that a training begins with."""
-    from pcsa.tasks.common.initial import initialize
-
+def begun(task, config, path):
+    """The training, what its network begins with, and its weights."""
     training = task.training(config)
-    taken = initialize(task, training.module.network, replace(config, init_from=path), training.labels)
+    taken = initialize(
+        training.module.network,
+        path,
+        training.labels,
+        task=task.name,
+        named=task.named,
+        larger=lambda: task.build(*task.with_another(config, training.labels)),
+    )
     return training, taken, training.module.network.state_dict()
 
 
