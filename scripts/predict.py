@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections import deque
@@ -15,13 +14,12 @@ from typing import Any, NamedTuple
 import torch
 from tqdm import tqdm
 
-import pcsa
 from pcsa.datasets.faults import reading, said
 from pcsa.datasets.files import Found, find_files, picture_name, replacing
 from pcsa.scripts.journal import Entry, Journal
+from pcsa.scripts.partial import determining
 from pcsa.scripts.runs import averaged_with, check_pages, parse_options, print_failed
 from pcsa.tasks.common.claim import claimed
-from pcsa.tasks.common.config import to_plain
 from pcsa.tasks.common.run import open_ensemble
 from pcsa.tasks.common.task import Picture, PredictOptions, Predictor, Run
 
@@ -140,22 +138,8 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> Predicted:
 
 def made_with(options: PredictOptions) -> dict[str, Any]:
     """What determines predictions beside the inputs, as JSON types; files by their content."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return [plain(x) for x in value]
-        return _digest(value) if isinstance(value, Path) else to_plain(value)
-
     common = {field.name for field in fields(PredictOptions)} - {"checkpoint", "read_out", "ensemble", "test_time"}
-    named = {field.name: plain(getattr(options, field.name)) for field in fields(options) if field.name not in common}
-    # Where nothing is averaged, they say nothing.
-    named = {name: value for name, value in named.items() if (name, value) not in (("ensemble", []), ("test_time", 1))}
-    return {"version": pcsa.__version__, **named}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return determining(options, common)
 
 
 def _inputs(predictor: Predictor, options: PredictOptions) -> Found:

@@ -84,7 +84,7 @@ def test_variations_are_scored_and_predicted(trained, root, evaluate, tmp_path, 
     command = ["predict", path, tmp_path / "cloud.npy", "--out", tmp_path / "p.json", *QUIET]
     assert main([*map(str, command), "--test-time", "2"]) == 0
     assert json.loads((tmp_path / "p.json").read_text())["made_with"]["test_time"] == 2
-    assert "`test_time` (=2, now None)" in refused(command)
+    assert "`test_time` (=2, now 1)" in refused(command)
     assert "`test_time` (=0) must be at least 1" in refused([*command, "--test-time", "0"])
 
 
