@@ -27,8 +27,8 @@ def category_mirrors(
         least_share: Share of the clouds with pairs that must have the plane.
 
     Returns:
-        By axis of the plane's normal, the column that each keypoint becomes. A plane counts only if each keypoint is
-        seen there, and all shapes agree on what it becomes.
+        By axis of the plane's normal, the column that each keypoint becomes: -1 where no shape with this plane has the
+        keypoint, or shapes disagree.
 
     """
     votes = {axis: [Counter[int]() for _ in range(num_keypoints)] for axis in AXES}
@@ -48,10 +48,10 @@ def category_mirrors(
             accepted[axis] += 1
             for k in visible.nonzero().flatten().tolist():
                 votes[axis][k][int(partner[k])] += 1
-    return {
-        axis: tuple(next(iter(votes_of)) for votes_of in votes[axis])
-        for axis in AXES
-        if accepted[axis] > 0
-        and accepted[axis] >= least_share * counted
-        and all(len(votes_of) == 1 for votes_of in votes[axis])
-    }
+    planes = [axis for axis in AXES if accepted[axis] > 0 and accepted[axis] >= least_share * counted]
+    return {axis: _agreed([next(iter(v)) if len(v) == 1 else -1 for v in votes[axis]]) for axis in planes}
+
+
+def _agreed(partner: list[int]) -> tuple[int, ...]:
+    """What each keypoint becomes, where that one becomes it in turn."""
+    return tuple(p if p >= 0 and partner[p] == k else -1 for k, p in enumerate(partner))

@@ -140,8 +140,8 @@ class KeypointLabels:
     names: tuple[str, ...]
     semantic_ids: tuple[int, ...]
     mirror_x: tuple[int, ...] = ()
-    """Column that each keypoint becomes in the mirror image across the middle of x; empty where most shapes have none,
-    or none was trained on."""
+    """Column that each keypoint becomes in the mirror image across the middle of x, -1 where that is not known; empty
+    where most shapes have no such plane, or none was trained on."""
     mirror_z: tuple[int, ...] = ()
     """The same across the middle of z."""
 

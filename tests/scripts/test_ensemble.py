@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_variations_are_scored_and_predicted(trained, root, evaluate, tmp_path, 
     command = ["predict", path, tmp_path / "cloud.npy", "--out", tmp_path / "p.json", *QUIET]
     assert main([*map(str, command), "--test-time", "2"]) == 0
     assert json.loads((tmp_path / "p.json").read_text())["made_with"]["test_time"] == 2
-    assert "`test_time` (=2, now None)" in refused(command)
+    assert "`test_time` (=2, now 1)" in refused(command)
     assert "`test_time` (=0) must be at least 1" in refused([*command, "--test-time", "0"])
 
 
@@ -92,13 +93,15 @@ def test_variations_of_keypoints_without_labels(trained, evaluate):
     assert overall(evaluate(path)) != overall(evaluate(path, "--test-time", "2"))
 
 
-def test_a_category_knows_how_it_is_mirrored(trained):
+@pytest.mark.parametrize(("mirror", "planes"), [(0.5, {2: (1, 0)}), (0.0, {})])
+def test_a_run_knows_how_its_category_is_mirrored(trained, monkeypatch, mirror, planes):
     run = open_run(trained("supervised"))
-    ids, planes = run.labels.semantic_ids, run.task.mirrors(run)
-    assert planes
-    for partner in planes.values():
-        assert sorted(partner) == list(range(len(ids)))
-        assert [partner[k] for k in partner] == list(range(len(ids)))
+    assert run.task.mirrors(run) == {}  # procedural mugs have no plane that mirrors most of them
+    monkeypatch.setattr("pcsa.tasks.supervised.category_mirrors", lambda clouds, count: {2: (1, 0)})
+    data = replace(run.config.data, augment=replace(run.config.data.augment, mirror=mirror))
+    labels = run.task.training(replace(run.config, data=data)).labels
+    assert run.task.mirrors(replace(run, labels=labels)) == planes
+    assert run.task.varied(replace(run, labels=labels), 2).mirrors == list(planes.items())
 
 
 @pytest.mark.parametrize("name", ["landmarks", "oct"])

@@ -61,6 +61,13 @@ def _complete(section: Any, stored: Any) -> Any:
         return stored
 
 
+def started_from(last: Path) -> Path | None:
+    """The checkpoint that a run was begun from, as its own checkpoint says."""
+    config = read_checkpoint(last)["pcsa"].get("config")
+    begun = config.get("init_from") if isinstance(config, dict) else None
+    return None if begun is None else Path(begun)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a file that is complete or not there, in a folder that is made if need be."""
     text = json.dumps(value, indent=1, allow_nan=False) + "\n"

@@ -31,10 +31,9 @@ from pcsa.datasets.files import replacing
 from pcsa.datasets.transforms import item_generator
 from pcsa.tasks.common.averaging import AveragedWeights
 from pcsa.tasks.common.best import BestCheckpoint, mode_of
-from pcsa.tasks.common.checkpoint import check_resumable, write_json
+from pcsa.tasks.common.checkpoint import check_resumable, started_from, write_json
 from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.config import OptimizerConfig, TrainConfig, TrainerConfig, to_plain
-from pcsa.tasks.common.initial import started_from
 
 log = logging.getLogger(__name__)
 

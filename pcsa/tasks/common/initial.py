@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,18 +19,6 @@ log = logging.getLogger(__name__)
 _LEAST_SHARE = 0.5
 
 
-class Trained(Protocol):
-    """What is read of a :class:`pcsa.tasks.common.task.Task`."""
-
-    name: Any
-    named: Any
-    labels_type: Any
-
-    def build(self, config: Any, labels: Any) -> nn.Module: ...
-
-    def with_another(self, config: Any, labels: Any) -> tuple[Any, Any]: ...
-
-
 class Taken(NamedTuple):
     """What of a network another one begins with, by the names of its tensors."""
 
@@ -41,40 +29,45 @@ class Taken(NamedTuple):
     """What is left as it was made."""
 
 
-def initialize(task: Trained, network: nn.Module, config: Any, labels: Any) -> Taken:
-    """Put the weights of the checkpoint ``config.init_from`` into a new network of the same task, and log which.
+def initialize(
+    network: nn.Module, path: Path, labels: Any, *, task: str, named: bool, larger: Callable[[], nn.Module]
+) -> Taken:
+    """Put the weights of a checkpoint into a new network of the same task, and log which.
 
     A tensor of the same name and shape is taken, batch normalization's statistics among them. The head, which is what
     depends on the number of keypoints, is taken whole for the same keypoints of the same category. For others it stays
     new, but for the rows of keypoints that both have, if the category is the same.
 
     Args:
-        task: The task of the training.
         network: The new network.
-        config: Configuration of the training.
+        path: The checkpoint.
         labels: What the new network will find.
+        task: Name of the task.
+        named: Whether a name stands for the same keypoint in every training.
+        larger: Makes a network that differs from the new one in one more keypoint.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
         ValueError: If it is of another task, or its network has little in common with the new one.
     """
-    path: Path = config.init_from
     checkpoint = read_checkpoint(path)
     about = checkpoint["pcsa"]
-    if about["task"] != task.name:
-        raise ValueError(f"`init_from` (={str(path)!r}) must be a checkpoint of {task.name}, is one of {about['task']}")
+    if about["task"] != task:
+        raise ValueError(f"`init_from` (={str(path)!r}) must be a checkpoint of {task}, is one of {about['task']}")
     try:
-        known = identities(task, from_plain(task.labels_type, about["labels"]))
+        known = identities(from_plain(type(labels), about["labels"]))
         prefix = "network."
         source = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
     except Exception as error:
         raise ValueError(
             f"`init_from` (={str(path)!r}) must be a checkpoint that this version can read: {type(error).__name__}"
         ) from None
-    head = head_of(task, config, labels, network)
     state = network.state_dict()
+    with torch.device("meta"):  # shapes alone
+        shapes = {name: value.shape for name, value in larger().state_dict().items()}
+    head = {name for name, value in state.items() if name in shapes and shapes[name] != value.shape}
     _check_fit(path, {k: v for k, v in state.items() if k not in head}, source)
-    taken = transfer(state, source, head, identities(task, labels), known, by_name=task.named)
+    taken = transfer(state, source, head, identities(labels), known, by_name=named)
     rows = max(taken.rows.values(), default=0)
     log.info(
         "begun from `%s`, step %s: %d of %d tensors taken%s; new: %s",
@@ -88,17 +81,10 @@ def initialize(task: Trained, network: nn.Module, config: Any, labels: Any) -> T
     return taken
 
 
-def identities(task: Trained, labels: Any) -> list[Hashable]:
+def identities(labels: Any) -> list[Hashable]:
     """What tells the keypoints of trainings apart: category, and id or name."""
     names = getattr(labels, "semantic_ids", labels.names)
     return [(getattr(labels, "category", None), name) for name in names]
-
-
-def head_of(task: Trained, config: Any, labels: Any, network: nn.Module) -> set[str]:
-    """Names of the tensors whose shapes depend on the number of keypoints."""
-    with torch.device("meta"):
-        other = task.build(*task.with_another(config, labels)).state_dict()
-    return {name for name, value in network.state_dict().items() if name in other and other[name].shape != value.shape}
 
 
 def transfer(
@@ -159,10 +145,3 @@ def _check_fit(path: Path, state: Mapping[str, Tensor], source: Mapping[str, Ten
             f"`init_from` (={str(path)!r}) must have a network like that of `model`: {100 * (1 - lost / total):.0f} % "
             f"of its weights fit; `{name}` is {list(state[name].shape)} here, and there {there}"
         )
-
-
-def started_from(last: Path) -> Path | None:
-    """The checkpoint that a run was begun from, as its own checkpoint says."""
-    config = read_checkpoint(last)["pcsa"].get("config")
-    begun = config.get("init_from") if isinstance(config, dict) else None
-    return None if begun is None else Path(begun)

@@ -99,7 +99,8 @@ class MeanOfVariations(nn.Module):
         network: Called as ``network(x, pos, ptr=…)`` without features ``x``.
         count: Number of variations.
         augment: What the training varied; ``jitter``, ``drop`` and ``resample`` are left out, and ``mirror`` too.
-        mirrors: Planes to mirror at: by the axis of the normal, the keypoint that each becomes.
+        mirrors: Planes to mirror at: by the axis of the normal, the keypoint that each becomes; -1 for one that is
+            not looked for in mirror images.
         normalize: What brings a varied cloud back to the frame of the training, where that does.
         seed: Seed of the variations.
     """
@@ -131,18 +132,18 @@ class MeanOfVariations(nn.Module):
         def points(logits: Tensor) -> Points:
             return Points(logits, pos, None, batch, ptr, size, None)
 
-        found = [self._varied(variation, points(pos)) for variation in range(self.count)]
-        return mean_of_clouds(found, points)
+        plain = dict(self.network(None, pos, ptr=ptr))
+        others = [self._varied(variation, points(pos), plain) for variation in range(1, self.count)]
+        return mean_of_clouds([plain, *others], points)
 
-    def _varied(self, variation: int, points: Points) -> Outputs:
+    def _varied(self, variation: int, points: Points, plain: Outputs) -> Outputs:
+        """What the network returns for a variation, its points and keypoints as in the cloud itself."""
         pos, batch, ptr = points.pos, points.batch, points.ptr
-        if variation == 0:
-            return dict(self.network(None, pos, ptr=ptr))
         generator = item_generator(self.seed, 0, variation)
         partner: Tensor | None = None
         if self.mirrors and variation % 2:
-            axis, exchanged = self.mirrors[variation // 2 % len(self.mirrors)]
-            partner = torch.tensor(exchanged, device=pos.device)
+            axis, columns = self.mirrors[variation // 2 % len(self.mirrors)]
+            partner = torch.tensor(columns, device=pos.device)
             middle = (cloud_max(pos, points) - cloud_max(-pos, points)) / 2
             pos = pos.clone()
             pos[:, axis] = 2 * middle.index_select(0, batch)[:, axis] - pos[:, axis]
@@ -160,5 +161,6 @@ class MeanOfVariations(nn.Module):
         if partner is not None:
             for name in ("logits", "presence"):
                 if name in outputs:
-                    outputs[name] = outputs[name].index_select(1, partner)
+                    exchanged = outputs[name].index_select(1, partner.clamp(min=0))
+                    outputs[name] = torch.where(partner >= 0, exchanged, plain[name])
         return outputs

@@ -284,7 +284,14 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
         def build() -> Training:
             training = self.training(config)
             if config.init_from is not None and not config.resume:
-                initialize(self, training.module.network, config, training.labels)
+                initialize(
+                    training.module.network,
+                    config.init_from,
+                    training.labels,
+                    task=self.name,
+                    named=self.named,
+                    larger=lambda: self.build(*self.with_another(config, training.labels)),
+                )
             return training
 
         return fit(self.name, config, build)

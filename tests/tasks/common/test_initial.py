@@ -10,17 +10,22 @@ import torch
 from pcsa.datasets.procedural import generate
 from pcsa.tasks import get_task
 from pcsa.tasks.common.engine import StepTraining
-from pcsa.tasks.common.initial import transfer
+from pcsa.tasks.common.initial import initialize, transfer
 
 HEAD = ("presence_weight", "presence_bias", "score.2.weight", "score.2.bias")
 
 
-def begun(task, config, path, caplog=None):
-    """The network that a training begins with."""
-    from pcsa.tasks.common.initial import initialize
-
+def begun(task, config, path):
+    """The training, what its network begins with, and its weights."""
     training = task.training(config)
-    taken = initialize(task, training.module.network, replace(config, init_from=path), training.labels)
+    taken = initialize(
+        training.module.network,
+        path,
+        training.labels,
+        task=task.name,
+        named=task.named,
+        larger=lambda: task.build(*task.with_another(config, training.labels)),
+    )
     return training, taken, training.module.network.state_dict()
 
 
@@ -66,7 +71,7 @@ def test_keypoints_that_both_have_keep_their_rows(trained, caplog):
 
 def test_another_category_begins_its_head_anew(trained, tmp_path):
     task, config, path = trained("supervised")
-    root = generate(tmp_path / "mugs", "mug", 6, num_points=128, split=(0.5, 0.25, 0.25))
+    root = generate(tmp_path / "mugs", "mug", 6, num_points=256, split=(0.5, 0.25, 0.25))
     mugs = replace(config, data=replace(config.data, root=root, category="mug"))
     fresh = {k: v.clone() for k, v in task.training(mugs).module.network.state_dict().items()}
     _, taken, state = begun(task, mugs, path)

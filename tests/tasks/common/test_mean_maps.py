@@ -129,6 +129,9 @@ def test_a_mirrored_variation_exchanges_keypoints():
     alone = Sides()(None, pos, ptr=ptr)
     found = MeanOfVariations(Sides(), 2, Augment(), mirrors={0: (1, 0)})(None, pos, ptr=ptr)
     torch.testing.assert_close(found["logits"].exp(), alone["logits"].softmax(0))
+    # One that is not known in mirror images is not looked for there.
+    one = MeanOfVariations(Sides(), 2, Augment(), mirrors={0: (-1, 0)})(None, pos, ptr=ptr)
+    torch.testing.assert_close(one["logits"].exp(), alone["logits"].softmax(0))
     wrong = MeanOfVariations(Sides(), 2, Augment(), mirrors={0: (0, 1)})(None, pos, ptr=ptr)
     assert (wrong["logits"].exp() - alone["logits"].softmax(0)).abs().max() > 0.4
 
