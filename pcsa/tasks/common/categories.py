@@ -61,24 +61,26 @@ class OneCategory(nn.Module):
         return {name: value.index_select(-1, self.columns) for name, value in self.network(*args, **options).items()}
 
 
-def of_category(run: Run[Any, KeypointLabels], category: str | None) -> Run[Any, KeypointLabels]:
-    """The run as if its detector had been trained on this one of its categories; None where it knows only one.
+def of_category(run: Run[Any, Any], category: str | None) -> Run[Any, Any]:
+    """The run as if it had been trained on this one of its categories alone; None where it knows only one.
 
     Raises:
         ValueError: If it knows several and none is named, or if it does not know the one that is named.
     """
     labels = run.labels
-    known = list(dict.fromkeys(labels.categories)) or [labels.category]
+    categories: tuple[str, ...] = getattr(labels, "categories", ())
+    known = list(dict.fromkeys(categories)) or [labels.category]
     if category is None and len(known) == 1:
         return run
     if category is None or category not in known:
         raise ValueError(f"`category` (={category!r}) must be one that the detector has learned: {', '.join(known)}")
-    if not labels.categories:
+    if not categories:
         return run
-    columns = [k for k, of in enumerate(labels.categories) if of == category]
+    columns = [k for k, of in enumerate(categories) if of == category]
     names = tuple(labels.names[k].removeprefix(f"{category}/") for k in columns)
     own = KeypointLabels(category, names, tuple(labels.semantic_ids[k] for k in columns))
-    return replace(run, labels=own, model=OneCategory(run.model, columns).eval())
+    config = replace(run.config, data=replace(run.config.data, category=category))
+    return replace(run, config=config, labels=own, model=OneCategory(run.model, columns).eval())
 
 
 def category_table(metrics: Mapping[str, Any], shown: Sequence[int]) -> list[str]:

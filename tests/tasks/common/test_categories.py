@@ -12,6 +12,7 @@ from pcsa.datasets.procedural import generate
 from pcsa.datasets.transforms import Augment
 from pcsa.scripts.evaluate import evaluate
 from pcsa.scripts.predict import predict
+from pcsa.scripts.view import ViewConfig, open_scenes
 from pcsa.tasks import get_task, open_run
 from pcsa.tasks.common.categories import KeypointLabels, of_category
 from pcsa.tasks.common.config import OptimizerConfig, TrainerConfig
@@ -87,9 +88,7 @@ def test_scores_are_by_category(config, run, tmp_path):
         assert all(name.startswith(f"{category}/") for name in keypoints)
     # A category's scores are those of its own detector, cut out of that of both.
     for category in ("mug", "chair"):
-        own = of_category(run, category)
-        own = replace(own, config=replace(config, data=replace(config.data, category=category)))
-        alone = evaluate(own, replace(options, out=tmp_path / f"{category}.json"))
+        alone = evaluate(of_category(run, category), replace(options, out=tmp_path / f"{category}.json"))
         for kind, score in alone["overall"].items():
             if isinstance(score, dict) and "pck" in score:
                 assert score["pck"] == pytest.approx(result["per_category"][category][kind]["pck"])
@@ -116,6 +115,14 @@ def test_predictions_are_of_one_category(config, run, tmp_path):
     (item,) = found["items"]
     assert len(item["position"]) == len(own.labels.names)
     assert len(item["presence"]) == len(own.labels.names)
+
+
+def test_scenes_are_of_one_category_or_of_all(config, run):
+    view = ViewConfig(checkpoint=run.path, data=(config.data.root,))
+    assert tuple(open_scenes(view, TASK, run)[0].names) == run.labels.names
+    chairs = open_scenes(replace(view, category="chair"), TASK, run)
+    assert len(chairs) == 2
+    assert tuple(chairs[0].names) == of_category(run, "chair").labels.names
 
 
 def test_a_detector_of_one_category_knows_its_own(run):
