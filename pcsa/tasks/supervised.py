@@ -455,7 +455,7 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
     def header(self, run: DetectorRun) -> dict[str, Any]:
         return {"semantic_ids": list(run.labels.semantic_ids), "names": list(run.labels.names)}
 
-    def predictor(self, run: DetectorRun, options: SupervisedPredictOptions) -> Predictor:
+    def predictor(self, run: DetectorRun, options: Any) -> Predictor:
         return super().predictor(of_category(run, options.category), options)
 
     def extra(self, located: LocatedClouds) -> dict[str, Tensor]:
