@@ -72,7 +72,7 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> Predicted:
         "checkpoint": str(options.checkpoint),
         "task": task.name,
         **predictor.header,
-        "names": list(run.labels.names),
+        "names": list(predictor.header.get("names", run.labels.names)),
         "read_out": options.read_out,
         **averaged_with(options),
     }

@@ -16,6 +16,7 @@ from pcsa.datasets.files import find_files
 from pcsa.datasets.points import CLOUDS, MESHES
 from pcsa.localization import ReadOut
 from pcsa.scripts.runs import open_cloud_run
+from pcsa.tasks.common.categories import of_category
 from pcsa.tasks.common.clouds import LAYERS, CloudTask, read_input
 from pcsa.tasks.common.task import Checkpoint, Run
 from pcsa.viz import Scene, show
@@ -36,6 +37,8 @@ class ViewConfig:
     """Leave out points that are not finite; without it, a cloud that has some is refused."""
     split: Literal["train", "val", "test"] = "val"
     """Split of a root."""
+    category: str | None = None
+    """Show the keypoints of this category only, for a detector of several."""
     read_out: ReadOut = "expectation"
     """Way to read a keypoint from its map, see pcsa.localize."""
     num_samples: int = 0
@@ -57,6 +60,8 @@ def main(argv: list[str]) -> int:
 
 def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any]) -> Lazy:
     """Return the scene of every cloud, predicted when it is asked for."""
+    if config.category is not None:
+        run = of_category(run, config.category)
     objective = run.config.objective
     options: dict[str, Any] = {}
     if config.num_samples:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -17,16 +17,18 @@ from torch_geometric.data import Batch, Data
 
 import pcsa
 from pcsa import losses
-from pcsa.datasets.keypointnet import KeypointNet, rotated_labelings, rotation_groups
+from pcsa.datasets.keypointnet import KeypointCategories, KeypointNet, rotated_labelings, rotation_groups
 from pcsa.datasets.keypointnet.layout import models_of_split
 from pcsa.datasets.mirrors import category_mirrors
 from pcsa.datasets.transforms import Augment, Normalize, denormalize
 from pcsa.metrics import PCK, THRESHOLDS, KeypointMetrics, MeanKeypointError, keypoint_error, symmetric_error
 from pcsa.metrics.geodesic import geodesic_error
-from pcsa.models import MULTI_SCALE, SINGLE_SCALE, KeypointDetector, Level, PointNet2
+from pcsa.models import KeypointDetector
+from pcsa.tasks.common.categories import KeypointLabels, category_table, of_category
 from pcsa.tasks.common.clouds import (
     CloudConfig,
     CloudEvaluation,
+    CloudPredictOptions,
     CloudsConfig,
     CloudTask,
     LocatedClouds,
@@ -39,8 +41,8 @@ from pcsa.tasks.common.config import (
     LocalizationConfig,
     OptimizerConfig,
     Positive,
-    Rule,
 )
+from pcsa.tasks.common.detector import DetectorConfig, build_detector
 from pcsa.tasks.common.detours import Detours, open_detours
 from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems
 from pcsa.tasks.common.fitting import check_suited, scale_of, suited, suits
@@ -49,10 +51,10 @@ from pcsa.tasks.common.network_noise import network_noise
 from pcsa.tasks.common.objective import draw_samples, localization_loss, point_bandwidth
 from pcsa.tasks.common.precompute import Hierarchies, geometry_of, open_hierarchies
 from pcsa.tasks.common.tables import markdown_table, number
-from pcsa.tasks.common.task import Column, EvaluateOptions, Evaluation, Run, column
+from pcsa.tasks.common.task import Column, EvaluateOptions, Evaluation, Predictor, Run, column
 
 # No training step reads them, and every tensor of a batch that a worker hands over costs time.
-_UNUSED = ("color", "keypoint_index", "reflection", "rotation", "is_circle", "offset", "scale", "model_id")
+_UNUSED = ("color", "keypoint_index", "reflection", "rotation", "is_circle", "offset", "scale", "model_id", "category")
 _NORMALIZE = Normalize("unit_sphere")
 # What the training logs: KeypointNet's thresholds, and these shares of the diagonal for clouds that they do not suit.
 _WATCHED = (0.01, 0.05)
@@ -64,6 +66,8 @@ log = logging.getLogger(__name__)
 class SupervisedData(CloudsConfig):
     """Which clouds, and how they are varied while training."""
 
+    category: str = "chair"
+    """A category of KeypointNet, or of your own root. Several, with commas between, share a network: bed,bathtub."""
     num_keypoints: Count | None = None
     """Train on the keypoints annotated most often only; default all."""
     strict: bool = False
@@ -73,34 +77,6 @@ class SupervisedData(CloudsConfig):
     precompute: bool = False
     """Search each training cloud's neighbors once and keep them with the dataset. Under `scale` the radii of the
     network's balls scale with the cloud. Not with axis-scale, jitter, drop or resample: they change the neighbors."""
-
-
-@dataclass(frozen=True)
-class DetectorConfig:
-    """The network of per-point features."""
-
-    scales: Literal["single", "multi"] = "single"
-    """PointNet++ with single- or multi-scale grouping."""
-    out_channels: Count = 128
-    """Width of the per-point features."""
-    norm: Literal["batch", "group"] = "batch"
-    """Normalization layers."""
-    hidden_channels: Count | None = None
-    """Width of the heads' hidden layers; default that of the features."""
-    local_blocks: Annotated[int, Rule(0)] = 0
-    """Residual blocks at the end in which every point looks at its nearest points, at full resolution."""
-    local_neighbors: Count = 16
-    """Nearest points that a local block looks at."""
-    attention_blocks: Annotated[int, Rule(0)] = 0
-    """Residual blocks after them in which every point attends to its whole cloud, through a few tokens."""
-    dropout: FromZero = 0.0
-    """Probability that the last layer of the scores does without a number while training."""
-    drop_path: FromZero = 0.0
-    """Stochastic depth: probability that a cloud does without a residual block while training."""
-
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        return SINGLE_SCALE if self.scales == "single" else MULTI_SCALE
 
 
 @dataclass(frozen=True)
@@ -132,20 +108,6 @@ class SupervisedConfig(CloudConfig):
             )
 
 
-@dataclass(frozen=True)
-class KeypointLabels:
-    """What a detector finds."""
-
-    category: str
-    names: tuple[str, ...]
-    semantic_ids: tuple[int, ...]
-    mirror_x: tuple[int, ...] = ()
-    """Column that each keypoint becomes in the mirror image across the middle of x, -1 where that is not known; empty
-    where most shapes have no such plane, or none was trained on."""
-    mirror_z: tuple[int, ...] = ()
-    """The same across the middle of z."""
-
-
 DetectorRun = Run[SupervisedConfig, KeypointLabels]
 
 
@@ -159,10 +121,23 @@ class SupervisedEvaluateOptions(EvaluateOptions):
     """Also measure distances along the surface, as KeypointNet's benchmark does."""
 
 
+@dataclass(frozen=True)
+class SupervisedPredictOptions(CloudPredictOptions):
+    """Keypoints of clouds and meshes by a detector, in their own units."""
+
+    category: str | None = None
+    """Category of the inputs, for a detector of several."""
+
+
 def most_annotated(config: SupervisedData) -> tuple[int, ...] | None:
     """Semantic ids of the ``num_keypoints`` keypoints that the training clouds have most often; None for all."""
     if config.num_keypoints is None:
         return None
+    if "," in config.category:
+        raise ValueError(
+            f"`data.num_keypoints` (={config.num_keypoints}) must not be given with several categories, "
+            f"`data.category` (={config.category!r})"
+        )
     everything = open_annotated(config, "train", strict=config.strict)
     if config.num_keypoints > everything.num_keypoints:
         raise ValueError(
@@ -189,7 +164,7 @@ def open_validation(config: SupervisedData, train: KeypointNet) -> KeypointNet |
         ValueError: If some are trained on, too.
     """
     try:
-        val = open_annotated(config, "val", strict=config.strict, keypoint_ids=train.semantic_ids)
+        val = open_annotated(config, "val", strict=config.strict, keypoint_ids=KeypointLabels.of(train).ids)
     except FileNotFoundError as error:
         listed = train.root / "splits" / "val.txt"
         named = listed.exists() and models_of_split(listed, train.class_id)
@@ -237,7 +212,12 @@ def detection_loss(
         config, samples, logits, pos, bandwidth, 1.0, target, visible, ptr=batch.ptr, detour=batch.get("detour")
     )
     # Also at weight 0: several processes wait for the gradient of every parameter.
-    presence = losses.presence_loss(predicted["presence"], visible)
+    if "counted" in batch:
+        # Nobody looked for the keypoints of other categories.
+        each = losses.presence_loss(predicted["presence"], visible, reduction="none")
+        presence = torch.where(batch.counted, each, 0.0).sum() / batch.counted.sum()
+    else:
+        presence = losses.presence_loss(predicted["presence"], visible)
     parts["presence"] = presence.detach()
     return loss + config.presence_weight * presence, parts
 
@@ -270,7 +250,8 @@ class DetectionItems(TrainingItems[Data]):
             data = self.detours.attach(data, index)
         data = self.augment(data, generator)
         for name in _UNUSED:
-            del data[name]
+            if name in data:
+                del data[name]
         return data
 
 
@@ -343,6 +324,7 @@ class DetectionEvaluation(CloudEvaluation):
             num_pictures=max(options.pictures, options.page),
         )
         self.task, self.run, self.options, self.dataset = task, run, options, dataset
+        self.categories = tuple(dict.fromkeys(run.labels.categories)) or (dataset.category,)
         scale = scale_of([dataset[i].pos for i in range(len(dataset))])
         check_suited("thresholds", options.thresholds, scale)
         correct = options.correct_threshold
@@ -355,20 +337,22 @@ class DetectionEvaluation(CloudEvaluation):
         self.metrics = KeypointMetrics(
             thresholds=options.thresholds,
             correct_threshold=correct,
-            categories=(dataset.category,),
-            keypoint_names={dataset.category: list(run.labels.names)},
+            categories=self.categories,
+            keypoint_names={category: list(run.labels.names) for category in self.categories},
         )
 
     def find(self, batch: Batch) -> dict[str, Any]:
         clouds = batch.to_data_list()
         read_out = self.options.read_out
         located = self.task.locate(self.run, [cloud.pos for cloud in clouds], read_out)
-        symmetric, geodesic, geodesic_symmetric = [], [], []
+        symmetric, geodesic, geodesic_symmetric, places = [], [], [], []
         for i, cloud in enumerate(clouds):
             groups = rotation_groups(cloud.rotation[0], cloud.is_circle[0])
+            category = cloud.category if "category" in cloud else self.dataset.category
             candidates, index = rotated_labelings(
-                cloud.pos, cloud.keypoints[0], cloud.visible[0], groups, category=self.dataset.category
+                cloud.pos, cloud.keypoints[0], cloud.visible[0], groups, category=category
             )
+            places.append(self.categories.index(category))
             index[0] = cloud.keypoint_index[0]
             position, visible = located.position[i], cloud.visible[0]
             choice = symmetric_error(position, candidates, visible, logits=located.logits[i], index=index).choice
@@ -384,6 +368,7 @@ class DetectionEvaluation(CloudEvaluation):
             "predicted": located.position,
             "target": batch.keypoints,
             "visible": batch.visible,
+            "category": torch.tensor(places),
             "symmetric_target": torch.stack(symmetric),
             "geodesic": torch.stack(geodesic) if geodesic else None,
             "geodesic_symmetric": torch.stack(geodesic_symmetric) if geodesic else None,
@@ -434,6 +419,7 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
     frame = "unit_sphere"
     labels_type = KeypointLabels
     evaluate_options = SupervisedEvaluateOptions
+    predict_options = SupervisedPredictOptions
     methods = {"soft": {"method": "soft"}, "sampling": {"method": "sampling"}}
     columns = (
         *(_pck("PCK", "euclidean", t) for t in (0.01, 0.05, 0.1)),
@@ -475,33 +461,16 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
             None if val is None else DetectionItems(val, Augment(), config.seed),
         )
         mirrors: dict[int, tuple[int, ...]] = {}
-        if config.data.augment.mirror > 0:
+        # A plane of one category says nothing of another.
+        if config.data.augment.mirror > 0 and not isinstance(train, KeypointCategories):
             mirrors = category_mirrors((train[i] for i in range(len(train))), train.num_keypoints)
-        labels = KeypointLabels(
-            train.category,
-            tuple(str(n) for n in train.names),
-            tuple(train.semantic_ids),
-            mirror_x=mirrors.get(0, ()),
-            mirror_z=mirrors.get(2, ()),
-        )
+        labels = KeypointLabels.of(train, mirrors)
         L.seed_everything(config.seed, verbose=False)
         network, thresholds = self.build(config, labels), watched_thresholds(val)
         return Training(Detection(config, network, data.steps_per_epoch, thresholds), data, labels)
 
     def build(self, config: SupervisedConfig, labels: KeypointLabels) -> KeypointDetector:
-        model = config.model
-        backbone = PointNet2(
-            levels=model.levels,
-            out_channels=model.out_channels,
-            norm=model.norm,
-            local_blocks=model.local_blocks,
-            local_neighbors=model.local_neighbors,
-            attention_blocks=model.attention_blocks,
-            drop_path=model.drop_path,
-        )
-        return KeypointDetector(
-            backbone, len(labels.semantic_ids), hidden_channels=model.hidden_channels, dropout=model.dropout
-        )
+        return build_detector(config.model, len(labels.semantic_ids))
 
     def evaluation(self, run: DetectorRun, options: SupervisedEvaluateOptions) -> Evaluation:
         return DetectionEvaluation(self, run, options, self.scored_split(run.config, options.split))
@@ -511,7 +480,7 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
         return {axis: partner for axis, partner in planes.items() if partner}
 
     def annotations(self, run: DetectorRun) -> dict[str, Any]:
-        return {"strict": run.config.data.strict, "keypoint_ids": run.labels.semantic_ids}
+        return {"strict": run.config.data.strict, "keypoint_ids": run.labels.ids}
 
     def about(
         self,
@@ -527,7 +496,10 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
         return {**known, "annotated": annotated.keypoints[0], "visible": visible, "present": visible}
 
     def header(self, run: DetectorRun) -> dict[str, Any]:
-        return {"semantic_ids": list(run.labels.semantic_ids)}
+        return {"semantic_ids": list(run.labels.semantic_ids), "names": list(run.labels.names)}
+
+    def predictor(self, run: DetectorRun, options: Any) -> Predictor:
+        return super().predictor(of_category(run, options.category), options)
 
     def extra(self, located: LocatedClouds) -> dict[str, Tensor]:
         return {"presence": located.outputs["presence"].sigmoid()}
@@ -558,6 +530,7 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
                 f"{overall['num_keypoints']} annotated keypoints{missing}; read-out: {metrics['read_out']}",
                 "",
                 markdown_table(heads, rows),
+                *category_table(metrics, shown),
                 "",
                 f"presence, average precision: {number(overall['presence_average_precision'], 3)}",
                 f"Pearson r of peak probability with error < {calibration['threshold']:g}: "

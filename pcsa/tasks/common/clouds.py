@@ -16,7 +16,7 @@ from torch_geometric.loader import DataLoader
 
 import pcsa
 from pcsa.datasets.folds import Fold
-from pcsa.datasets.keypointnet import KeypointNet
+from pcsa.datasets.keypointnet import KeypointCategories, KeypointNet
 from pcsa.datasets.keypointnet.layout import models_of_split
 from pcsa.datasets.point_cloud import PointCloud
 from pcsa.datasets.points import CLOUDS, MESHES, UNNAMED, read_cloud
@@ -112,10 +112,23 @@ class CloudPredictOptions(PredictOptions):
                 raise ValueError(f"`{name}` (={number}) must be at least {least}")
 
 
-def open_annotated(config: CloudsConfig, split: str, **options: Any) -> KeypointNet:
-    """The annotated clouds of a split, in the dataset's own units; ``options`` are those of :class:`KeypointNet`."""
-    root = embedded_root(config.category, config.num_shapes) if config.root is None else config.root
-    return KeypointNet(root, config.category, split, fold=config.held_out, **options)
+def open_annotated(
+    config: CloudsConfig,
+    split: str,
+    *,
+    keypoint_ids: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+    **options: Any,
+) -> KeypointNet:
+    """The annotated clouds of a split, in the dataset's own units; ``options`` are those of :class:`KeypointNet`.
+
+    Where the configuration names several categories, with commas between, ``keypoint_ids`` are by category.
+    """
+    parts = []
+    for category in map(str.strip, config.category.split(",")):
+        root = embedded_root(category, config.num_shapes) if config.root is None else config.root
+        ids = keypoint_ids.get(category) if isinstance(keypoint_ids, Mapping) else keypoint_ids
+        parts.append(KeypointNet(root, category, split, keypoint_ids=ids, fold=config.held_out, **options))
+    return parts[0] if len(parts) == 1 else KeypointCategories(parts)
 
 
 class LocatedClouds(NamedTuple):
