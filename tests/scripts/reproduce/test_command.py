@@ -1,0 +1,228 @@
+"""``pcsa reproduce`` as a user calls it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pcsa.scripts.cli import main
+from pcsa.scripts.reproduce import runs as runs_module
+from pcsa.scripts.reproduce.results import Results
+
+STUDY = """
+title = "Tiny"
+task = "supervised"
+preset = "sampling"
+baseline = "soft"
+categories = ["mug", "bed"]
+columns = ["PCK@0.01", "mean error"]
+read_outs = ["expectation"]
+folds = 3
+seeds = 1
+options = "--model.out-channels 16 --optimizer.batch-size 4 --optimizer.steps 2 --trainer.accelerator cpu"
+[methods]
+soft = "--objective.method soft"
+"sampling, S = 2" = "--objective.num-samples 2"
+broken = "--data.num-keypoints 99"
+"""
+
+
+@pytest.fixture
+def study(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(STUDY)
+    return path
+
+
+@pytest.fixture
+def call(study, root, tmp_path):
+    """The arguments of a call that makes all runs of a study in this process."""
+
+    def arguments(*more, executor="debug"):
+        folders = ["--results", tmp_path / "results", "--runs", tmp_path / "runs"]
+        given = ["reproduce", study, "--root", root, "--executor", executor, *folders, *more]
+        return [str(argument) for argument in given]
+
+    return arguments
+
+
+@pytest.fixture
+def trains(monkeypatch):
+    """The folders of the runs that are trained from now on."""
+    from pcsa.tasks.supervised import SupervisedTask
+
+    found, train = [], SupervisedTask.train
+
+    def spy(self, config):
+        found.append(config.out)
+        return train(self, config)
+
+    monkeypatch.setattr(SupervisedTask, "train", spy)
+    return found
+
+
+def test_runs_are_made_once_and_leave_rows_and_tables(call, trains, tmp_path, capsys, monkeypatch):
+    some = ("--methods", "soft", "sampling, S = 2", "--folds", "0", "2")
+    assert main(call(*some)) == 0
+    out, err = capsys.readouterr()
+    assert len(trains) == 4
+    assert "left out: bed: no annotations" in err
+    assert "4 of 4: mug, sampling, S = 2, fold 2, seed 0" in err
+    results = tmp_path / "results"
+    page = (results / "table.md").read_text()
+    assert page in out
+    assert (
+        f"pcsa reproduce {tmp_path}/tiny.toml --root KEYPOINTNET --methods soft 'sampling, S = 2' --folds 0 2" in page
+    )
+    assert "left out, because it is not here: bed: no annotations" in page
+    assert len((results / "table.csv").read_text().splitlines()) == 1 + 2 * 2
+    rows = [json.loads(line) for line in (results / "results.jsonl").read_text().splitlines()]
+    assert [(row["method"], row["fold"], row["seed"]) for row in rows] == [
+        ("sampling, S = 2", 0, 0),
+        ("sampling, S = 2", 2, 0),
+        ("soft", 0, 0),
+        ("soft", 2, 0),
+    ]
+    # What is committed knows nothing of this machine's folders.
+    assert not any(str(tmp_path.parent) in line for line in (results / "results.jsonl").read_text().splitlines())
+    assert rows[0]["config"]["data"]["fold"] == 0
+    assert rows[0]["config"]["objective"]["num_samples"] == 2
+    # Rows and shapes say the same.
+    for row in Results(results).rows.values():
+        for name, values in row["shapes"]["expectation"].items():
+            assert len(values) == len(row["keypoints"])
+            assert sum(values) / len(values) == pytest.approx(row["figures"]["expectation"][name], rel=1e-4)
+
+    before = (results / "table.md").read_text()
+    assert main(call(*some)) == 0
+    assert len(trains) == 4
+    assert "4 of 4 runs are finished" in capsys.readouterr().err
+    assert (results / "table.md").read_text() == before
+
+    # Another read-out needs no training, other steps do.
+    assert main(call(*some, "--read-outs", "peak")) == 0
+    assert len(trains) == 4
+    assert "## PCK@0.01, peak" in capsys.readouterr().out
+    assert {tuple(row["figures"]) for row in Results(results).rows.values()} == {("expectation", "peak")}
+    assert main(call("--methods", "soft", "--folds", "0", "--steps", "3")) == 0
+    assert len(trains) == 5
+    assert len(Results(results).rows) == 5
+
+    # A field that this version added counts with its default.
+    file = results / "results.jsonl"
+    file.write_text(file.read_text().replace('"bandwidth_scale":1.0,', ""))
+    assert main(call(*some, "--show")) == 0
+    assert "4 of 4 runs are finished" in capsys.readouterr().err
+    # Another version of the package is another experiment.
+    monkeypatch.setattr(runs_module.pcsa, "__version__", "9")
+    assert main(call(*some, "--show")) == 0
+    assert "0 of 4 runs are finished" in capsys.readouterr().err
+
+
+def test_what_is_finished_outlives_the_call_that_made_it(call, trains, tmp_path, capsys, monkeypatch):
+    one = call("--methods", "soft", "--folds", "1")
+    with monkeypatch.context() as patch:
+        patch.setattr(Results, "add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert main(one) == 130
+    assert main(one) == 0
+    assert len(trains) == 1
+    assert "1 of 1 runs are finished" in capsys.readouterr().err
+
+
+def test_a_half_trained_run_goes_on(call, trains, tmp_path, monkeypatch):
+    from pcsa.tasks.common import engine
+
+    one = call("--methods", "soft", "--folds", "1", "--steps", "4")
+    with monkeypatch.context() as patch:
+        # Two of the four steps are an epoch's, after which there is a checkpoint.
+        def cut(self, trainer, *_):
+            if trainer.global_step >= 3:
+                raise KeyboardInterrupt
+
+        patch.setattr(engine.LearningRateMonitor, "on_train_batch_start", cut)
+        main(one)
+    assert not list(tmp_path.glob("results/results.jsonl"))
+    assert main(one) == 0
+    assert [out == trains[0] for out in trains] == [True, True]
+    assert len(list(trains[0].glob("log/version_*"))) == 2
+
+
+def test_a_run_that_fails_is_listed_and_the_others_are_made(call, capsys):
+    assert main(call("--methods", "broken", "soft", "--folds", "0")) == 3
+    out, err = capsys.readouterr()
+    assert "1 of 2: mug, broken, fold 0, seed 0: failed" in err
+    assert "failed: 1 of 2 runs" in err
+    assert "  mug, broken, fold 0, seed 0: `data.num_keypoints` (=99) must be at most" in err
+    assert "1 of 2 runs are finished" in out
+
+
+def test_without_folds_the_splits_are_scored(call, capsys):
+    assert main(call("--methods", "soft", "--num-folds", "0", "--split", "test")) == 0
+    assert "Scored on test. 1 of 1 runs are finished." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("--methods hard", "`methods` (='hard') must be out of 'soft', "),
+        ("--folds 3", "`folds` (=3) must be out of 0, 1, 2"),
+        ("--num-folds 0 --folds 0", "`folds` (=[0]) must not be given: tiny has no folds"),
+        ("--num-folds 0 --fold-of train", "`fold_of` (='train') must come with `num_folds`"),
+        ("--split test", "`split` (='test') must be 'val' with folds"),
+        ("--read-outs middle", "`read_outs` (='middle') must be out of 'expectation'"),
+        ("--workers 0", "`workers` (=0) must be at least 1"),
+        ("--seeds -1", "`seeds` (=-1) must be at least 0"),
+        ("--parameters gpus", "`parameters` (='gpus') must have the form name=value"),
+        ("--parameters gpus=1 --executor local", "`executor` (='local') cannot be used with these `parameters`"),
+        ("--executor slurm", "`executor` (='slurm') cannot be used with these `parameters`: Could not detect"),
+        ("-- --seed 3", "`--seed` after -- must not be given: `pcsa reproduce` sets it for each run, see its own"),
+        ("-- --data.num_folds=3", "see its own `folds`"),
+        ("-- --optimizer.steps 3", "see its own `steps`"),
+        ("-- --optimizer.lr 0", "`optimizer.lr` (=0.0) must be above 0"),
+    ],
+)
+def test_mistakes_end_in_one_message_and_status_2(call, refused, tmp_path, more, message):
+    before, rest = (more.split("-- ")[0].split(), more.split()) if more.startswith("-- ") else (more.split(), [])
+    assert message in refused(
+        call("--methods", "soft", *(rest or before)) if "--methods" not in more else call(*before)
+    )
+    assert not list(tmp_path.glob("runs/*/*/last.ckpt"))
+
+
+def test_help_names_the_studies(capsys):
+    with pytest.raises(SystemExit):
+        main(["reproduce", "--help"])
+    said = capsys.readouterr().out
+    for name in ("table6", "table7", "ablation", "objectives"):
+        assert name in said
+
+
+@pytest.mark.slow
+def test_processes_that_are_killed_go_on(call, tmp_path):
+    arguments = call("--methods", "soft", "--folds", "0", "1", "--workers", "2", "--steps", "60", executor="local")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def start():
+        command = [sys.executable, "-m", "pcsa.scripts.cli", *arguments]
+        return subprocess.Popen(command, start_new_session=True, env=environment, stderr=subprocess.PIPE, text=True)
+
+    process = start()
+    end = time.monotonic() + 300
+    while len(list(tmp_path.glob("runs/mug/*/last.ckpt"))) < 2:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    # With all the processes that it started.
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = start()
+    said = done.communicate(timeout=300)[1]
+    assert done.returncode == 0, said
+    rows = Results(tmp_path / "results").rows.values()
+    assert [row["fold"] for row in rows] == [0, 1]
+    logs = [len(list(tmp_path.glob(f"runs/mug/{row['run']}/log/version_*"))) for row in rows]
+    assert max(logs) == 2  # one of them may have ended before the kill
