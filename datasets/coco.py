@@ -128,11 +128,17 @@ class CocoKeypoints(KeypointImages):
             found = read_json(existing(detections))
             refuse(detections, detection_faults(found, content))
             self._items = self._persons(found, score_threshold)
+        self._labels = [Path(file) for file in (annotations, detections) if file is not None]
 
     @cached_property
     def coco(self) -> Any:
         """The persons of the annotation file, as pycocotools has them."""
         return indexed(scored(self._content, len(NAMES)))
+
+    def files(self, index: int) -> list[Path]:
+        """Return the picture of a person, and the files of its labels and boxes."""
+        picture = self._pictures[self._items[self._row(index)]["image_id"]]
+        return [picture_path(self.images, picture), *self._labels]
 
     def source(self, index: int) -> dict[str, Any]:
         """Return the picture, the keypoints and the box of a person; see the class.

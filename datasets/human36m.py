@@ -140,6 +140,10 @@ class Human36M(KeypointImages):
             self._items.append((i, name, cameras[_view(name)], labeled))
         self._frames = frames
 
+    def files(self, index: int) -> list[Path]:
+        """Return the picture of a frame, and the files of joints and cameras."""
+        return [self.root / name for name in (self._items[self._row(index)][1], "frames.npz", "cameras.json")]
+
     def source(self, index: int) -> dict[str, Any]:
         """Return the picture, joints, box and camera of a frame; see the class."""
         row, name, (camera, distortion), labeled = self._items[self._row(index)]

@@ -101,6 +101,10 @@ class Lsp(KeypointImages):
         self._items = [(files[i], positions[i], visible[i], occluded[i]) for i in rows if visible[i].any()]
         self._skip("no visible joint", len(rows) - len(self._items))
 
+    def files(self, index: int) -> list[Path]:
+        """Return the picture of a person, and the file of the joints."""
+        return [self._items[self._row(index)][0], _joints_file(self.root)]
+
     def source(self, index: int) -> dict[str, Any]:
         """Return the picture, the joints and the box of a person; see the class."""
         file, positions, visible, occluded = self._items[self._row(index)]

@@ -103,6 +103,11 @@ class Mtfl(KeypointImages):
         self._items = [self._items[i] for i in rows]
         refuse(_picture_problems(self.root / "training.txt", self._items, all_files=False))
 
+    def files(self, index: int) -> list[Path]:
+        """Return the picture of a face, and the lists of landmarks."""
+        lists = (self.root / name for name in ("training.txt", "testing.txt"))
+        return [self._items[self._row(index)][0], *(file for file in lists if file.exists())]
+
     def source(self, index: int) -> dict[str, Any]:
         """Return the picture, the landmarks and the box of a face; see the class."""
         file, landmarks = self._items[self._row(index)]

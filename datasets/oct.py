@@ -56,6 +56,10 @@ class _Scans(Samples):
         self._scans: list[_Scan] = []
         self._items: list[tuple[int, int]] = []
 
+    def files(self, index: int) -> list[Path]:
+        """Return the file of an item's scan."""
+        return [self._scans[self._items[self._row(index)][0]].path]
+
     def source(self, index: int) -> dict[str, Any]:
         """Return the scan that an item is a window of, in all columns of the split.
 
@@ -233,6 +237,11 @@ class Mshc(_Scans):
     def _image(self, scan: _Scan) -> NDArray[np.float32]:
         return read_vol(scan.path, scan.number)
 
+    def files(self, index: int) -> list[Path]:
+        """Return the volume of an item, and the file of its surfaces."""
+        (volume,) = super().files(index)
+        return [volume, _labels_file(self.root, volume)]
+
 
 def check_oct(
     root: str | os.PathLike[str],
@@ -323,10 +332,14 @@ def volumes_of(files: Sequence[Path], split: Split) -> list[Path]:
     return found
 
 
+def _labels_file(root: Path, volume: Path) -> Path:
+    return root / "delineation" / f"{volume.stem}.mat"
+
+
 def _volume_labels(root: Path, path: Path, one_based: bool) -> tuple[Path, int, NDArray[np.float64]]:
     """Return the file of the labels of a volume, its height, and the rows of its surfaces `[scans, 9, columns]`."""
     header = read_vol_header(path)
-    labels = existing(root / "delineation" / f"{path.stem}.mat")
+    labels = existing(_labels_file(root, path))
     return labels, header.height, read_delineation(labels, header.width, header.num_scans, int(one_based))
 
 

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -47,6 +48,10 @@ class Samples(Dataset[dict[str, Any]]):
     def source(self, index: int) -> dict[str, Any]:
         """Return the item as the files have it."""
         raise NotImplementedError
+
+    def files(self, index: int) -> list[Path]:
+        """Return the files of which an item is made; none where it is drawn."""
+        return []
 
     def _row(self, index: int) -> int:
         """Return an index from 0 on; negative ones count from the end."""

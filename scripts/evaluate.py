@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +13,27 @@ from tqdm import tqdm
 
 from pcsa.datasets.files import replacing
 from pcsa.scripts.guarded import Failure, guarded_batches
+from pcsa.scripts.partial import determining
+from pcsa.scripts.records import Found, Records
 from pcsa.scripts.runs import check_pages, parse_options, print_failed
 from pcsa.tasks.common.checkpoint import write_json
 from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.task import EvaluateOptions, Evaluation, Run
 
+# Options that change no score.
+_WITHOUT_EFFECT = ("pictures", "page", "batch_size", "num_workers", "progress", "device", "out", "overwrite", "strict")
+
+log = logging.getLogger(__name__)
+
 
 def main(argv: list[str]) -> int:
     """Parse options, evaluate, print the table; exit status 3 if some items failed."""
     options, run = parse_options(argv, "evaluate", EvaluateOptions, lambda task: task.evaluate_options)
-    result = evaluate(run, options)
+    try:
+        result = evaluate(run, options)
+    except KeyboardInterrupt as stop:
+        print(f"\npcsa evaluate: interrupted{'; the same call goes on from ' * bool(stop.args)}{stop}", file=sys.stderr)
+        return 130
     print(run.task.table(result))
     failed = [f"item {fault['item']}: {fault['reason']}" for fault in result["failed"]]
     if failed:
@@ -31,15 +45,26 @@ def main(argv: list[str]) -> int:
 def evaluate(run: Run[Any, Any], options: EvaluateOptions) -> dict[str, Any]:
     """Score a run, write what the options ask for, and return all that is printed and written, as JSON types.
 
+    What an earlier call found before it was cut off is taken from ``<out>.partial``.
+
     Raises:
-        ValueError: If no item can be read; with ``options.strict``, or where the scores take all items, if one cannot.
+        ValueError: If no item can be read; with ``options.strict``, or where the scores take all items, if one cannot;
+            if another checkpoint or other options made ``<out>.partial``.
+        KeyboardInterrupt: If it is interrupted; its text is the file from which the next call goes on.
     """
     task = run.task
     check_pages(task, "page", options.page)
     evaluation = task.evaluation(run, options)
     file = options.out or options.checkpoint.parent / f"metrics-{evaluation.split}.json"
-    with claimed(file):
-        failed = _score(evaluation, options)
+    made_with = {**determining(options, _WITHOUT_EFFECT), "device": run.device.type, "split": evaluation.split}
+    with (
+        claimed(file),
+        closing(Records(file, made_with, evaluation, options.batch_size, overwrite=options.overwrite)) as records,
+    ):
+        try:
+            failed = _score(evaluation, options, records)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(records.path) from None
         result = {
             "checkpoint": str(options.checkpoint),
             "task": task.name,
@@ -54,6 +79,7 @@ def evaluate(run: Run[Any, Any], options: EvaluateOptions) -> dict[str, Any]:
             # The scores are those of the rest.
             result["num_items"] -= len(failed)
         write_json(file, result)
+        records.finish()
         pictures = evaluation.pictures
         if options.pictures and pictures:
             result["picture"] = str(file.with_name(f"predictions-{evaluation.split}.png"))
@@ -66,18 +92,39 @@ def evaluate(run: Run[Any, Any], options: EvaluateOptions) -> dict[str, Any]:
     return result
 
 
-def _score(evaluation: Evaluation, options: EvaluateOptions) -> list[Failure]:
-    """Find the keypoints of all items, and return those that cannot be read."""
+def _score(evaluation: Evaluation, options: EvaluateOptions, records: Records) -> list[Failure]:
+    """Find the keypoints of all items that no earlier call found, and return those that cannot be read."""
     items: Any = evaluation.items
     failed: list[Failure] = []
-    batches = guarded_batches(evaluation.loader, items, options.batch_size, options.num_workers)
+    known: dict[int, Found] = {}
+    rest: list[range] = []
+    drawn = 0
+    for batch in records.batches:
+        found = records.known(batch)
+        # A picture needs the maps of the network.
+        if found is None or evaluation.draws(batch, drawn):
+            rest.append(batch)
+        if found is not None:
+            known[batch.start] = found
+            drawn += len(batch) - len(found.failed)
+    already = len(items) - sum(map(len, rest))
+    if already:
+        log.info("%d of %d items were found by an earlier call", already, len(items))
+    loaded = guarded_batches(evaluation.loader, items, rest, options.num_workers)
+    again = {batch.start for batch in rest}
     # With `None` the bar is shown where standard error is a terminal.
     quiet = None if options.progress else True
     with torch.inference_mode():
-        for batch, faults in tqdm(batches, total=-(-len(items) // options.batch_size), leave=False, disable=quiet):
-            failed += faults
+        for batch in tqdm(records.batches, leave=False, disable=quiet):
+            found = known.get(batch.start)
+            if found is None or batch.start in again:
+                content, faults = next(loaded)
+                found = Found(None if content is None else evaluation.find(content), faults)
+                if batch.start not in known:
+                    records.add(batch, found)
+            failed += found.failed
             if failed and (options.strict or evaluation.takes_all or len(failed) == len(items)):
                 raise ValueError(str(failed[0]))
-            if batch is not None:
-                evaluation.update(batch)
+            if found.record is not None:
+                evaluation.take(found.record)
     return failed

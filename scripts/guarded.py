@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,25 +23,27 @@ class Failure:
 
 
 def guarded_batches(
-    loader: type[DataLoader[Any]], items: Any, batch_size: int, num_workers: int
+    loader: type[DataLoader[Any]], items: Any, batches: Sequence[Sequence[int]], num_workers: int
 ) -> Iterator[tuple[Any, list[Failure]]]:
     """Iterate over batches of the items that can be read, None where none of a batch can, beside those that cannot.
 
     Args:
         loader: Makes the batches.
         items: The items.
-        batch_size: Items of a batch, those that fail among them.
+        batches: Items of every batch, those that fail among them.
         num_workers: Processes that load the items. What fails in one of them is told as what fails in this one.
     """
     # The class of the loader decides how its items become a batch.
-    collate = _Collate(loader(items, batch_size=batch_size).collate_fn)
-    batches: DataLoader[Any] = DataLoader(
-        _Guarded(items), batch_size=batch_size, num_workers=num_workers, collate_fn=collate
+    collate = _Collate(loader(items, batch_size=1).collate_fn)
+    guarded: DataLoader[Any] = DataLoader(
+        Guarded(items), batch_sampler=[list(batch) for batch in batches], num_workers=num_workers, collate_fn=collate
     )
-    return iter(batches)
+    return iter(guarded)
 
 
-class _Guarded(Dataset[Any]):
+class Guarded(Dataset[Any]):
+    """Items, or the failure of one that cannot be read."""
+
     def __init__(self, items: Any) -> None:
         self.items = items
 

@@ -13,7 +13,10 @@ import numpy as np
 
 from pcsa.datasets.faults import reading
 from pcsa.datasets.files import replacing
+from pcsa.scripts.partial import Partial, is_same
 from pcsa.tasks.common.checkpoint import write_json
+
+_OF = ("predict", "predictions")
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,7 @@ class Journal:
     """
 
     def __init__(self, out: Path, made_with: dict[str, Any], *, overwrite: bool = False) -> None:
-        self.out, self.partial = out, out.with_name(f"{out.name}.partial")
-        self.made_with, self.overwrite = made_with, overwrite
+        self.out, self.made_with = out, made_with
         self.entries: dict[str, Entry] = {}
         """By full path."""
         self.failed: dict[str, str] = {}
@@ -53,32 +55,22 @@ class Journal:
         document = _read(out)
         # Where nothing was found, nothing is lost.
         empty = document is not None and document.get("inputs") == {}
-        if document and not empty and self._is_same(out, document.get("made_with")):
+        if document and not empty and is_same(out, document.get("made_with"), made_with, _OF, overwrite=overwrite):
             with reading(out, "predictions"):
                 items: dict[str, list[dict[str, Any]]] = {path: [] for path in document["inputs"]}
                 for item in document["items"]:
                     items[item.pop("input")].append(item)
                 self.entries = {path: Entry(**about, items=items[path]) for path, about in document["inputs"].items()}
                 self.failed = {fault["input"]: fault["reason"] for fault in document["failed"]}
-        lines, size = _read_lines(self.partial)
-        if lines and not self._is_same(self.partial, lines[0].get("made_with")):
-            lines, size = [], 0
-        with reading(self.partial, "predictions"):
-            for line in lines[1:]:
+        self._partial = Partial(out, made_with, _OF, overwrite=overwrite)
+        with reading(self._partial.path, "predictions"):
+            for line in self._partial.lines:
                 path = line.pop("input")
                 self.entries[path] = Entry(**line)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.partial.open("ab")
-        # The line at which the call before was killed may have no end.
-        self._file.truncate(size)
-        self._empty = len(lines) < 2
-        if not lines:
-            self._write({"made_with": made_with})
 
     def add(self, path: str, entry: Entry) -> None:
         """Write down what was found in an input."""
-        self._write({"input": path, **asdict(entry)})
-        self._empty = False
+        self._partial.add({"input": path, **asdict(entry)})
         self.entries[path] = entry
         self.failed.pop(path, None)
 
@@ -106,35 +98,12 @@ class Journal:
             arrays["document"] = np.frombuffer(zlib.compress(json.dumps(document).encode()), np.uint8)
             with replacing(self.out) as temporary:
                 np.savez(temporary, **arrays, **columns(items))
-        self._file.close()
-        self.partial.unlink()
+        self._partial.finish()
         return document
 
     def close(self) -> None:
         """Close the journal; where nothing was found, none is left."""
-        if not self._file.closed:
-            self._file.close()
-            if self._empty:
-                self.partial.unlink()
-
-    def _is_same(self, path: Path, made_with: Any) -> bool:
-        if made_with == self.made_with:
-            return True
-        if self.overwrite:
-            return False
-        instead = "set `overwrite` to replace it, or choose another `out`"
-        if not isinstance(made_with, dict):
-            raise ValueError(f"`{path}` exists, and `pcsa predict` of this version did not write it: {instead}")
-        names = [*self.made_with, *(name for name in made_with if name not in self.made_with)]
-        name = next(name for name in names if self.made_with.get(name) != made_with.get(name))
-        raise ValueError(
-            f"`{path}` holds predictions that are made with another `{name}` (={made_with.get(name)!r}, now "
-            f"{self.made_with.get(name)!r}): {instead}"
-        )
-
-    def _write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line).encode() + b"\n")
-        self._file.flush()
+        self._partial.close()
 
 
 def _read(out: Path) -> dict[str, Any] | None:
@@ -155,23 +124,6 @@ def _read(out: Path) -> dict[str, Any] | None:
     except Exception:  # whatever it is, it is not ours
         pass
     return {"made_with": None}
-
-
-def _read_lines(partial: Path) -> tuple[list[dict[str, Any]], int]:
-    """Read the whole lines of a journal, and the bytes that they take."""
-    lines: list[dict[str, Any]] = []
-    size = 0
-    for line in partial.read_bytes().splitlines(keepends=True) if partial.exists() else ():
-        try:
-            value = json.loads(line) if line.endswith(b"\n") else None
-        except ValueError:
-            value = None
-        if not isinstance(value, dict):
-            # A file of something else has no first line of ours.
-            return lines or [{}], size
-        lines.append(value)
-        size += len(line)
-    return lines, size
 
 
 def columns(items: Sequence[dict[str, Any]]) -> dict[str, Any]:

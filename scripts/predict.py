@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections import deque
@@ -15,13 +14,12 @@ from typing import Any, NamedTuple
 import torch
 from tqdm import tqdm
 
-import pcsa
 from pcsa.datasets.faults import reading, said
 from pcsa.datasets.files import Found, find_files, picture_name, replacing
 from pcsa.scripts.journal import Entry, Journal
+from pcsa.scripts.partial import determining
 from pcsa.scripts.runs import check_pages, parse_options, print_failed
 from pcsa.tasks.common.claim import claimed
-from pcsa.tasks.common.config import to_plain
 from pcsa.tasks.common.task import Picture, PredictOptions, Predictor, Run
 
 
@@ -137,18 +135,8 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> Predicted:
 
 def made_with(options: PredictOptions) -> dict[str, Any]:
     """What determines predictions beside the inputs, as JSON types; files by their content."""
-
-    def plain(value: Any) -> Any:
-        return _digest(value) if isinstance(value, Path) else to_plain(value)
-
     common = {field.name for field in fields(PredictOptions)} - {"checkpoint", "read_out"}
-    named = {field.name: plain(getattr(options, field.name)) for field in fields(options) if field.name not in common}
-    return {"version": pcsa.__version__, **named}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return determining(options, common)
 
 
 def _inputs(predictor: Predictor, options: PredictOptions) -> Found:

@@ -304,6 +304,7 @@ class DetectionEvaluation(CloudEvaluation):
                 **({} if dataset.fold is None or split == "test" else {"fold": str(dataset.fold)}),
                 "units": "the dataset's own",
             },
+            num_pictures=max(options.pictures, options.page),
         )
         self.task, self.run, self.options, self.dataset = task, run, options, dataset
         scale = scale_of([dataset[i].pos for i in range(len(dataset))])
@@ -322,7 +323,7 @@ class DetectionEvaluation(CloudEvaluation):
             keypoint_names={dataset.category: list(run.labels.names)},
         )
 
-    def update(self, batch: Batch) -> None:
+    def find(self, batch: Batch) -> dict[str, Any]:
         clouds = batch.to_data_list()
         read_out = self.options.read_out
         located = self.task.locate(self.run, [cloud.pos for cloud in clouds], read_out)
@@ -339,20 +340,23 @@ class DetectionEvaluation(CloudEvaluation):
             if self.options.geodesic:
                 geodesic.append(geodesic_error(position, cloud.pos, index[0], visible))
                 geodesic_symmetric.append(geodesic_error(position, cloud.pos, index[choice], visible))
-            if len(self.pictures) < max(self.options.pictures, self.options.page):
+            if len(self.pictures) < self.num_pictures:
                 self.pictures.append(
                     self.task.scene(self.run, cloud.pos, located, i, read_out, title=cloud.model_id, annotated=cloud)
                 )
-        self.metrics.update(
-            located.position,
-            batch.keypoints,
-            batch.visible,
-            symmetric_target=torch.stack(symmetric),
-            geodesic=torch.stack(geodesic) if geodesic else None,
-            geodesic_symmetric=torch.stack(geodesic_symmetric) if geodesic else None,
-            confidence=located.peak.clamp(0, 1),
-            presence_logits=located.outputs["presence"],
-        )
+        return {
+            "predicted": located.position,
+            "target": batch.keypoints,
+            "visible": batch.visible,
+            "symmetric_target": torch.stack(symmetric),
+            "geodesic": torch.stack(geodesic) if geodesic else None,
+            "geodesic_symmetric": torch.stack(geodesic_symmetric) if geodesic else None,
+            "confidence": located.peak.clamp(0, 1),
+            "presence_logits": located.outputs["presence"],
+        }
+
+    def take(self, record: dict[str, Any]) -> None:
+        self.metrics.update(**record)
 
     def scores(self) -> dict[str, Any]:
         return {**self.metrics.compute(), "per_shape": self._per_shape()}

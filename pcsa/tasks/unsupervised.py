@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -348,22 +348,28 @@ class CategoryEvaluation(CloudEvaluation):
                 "against; `root` may name other clouds of the category"
             )
         everything, held_out, train = (task.annotated(run, part, root) for part in ("all", split, "train"))
-        super().__init__(split, everything)
+        super().__init__(split, everything, num_pictures=max(options.pictures, options.page))
         self.task, self.run, self.options = task, run, options
         self.everything, self.held_out, self.train = everything, held_out, train
         scale = scale_of([held_out[i].pos for i in range(len(held_out))])
         check_suited("thresholds", options.thresholds, scale)
-        self.shown = set(held_out.model_ids[: max(options.pictures, options.page)])
+        self.shown = set(held_out.model_ids[: self.num_pictures])
         self.predicted: list[Tensor] = []
 
-    def update(self, batch: Batch) -> None:
+    def find(self, batch: Batch) -> dict[str, Any]:
         clouds = batch.to_data_list()
         read_out = self.options.read_out
         located = self.task.locate(self.run, [cloud.pos for cloud in clouds], read_out)
-        self.predicted += list(located.position)
         for i, cloud in enumerate(clouds):
             if cloud.model_id in self.shown:
                 self.pictures.append(self.task.scene(self.run, cloud.pos, located, i, read_out, title=cloud.model_id))
+        return {"position": located.position}
+
+    def take(self, record: dict[str, Any]) -> None:
+        self.predicted += list(record["position"])
+
+    def draws(self, batch: Sequence[int], drawn: int) -> bool:
+        return any(self.everything.model_ids[index] in self.shown for index in batch)
 
     def scores(self) -> dict[str, Any]:
         scores = evaluate_category(

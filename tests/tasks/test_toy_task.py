@@ -119,15 +119,18 @@ class DotsTraining(StepTraining[DotsConfig]):
 
 class DotsEvaluation(Evaluation):
     def __init__(self, run: Run[DotsConfig, DotsLabels], options: EvaluateOptions, split: Any) -> None:
-        super().__init__(split, Dots(2000 if split == "test" else 1000, 4))
+        super().__init__(split, Dots(2000 if split == "test" else 1000, 4), num_pictures=options.pictures)
         self.run, self.options = run, options
         self.errors: list[float] = []
 
-    def update(self, batch: dict[str, Tensor]) -> None:
+    def find(self, batch: dict[str, Tensor]) -> dict[str, Any]:
         found = located(self.run.model, batch["image"])
-        self.errors += (found.position - batch["keypoints"]).norm(dim=-1).flatten().tolist()
         for image, predicted, annotated in zip(batch["image"], found.position, batch["keypoints"], strict=True):
             self.pictures.append(Overlay(image, predicted=predicted, annotated=annotated, names=self.run.labels.names))
+        return {"errors": (found.position - batch["keypoints"]).norm(dim=-1).flatten().tolist()}
+
+    def take(self, record: dict[str, Any]) -> None:
+        self.errors += record["errors"]
 
     def scores(self) -> dict[str, Any]:
         return {"num_items": len(self.items), "error": {"mean_px": float(np.mean(self.errors))}}

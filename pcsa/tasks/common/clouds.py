@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -264,6 +265,15 @@ class CloudEvaluation(Evaluation):
     """Scores a network on clouds."""
 
     loader = DataLoader
+
+    def stamp(self, index: int) -> str:
+        digest = hashlib.sha256()
+        # The clouds of a category lie in memory.
+        items: Any = self.items
+        for name, value in sorted(items[index].to_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.numpy().tobytes() if isinstance(value, Tensor) else str(value).encode())
+        return digest.hexdigest()[:16]
 
 
 class CloudPredictor(Predictor):

@@ -376,12 +376,13 @@ class MapEvaluation(Evaluation):
                 "left_out": items.skipped,
                 "names": list(items.names),
             },
+            num_pictures=options.pictures,
         )
         self.task, self.run, self.options, self.source = task, run, options, items
         self.flip_pairs = items.pairs if flips else None
         self.collected = Collected()
 
-    def update(self, batch: Row) -> None:
+    def find(self, batch: Row) -> dict[str, Any]:
         image = batch.pop("image")
         found = self.task.locate(
             self.run.config,
@@ -390,13 +391,21 @@ class MapEvaluation(Evaluation):
             read_out=self.options.read_out,
             flip_pairs=self.flip_pairs,
         )
-        # The images and maps of a whole dataset need not lie in memory.
-        found = LocatedMaps(found.position.cpu(), found.peak.cpu(), found.maps[:0])
-        for i in range(min(len(image), self.options.pictures - len(self.pictures))):
+        position = found.position.cpu()
+        for i in range(min(len(image), self.num_pictures - len(self.pictures))):
             row = {"image": image[i], **{name: values[i] for name, values in batch.items()}}
-            self.pictures.append(self.task.overlay(self.source, row, found.position[i]))
-        self.collected.batches.append(batch)
-        self.collected.found.append(found)
+            self.pictures.append(self.task.overlay(self.source, row, position[i]))
+        # The images and maps of a whole dataset need not lie in memory.
+        return {"batch": batch, "position": position, "peak": found.peak.cpu()}
+
+    def take(self, record: dict[str, Any]) -> None:
+        self.collected.batches.append(record["batch"])
+        self.collected.found.append(LocatedMaps(record["position"], record["peak"], record["peak"].new_empty(0)))
+
+    def stamp(self, index: int) -> list[list[int]]:
+        """Size and time of the item's files; of drawn items there are none."""
+        stats = [file.stat() for file in self.source.files(index)]
+        return [[stat.st_size, stat.st_mtime_ns] for stat in stats]
 
     def scores(self) -> dict[str, Any]:
         return self.task.scores(self.source, self.collected, self.options.correct_threshold)

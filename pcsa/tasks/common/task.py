@@ -56,6 +56,9 @@ class EvaluateOptions:
     """Device: cpu, cuda or auto."""
     out: Path | None = None
     """Metrics file; default metrics-<split>.json beside the checkpoint."""
+    overwrite: bool = False
+    """Discard what a call that was cut off has found with another checkpoint or other options, <out>.partial; else
+    that is refused. With the same ones, this call goes on from there."""
     strict: bool = False
     """Stop at the first item that cannot be read; else it is listed as failed, and the exit status is 3."""
 
@@ -182,14 +185,35 @@ class Evaluation(ABC):
     """What the metrics file says of the items, as JSON types."""
     pictures: list[Picture] = field(default_factory=list)
     """Pictures of the first items, as many as were asked for."""
+    num_pictures: int = 0
+    """How many are asked for."""
     loader: ClassVar[type[DataLoader[Any]]] = DataLoader
     """Makes batches of the items."""
     takes_all: ClassVar[bool] = False
     """Whether there are no scores of a part of the items: then an item that cannot be read ends the evaluation."""
 
-    @abstractmethod
     def update(self, batch: Any) -> None:
         """Find the keypoints of a batch and remember what the scores need of it."""
+        self.take(self.find(batch))
+
+    @abstractmethod
+    def find(self, batch: Any) -> dict[str, Any]:
+        """Find the keypoints of a batch and return what the scores need of it: tensors, lists and plain values.
+
+        It is all that an evaluation that goes on has of the batch. Pictures are added to ``pictures``.
+        """
+
+    @abstractmethod
+    def take(self, record: dict[str, Any]) -> None:
+        """Remember what was found in a batch, in the order of the items."""
+
+    def stamp(self, index: int) -> Any:
+        """What tells whether an item is still the same, as JSON types; by default its number is all of it."""
+        return None
+
+    def draws(self, batch: Sequence[int], drawn: int) -> bool:
+        """Whether a picture of an item of a batch is asked for, where that many were drawn before."""
+        return drawn < self.num_pictures
 
     @abstractmethod
     def scores(self) -> dict[str, Any]:
