@@ -301,7 +301,7 @@ class DetectionEvaluation(CloudEvaluation):
                 "category": dataset.category,
                 "num_items": len(dataset),
                 "num_missing": len(dataset.missing),
-                **({} if dataset.fold is None or split == "test" else {"fold": str(dataset.fold)}),
+                **({} if run.config.data.fold is None or split == "test" else {"fold": str(run.config.data.held_out)}),
                 "units": "the dataset's own",
             },
             num_pictures=max(options.pictures, options.page),

@@ -138,6 +138,8 @@ def make(planned: PlannedRun) -> dict[str, Any]:
                 read_out=read_out,  # type: ignore[arg-type]
                 out=out / f"metrics-{planned.split}-{read_out}.json",
                 strict=True,
+                # What a call that was cut off has found for another read-out, say, is of no use.
+                overwrite=True,
                 progress=False,
             )
             metrics = evaluate(run, options)
