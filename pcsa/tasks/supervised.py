@@ -361,14 +361,19 @@ class DetectionEvaluation(CloudEvaluation):
     def scores(self) -> dict[str, Any]:
         return {**self.metrics.compute(), "per_shape": self._per_shape()}
 
-    def _per_shape(self) -> dict[str, dict[str, list[float | None]]]:
+    def _per_shape(self) -> dict[str, dict[str, Any]]:
         """Distances of every shape by its name, one for each keypoint; None where there is none."""
-        distances = {name: value.tolist() for name, value in self.metrics.per_shape().items()}
+        found = self.metrics.per_shape()
+        counts = found["euclidean"].isfinite().sum(1).tolist()
+        distances = {name: value.tolist() for name, value in found.items()}
         names = self.dataset.model_ids
         if len(distances["euclidean"]) != len(names):  # some could not be read
             return {}
         return {
-            shape: {name: [_rounded(d) for d in rows[i]] for name, rows in distances.items()}
+            shape: {
+                "num_keypoints": counts[i],
+                **{name: [_rounded(d) for d in rows[i]] for name, rows in distances.items()},
+            }
             for i, shape in enumerate(names)
         }
 

@@ -22,9 +22,8 @@ def run_figures(task: Task[Any, Any], metrics: Mapping[str, Any]) -> dict[str, f
 
 def scored_shapes(metrics: Mapping[str, Any]) -> dict[str, int]:
     """The shapes that were scored, each with the number of its keypoints; those without any are left out."""
-    per_shape: Mapping[str, Mapping[str, Distances]] = metrics.get("per_shape") or {}
-    counts = {name: _count(shape["euclidean"]) for name, shape in per_shape.items()}
-    return {name: count for name, count in counts.items() if count}
+    per_shape: Mapping[str, Mapping[str, Any]] = metrics.get("per_shape") or {}
+    return {name: shape["num_keypoints"] for name, shape in per_shape.items() if shape["num_keypoints"]}
 
 
 def shape_figures(metrics: Mapping[str, Any]) -> dict[str, list[float]]:
@@ -33,17 +32,13 @@ def shape_figures(metrics: Mapping[str, Any]) -> dict[str, list[float]]:
     None where a task has no such figures.
     """
     counts = scored_shapes(metrics)
-    shapes: list[Mapping[str, Distances]] = [metrics["per_shape"][name] for name in counts]
+    shapes: list[Mapping[str, Any]] = [metrics["per_shape"][name] for name in counts]
     found = {}
     for name, (kind, figure) in _FIGURES.items():
         if shapes and all(kind in shape for shape in shapes):
             values = [figure(shape[kind], count) for shape, count in zip(shapes, counts.values(), strict=True)]
             found[name] = [float(f"{value:.5g}") for value in values]
     return found
-
-
-def _count(distances: Distances) -> int:
-    return sum(distance is not None for distance in distances)
 
 
 def _pck(threshold: float) -> Callable[[Distances, int], float]:
@@ -55,11 +50,12 @@ def _mean(distances: Distances, count: int) -> float:
     return math.fsum(d for d in distances if d is not None) / count
 
 
-# In the dataset's own units. An infinite geodesic distance is None and counts as wrong.
-_FIGURES: dict[str, tuple[str, Callable[[Distances, int], float]]] = {
+# Distances are in the dataset's own units. An infinite geodesic distance is None and counts as wrong.
+_FIGURES: dict[str, tuple[str, Callable[[Any, int], float]]] = {
     "PCK@0.01": ("euclidean", _pck(0.01)),
     "PCK@0.02": ("euclidean", _pck(0.02)),
     "PCK@0.05": ("euclidean", _pck(0.05)),
     "geodesic PCK@0.01": ("geodesic", _pck(0.01)),
     "mean error": ("euclidean", _mean),
+    "DAS, all shapes": ("dual_alignment", lambda value, count: 100 * value),
 }

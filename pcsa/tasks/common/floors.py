@@ -14,6 +14,7 @@ from pcsa._core.checks import check_thresholds
 from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.metrics import (
     THRESHOLDS,
+    alignment_per_shape,
     collapsed_keypoints,
     coverage,
     dual_alignment,
@@ -81,7 +82,8 @@ def evaluate_category(
         seed: Seed of template and random sets.
 
     Returns:
-        JSON types: under ``category`` and ``held_out`` what :func:`evaluate_keypoints` returns.
+        JSON types: under ``category`` and ``held_out`` what :func:`evaluate_keypoints` returns; under ``per_shape``
+        what each shape of the category adds to the dual alignment score (:func:`pcsa.metrics.alignment_per_shape`).
 
     Raises:
         ValueError: As :func:`evaluate_keypoints`, or if a held-out cloud is not in ``category``.
@@ -103,6 +105,7 @@ def evaluate_category(
     return {
         "category": evaluate_keypoints(predicted, category, category, **options),
         "held_out": evaluate_keypoints(of_held_out, held_out, train, **options),
+        "per_shape": _per_shape(predicted, category),
     }
 
 
@@ -182,6 +185,16 @@ def evaluate_keypoints(
         "rows": rows,
         "not_above_template": not_above,
         "collapsed": rows["detector"]["separation"]["least"] < COLLAPSED,
+    }
+
+
+def _per_shape(predicted: Sequence[Tensor], category: KeypointNet) -> dict[str, dict[str, Any]]:
+    shapes = _read(category)
+    found = [predicted[i].detach().cpu().double() for i in shapes.places]
+    values = alignment_per_shape(found, shapes.annotated, shapes.semantic_ids).tolist()
+    return {
+        category.model_ids[place]: {"num_keypoints": len(ids), "dual_alignment": float(f"{value:.6g}")}
+        for place, ids, value in zip(shapes.places, shapes.semantic_ids, values, strict=True)
     }
 
 

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from pcsa.scripts.cli import main
 from pcsa.scripts.reproduce import runs as runs_module
 from pcsa.scripts.reproduce.results import Results
+from pcsa.tasks import get_task
 
 STUDY = """
 title = "Tiny"
@@ -52,26 +54,37 @@ def call(study, root, tmp_path):
 
 @pytest.fixture
 def trains(monkeypatch):
-    """The folders of the runs that are trained from now on."""
-    from pcsa.tasks.supervised import SupervisedTask
+    """The folders of the runs that are trained from now on; nothing is really trained or scored."""
+    found = []
 
-    found, train = [], SupervisedTask.train
-
-    def spy(self, config):
+    def train_once(task, config):
+        if config.data.num_keypoints == 99:
+            raise ValueError("`data.num_keypoints` (=99) must be fewer")
         found.append(config.out)
-        return train(self, config)
+        (config.out / "last.ckpt").touch()
+        return config.out / "last.ckpt", 12.5
 
-    monkeypatch.setattr(SupervisedTask, "train", spy)
+    def evaluate(run, options):
+        # Another figure for each seed.
+        place = 0.001 + 0.01 * int(options.checkpoint.parent.name.split("-s")[-1][0])
+        shapes = {name: {"num_keypoints": 2, "euclidean": [place, None, 0.5]} for name in "ab"}
+        return {"num_items": 2, "per_shape": shapes, "thresholds": []}
+
+    monkeypatch.setattr("pcsa.scripts.once.train_once", train_once)
+    monkeypatch.setattr("pcsa.scripts.evaluate.evaluate", evaluate)
+    monkeypatch.setattr(
+        "pcsa.tasks.common.run.open_run", lambda *_: SimpleNamespace(task=get_task("supervised"), device="cpu")
+    )
     return found
 
 
-def test_runs_are_made_once_and_leave_rows_and_tables(call, trains, tmp_path, capsys, monkeypatch):
+def test_runs_are_made_once_and_leave_rows_and_tables(call, trains, tmp_path, capsys):
     some = ("--methods", "soft", "sampling, S = 2", "--folds", "0", "2")
     assert main(call(*some)) == 0
     out, err = capsys.readouterr()
     assert len(trains) == 4
     assert "left out: bed: no annotations" in err
-    assert "4 of 4: mug, sampling, S = 2, fold 2, seed 0" in err
+    assert "4 of 4: mug, sampling, S = 2, fold 2, seed 0: 12 s" in err
     results = tmp_path / "results"
     page = (results / "table.md").read_text()
     assert page in out
@@ -79,8 +92,10 @@ def test_runs_are_made_once_and_leave_rows_and_tables(call, trains, tmp_path, ca
         f"pcsa reproduce {tmp_path}/tiny.toml --root KEYPOINTNET --methods soft 'sampling, S = 2' --folds 0 2" in page
     )
     assert "left out, because it is not here: bed: no annotations" in page
+    assert "| soft            | 50.0 " in page
     assert len((results / "table.csv").read_text().splitlines()) == 1 + 2 * 2
-    rows = [json.loads(line) for line in (results / "results.jsonl").read_text().splitlines()]
+    text = (results / "results.jsonl").read_text()
+    rows = [json.loads(line) for line in text.splitlines()]
     assert [(row["method"], row["fold"], row["seed"]) for row in rows] == [
         ("sampling, S = 2", 0, 0),
         ("sampling, S = 2", 2, 0),
@@ -88,79 +103,65 @@ def test_runs_are_made_once_and_leave_rows_and_tables(call, trains, tmp_path, ca
         ("soft", 2, 0),
     ]
     # What is committed knows nothing of this machine's folders.
-    assert not any(str(tmp_path.parent) in line for line in (results / "results.jsonl").read_text().splitlines())
+    assert str(tmp_path.parent) not in text
     assert rows[0]["config"]["data"]["fold"] == 0
     assert rows[0]["config"]["objective"]["num_samples"] == 2
-    # Rows and shapes say the same.
-    for row in Results(results).rows.values():
-        for name, values in row["shapes"]["expectation"].items():
-            assert len(values) == len(row["keypoints"])
-            assert sum(values) / len(values) == pytest.approx(row["figures"]["expectation"][name], rel=1e-4)
+    assert "pcsa train supervised sampling --model.out-channels 16" in rows[0]["command"]
 
-    before = (results / "table.md").read_text()
     assert main(call(*some)) == 0
     assert len(trains) == 4
     assert "4 of 4 runs are finished" in capsys.readouterr().err
-    assert (results / "table.md").read_text() == before
+    assert (results / "table.md").read_text() == page
 
+
+def test_a_finished_run_stays_finished(call, trains, tmp_path, capsys, monkeypatch):
+    one = ("--methods", "soft", "--folds", "0")
+    assert main(call(*one)) == 0
     # Another read-out needs no training, other steps do.
-    assert main(call(*some, "--read-outs", "peak")) == 0
-    assert len(trains) == 4
+    assert main(call(*one, "--read-outs", "peak")) == 0
+    assert len(trains) == 1
     assert "## PCK@0.01, peak" in capsys.readouterr().out
-    assert {tuple(row["figures"]) for row in Results(results).rows.values()} == {("expectation", "peak")}
-    assert main(call("--methods", "soft", "--folds", "0", "--steps", "3")) == 0
-    assert len(trains) == 5
-    assert len(Results(results).rows) == 5
+    assert [list(row["figures"]) for row in Results(tmp_path / "results").rows.values()] == [["expectation", "peak"]]
+    assert main(call(*one, "--steps", "3")) == 0
+    assert len(trains) == 2
+    assert len(Results(tmp_path / "results").rows) == 2
 
-    # A field that this version added counts with its default.
-    file = results / "results.jsonl"
+    # A field that this version added counts with its default, also where a read-out is missing.
+    file = tmp_path / "results" / "results.jsonl"
     file.write_text(file.read_text().replace('"bandwidth_scale":1.0,', ""))
-    assert main(call(*some, "--show")) == 0
-    assert "4 of 4 runs are finished" in capsys.readouterr().err
+    capsys.readouterr()
+    assert main(call(*one, "--show")) == 0
+    assert "1 of 1 runs are finished" in capsys.readouterr().err
     # Another version of the package is another experiment.
     monkeypatch.setattr(runs_module.pcsa, "__version__", "9")
-    assert main(call(*some, "--show")) == 0
-    assert "0 of 4 runs are finished" in capsys.readouterr().err
+    assert main(call(*one, "--show")) == 0
+    assert "0 of 1 runs are finished" in capsys.readouterr().err
 
 
-def test_what_is_finished_outlives_the_call_that_made_it(call, trains, tmp_path, capsys, monkeypatch):
+def test_what_is_finished_outlives_the_call_that_made_it(call, trains, capsys, monkeypatch):
     one = call("--methods", "soft", "--folds", "1")
+
+    def cut(*_):
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr(Results, "add", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Results, "add", cut)
         assert main(one) == 130
     assert main(one) == 0
     assert len(trains) == 1
     assert "1 of 1 runs are finished" in capsys.readouterr().err
 
 
-def test_a_half_trained_run_goes_on(call, trains, tmp_path, monkeypatch):
-    from pcsa.tasks.common import engine
-
-    one = call("--methods", "soft", "--folds", "1", "--steps", "4")
-    with monkeypatch.context() as patch:
-        # Two of the four steps are an epoch's, after which there is a checkpoint.
-        def cut(self, trainer, *_):
-            if trainer.global_step >= 3:
-                raise KeyboardInterrupt
-
-        patch.setattr(engine.LearningRateMonitor, "on_train_batch_start", cut)
-        main(one)
-    assert not list(tmp_path.glob("results/results.jsonl"))
-    assert main(one) == 0
-    assert [out == trains[0] for out in trains] == [True, True]
-    assert len(list(trains[0].glob("log/version_*"))) == 2
-
-
-def test_a_run_that_fails_is_listed_and_the_others_are_made(call, capsys):
+def test_a_run_that_fails_is_listed_and_the_others_are_made(call, trains, capsys):
     assert main(call("--methods", "broken", "soft", "--folds", "0")) == 3
     out, err = capsys.readouterr()
     assert "1 of 2: mug, broken, fold 0, seed 0: failed" in err
     assert "failed: 1 of 2 runs" in err
-    assert "  mug, broken, fold 0, seed 0: `data.num_keypoints` (=99) must be at most" in err
+    assert "  mug, broken, fold 0, seed 0: `data.num_keypoints` (=99) must be fewer" in err
     assert "1 of 2 runs are finished" in out
 
 
-def test_without_folds_the_splits_are_scored(call, capsys):
+def test_without_folds_the_splits_are_scored(call, trains, capsys):
     assert main(call("--methods", "soft", "--num-folds", "0", "--split", "test")) == 0
     assert "Scored on test. 1 of 1 runs are finished." in capsys.readouterr().out
 
@@ -199,6 +200,45 @@ def test_help_names_the_studies(capsys):
     said = capsys.readouterr().out
     for name in ("table6", "table7", "ablation", "objectives"):
         assert name in said
+
+
+@pytest.mark.slow
+def test_a_half_trained_run_goes_on(call, tmp_path, capsys, monkeypatch):
+    one = call("--methods", "soft", "--folds", "1", "--steps", "4")
+    with monkeypatch.context() as patch:
+
+        def cut(self, trainer, *_):
+            if trainer.global_step >= 3:
+                raise RuntimeError("no power")
+
+        # An epoch has a step or two; after each there is a checkpoint.
+        patch.setattr("pcsa.tasks.common.engine.LearningRateMonitor.on_train_batch_start", cut)
+        assert main(one) == 3
+    assert "no power" in capsys.readouterr().err
+    assert main(one) == 0
+    (run,) = tmp_path.glob("runs/mug/*")
+    assert sorted(log.name for log in run.glob("log/*")) == ["version_0", "version_1"]
+    # Rows and shapes say the same.
+    (row,) = Results(tmp_path / "results").rows.values()
+    assert row["figures"]["expectation"].keys() >= {"PCK@0.01", "geodesic PCK@0.01", "mean error", "presence AP"}
+    for name, values in row["shapes"]["expectation"].items():
+        assert len(values) == len(row["keypoints"]) == row["num_items"]
+        assert sum(values) / len(values) == pytest.approx(row["figures"]["expectation"][name], rel=1e-4)
+    metrics = json.loads((run / "metrics-val-expectation.json").read_text())
+    assert metrics["fold"] == "fold 1 of 3 of train"
+    assert row["figures"]["expectation"]["mean error"] == pytest.approx(
+        metrics["overall"]["euclidean"]["mean_error"], rel=1e-4
+    )
+
+
+@pytest.mark.slow
+def test_processes_of_which_one_fails(call, capsys):
+    more = ("--methods", "broken", "soft", "--folds", "0", "--workers", "2")
+    assert main(call(*more, executor="local")) == 3
+    out, err = capsys.readouterr()
+    assert "mug, broken, fold 0, seed 0: ValueError: `data.num_keypoints` (=99) must be at most" in err
+    assert "_log.err)" in err
+    assert "1 of 2 runs are finished" in out
 
 
 @pytest.mark.slow
