@@ -41,7 +41,6 @@ class Workers:
             for run in planned:
                 yield _outcome(run, lambda run=run: Job(run, self.threads)(), None)  # type: ignore[misc]
             return
-        self._executor(Path(planned[0].config.out))
         waiting, running = list(reversed(planned)), {}
         places = list(range(self.count))
         try:
@@ -61,12 +60,13 @@ class Workers:
             for _, job in running.values():
                 job.cancel()
 
-    def _executor(self, out: Path) -> Any:
-        """What submits a run in this folder.
+    def check(self, out: Path) -> None:
+        """Raise a ValueError if there is no such executor here, or a parameter does not fit."""
+        if self.executor != "debug":
+            self._executor(out)
 
-        Raises:
-            ValueError: If there is no such executor here, or a parameter does not fit.
-        """
+    def _executor(self, out: Path) -> Any:
+        """What submits a run in this folder."""
         import submitit
 
         parameters: dict[str, Any] = {"timeout_min": _MONTH} if self.executor == "local" else {}
