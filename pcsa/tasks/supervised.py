@@ -362,7 +362,7 @@ class DetectionEvaluation(CloudEvaluation):
         return {**self.metrics.compute(), "per_shape": self._per_shape()}
 
     def _per_shape(self) -> dict[str, dict[str, Any]]:
-        """Distances of every shape by its name, one for each keypoint; None where there is none."""
+        """Distances of every shape by its name, by read-out; one for each keypoint, None where there is none."""
         found = self.metrics.per_shape()
         counts = found["euclidean"].isfinite().sum(1).tolist()
         distances = {name: value.tolist() for name, value in found.items()}
@@ -372,7 +372,9 @@ class DetectionEvaluation(CloudEvaluation):
         return {
             shape: {
                 "num_keypoints": counts[i],
-                **{name: [_rounded(d) for d in rows[i]] for name, rows in distances.items()},
+                "read_outs": {
+                    self.options.read_out: {name: [_rounded(d) for d in rows[i]] for name, rows in distances.items()}
+                },
             }
             for i, shape in enumerate(names)
         }

@@ -132,6 +132,8 @@ def make(planned: PlannedRun) -> dict[str, Any]:
             checkpoint, row["seconds"] = train_once(get_task(planned.task), planned.config)
         run = open_run(checkpoint, pick_device("auto"))
         for read_out in lacking:
+            if read_out in row["figures"]:  # scored together with another
+                continue
             options = run.task.evaluate_options(
                 checkpoint,
                 split=planned.split,
@@ -144,11 +146,16 @@ def make(planned: PlannedRun) -> dict[str, Any]:
             )
             metrics = evaluate(run, options)
             row["num_items"] = metrics.get("num_items")
-            row["figures"][read_out] = run_figures(run.task, metrics)
             row["keypoints"] = scored_shapes(metrics)
-            row["shapes"][read_out] = shape_figures(metrics)
+            # What was asked for before stays: it has more figures than what comes with another.
+            row["figures"] = {**row["figures"], **_added(run_figures(run.task, metrics), row["figures"])}
+            row["shapes"] = {**row["shapes"], **_added(shape_figures(metrics), row["shapes"])}
         write_json(out / "row.json", row)
         return row
+
+
+def _added(found: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if name not in known}
 
 
 def read_row(planned: PlannedRun) -> dict[str, Any] | None:

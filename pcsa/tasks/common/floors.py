@@ -65,6 +65,7 @@ def evaluate_category(
     thresholds: Sequence[float] = THRESHOLDS,
     num_random: int = 20,
     seed: int = 0,
+    read_out: str = "expectation",
 ) -> dict[str, Any]:
     """Score a detector twice: over the whole category, as the literature does, and on held-out shapes alone.
 
@@ -80,6 +81,7 @@ def evaluate_category(
         thresholds: Thresholds of the mIoU, in the dataset's own units.
         num_random: Random sets to average over.
         seed: Seed of template and random sets.
+        read_out: How the keypoints were read, for ``per_shape``.
 
     Returns:
         JSON types: under ``category`` and ``held_out`` what :func:`evaluate_keypoints` returns; under ``per_shape``
@@ -105,7 +107,7 @@ def evaluate_category(
     return {
         "category": evaluate_keypoints(predicted, category, category, **options),
         "held_out": evaluate_keypoints(of_held_out, held_out, train, **options),
-        "per_shape": _per_shape(predicted, category),
+        "per_shape": _per_shape(predicted, category, read_out),
     }
 
 
@@ -188,12 +190,15 @@ def evaluate_keypoints(
     }
 
 
-def _per_shape(predicted: Sequence[Tensor], category: KeypointNet) -> dict[str, dict[str, Any]]:
+def _per_shape(predicted: Sequence[Tensor], category: KeypointNet, read_out: str) -> dict[str, dict[str, Any]]:
     shapes = _read(category)
     found = [predicted[i].detach().cpu().double() for i in shapes.places]
     values = alignment_per_shape(found, shapes.annotated, shapes.semantic_ids).tolist()
     return {
-        category.model_ids[place]: {"num_keypoints": len(ids), "dual_alignment": float(f"{value:.6g}")}
+        category.model_ids[place]: {
+            "num_keypoints": len(ids),
+            "read_outs": {read_out: {"dual_alignment": float(f"{value:.6g}")}},
+        }
         for place, ids, value in zip(shapes.places, shapes.semantic_ids, values, strict=True)
     }
 

@@ -67,8 +67,9 @@ def trains(monkeypatch):
     def evaluate(run, options):
         # Another figure for each seed.
         place = 0.001 + 0.01 * int(options.checkpoint.parent.name.split("-s")[-1][0])
-        shapes = {name: {"num_keypoints": 2, "euclidean": [place, None, 0.5]} for name in "ab"}
-        return {"num_items": 2, "per_shape": shapes, "thresholds": []}
+        read_outs = {options.read_out: {"euclidean": [place, None, 0.5]}}
+        shapes = {name: {"num_keypoints": 2, "read_outs": read_outs} for name in "ab"}
+        return {"num_items": 2, "read_out": options.read_out, "per_shape": shapes, "thresholds": []}
 
     monkeypatch.setattr("pcsa.scripts.once.train_once", train_once)
     monkeypatch.setattr("pcsa.scripts.evaluate.evaluate", evaluate)
