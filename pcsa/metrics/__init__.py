@@ -6,7 +6,11 @@ units (undo the normalization first): thresholds such as PCK@0.01 mean nothing e
 
 from typing import TYPE_CHECKING
 
-from pcsa.metrics.alignment import DualAlignment as DualAlignment, dual_alignment as dual_alignment
+from pcsa.metrics.alignment import (
+    DualAlignment as DualAlignment,
+    alignment_per_shape as alignment_per_shape,
+    dual_alignment as dual_alignment,
+)
 from pcsa.metrics.bootstrap import Interval as Interval, paired_bootstrap as paired_bootstrap
 from pcsa.metrics.calibration import (
     ReliabilityCurve as ReliabilityCurve,

@@ -318,7 +318,7 @@ class DetectionEvaluation(CloudEvaluation):
                 "category": dataset.category,
                 "num_items": len(dataset),
                 "num_missing": len(dataset.missing),
-                **({} if dataset.fold is None or split == "test" else {"fold": str(dataset.fold)}),
+                **({} if run.config.data.fold is None or split == "test" else {"fold": str(run.config.data.held_out)}),
                 "units": "the dataset's own",
             },
             num_pictures=max(options.pictures, options.page),
@@ -382,14 +382,21 @@ class DetectionEvaluation(CloudEvaluation):
     def scores(self) -> dict[str, Any]:
         return {**self.metrics.compute(), "per_shape": self._per_shape()}
 
-    def _per_shape(self) -> dict[str, dict[str, list[float | None]]]:
-        """Distances of every shape by its name, one for each keypoint; None where there is none."""
-        distances = {name: value.tolist() for name, value in self.metrics.per_shape().items()}
+    def _per_shape(self) -> dict[str, dict[str, Any]]:
+        """Distances of every shape by its name, by read-out; one for each keypoint, None where there is none."""
+        found = self.metrics.per_shape()
+        counts = found["euclidean"].isfinite().sum(1).tolist()
+        distances = {name: value.tolist() for name, value in found.items()}
         names = self.dataset.model_ids
         if len(distances["euclidean"]) != len(names):  # some could not be read
             return {}
         return {
-            shape: {name: [_rounded(d) for d in rows[i]] for name, rows in distances.items()}
+            shape: {
+                "num_keypoints": counts[i],
+                "read_outs": {
+                    self.options.read_out: {name: [_rounded(d) for d in rows[i]] for name, rows in distances.items()}
+                },
+            }
             for i, shape in enumerate(names)
         }
 

@@ -271,6 +271,7 @@ class CategoryEvaluation(CloudEvaluation):
             self.held_out,
             geodesic=self.options.geodesic,
             thresholds=self.options.thresholds,
+            read_out=self.options.read_out,
         )
         return {"num_items": scores["held_out"]["num_clouds"], **scores}
 

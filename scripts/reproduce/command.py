@@ -140,13 +140,14 @@ def reproduce(config: ReproduceConfig, study: Study, options: Sequence[str], com
         # Of a call that was cut off.
         if row_key(row) not in results.rows:
             results.add(row)
-    failed: list[str] = []
     missing = [_placed(run, results, out) for run in planned.runs if results.row(run) is None]
+    workers = _workers(config, len(missing)) if missing and not config.show else None
+    if workers is not None:
+        workers.check(out)
     _say(f"{study.name}: {len(planned.runs) - len(missing)} of {len(planned.runs)} runs are finished")
     for reason in planned.left_out:
         _say(f"left out: {reason}")
-    if missing and not config.show:
-        failed = _make(missing, results, _workers(config, len(missing)))
+    failed = [] if workers is None else _make(missing, results, workers)
     page = _write(study, planned, results, command)
     print(page)
     print(f"written: {folder / 'table.md'}, {folder / 'table.csv'}")

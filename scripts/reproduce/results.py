@@ -36,9 +36,9 @@ class Results:
         for file in sorted((self.folder / SHAPES).glob("*.jsonl")):
             shapes.update({(file.stem, line["run"]): line for line in _lines(file)})
         for row in _lines(self.folder / ROWS):
-            line = shapes.get((row["category"], row["run"]), {})
-            row |= {name: line.get(name, {}) for name in _BY_SHAPE}
             with reading(self.folder / ROWS, "rows of runs"):
+                line = shapes.get((row["category"], row["run"]), {})
+                row |= {name: line.get(name, {}) for name in _BY_SHAPE}
                 self.rows[row_key(row)] = row
 
     def row(self, planned: PlannedRun) -> dict[str, Any] | None:

@@ -22,7 +22,12 @@ from pcsa.tasks.common.config import TrainConfig, from_plain, to_plain
 
 # What stands for the folder of the data where it is written down: that is another one on every machine.
 ROOT = "KEYPOINTNET"
-_SECTIONS = ("data", "model", "objective", "optimizer", "seed")
+# What changes where, how fast and with which log a run is made, and no number of it.
+_WITHOUT_EFFECT = ("out", "resume")
+_TRAINER_WITHOUT_EFFECT = (
+    "accelerator", "devices", "num_nodes", "strategy", "num_workers", "logger", "validate_every", "save_every",
+    "progress",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,11 +59,12 @@ class PlannedRun:
 
 def shown_config(config: TrainConfig) -> dict[str, Any]:
     """What determines the numbers of a run, as JSON types, without the folders of this machine."""
-    plain = to_plain(config)
-    shown = {section: plain[section] for section in _SECTIONS}
-    shown["precision"] = config.trainer.precision
-    root = shown["data"].get("root")
-    shown["data"] = {**shown["data"], "root": None if root is None else ROOT}
+    shown = {name: value for name, value in to_plain(config).items() if name not in _WITHOUT_EFFECT}
+    shown["trainer"] = {k: value for k, value in shown["trainer"].items() if k not in _TRAINER_WITHOUT_EFFECT}
+    for name, value in vars(config).items():
+        if name in shown and isinstance(value, Path):
+            shown[name] = f"{value.parent.name}/{value.name}"
+    shown["data"] = {**shown["data"], "root": None if config.data.root is None else ROOT}
     return shown
 
 
@@ -69,8 +75,7 @@ def digest(task: str, split: str, shown: Mapping[str, Any], version: str) -> str
     """
     kind = get_task(task).config_type
     try:
-        config = from_plain(kind, {section: shown[section] for section in _SECTIONS})
-        filled: Any = {**shown_config(config), "precision": shown["precision"]}
+        filled: Any = shown_config(from_plain(kind, shown))
     except Exception:  # a row of a configuration that there is no more: it equals no run of today
         filled = shown
     text = json.dumps([task, split, filled, version], sort_keys=True)
@@ -132,21 +137,30 @@ def make(planned: PlannedRun) -> dict[str, Any]:
             checkpoint, row["seconds"] = train_once(get_task(planned.task), planned.config)
         run = open_run(checkpoint, pick_device("auto"))
         for read_out in lacking:
+            if read_out in row["figures"]:  # scored together with another
+                continue
             options = run.task.evaluate_options(
                 checkpoint,
                 split=planned.split,
                 read_out=read_out,  # type: ignore[arg-type]
                 out=out / f"metrics-{planned.split}-{read_out}.json",
                 strict=True,
+                # What a call that was cut off has found for another read-out, say, is of no use.
+                overwrite=True,
                 progress=False,
             )
             metrics = evaluate(run, options)
             row["num_items"] = metrics.get("num_items")
-            row["figures"][read_out] = run_figures(run.task, metrics)
             row["keypoints"] = scored_shapes(metrics)
-            row["shapes"][read_out] = shape_figures(metrics)
+            # What was asked for before stays: it has more figures than what comes with another.
+            row["figures"] = {**row["figures"], **_added(run_figures(run.task, metrics), row["figures"])}
+            row["shapes"] = {**row["shapes"], **_added(shape_figures(metrics), row["shapes"])}
         write_json(out / "row.json", row)
         return row
+
+
+def _added(found: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if name not in known}
 
 
 def read_row(planned: PlannedRun) -> dict[str, Any] | None:

@@ -95,19 +95,13 @@ def _study(name: str, content: Mapping[str, Any]) -> Study:
     lacking = [key for key in required if key not in content]
     if lacking:
         raise ValueError(f"must have {_listed(lacking)}")
-    kinds = {
-        "methods": dict,
-        "published": dict,
-        "categories": list,
-        "columns": list,
-        "read_outs": list,
-        "folds": int,
-        "seeds": int,
-    }
+    kinds: dict[str, tuple[type, str]] = {"folds": (int, "a whole number"), "seeds": (int, "a whole number")}
+    kinds |= dict.fromkeys(("categories", "columns", "read_outs"), (list, "a list"))
+    kinds |= dict.fromkeys(("methods", "published"), (dict, "a table"))
     for key, value in content.items():
-        kind = kinds.get(key, str)
+        kind, what = kinds.get(key, (str, "a string"))
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise ValueError(f"`{key}` (={value!r}) must be a {kind.__name__}")
+            raise ValueError(f"`{key}` (={value!r}) must be {what}")
     for key, known in (("split", ("val", "test")), ("fold_of", ("train", "train+val"))):
         if content.get(key, known[0]) not in known:
             raise ValueError(f"`{key}` (={content[key]!r}) must be one of {', '.join(known)}")

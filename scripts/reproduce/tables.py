@@ -56,7 +56,7 @@ class _Seeds:
     """What the runs of a method on a category say, by seed."""
 
     shapes: dict[int, dict[str, float]] = field(default_factory=dict)
-    """The figure of each shape."""
+    """The figure of each shape; its mean over the runs that have it, where several folds score all shapes."""
     whole: dict[int, list[float]] = field(default_factory=dict)
     """The figures of whole runs, one for each fold, where there are none of shapes."""
 
@@ -98,15 +98,17 @@ def cells(study: Study, made: Sequence[Made]) -> list[Cell]:
 
 def _collect(made: Sequence[Made], method: str, category: str, column: str, read_out: str) -> _Seeds:
     group = _Seeds()
+    values: dict[int, dict[str, list[float]]] = {}
     for run, row in made:
         if row is None or (run.method, run.category) != (method, category):
             continue
         shapes = row["shapes"].get(read_out) or {}
         if column in shapes:
-            values = dict(zip(row["keypoints"], shapes[column], strict=True))
-            group.shapes.setdefault(run.seed, {}).update(values)
+            for shape, value in zip(row["keypoints"], shapes[column], strict=True):
+                values.setdefault(run.seed, {}).setdefault(shape, []).append(value)
         elif column in row["figures"].get(read_out, {}):
             group.whole.setdefault(run.seed, []).append(row["figures"][read_out][column])
+    group.shapes = {seed: {s: statistics.fmean(v) for s, v in of.items()} for seed, of in values.items()}
     return group
 
 

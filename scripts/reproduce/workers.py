@@ -60,13 +60,31 @@ class Workers:
             for _, job in running.values():
                 job.cancel()
 
+    def check(self, out: Path) -> None:
+        """Raise a ValueError if there is no such executor here, or a parameter does not fit."""
+        if self.executor != "debug":
+            self._executor(out)
+
+    def _executor(self, out: Path) -> Any:
+        """What submits a run in this folder."""
+        import submitit
+
+        parameters: dict[str, Any] = {"timeout_min": _MONTH} if self.executor == "local" else {}
+        try:
+            executor = submitit.AutoExecutor(out / "job", cluster=self.executor)
+            executor.update_parameters(name="pcsa", **{**parameters, **(self.parameters or {})})
+        # Raised by submitit where there is no cluster, and for parameters that it does not know.
+        except (RuntimeError, NameError, AssertionError) as error:
+            text = " ".join(str(error).split())
+            raise ValueError(
+                f"`executor` (={self.executor!r}) cannot be used with these `parameters`: {text}"
+            ) from None
+        return executor
+
     def _submit(self, run: PlannedRun, place: int) -> Any:
         import submitit
 
-        folder = run.config.out / "job"
-        executor = submitit.AutoExecutor(folder, cluster=self.executor)
-        parameters: dict[str, Any] = {"timeout_min": _MONTH} if self.executor == "local" else {}
-        executor.update_parameters(name="pcsa", **{**parameters, **(self.parameters or {})})
+        executor = self._executor(run.config.out)
         gpu = self.gpus[place % len(self.gpus)] if self.gpus else None
         # Read when a process starts: too late for it to be set there.
         with submitit.helpers.clean_env(), _environment(OMP_NUM_THREADS=str(self.threads)):

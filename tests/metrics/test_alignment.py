@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from pcsa.metrics import dual_alignment
+from pcsa.metrics import alignment_per_shape, dual_alignment, paired_bootstrap
 
 INF, NAN = math.inf, math.nan
 
@@ -113,3 +113,35 @@ def test_arrays_tensors_and_lists_of_ids_agree(draw):
 def test_bad_input(predicted, annotated, ids, message):
     with pytest.raises(ValueError, match=message):
         dual_alignment(predicted, annotated, ids)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000), st.integers(1, 7), st.integers(1, 5))
+def test_the_score_is_the_mean_of_what_shapes_add(draw, seed, n, K):
+    shapes = draw(seed, n, K)
+    assert alignment_per_shape(*shapes).mean() == pytest.approx(dual_alignment(*shapes).mean, abs=1e-12)
+
+
+def test_what_shapes_add_is_how_the_score_changes_with_their_weights(draw):
+    # A shape that is there twice among n weighs 2 / (n + 1) in place of 1 / n: to first order the score moves by its
+    # influence / n.
+    predicted, annotated, ids = draw(3, 60, 4)
+    score, values = dual_alignment(predicted, annotated, ids).mean, alignment_per_shape(predicted, annotated, ids)
+    for i in range(0, 60, 7):
+        twice = [[*part, part[i]] for part in (predicted, annotated, ids)]
+        assert dual_alignment(*twice).mean - score == pytest.approx((values[i] - score) / 60, abs=2e-3)
+
+
+def test_resampling_what_shapes_add_is_resampling_the_score():
+    # Four keypoints at the corners of a square, found with an error that exchanges some of them.
+    rng = np.random.default_rng(5)
+    corners = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=float)
+    annotated, ids = [corners] * 80, [list(range(4))] * 80
+    predicted = [corners + rng.normal(0, rng.uniform(0, 0.8), (4, 2)) for _ in range(80)]
+    values = alignment_per_shape(predicted, annotated, ids)
+    _, low, high = paired_bootstrap(values, np.zeros(80))
+    scores = []
+    for _ in range(300):
+        rows = rng.integers(80, size=80)
+        scores.append(dual_alignment(*([part[i] for i in rows] for part in (predicted, annotated, ids))).mean)
+    assert np.std(scores) == pytest.approx((high - low) / (2 * 1.96), rel=0.2)

@@ -14,6 +14,7 @@ from pcsa._core.checks import check_thresholds
 from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.metrics import (
     THRESHOLDS,
+    alignment_per_shape,
     collapsed_keypoints,
     coverage,
     dual_alignment,
@@ -64,6 +65,7 @@ def evaluate_category(
     thresholds: Sequence[float] = THRESHOLDS,
     num_random: int = 20,
     seed: int = 0,
+    read_out: str = "expectation",
 ) -> dict[str, Any]:
     """Score a detector twice: over the whole category, as the literature does, and on held-out shapes alone.
 
@@ -79,9 +81,11 @@ def evaluate_category(
         thresholds: Thresholds of the mIoU, in the dataset's own units.
         num_random: Random sets to average over.
         seed: Seed of template and random sets.
+        read_out: How the keypoints were read, for ``per_shape``.
 
     Returns:
-        JSON types: under ``category`` and ``held_out`` what :func:`evaluate_keypoints` returns.
+        JSON types: under ``category`` and ``held_out`` what :func:`evaluate_keypoints` returns; under ``per_shape``
+        what each shape of the category adds to the dual alignment score (:func:`pcsa.metrics.alignment_per_shape`).
 
     Raises:
         ValueError: As :func:`evaluate_keypoints`, or if a held-out cloud is not in ``category``.
@@ -103,6 +107,7 @@ def evaluate_category(
     return {
         "category": evaluate_keypoints(predicted, category, category, **options),
         "held_out": evaluate_keypoints(of_held_out, held_out, train, **options),
+        "per_shape": _per_shape(predicted, category, read_out),
     }
 
 
@@ -182,6 +187,19 @@ def evaluate_keypoints(
         "rows": rows,
         "not_above_template": not_above,
         "collapsed": rows["detector"]["separation"]["least"] < COLLAPSED,
+    }
+
+
+def _per_shape(predicted: Sequence[Tensor], category: KeypointNet, read_out: str) -> dict[str, dict[str, Any]]:
+    shapes = _read(category)
+    found = [predicted[i].detach().cpu().double() for i in shapes.places]
+    values = alignment_per_shape(found, shapes.annotated, shapes.semantic_ids).tolist()
+    return {
+        category.model_ids[place]: {
+            "num_keypoints": len(ids),
+            "read_outs": {read_out: {"dual_alignment": float(f"{value:.6g}")}},
+        }
+        for place, ids, value in zip(shapes.places, shapes.semantic_ids, values, strict=True)
     }
 
 
