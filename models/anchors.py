@@ -24,7 +24,8 @@ def find_anchors(clouds: list[Tensor], num_keypoints: int, kind: Literal["corner
     ``"farthest"``: on the cells of a grid (16 along the extent) that at least half of the clouds have a point in,
     farthest points, beginning with the one farthest from the middle. ``"corners"``: the eight of the bounding box, and
     more of such cells far from them. ``"repeated"``: where most clouds, mirrored across x = 0 too, have a corner of
-    their own (:func:`cloud_corners`), see :func:`repeated_places`; the clouds are in their boxes, from -1 to 1. No randomness. Not differentiable.
+    their own (:func:`cloud_corners`), see :func:`repeated_places`; the clouds are in their boxes, from -1 to 1. No
+    randomness. Not differentiable.
     """
     if kind == "repeated":
         mirror = torch.tensor([-1.0, 1.0, 1.0])
