@@ -299,6 +299,11 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
         "default": UnsupervisedConfig(),
         # The same without samples.
         "soft": UnsupervisedConfig(objective=ReconstructionConfig(read_out="soft")),
+        # Best aligned between shapes: begun where most of them have a corner, and held to it.
+        "aligned": UnsupervisedConfig(
+            model=SkeletonConfig(anchors="repeated"),
+            objective=ReconstructionConfig(contrast_weight=0.1, spread_weight=1.0),
+        ),
         # The networks and settings of Skeleton Merger's code, with the samples of the sampling-argmax paper; its
         # schedule of the temperature is only known for images.
         "paper": UnsupervisedConfig(
