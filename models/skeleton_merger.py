@@ -49,6 +49,7 @@ class SkeletonMerger(PointHead):
         - **activation** ``[B, P]``: the activation of each segment, from 0 to 1, in the order of
           :func:`pcsa.skeleton.segment_pairs`
         - **offsets** ``[P, R, 3]``: the offsets of the points along each segment, in the units of ``pos``
+        - **features** ``[N, C]``: what the backbone returned, with ``with_features=True`` only
 
     Example:
         >>> from pcsa.models import PointNet2
@@ -96,6 +97,7 @@ class SkeletonMerger(PointHead):
         *,
         ptr: Int[Tensor, " B_plus_1"] | None = None,
         read_out: ReadOutFunction | None = None,
+        with_features: bool = False,
         **options: object,
     ) -> dict[str, Tensor]:
         """See the class.
@@ -124,12 +126,13 @@ class SkeletonMerger(PointHead):
             keypoints = read_out(logits, pos, ptr)
         whole = cloud_max(features, Points(logits, pos, None, batch, ptr, batch_size, None))
         activation = self.strength(whole).float().sigmoid()
-        return {
+        outputs = {
             "logits": logits,
             "keypoints": keypoints,
             "activation": activation,
             "offsets": cast(Tensor, self.offsets),
         }
+        return {**outputs, "features": features} if with_features else outputs
 
 
 def box_coordinates(pos: Tensor, batch: Tensor, batch_size: int) -> Tensor:

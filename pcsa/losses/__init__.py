@@ -26,6 +26,7 @@ from pcsa.losses.classification import (
     nearest_point_cross_entropy as nearest_point_cross_entropy,
     presence_loss as presence_loss,
 )
+from pcsa.losses.correspondence import keypoint_contrast as keypoint_contrast, place_spread as place_spread
 from pcsa.losses.expectation import (
     discrete_expected_error as discrete_expected_error,
     expectation_error as expectation_error,

@@ -95,10 +95,11 @@ class SkeletonConfig:
     """Compare the keypoints at each point (a log-softmax over them), as the paper's code does."""
     box_features: bool = True
     """Tell the network where in the bounding box of its cloud each point is."""
-    anchors: Literal["none", "corners", "farthest"] = "corners"
+    anchors: Literal["none", "corners", "farthest", "repeated"] = "corners"
     """Where keypoints begin: spread over the middle of the cloud's points (none), or each at a place of its own in the
     bounding box: its corners (the rest of K far from them), or places chosen on the training clouds with their boxes
-    laid over each other, far from each other on the parts that most of them have."""
+    laid over each other: far from each other on the parts that most of them have (farthest), or where most of them have
+    a corner (repeated)."""
     anchor_width: Positive = 0.1
     """How far from its anchor a keypoint begins to look, as a standard deviation, where the box is 2 wide."""
 
@@ -312,6 +313,11 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
         "default": UnsupervisedConfig(),
         # The same without samples.
         "soft": UnsupervisedConfig(objective=ReconstructionConfig(read_out="soft")),
+        # Best aligned between shapes: begun where most of them have a corner, and held to it.
+        "aligned": UnsupervisedConfig(
+            model=SkeletonConfig(anchors="repeated"),
+            objective=ReconstructionConfig(contrast_weight=0.1, spread_weight=1.0),
+        ),
         # The networks and settings of Skeleton Merger's code, with the samples of the sampling-argmax paper; its
         # schedule of the temperature is only known for images.
         "paper": UnsupervisedConfig(

@@ -11,9 +11,12 @@ from torch_geometric.data import Batch, Data
 
 from pcsa.datasets.pcd import write_pcd
 from pcsa.datasets.transforms import Augment, Normalize
-from pcsa.skeleton import num_segments
+from pcsa.losses import keypoint_contrast, place_spread
+from pcsa.skeleton import num_segments, segment_support
 from pcsa.tasks import get_task, open_run
 from pcsa.tasks.unsupervised import (
+    LEAST_SUPPORT,
+    SUPPORT_RADIUS,
     MergerLabels,
     ReconstructionConfig,
     SkeletonConfig,
@@ -62,8 +65,9 @@ def test_log_has_losses_activations_and_validation(trained):
             {"epochs": 1},
         ),
         ({"temperature": "constant", "temperature_start": 2.0}, {"scales": "merger", "anchors": "none"}, {}),
+        ({"contrast_weight": 0.1, "spread_weight": 1.0}, {"anchors": "repeated"}, {}),
     ],
-    ids=["soft", "tempered logits", "merger's network"],
+    ids=["soft", "tempered logits", "merger's network", "terms between shapes"],
 )
 def test_every_option_takes_finite_steps(config, weights, objective, model, optimizer, tmp_path):
     changed = replace(
@@ -123,6 +127,51 @@ def test_expectation_of_the_reconstruction_ignores_samples_and_subsets(config):
     ]
     assert values[0] == values[1]
     assert len({v.item() for v in values}) == 3
+
+
+def test_terms_between_shapes_are_those_of_the_maps(config):
+    torch.manual_seed(0)
+    model = SkeletonConfig(num_keypoints=4, out_channels=16, anchors="none")
+    merger = TASK.build(replace(config, model=model), MergerLabels("chair", ("0", "1", "2", "3"))).eval()
+    pos = torch.rand(3, 80, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([2.0, 1.0, 0.5]) - 0.3
+    batch = Batch.from_data_list([Data(pos=p) for p in pos])
+    plain = ReconstructionConfig(read_out="soft", num_loss_points=None)
+
+    def terms(**weights):
+        weighted = replace(plain, **weights)
+        return reconstruction(weighted, merger, batch, 0.5, torch.Generator())
+
+    without, parts = terms()
+    assert not {"loss_contrast", "loss_spread"} & set(parts)
+    with_both, parts = terms(contrast_weight=0.5, contrast_temperature=0.3, spread_weight=2.0)
+    torch.testing.assert_close(with_both, without + 0.5 * parts["loss_contrast"] + 2 * parts["loss_spread"])
+    looks, places = [], []
+    for cloud in pos:
+        out = merger(None, cloud, with_features=True)
+        low, high = cloud.amin(0), cloud.amax(0)
+        prob = out["logits"].softmax(0)
+        looks.append(prob.t() @ out["features"])
+        # A mean in the box is the box's place of the mean.
+        places.append((2 * out["keypoints"][0] - low - high) / (high - low))
+    torch.testing.assert_close(parts["loss_contrast"], keypoint_contrast(torch.stack(looks), temperature=0.3))
+    torch.testing.assert_close(parts["loss_spread"], place_spread(torch.stack(places)))
+    with_both.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in merger.parameters())
+
+
+def test_pictures_show_the_segments_that_a_shape_has(trained):
+    _, config, path = trained("unsupervised")
+    run = open_run(path)
+    pos = open_clouds(config.data, "val")[0].pos
+    located = TASK.locate(run, [pos], "expectation")
+    scene = TASK.scene(run, pos, located, 0, "expectation", title="one")
+    diagonal = float((pos.amax(0) - pos.amin(0)).norm())
+    support = segment_support(located.position.to(pos), pos, radius=SUPPORT_RADIUS * diagonal)[0]
+    assert scene.activation.tolist() == pytest.approx([x if x >= LEAST_SUPPORT else 0.0 for x in support.tolist()])
+    assert len(scene.segments) == num_segments(config.model.num_keypoints)
+    # A cloud without extent has none.
+    point = torch.zeros(1, 3)
+    assert TASK.scene(run, point, TASK.locate(run, [point], "expectation"), 0, "expectation", title="").segments is None
 
 
 def test_subset_of_each_cloud():
@@ -208,6 +257,9 @@ def test_bad_clouds_are_named(clouds_root, config, tmp_path):
         ("objective", {"spacing": 0.0}, "objective.spacing"),
         ("objective", {"uncovered": -1.0}, "objective.uncovered"),
         ("objective", {"mirror_weight": float("nan")}, "objective.mirror_weight"),
+        ("objective", {"contrast_weight": -1.0}, "objective.contrast_weight"),
+        ("objective", {"contrast_temperature": 0.0}, "objective.contrast_temperature"),
+        ("objective", {"spread_weight": -1.0}, "objective.spread_weight"),
     ],
 )
 def test_a_bad_value_is_refused_by_its_name(section, values, name):

@@ -10,6 +10,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
+import pcsa
+from pcsa._core.points import full_precision
+from pcsa.losses import keypoint_contrast, place_spread
+from pcsa.models.skeleton_merger import box_coordinates
 from pcsa.skeleton import composite_chamfer, keypoint_separation, mirror_error, skeleton_points
 from pcsa.tasks.common.config import BandwidthConfig, Count, FromZero, Positive, Rule, SamplerConfig
 from pcsa.tasks.common.objective import draw_samples, point_bandwidth
@@ -43,6 +47,14 @@ class ReconstructionConfig(SamplerConfig, BandwidthConfig):
     mirror_weight: FromZero = 0.0
     """Weight of the distance of the keypoints from their mirror image across x = the middle of the cloud, see
     pcsa.losses.mirror_error."""
+    contrast_weight: FromZero = 0.0
+    """Weight of the contrast between shapes: what a keypoint looks like should tell it from the others on every shape
+    of the batch, see pcsa.losses.keypoint_contrast."""
+    contrast_temperature: Positive = 0.1
+    """Temperature of that contrast."""
+    spread_weight: FromZero = 0.0
+    """Weight of how far a keypoint's places in the boxes of the shapes of a batch are from each other, see
+    pcsa.losses.place_spread."""
 
 
 def subset(pos: Tensor, ptr: Tensor, num_points: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -56,6 +68,14 @@ def subset(pos: Tensor, ptr: Tensor, num_points: int, generator: torch.Generator
     counts = sizes.clamp(max=num_points)
     rows = order[kept].to(pos.device)
     return rows, torch.cat([counts.new_zeros(1), counts.cumsum(0)]).to(ptr.device)
+
+
+def mean_features(logits: Tensor, features: Tensor, ptr: Tensor) -> Tensor:
+    """What each map looks at on average, ``[B, K, C]``, from features ``[N, C]``."""
+    sizes = ptr.diff().tolist()
+    with full_precision(features):
+        clouds = zip(logits.float().split(sizes), features.float().split(sizes), strict=True)
+        return torch.stack([own.softmax(0).t() @ of_points for own, of_points in clouds])
 
 
 def reconstruction(
@@ -77,7 +97,13 @@ def reconstruction(
     def draw(logits: Tensor, pos: Tensor, ptr: Tensor) -> Tensor:
         return draw_samples(config, logits, pos, point_bandwidth(config, pos, ptr), ptr, temperature, generator)
 
-    predicted = merger(None, pos, ptr=ptr, read_out=draw if sample and config.read_out == "sampling" else None)
+    predicted = merger(
+        None,
+        pos,
+        ptr=ptr,
+        read_out=draw if sample and config.read_out == "sampling" else None,
+        with_features=config.contrast_weight > 0,
+    )
     keypoints, activation, offsets = predicted["keypoints"], predicted["activation"], predicted["offsets"]
     skeleton = skeleton_points(
         keypoints,
@@ -119,6 +145,16 @@ def reconstruction(
         middle = ((low + high) / 2).repeat_interleave(len(sets) // batch.num_graphs)
         parts["loss_mirror"] = mirror_error(sets, middle)
         loss = loss + config.mirror_weight * parts["loss_mirror"]
+    if config.contrast_weight > 0:
+        looks = mean_features(predicted["logits"], predicted["features"], ptr)
+        parts["loss_contrast"] = keypoint_contrast(looks, temperature=config.contrast_temperature)
+        loss = loss + config.contrast_weight * parts["loss_contrast"]
+    if config.spread_weight > 0:
+        # Of the expectation: samples of a shape differ even where its map does not.
+        box = box_coordinates(pos, batch.batch, batch.num_graphs)
+        places = pcsa.soft_argmax(predicted["logits"], box, ptr=ptr, validate=False)
+        parts["loss_spread"] = place_spread(places)
+        loss = loss + config.spread_weight * parts["loss_spread"]
     with torch.no_grad():
         own = torch.eye(sets.shape[1], dtype=torch.bool, device=sets.device)
         between = torch.cdist(sets, sets).masked_fill(own, math.inf)
