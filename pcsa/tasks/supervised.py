@@ -18,6 +18,7 @@ from pcsa import losses
 from pcsa.datasets.keypointnet import KeypointNet, rotated_labelings, rotation_groups
 from pcsa.datasets.keypointnet.layout import models_of_split
 from pcsa.datasets.transforms import Augment, Normalize, denormalize
+from pcsa.localization import NEED_RADIUS
 from pcsa.metrics import PCK, THRESHOLDS, KeypointMetrics, MeanKeypointError, keypoint_error, symmetric_error
 from pcsa.metrics.geodesic import geodesic_error
 from pcsa.models import MULTI_SCALE, SINGLE_SCALE, KeypointDetector, Level, PointNet2
@@ -42,6 +43,7 @@ from pcsa.tasks.common.fitting import check_suited, scale_of, suited, suits
 from pcsa.tasks.common.held_out import check_clouds_held_out
 from pcsa.tasks.common.objective import draw_samples, localization_loss, point_bandwidth
 from pcsa.tasks.common.precompute import Hierarchies, geometry_of, open_hierarchies
+from pcsa.tasks.common.read_outs import cloud_radius
 from pcsa.tasks.common.tables import markdown_table, number
 from pcsa.tasks.common.task import Column, EvaluateOptions, Evaluation, Run, column
 
@@ -313,6 +315,9 @@ class DetectionEvaluation(CloudEvaluation):
             correct = 0.01
         else:
             (correct,) = suited([0.01], scale)
+        radius = correct if options.radius is None and options.read_out in NEED_RADIUS else options.radius
+        self.radius = cloud_radius(options.read_out, radius, scale)
+        self.header["radius"] = self.radius
         self.metrics = KeypointMetrics(
             thresholds=options.thresholds,
             correct_threshold=correct,
@@ -323,7 +328,7 @@ class DetectionEvaluation(CloudEvaluation):
     def find(self, batch: Batch) -> dict[str, Any]:
         clouds = batch.to_data_list()
         read_out = self.options.read_out
-        located = self.task.locate(self.run, [cloud.pos for cloud in clouds], read_out)
+        located = self.task.locate(self.run, [cloud.pos for cloud in clouds], read_out, self.radius)
         symmetric, geodesic, geodesic_symmetric = [], [], []
         for i, cloud in enumerate(clouds):
             groups = rotation_groups(cloud.rotation[0], cloud.is_circle[0])
@@ -348,7 +353,7 @@ class DetectionEvaluation(CloudEvaluation):
             "symmetric_target": torch.stack(symmetric),
             "geodesic": torch.stack(geodesic) if geodesic else None,
             "geodesic_symmetric": torch.stack(geodesic_symmetric) if geodesic else None,
-            "confidence": located.peak.clamp(0, 1),
+            "confidence": located.confidence.clamp(0, 1),
             "presence_logits": located.outputs["presence"],
         }
 
@@ -471,7 +476,8 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
         return "\n".join(
             [
                 f"{metrics['category']}, {metrics['split']}: {metrics['num_items']} clouds, "
-                f"{overall['num_keypoints']} annotated keypoints{missing}; read-out: {metrics['read_out']}",
+                f"{overall['num_keypoints']} annotated keypoints{missing}; read-out: {metrics['read_out']}"
+                + (f", radius {metrics['radius']:g}" if metrics.get("radius") else ""),
                 "",
                 markdown_table(heads, rows),
                 "",
