@@ -90,7 +90,8 @@ def search_ball(prob: Tensor, radius: Tensor, points: Points) -> tuple[Tensor, T
     y = ((points.pos[rows] - origin.unsqueeze(2)) / unit.unsqueeze(3)).clamp(-far, far)
     maps = max(1, _TILE // (max(_ROOTS, 1) * y.shape[2]))
     parts = zip(y.flatten(0, 1).split(maps), p.flatten(0, 1).split(maps), strict=True)
-    found = [_polished(near, weight, _search(near, weight)) for near, weight in parts]
+    search = _search_line if y.shape[3] == 1 else _search
+    found = [_polished(near, weight, search(near, weight)) for near, weight in parts]
     offset, raw, missed = (torch.cat(part).unflatten(0, p.shape[:2]) for part in zip(*found, strict=True))
     unseen = (cloud_sum(prob, points) - p.sum(2)).clamp_min(0)
     center, safe = origin + unit * offset, origin + unit * raw
@@ -192,6 +193,16 @@ def _search(y: Tensor, p: Tensor) -> Ball:
             order = order[:, :_CELLS]
         at, cell = at.gather(1, order[..., None].expand(-1, -1, D)), cell.gather(1, order)
     return Ball(center, (torch.maximum(open_bound, bound[:, 0]) - best).clamp_min(0))
+
+
+def _search_line(y: Tensor, p: Tensor) -> Ball:
+    """The same on a line, at once: the best interval can be pushed until it begins at a point."""
+    y, order = (x.contiguous() for x in y[..., 0].sort(dim=1))
+    total = p.gather(1, order).cumsum(1)
+    end = torch.searchsorted(y, y + 2 * SEARCH_RADIUS, right=True) - 1
+    place = (total.gather(1, end) - total + p.gather(1, order)).argmax(1, keepdim=True)
+    center = (y.gather(1, place) + y.gather(1, end.gather(1, place))) / 2
+    return Ball(center, torch.zeros_like(center[:, 0]))
 
 
 def _squared(x: Tensor, y: Tensor) -> Tensor:

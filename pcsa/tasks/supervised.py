@@ -18,7 +18,6 @@ from pcsa import losses
 from pcsa.datasets.keypointnet import KeypointNet, rotated_labelings, rotation_groups
 from pcsa.datasets.keypointnet.layout import models_of_split
 from pcsa.datasets.transforms import Augment, Normalize, denormalize
-from pcsa.localization import NEED_RADIUS
 from pcsa.metrics import PCK, THRESHOLDS, KeypointMetrics, MeanKeypointError, keypoint_error, symmetric_error
 from pcsa.metrics.geodesic import geodesic_error
 from pcsa.models import MULTI_SCALE, SINGLE_SCALE, KeypointDetector, Level, PointNet2
@@ -315,8 +314,7 @@ class DetectionEvaluation(CloudEvaluation):
             correct = 0.01
         else:
             (correct,) = suited([0.01], scale)
-        radius = correct if options.radius is None and options.read_out in NEED_RADIUS else options.radius
-        self.radius = cloud_radius(options.read_out, radius, scale)
+        self.radius = cloud_radius(options.read_out, options.radius, scale, default=correct)
         self.header["radius"] = self.radius
         self.metrics = KeypointMetrics(
             thresholds=options.thresholds,

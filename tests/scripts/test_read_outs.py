@@ -20,7 +20,7 @@ def test_clouds_are_scored_by_a_radius(checkpoint, tmp_path, capsys):
         # Without a radius, it is the error below which a keypoint counts as right.
         assert (metrics["read_out"], metrics["radius"]) == ("ball", radius)
         assert f"read-out: ball, radius {radius:g}" in capsys.readouterr().out
-        bins = metrics["overall"]["calibration"]
+        bins = metrics["overall"]["calibration"]["reliability"]
         masses.append(sum(c * n for c, n in zip(bins["confidence"], bins["counts"], strict=True) if n))
     assert masses[1] > 2 * masses[0]
 
@@ -56,14 +56,14 @@ def test_the_default_is_for_clouds_of_the_size_of_keypointnet(checkpoint, root, 
     assert [item["input"].rsplit("/", 1)[1] for item in document["items"]] == ["plain.npy"]
     assert "`radius` (=None) must be given with `read_out` 'ball'" in document["failed"][0]["reason"]
     # With another radius these are other predictions.
-    assert main(["predict", str(checkpoint), str(tmp_path), *out, "--radius", "0.02"]) == 1
+    assert main(["predict", str(checkpoint), str(tmp_path), *out, "--radius", "0.02"]) == 2
     assert "`radius` (=None, now 0.02)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["pose2d", "oct"])
 def test_maps_are_read_by_pixels(trained, name, tmp_path, capsys):
     flags = ["--split", "val" if name == "oct" else "test", "--out", str(tmp_path / "m.json"), "--read-out", "ball"]
-    assert main(["evaluate", str(trained(name)), *flags]) == 1
+    assert main(["evaluate", str(trained(name)), *flags]) == 2
     assert "must be given with `read_out` 'ball', in pixels of the network's input" in capsys.readouterr().err
     assert main(["evaluate", str(trained(name)), *flags, "--radius", "4"]) == 0
     metrics = json.loads((tmp_path / "m.json").read_text())
@@ -74,5 +74,6 @@ def test_maps_are_read_by_pixels(trained, name, tmp_path, capsys):
 @pytest.mark.parametrize("command", ["evaluate", "predict"])
 def test_a_radius_is_positive(checkpoint, command, tmp_path, capsys):
     inputs = [str(tmp_path)] if command == "predict" else []
-    assert main([command, str(checkpoint), *inputs, "--radius", "-1"]) == 1
-    assert "`radius` (=-1.0) must be positive and finite" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([command, str(checkpoint), *inputs, "--radius", "-1"])
+    assert "`radius` (=-1.0) must be positive and" in capsys.readouterr().err

@@ -9,8 +9,8 @@ KEYPOINTNET_RADIUS = 0.01
 """In the units of KeypointNet, whose clouds have a diagonal of about 1."""
 
 
-def cloud_radius(read_out: ReadOut, radius: float | None, scale: Scale) -> float | None:
-    """The radius to read maps of clouds with, in their units; KeypointNet's by default where one is needed.
+def cloud_radius(read_out: ReadOut, radius: float | None, scale: Scale, default: float | None = None) -> float | None:
+    """The radius to read maps of clouds with, in their units; where one is needed the default, or else KeypointNet's.
 
     Raises:
         ValueError: If it is as large as the clouds, or if there is none and KeypointNet's does not suit them.
@@ -18,6 +18,8 @@ def cloud_radius(read_out: ReadOut, radius: float | None, scale: Scale) -> float
     if radius is not None:
         check_suited("radius", [radius], scale, [KEYPOINTNET_RADIUS])
     elif read_out in NEED_RADIUS:
+        if default is not None:
+            return default
         radius = KEYPOINTNET_RADIUS
         # As with the threshold of right keypoints: a coarse cloud of KeypointNet's size has its radius, too.
         if not suits([radius], scale._replace(spacing=0.0)):
