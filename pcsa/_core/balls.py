@@ -199,7 +199,7 @@ def _search_line(y: Tensor, p: Tensor) -> Ball:
     """The same on a line, at once: the best interval can be pushed until it begins at a point."""
     y, order = (x.contiguous() for x in y[..., 0].sort(dim=1))
     total = p.gather(1, order).cumsum(1)
-    end = torch.searchsorted(y, y + 2 * SEARCH_RADIUS, right=True) - 1
+    end = torch.searchsorted(y, y + 2 * SAFE_RADIUS, right=True) - 1
     place = (total.gather(1, end) - total + p.gather(1, order)).argmax(1, keepdim=True)
     center = (y.gather(1, place) + y.gather(1, end.gather(1, place))) / 2
     return Ball(center, torch.zeros_like(center[:, 0]))
