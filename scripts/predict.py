@@ -75,6 +75,7 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> Predicted:
         "names": list(predictor.header.get("names", run.labels.names)),
         "read_out": options.read_out,
         **averaged_with(options),
+        **({} if options.radius is None else {"radius": options.radius}),
     }
     failed: dict[str, str] = {}
     drawing = False
@@ -138,7 +139,8 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> Predicted:
 
 def made_with(options: PredictOptions) -> dict[str, Any]:
     """What determines predictions beside the inputs, as JSON types; files by their content."""
-    common = {field.name for field in fields(PredictOptions)} - {"checkpoint", "read_out", "ensemble", "test_time"}
+    common = {field.name for field in fields(PredictOptions)}
+    common -= {"checkpoint", "read_out", "radius", "ensemble", "test_time"}
     return determining(options, common)
 
 

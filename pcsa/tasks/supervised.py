@@ -50,6 +50,7 @@ from pcsa.tasks.common.held_out import check_clouds_held_out
 from pcsa.tasks.common.network_noise import network_noise
 from pcsa.tasks.common.objective import draw_samples, localization_loss, point_bandwidth
 from pcsa.tasks.common.precompute import Hierarchies, geometry_of, open_hierarchies
+from pcsa.tasks.common.read_outs import cloud_radius
 from pcsa.tasks.common.tables import markdown_table, number
 from pcsa.tasks.common.task import Column, EvaluateOptions, Evaluation, Predictor, Run, column
 
@@ -334,6 +335,8 @@ class DetectionEvaluation(CloudEvaluation):
             correct = 0.01
         else:
             (correct,) = suited([0.01], scale)
+        self.radius = cloud_radius(options.read_out, options.radius, scale, default=correct)
+        self.header["radius"] = self.radius
         self.metrics = KeypointMetrics(
             thresholds=options.thresholds,
             correct_threshold=correct,
@@ -344,7 +347,7 @@ class DetectionEvaluation(CloudEvaluation):
     def find(self, batch: Batch) -> dict[str, Any]:
         clouds = batch.to_data_list()
         read_out = self.options.read_out
-        located = self.task.locate(self.run, [cloud.pos for cloud in clouds], read_out)
+        located = self.task.locate(self.run, [cloud.pos for cloud in clouds], read_out, self.radius)
         symmetric, geodesic, geodesic_symmetric, places = [], [], [], []
         for i, cloud in enumerate(clouds):
             groups = rotation_groups(cloud.rotation[0], cloud.is_circle[0])
@@ -372,7 +375,7 @@ class DetectionEvaluation(CloudEvaluation):
             "symmetric_target": torch.stack(symmetric),
             "geodesic": torch.stack(geodesic) if geodesic else None,
             "geodesic_symmetric": torch.stack(geodesic_symmetric) if geodesic else None,
-            "confidence": located.peak.clamp(0, 1),
+            "confidence": located.confidence.clamp(0, 1),
             "presence_logits": located.outputs["presence"],
         }
 
@@ -534,7 +537,8 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
         return "\n".join(
             [
                 f"{metrics['category']}, {metrics.get('fold', metrics['split'])}: {metrics['num_items']} clouds, "
-                f"{overall['num_keypoints']} annotated keypoints{missing}; read-out: {metrics['read_out']}",
+                f"{overall['num_keypoints']} annotated keypoints{missing}; read-out: {metrics['read_out']}"
+                + (f", radius {metrics['radius']:g}" if metrics.get("radius") else ""),
                 "",
                 markdown_table(heads, rows),
                 *category_table(metrics, shown),

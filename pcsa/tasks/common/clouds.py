@@ -22,9 +22,11 @@ from pcsa.datasets.point_cloud import PointCloud
 from pcsa.datasets.points import CLOUDS, MESHES, UNNAMED, read_cloud
 from pcsa.datasets.procedural import embedded_root
 from pcsa.datasets.transforms import Normalize, denormalize
-from pcsa.localization import ReadOut
+from pcsa.localization import NEED_RADIUS, ReadOut
 from pcsa.tasks.common.config import Count, DataConfig, Rule, TrainConfig
+from pcsa.tasks.common.fitting import scale_of
 from pcsa.tasks.common.mean_maps import MeanOfNetworks, MeanOfVariations
+from pcsa.tasks.common.read_outs import KEYPOINTNET_RADIUS, cloud_radius
 from pcsa.tasks.common.task import (
     Evaluation,
     LabelsT,
@@ -144,6 +146,10 @@ class LocatedClouds(NamedTuple):
     """``[B, K]``, in nats."""
     index: Tensor  # type: ignore[assignment]  # hides tuple.index
     """The most probable point, ``[B, K]``, a row of its cloud."""
+    confidence: Tensor
+    """Probability within the radius of the position, ``[B, K]``; the peak where no radius was given."""
+    radius: float | None
+    """The radius."""
     logits: list[Tensor]
     """Scores ``[N, K]`` of every cloud, float32."""
     outputs: dict[str, Tensor]
@@ -151,7 +157,9 @@ class LocatedClouds(NamedTuple):
 
 
 @torch.inference_mode()
-def locate(network: nn.Module, clouds: Sequence[Tensor], frame: Frame, read_out: ReadOut) -> LocatedClouds:
+def locate(
+    network: nn.Module, clouds: Sequence[Tensor], frame: Frame, read_out: ReadOut, radius: float | None = None
+) -> LocatedClouds:
     """Keypoints of clouds ``[N, 3]``: normalize, score, find bandwidths, read the map, go back to the clouds' units.
 
     Args:
@@ -159,6 +167,7 @@ def locate(network: nn.Module, clouds: Sequence[Tensor], frame: Frame, read_out:
         clouds: Far from the origin as float64, so that nothing is lost.
         frame: See :class:`pcsa.datasets.transforms.Normalize`.
         read_out: See :func:`pcsa.localize`.
+        radius: The same, in the units of the clouds.
     """
     device = next(network.parameters()).device
     normalize = Normalize(frame)
@@ -166,13 +175,17 @@ def locate(network: nn.Module, clouds: Sequence[Tensor], frame: Frame, read_out:
     pos, ptr = batch.pos.float().to(device), batch.ptr.to(device)
     outputs = network(None, pos, ptr=ptr)
     logits = outputs["logits"]
-    found = pcsa.localize(logits, pos, pcsa.knn_bandwidth(pos, ptr=ptr), ptr=ptr, read_out=read_out)
+    # Each cloud has a scale of its own.
+    reach = None if radius is None else (radius / batch.scale[:, 0]).to(pos)
+    found = pcsa.localize(logits, pos, pcsa.knn_bandwidth(pos, ptr=ptr), ptr=ptr, read_out=read_out, radius=reach)
     return LocatedClouds(
         position=denormalize(found.position.cpu(), batch.offset, batch.scale),
         covariance=found.covariance.cpu() * batch.scale.square().view(-1, 1, 1, 1),
         peak=found.peak.cpu(),
         entropy=found.entropy.cpu(),
         index=(found.index - ptr[:-1, None]).cpu(),
+        confidence=found.confidence.cpu(),
+        radius=radius,
         logits=list(logits.float().cpu().split(batch.ptr.diff().tolist())),
         outputs={name: outputs[name].float().cpu() for name in ("presence", "activation") if name in outputs},
     )
@@ -189,9 +202,15 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
     has_pages = True
     predict_options = CloudPredictOptions
 
-    def locate(self, run: Run[CloudConfigT, LabelsT], clouds: Sequence[Tensor], read_out: ReadOut) -> LocatedClouds:
+    def locate(
+        self,
+        run: Run[CloudConfigT, LabelsT],
+        clouds: Sequence[Tensor],
+        read_out: ReadOut,
+        radius: float | None = None,
+    ) -> LocatedClouds:
         """Keypoints of clouds ``[N, 3]``, in their own units."""
-        return locate(run.model, clouds, self.frame, read_out)
+        return locate(run.model, clouds, self.frame, read_out, radius)
 
     def mean(self, runs: Sequence[Run[CloudConfigT, LabelsT]]) -> nn.Module:
         return MeanOfNetworks([run.model for run in runs])
@@ -251,7 +270,8 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
     ) -> Scene:
         """The picture of the cloud at ``place`` of what was located, beside its annotations if it has any."""
         about = self.about(run, located, place, annotated)
-        return keypoint_scene(pos, located.logits[place], title=title, read_out=read_out, **about, **options)
+        how: dict[str, Any] = {"read_out": read_out, "radius": located.radius}
+        return keypoint_scene(pos, located.logits[place], title=title, **how, **about, **options)
 
     @abstractmethod
     def about(
@@ -314,17 +334,20 @@ class CloudPredictor(Predictor):
     def __init__(self, task: CloudTask[Any, Any], run: Run[Any, Any], options: CloudPredictOptions) -> None:
         self.task, self.run, self.options = task, run, options
         self.header = {"category": run.labels.category, **task.header(run)}
+        if options.radius is None and options.read_out in NEED_RADIUS:
+            self.header["radius"] = KEYPOINTNET_RADIUS
 
     def predict(self, file: Path) -> Iterator[Prediction]:
         """One prediction."""
         o = self.options
         cloud = read_input(file, o.columns, drop_invalid=o.drop_invalid, num_points=o.num_points, seed=o.seed)
         pos = torch.from_numpy(cloud.points)
-        located = self.task.locate(self.run, [pos], self.options.read_out)
+        radius = cloud_radius(o.read_out, o.radius, scale_of([pos]))
+        located = self.task.locate(self.run, [pos], o.read_out, radius)
         found = {
             "position": located.position,
             "covariance": located.covariance,
-            "confidence": located.peak,
+            "confidence": located.confidence,
             "entropy": located.entropy,
             **self.task.extra(located),
             "index": located.index,
