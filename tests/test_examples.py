@@ -15,9 +15,9 @@ SNIPPETS = {
 }
 
 
-def run(name):
+def run(name, *options):
     done = subprocess.run(
-        [sys.executable, ROOT / "examples" / f"{name}.py"],
+        [sys.executable, ROOT / "examples" / f"{name}.py", *options],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -42,8 +42,18 @@ def test_own_clouds_from_labels_to_predictions():
     assert max(map(int, distances)) < 50
 
 
+@pytest.mark.slow
+def test_measured_lengths_stand_in_for_labels():
+    printed = run("measured_lengths", "--seeds", "2", "--steps", "150")
+    error = {name: float(peak) for name, peak in re.findall(r"^(\S.*?) +[\d.]+ +([\d.]+) ", printed, re.MULTILINE)}
+    alone = error.pop("labels alone")
+    assert len(error) == 7
+    assert max(error.values()) < 0.5 * alone
+
+
 def test_no_example_is_forgotten():
-    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == {"own_network", "heatmap", "own_clouds"}
+    names = {"own_network", "heatmap", "own_clouds", "measured_lengths"}
+    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == names
 
 
 @pytest.mark.parametrize(
