@@ -106,8 +106,8 @@ class MapConfig(TrainConfig):
             raise ValueError("`objective.basis_noise` (='mixture') must be 'relaxed' with `objective.form` 'released'")
         if j.estimator != "relaxed" and (j.basis, j.form) != ("gaussian", "paper"):
             raise ValueError(
-                f"`objective.estimator` (={j.estimator!r}) must be 'relaxed' unless `objective.basis` is 'gaussian' and "
-                f"`objective.form` 'paper': they are {j.basis!r} and {j.form!r}"
+                f"`objective.estimator` (={j.estimator!r}) must be 'relaxed' unless `objective.basis` is 'gaussian' "
+                f"and `objective.form` 'paper': they are {j.basis!r} and {j.form!r}"
             )
         if j.label_distance != "euclidean":
             raise ValueError(
