@@ -20,7 +20,11 @@ DETERMINISTIC_CASES: tuple[Case, ...] = ("operator", "scan", "skeleton", "launch
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """Measure time and memory on this machine. Everything takes about ten minutes, `--quick` less than one."""
+    """Measure time and memory on this machine. Everything takes about ten minutes, `--quick` less than one.
+
+    `pcsa bench estimators` measures something else, the sampler's gradients against the exact one, and has its own
+    options.
+    """
 
     cases: Annotated[tuple[Case, ...], tyro.conf.Positional] = ()
     """Cases to measure; default all, with `--quick` all but compiled and scaling."""

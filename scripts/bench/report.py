@@ -221,8 +221,13 @@ def plot(report: Report, path: Path) -> None:
 
 def write_page(report: Report, path: Path) -> None:
     """Replace what stands between the marks by the tables."""
+    write_between_marks(format_report(report), path)
+
+
+def write_between_marks(text: str, path: Path) -> None:
+    """Replace what stands between the marks."""
     before, after = split_page(path)
-    path.write_text(f"{before}{BEGIN}\n\n{format_report(report)}\n\n{END}{after}")
+    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
 
 
 def split_page(path: Path) -> tuple[str, str]:

@@ -106,8 +106,8 @@ class MapConfig(TrainConfig):
             raise ValueError("`objective.basis_noise` (='mixture') must be 'relaxed' with `objective.form` 'released'")
         if j.estimator != "relaxed" and (j.basis, j.form) != ("gaussian", "paper"):
             raise ValueError(
-                f"`objective.estimator` (={j.estimator!r}) must be 'relaxed' unless `objective.basis` is "
-                f"'gaussian' and `objective.form` 'paper': they are {j.basis!r} and {j.form!r}"
+                f"`objective.estimator` (={j.estimator!r}) must be 'relaxed' unless `objective.basis` is 'gaussian' "
+                f"and `objective.form` 'paper': they are {j.basis!r} and {j.form!r}"
             )
         if j.label_distance != "euclidean":
             raise ValueError(
@@ -174,8 +174,6 @@ class LocatedMaps(NamedTuple):
     """``[B, K, D]``, x first; of surfaces, rows ``[B, K, W]``."""
     peak: Tensor
     """Largest probability of a cell, ``[B, K]``; of surfaces, of a cell of the column ``[B, K, W]``."""
-    confidence: Tensor
-    """Probability within the radius of the position, in the shape of ``peak``; the peak where no radius was given."""
     maps: Tensor
     """Scores ``[B, K, *spatial]``."""
 
