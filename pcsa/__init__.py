@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         viz as viz,
     )
     from pcsa.bandwidth import knn_bandwidth as knn_bandwidth
-    from pcsa.localization import Localization as Localization, localize as localize
+    from pcsa.localization import Localization as Localization, ball_mass as ball_mass, localize as localize
     from pcsa.sampling import (
         SamplingArgmax as SamplingArgmax,
         SoftArgmax as SoftArgmax,
@@ -40,6 +40,7 @@ else:
         "SamplingArgmax": "sampling",
         "SoftArgmax": "sampling",
         "TemperatureSchedule": "schedules",
+        "ball_mass": "localization",
         "knn_bandwidth": "bandwidth",
         "localize": "localization",
         "sampling_argmax": "sampling",

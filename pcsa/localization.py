@@ -7,7 +7,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pcsa._core.checks import check_one_of, check_positive, check_temperature
+from pcsa._core.balls import best_ball, heaviest_point, mass_within, squared_distance
+from pcsa._core.checks import (
+    check_floating,
+    check_one_of,
+    check_positive,
+    check_temperature,
+    finite,
+    raise_first,
+    reads_values,
+)
+from pcsa._core.median import geometric_median
 from pcsa._core.places import first_in_place
 from pcsa._core.points import (
     Points,
@@ -17,13 +27,14 @@ from pcsa._core.points import (
     cloud_logsumexp,
     cloud_max,
     cloud_mean,
+    cloud_softmax,
     cloud_sum,
     first_maximum,
     full_precision,
     tempered,
 )
 
-ReadOut = Literal["expectation", "peak", "local", "mode"]
+ReadOut = Literal["expectation", "peak", "local", "mode", "median", "ball", "ball_point"]
 
 _MODE_STARTS = 4
 _MODE_STEPS = 30
@@ -37,6 +48,7 @@ class Localization(NamedTuple):
     peak: Float[Tensor, "B K"]
     entropy: Float[Tensor, "B K"]
     index: Int[Tensor, "B K"]  # type: ignore[assignment]  # hides tuple.index, as torch.return_types do
+    confidence: Float[Tensor, "B K"]
 
 
 @torch.no_grad()
@@ -49,7 +61,7 @@ def localize(
     ptr: Int[Tensor, " B_plus_1"] | None = None,
     temperature: float = 1.0,
     read_out: ReadOut = "expectation",
-    radius: float | None = None,
+    radius: float | Float[Tensor, " B"] | None = None,
     mask: Bool[Tensor, "B N"] | None = None,
     batch_size: int | None = None,
     validate: bool = True,
@@ -65,7 +77,26 @@ def localize(
     - ``"local"``: the expectation over the ball of ``radius`` around the most probable point, which a second,
       far-away peak (a symmetric part) does not pull away;
     - ``"mode"``: where the mixture is densest, climbed to by mean shift from the places of the highest bases
-      (:math:`\pi_i / \sigma_i^D`) that lie at least two bandwidths apart.
+      (:math:`\pi_i / \sigma_i^D`) that lie at least two bandwidths apart;
+    - ``"median"``: the geometric median, which has the smallest mean distance :math:`\sum_i \pi_i \lVert y_i - y
+      \rVert`;
+    - ``"ball"``: the place, at a point or between points, whose ball of ``radius`` holds the most probability;
+    - ``"ball_point"``: the same among the points.
+
+    Each is the best decision for another metric: the expectation for the squared error, the median for the mean
+    distance, ball for the share of keypoints nearer than ``radius`` to the truth (PCK), ball_point for that share where
+    only points will do, as by geodesic distance. For other metrics they are worse, so report several.
+
+    Median is `Weiszfeld's iteration as Vardi and Zhang complete it <https://doi.org/10.1073/pnas.97.4.1423>`_, of 48
+    steps; its mean distance exceeds the smallest by less than 1 % (in trials 0.4 % at most, mostly below 0.01 %).
+
+    Ball is found by branch and bound over cells of centers. The ball holds no less than any of 0.985 ``radius``
+    does, as long as the search keeps every cell that could hold more: always so where balls of twice the radius hold no
+    more than some 30 points of note, which is what PCK is measured with. Else (hundreds of points within, a flat map)
+    it keeps the most promising cells; what that missed was less than 0.03 of probability in trials. It never holds less
+    than the ball about any of the 64 most probable points. Of the places that hold the same points, it is the mean of
+    these points, moved no farther than needed to have all of them inside by a margin of 1.5 %. All that is held lies
+    inside by at least 0.1 % of the radius, so that rounding loses none of it. Ball_point is exact.
 
     Several points in exactly the same place are several points: their probabilities and the heights of their bases
     add up in expectation and mode, and each has its own where the most probable *point* counts.
@@ -79,9 +110,10 @@ def localize(
         batch: Cloud of each point, sorted, for ragged input; without ``batch`` and ``ptr`` there is one cloud.
         ptr: Where each cloud begins, then N; instead of ``batch``.
         temperature: Divides the logits. Default 1.
-        read_out: One of the four above. Default ``"expectation"``.
-        radius: Radius of the ball for ``"local"``, in the units of ``pos``. Default three bandwidths (the mean over the
-            axes) of the most probable point.
+        read_out: One of those above. Default ``"expectation"``.
+        radius: Radius of the ball, in the units of ``pos``: a number, or ``[B]``, one for each cloud. Needed by
+            ``"ball"`` and ``"ball_point"``; for ``"local"`` the default is three bandwidths (the mean over the axes) of
+            the most probable point; to the others it is for the confidence alone.
         mask: True at the points of dense input that exist.
         batch_size: Number of clouds; see :func:`pcsa.sampling_argmax`.
         validate: Check values too.
@@ -93,7 +125,10 @@ def localize(
         - **covariance** ``[B, K, D, D]`` of the mixture around its expectation, whatever the read-out,
         - **peak** ``[B, K]``: the largest probability :math:`\max_i \pi_i`,
         - **entropy** ``[B, K]`` of :math:`\pi` in nats,
-        - **index** ``[B, K]`` of the most probable point: a row of ``pos`` (dense: its place along N).
+        - **index** ``[B, K]`` of the most probable point: a row of ``pos`` (dense: its place along N),
+        - **confidence** ``[B, K]``: the probability at less than ``radius`` from the position (see
+          :func:`pcsa.ball_mass`), the chance that the map itself gives the keypoint of being right; without a
+          ``radius`` the peak.
 
     Raises:
         ValueError: Naming the argument, its value and the rule.
@@ -105,12 +140,16 @@ def localize(
         tensor([[[1.4000]]])
         >>> localize(logits, pos, 1.0, read_out="local").position
         tensor([[[0.4444]]])
+        >>> found = localize(logits, pos, 1.0, read_out="ball", radius=0.6)
+        >>> found.position, found.confidence
+        (tensor([[[0.4444]]]), tensor([[0.9000]]))
     """
     check_temperature(temperature)
     check_one_of("read_out", read_out, get_args(ReadOut))
-    if radius is not None:
-        check_positive("radius", radius)
+    if radius is None and read_out in ("ball", "ball_point"):
+        raise ValueError(f"`radius` (=None) must be given with `read_out` {read_out!r}")
     points = canonical(logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
+    reach = None if radius is None else _radii(radius, points, validate)
     with full_precision(logits):
         log_prob = cloud_log_softmax(tempered(points, temperature), points)
         prob = log_prob.exp()
@@ -121,18 +160,101 @@ def localize(
         elif read_out == "peak":
             position = points.pos[best]
         elif read_out == "local":
-            position = _local_expectation(prob, best, radius, points)
-        else:
+            position = _local_expectation(prob, best, reach, points)
+        elif read_out == "mode":
             position = _mixture_mode(log_prob, points)
+        elif read_out == "median":
+            position = geometric_median(prob, points)
+        else:
+            assert reach is not None
+            place = heaviest_point if read_out == "ball_point" else best_ball
+            position = place(prob, reach, points)
+        peak = cloud_max(prob, points)
         surprise = torch.where(prob > 0, log_prob, 0.0)
         start = points.ptr[:-1, None] if logits.dim() == 3 else 0
         return Localization(
             position=position,
             covariance=_covariance(prob, mean, points),
-            peak=cloud_max(prob, points),
+            peak=peak,
             entropy=-cloud_sum(prob * surprise, points),
             index=best - start,
+            confidence=peak if reach is None else mass_within(prob, position, reach, points),
         )
+
+
+@torch.no_grad()
+def ball_mass(
+    logits: Float[Tensor, "*N K"],
+    pos: Float[Tensor, "*N D"],
+    center: Float[Tensor, "B K D"],
+    radius: float | Float[Tensor, " B"],
+    batch: Int[Tensor, " N"] | None = None,
+    *,
+    ptr: Int[Tensor, " B_plus_1"] | None = None,
+    temperature: float = 1.0,
+    mask: Bool[Tensor, "B N"] | None = None,
+    batch_size: int | None = None,
+    validate: bool = True,
+) -> Float[Tensor, "B K"]:
+    r"""Probability that the map of each keypoint gives to the ball about a place.
+
+    .. math:: \sum_{i : \lVert y_i - c \rVert < r} \pi_i, \qquad \pi = \mathrm{softmax}(\ell / \tau)
+
+    If the map is right, that is how often a keypoint read as ``center`` lies nearer than ``radius`` to the truth: the
+    expected PCK. Exactly at ``radius`` is outside, as for :func:`pcsa.metrics.pck`. Not differentiable.
+
+    Args:
+        logits: Raw scores, before softmax: ragged ``[N, K]`` or dense ``[B, N, K]``.
+        pos: Positions ``[N, D]`` or ``[B, N, D]``.
+        center: Places ``[B, K, D]``, in the units and frame of ``pos``.
+        radius: Radius in the units of ``pos``: a number, or ``[B]``, one for each cloud.
+        batch: Cloud of each point, sorted, for ragged input; without ``batch`` and ``ptr`` there is one cloud.
+        ptr: Where each cloud begins, then N; instead of ``batch``.
+        temperature: Divides the logits. Default 1.
+        mask: True at the points of dense input that exist.
+        batch_size: Number of clouds; see :func:`pcsa.sampling_argmax`.
+        validate: Check values too.
+
+    Returns:
+        Probability ``[B, K]``.
+
+    Raises:
+        ValueError: Naming the argument, its value and the rule.
+
+    Example:
+        >>> pos = torch.tensor([[0.0], [1.0], [10.0]])
+        >>> logits = torch.tensor([[0.5], [0.4], [0.1]]).log()
+        >>> ball_mass(logits, pos, torch.tensor([[[0.5]]]), 0.6)
+        tensor([[0.9000]])
+    """
+    check_temperature(temperature)
+    points = canonical(logits, pos, None, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
+    check_floating("center", center)
+    shape = [points.batch_size, points.logits.shape[1], points.pos.shape[1]]
+    if list(center.shape) != shape:
+        raise ValueError(f"`center` {list(center.shape)} must be [B, K, D], here {shape}")
+    if reads_values(validate):
+        raise_first([finite("center", center)])
+    with full_precision(logits):
+        prob = cloud_softmax(tempered(points, temperature), points)
+        return mass_within(prob, center.to(prob.dtype), _radii(radius, points, validate), points)
+
+
+def _radii(radius: float | Tensor, points: Points, validate: bool) -> Tensor:
+    """Radius of every cloud [B], checked."""
+    if not isinstance(radius, Tensor):
+        check_positive("radius", radius)
+        return points.pos.new_full((points.batch_size,), radius)
+    check_floating("radius", radius)
+    if radius.shape not in ((), (points.batch_size,)) or radius.device != points.pos.device:
+        raise ValueError(
+            f"`radius` {list(radius.shape)} (on {radius.device}) must be a number or [{points.batch_size}], one for "
+            f"each cloud, on the device of the points ({points.pos.device})"
+        )
+    if reads_values(validate):
+        good = (radius > 0) & radius.isfinite()
+        raise_first([(good.all(), "`radius` must be positive and finite everywhere")])
+    return radius.to(points.pos.dtype).expand(points.batch_size)
 
 
 def _covariance(prob: Tensor, mean: Tensor, points: Points) -> Tensor:
@@ -147,21 +269,10 @@ def _covariance(prob: Tensor, mean: Tensor, points: Points) -> Tensor:
     return covariance
 
 
-def _squared_distance(center: Tensor, points: Points, scale: Tensor | None = None) -> Tensor:
-    """Squared distance of every point to its cloud's centers [B, K, D], [N, K]; per axis over ``scale``."""
-    total = points.pos.new_zeros(points.pos.shape[0], center.shape[1])
-    for d in range(points.pos.shape[1]):
-        away = points.pos[:, d : d + 1] - center[..., d].index_select(0, points.batch)
-        if scale is not None:
-            away = away / scale[:, min(d, scale.shape[1] - 1), None]
-        total += away.square_()
-    return total
-
-
-def _local_expectation(prob: Tensor, best: Tensor, radius: float | None, points: Points) -> Tensor:
+def _local_expectation(prob: Tensor, best: Tensor, radius: Tensor | None, points: Points) -> Tensor:
     own = 3.0 * bandwidth_of(points).mean(1)[best]
-    near = own if radius is None else torch.full_like(own, radius)
-    inside = _squared_distance(points.pos[best], points) <= near.square().index_select(0, points.batch)
+    near = own if radius is None else radius[:, None].expand_as(own)
+    inside = squared_distance(points.pos[best], points) <= near.square().index_select(0, points.batch)
     weight = prob * inside
     return cloud_mean(weight, points.pos, points) / cloud_sum(weight, points).unsqueeze(-1)
 
@@ -182,7 +293,7 @@ def _mixture_mode(log_prob: Tensor, points: Points) -> Tensor:
     volume = bandwidth.expand_as(points.pos).log().sum(1, keepdim=True)
 
     def log_terms(y: Tensor) -> Tensor:
-        return log_prob - volume - 0.5 * _squared_distance(y, points, bandwidth)
+        return log_prob - volume - 0.5 * squared_distance(y, points, bandwidth)
 
     score = _place_sum(log_prob - volume, points)  # how high the bases of each place stand on their own
     position = points.pos[first_maximum(score, points)]
@@ -192,7 +303,7 @@ def _mixture_mode(log_prob: Tensor, points: Points) -> Tensor:
         start = first_maximum(score, points)
         y = points.pos[start]
         reach = 4.0 * bandwidth.mean(1)[start].square()
-        score.masked_fill_(_squared_distance(y, points) <= reach.index_select(0, points.batch), -math.inf)
+        score.masked_fill_(squared_distance(y, points) <= reach.index_select(0, points.batch), -math.inf)
         for _ in range(_MODE_STEPS):
             terms = log_terms(y)
             weight = (terms - cloud_max(terms, points).index_select(0, points.batch)).exp_()

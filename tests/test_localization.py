@@ -4,9 +4,14 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from pcsa import knn_bandwidth, localize, soft_argmax
+from pcsa import ball_mass, knn_bandwidth, localize, soft_argmax
 
-READ_OUTS = ["expectation", "peak", "local", "mode"]
+READ_OUTS = ["expectation", "peak", "local", "mode", "median", "ball", "ball_point"]
+
+
+def named(read_out, radius=0.3):
+    """The options that a read-out needs."""
+    return {"read_out": read_out, **({"radius": radius} if "ball" in read_out else {})}
 
 
 def make(sizes, num_keypoints=2, dim=2, seed=0, spread=2.0, dtype=torch.float64):
@@ -37,6 +42,7 @@ def test_against_a_loop(seed, sizes, axes, radius):
     outs = {
         name: localize(logits, pos, bandwidth, ptr=ptr, temperature=0.5, read_out=name, radius=radius)
         for name in READ_OUTS
+        if radius is not None or "ball" not in name
     }
     for b in range(len(sizes)):
         rows = slice(int(ptr[b]), int(ptr[b + 1]))
@@ -62,6 +68,8 @@ def test_against_a_loop(seed, sizes, axes, radius):
                 torch.testing.assert_close(out.peak[b, k], p.max())
                 torch.testing.assert_close(out.entropy[b, k], -(p * p.log()).sum())
                 assert out.index[b, k] == int(ptr[b]) + i
+                near = (y - out.position[b, k]).norm(dim=1) < (radius or 0)
+                torch.testing.assert_close(out.confidence[b, k], p.max() if radius is None else p[near].sum())
 
 
 @pytest.mark.parametrize("width", ["one", "per point", "per axis"])
@@ -120,7 +128,7 @@ def test_hand_checkable_numbers():
 def test_layouts_agree(read_out):
     sizes = [1, 5, 3]
     logits, pos, bandwidth, ptr = make(sizes)
-    options = {"read_out": read_out, "temperature": 0.7}
+    options = {**named(read_out), "temperature": 0.7}
     ragged = localize(logits, pos, bandwidth, ptr=ptr, **options)
     batch = torch.repeat_interleave(torch.arange(3), torch.tensor(sizes))
     for other in (
@@ -167,24 +175,24 @@ def test_degenerate_clouds_are_finite(read_out, dtype):
     logits = torch.tensor([[0.0], [1.0], [1e4], [-1e4], [1e30], [-1e30]], dtype=dtype)
     for ptr in ([0, 4, 5, 6], [0, 1, 6], [0, 6]):
         ptr = torch.tensor(ptr)
-        out = localize(logits, pos, knn_bandwidth(pos, ptr=ptr), ptr=ptr, read_out=read_out)
+        out = localize(logits, pos, knn_bandwidth(pos, ptr=ptr), ptr=ptr, **named(read_out))
         assert all(part.isfinite().all() for part in out)
         low, high = pos.amin(0) - 1e-6, pos.amax(0) + 1e-6
         assert ((out.position >= low) & (out.position <= high)).all()
     # All points are one, whatever the read-out.
-    out = localize(logits[:4], pos[:4], knn_bandwidth(pos[:4]), read_out=read_out)
+    out = localize(logits[:4], pos[:4], knn_bandwidth(pos[:4]), **named(read_out))
     torch.testing.assert_close(out.position[0, 0], pos[0])
 
 
-@pytest.mark.parametrize("read_out", ["expectation", "mode"])
+@pytest.mark.parametrize("read_out", ["expectation", "mode", "median", "ball"])
 @settings(deadline=None, max_examples=20, derandomize=True)
 @given(seed=st.integers(0, 2**32 - 1), copies=st.integers(2, 40))
 def test_a_point_in_parts_is_the_point(read_out, seed, copies):
     logits, pos, bandwidth, _ = make([6], dim=3, seed=seed, spread=1.0)
-    whole = localize(logits, pos, bandwidth, read_out=read_out)
+    whole = localize(logits, pos, bandwidth, **named(read_out))
     order = torch.randperm(6 * copies, generator=torch.Generator().manual_seed(seed))
     row = torch.arange(6).repeat(copies)[order]
-    parts = localize(logits[row], pos[row], bandwidth[row], read_out=read_out)
+    parts = localize(logits[row], pos[row], bandwidth[row], **named(read_out))
     torch.testing.assert_close(parts.position, whole.position)
     torch.testing.assert_close(parts.covariance, whole.covariance)
     torch.testing.assert_close(parts.peak * copies, whole.peak)
@@ -204,7 +212,7 @@ def test_improbable_copies_win_nothing(read_out):
     pos = torch.cat([torch.randn(200, 3, generator=generator) + 20, torch.zeros(4, 3)])
     prob = torch.full((204, 1), 1e-9)
     prob[7], prob[200:] = 0.9999, 5e-7
-    found = localize(prob.log(), pos, knn_bandwidth(pos), read_out=read_out)
+    found = localize(prob.log(), pos, knn_bandwidth(pos), **named(read_out, 0.1))
     assert (found.position[0, 0] - pos[7]).norm() < 0.01
 
 
@@ -223,8 +231,8 @@ def test_no_gradient_and_no_autocast():
 def test_an_empty_cloud_let_through_spoils_only_itself(ptr, read_out):
     logits, pos, bandwidth, _ = make([6])
     ptr = torch.tensor(ptr)
-    out = localize(logits, pos, bandwidth, ptr=ptr, read_out=read_out, validate=False)
-    alone = localize(logits, pos, bandwidth, read_out=read_out)
+    out = localize(logits, pos, bandwidth, ptr=ptr, **named(read_out), validate=False)
+    alone = localize(logits, pos, bandwidth, **named(read_out))
     b = int(ptr.diff().argmax())
     for x, y in zip(out, alone, strict=True):
         torch.testing.assert_close(x[b], y[0])
@@ -232,8 +240,17 @@ def test_an_empty_cloud_let_through_spoils_only_itself(ptr, read_out):
 
 def test_bad_input():
     logits, pos, bandwidth, _ = make([4])
-    with pytest.raises(ValueError, match=r"`read_out` \(='median'\) must be one of 'expectation', 'peak'"):
-        localize(logits, pos, bandwidth, read_out="median")
+    with pytest.raises(ValueError, match=r"`read_out` \(='mean'\) must be one of 'expectation', 'peak'"):
+        localize(logits, pos, bandwidth, read_out="mean")
+    for name in ("ball", "ball_point"):
+        with pytest.raises(ValueError, match=rf"`radius` \(=None\) must be given with `read_out` '{name}'"):
+            localize(logits, pos, bandwidth, read_out=name)
+    with pytest.raises(ValueError, match=r"`radius` \[2\] .* must be a number or \[1\], one for each cloud"):
+        localize(logits, pos, bandwidth, radius=torch.ones(2))
+    with pytest.raises(ValueError, match="`radius` must be positive and finite everywhere"):
+        localize(logits, pos, bandwidth, radius=torch.zeros(1))
+    with pytest.raises(ValueError, match=r"`center` \[1, 2, 3\] must be \[B, K, D\], here \[1, 2, 2\]"):
+        ball_mass(logits, pos, torch.zeros(1, 2, 3), 0.1)
     for radius in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match=rf"`radius` \(={radius}\) must be positive"):
             localize(logits, pos, bandwidth, read_out="local", radius=radius)
