@@ -59,7 +59,7 @@ def mirror_pairs(
     tree = cKDTree(points)
     left, right = keypoints[[a for a, _ in pairs]], keypoints[[b for _, b in pairs]]
     few = points[:: -(-len(points) // _POINTS)]
-    reach = _REACH * _spacing(points)
+    reach = _REACH * spacings(points).mean()
     distances, away = [], []
     for axis in range(points.shape[1]):
         middle = (points[:, axis].min() + points[:, axis].max()) / 2
@@ -101,8 +101,9 @@ def _mirrored(places: NDArray[np.float64], axis: int, middle: float) -> NDArray[
     return places
 
 
-def _spacing(points: NDArray[np.float64]) -> float:
+def spacings(points: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Distance of every place of a cloud to the nearest other one; 0 where there is one place only."""
     from scipy.spatial import cKDTree
 
     places = np.unique(points, axis=0)
-    return float(cKDTree(places).query(places, k=[2])[0].mean()) if len(places) > 1 else 0.0
+    return np.asarray(cKDTree(places).query(places, k=[2])[0][:, 0]) if len(places) > 1 else np.zeros(1)

@@ -15,15 +15,17 @@ from torch_geometric.data import Batch, Data
 
 import pcsa
 from pcsa import losses
-from pcsa.datasets.keypointnet import KeypointNet, rotated_labelings, rotation_groups
+from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.datasets.keypointnet.layout import models_of_split
 from pcsa.datasets.transforms import Augment, Normalize, denormalize
-from pcsa.metrics import PCK, THRESHOLDS, KeypointMetrics, MeanKeypointError, keypoint_error, symmetric_error
-from pcsa.metrics.geodesic import geodesic_error
+from pcsa.metrics import (
+    PCK,
+    MeanKeypointError,
+    keypoint_error,
+)
 from pcsa.models import MULTI_SCALE, SINGLE_SCALE, KeypointDetector, Level, PointNet2
 from pcsa.tasks.common.clouds import (
     CloudConfig,
-    CloudEvaluation,
     CloudsConfig,
     CloudTask,
     LocatedClouds,
@@ -37,13 +39,13 @@ from pcsa.tasks.common.config import (
     OptimizerConfig,
     Positive,
 )
+from pcsa.tasks.common.detection import DetectionEvaluation, SupervisedEvaluateOptions, detection_table
 from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems
-from pcsa.tasks.common.fitting import check_suited, scale_of, suited, suits
+from pcsa.tasks.common.fitting import scale_of, suited, suits
 from pcsa.tasks.common.held_out import check_clouds_held_out
 from pcsa.tasks.common.objective import draw_samples, localization_loss, point_bandwidth
 from pcsa.tasks.common.precompute import Hierarchies, geometry_of, open_hierarchies
-from pcsa.tasks.common.tables import markdown_table, number
-from pcsa.tasks.common.task import Column, EvaluateOptions, Evaluation, Run, column
+from pcsa.tasks.common.task import Column, Evaluation, Run, column
 
 # No training step reads them, and every tensor of a batch that a worker hands over costs time.
 _UNUSED = ("color", "keypoint_index", "reflection", "rotation", "is_circle", "offset", "scale", "model_id")
@@ -124,16 +126,6 @@ class KeypointLabels:
 
 
 DetectorRun = Run[SupervisedConfig, KeypointLabels]
-
-
-@dataclass(frozen=True)
-class SupervisedEvaluateOptions(EvaluateOptions):
-    """Score a detector on clouds it was not trained on, in the dataset's own units."""
-
-    thresholds: tuple[float, ...] = THRESHOLDS
-    """Thresholds of the PCK, in the dataset's own units; the default is for shapes of size 1."""
-    geodesic: bool = True
-    """Also measure distances along the surface, as KeypointNet's benchmark does."""
 
 
 def most_annotated(config: SupervisedData) -> tuple[int, ...] | None:
@@ -281,84 +273,6 @@ class Detection(StepTraining[SupervisedConfig]):
         self.error.reset()
 
 
-class DetectionEvaluation(CloudEvaluation):
-    """PCK, mean error, presence and calibration, Euclidean and geodesic, with and without rotational symmetry."""
-
-    def __init__(
-        self,
-        task: SupervisedTask,
-        run: DetectorRun,
-        options: SupervisedEvaluateOptions,
-        split: Literal["val", "test"],
-    ) -> None:
-        dataset = task.annotated(run, split, options.root)
-        super().__init__(
-            split,
-            dataset,
-            {
-                "category": dataset.category,
-                "num_items": len(dataset),
-                "num_missing": len(dataset.missing),
-                "units": "the dataset's own",
-            },
-            num_pictures=max(options.pictures, options.page),
-        )
-        self.task, self.run, self.options, self.dataset = task, run, options, dataset
-        scale = scale_of([dataset[i].pos for i in range(len(dataset))])
-        check_suited("thresholds", options.thresholds, scale)
-        correct = options.correct_threshold
-        if correct is not None:
-            check_suited("correct_threshold", [correct], scale, [0.01])
-        elif suits([0.01], scale._replace(spacing=0.0)):
-            correct = 0.01
-        else:
-            (correct,) = suited([0.01], scale)
-        self.metrics = KeypointMetrics(
-            thresholds=options.thresholds,
-            correct_threshold=correct,
-            categories=(dataset.category,),
-            keypoint_names={dataset.category: list(run.labels.names)},
-        )
-
-    def find(self, batch: Batch) -> dict[str, Any]:
-        clouds = batch.to_data_list()
-        read_out = self.options.read_out
-        located = self.task.locate(self.run, [cloud.pos for cloud in clouds], read_out)
-        symmetric, geodesic, geodesic_symmetric = [], [], []
-        for i, cloud in enumerate(clouds):
-            groups = rotation_groups(cloud.rotation[0], cloud.is_circle[0])
-            candidates, index = rotated_labelings(
-                cloud.pos, cloud.keypoints[0], cloud.visible[0], groups, category=self.dataset.category
-            )
-            index[0] = cloud.keypoint_index[0]
-            position, visible = located.position[i], cloud.visible[0]
-            choice = symmetric_error(position, candidates, visible, logits=located.logits[i], index=index).choice
-            symmetric.append(candidates[choice])
-            if self.options.geodesic:
-                geodesic.append(geodesic_error(position, cloud.pos, index[0], visible))
-                geodesic_symmetric.append(geodesic_error(position, cloud.pos, index[choice], visible))
-            if len(self.pictures) < self.num_pictures:
-                self.pictures.append(
-                    self.task.scene(self.run, cloud.pos, located, i, read_out, title=cloud.model_id, annotated=cloud)
-                )
-        return {
-            "predicted": located.position,
-            "target": batch.keypoints,
-            "visible": batch.visible,
-            "symmetric_target": torch.stack(symmetric),
-            "geodesic": torch.stack(geodesic) if geodesic else None,
-            "geodesic_symmetric": torch.stack(geodesic_symmetric) if geodesic else None,
-            "confidence": located.peak.clamp(0, 1),
-            "presence_logits": located.outputs["presence"],
-        }
-
-    def take(self, record: dict[str, Any]) -> None:
-        self.metrics.update(**record)
-
-    def scores(self) -> dict[str, Any]:
-        return dict(self.metrics.compute())
-
-
 def _pck(title: str, kind: str, threshold: float) -> Column:
     """The column of the PCK at a threshold, in percent."""
 
@@ -449,37 +363,7 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
         return {"presence": located.outputs["presence"].sigmoid()}
 
     def table(self, metrics: Mapping[str, Any]) -> str:
-        overall, thresholds = metrics["overall"], metrics["thresholds"]
-        shown = [i for i, t in enumerate(thresholds) if t in (0.01, 0.02, 0.05, 0.1)]
-        if len(shown) < 4:  # not the default ones
-            shown = sorted({round(i * (len(thresholds) - 1) / 3) for i in range(4)})
-        missing = f" ({metrics['num_missing']} clouds missing)" if metrics["num_missing"] else ""
-        rows = []
-        for key, name in (
-            ("euclidean", "Euclidean"),
-            ("euclidean_symmetric", "Euclidean, rotational symmetry"),
-            ("geodesic", "geodesic"),
-            ("geodesic_symmetric", "geodesic, rotational symmetry"),
-        ):
-            if key in overall:
-                row = overall[key]
-                error = row["mean_error"]
-                curve = [number(100 * row["pck"][i], 1) for i in shown]
-                rows.append([name, *curve, "unreachable" if error is None else number(error, 4)])
-        heads = ["distance (units of the dataset)", *(f"PCK@{thresholds[i]:g}" for i in shown), "mean error"]
-        calibration = overall["calibration"]
-        return "\n".join(
-            [
-                f"{metrics['category']}, {metrics['split']}: {metrics['num_items']} clouds, "
-                f"{overall['num_keypoints']} annotated keypoints{missing}; read-out: {metrics['read_out']}",
-                "",
-                markdown_table(heads, rows),
-                "",
-                f"presence, average precision: {number(overall['presence_average_precision'], 3)}",
-                f"Pearson r of peak probability with error < {calibration['threshold']:g}: "
-                f"{number(calibration['pearson'], 3)}",
-            ]
-        )
+        return detection_table(metrics)
 
 
 TASK = SupervisedTask()

@@ -11,7 +11,7 @@ import pcsa
 from pcsa.tasks.common.checkpoint import read_checkpoint
 from pcsa.tasks.common.config import TrainConfig, from_plain
 from pcsa.tasks.common.registry import get_task
-from pcsa.tasks.common.task import Run
+from pcsa.tasks.common.task import Calibration, Run
 
 
 def open_run(path: Path | str, device: str | torch.device = "cpu", *, task: str | None = None) -> Run[Any, Any]:
@@ -40,6 +40,7 @@ def open_run(path: Path | str, device: str | torch.device = "cpu", *, task: str 
         state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
         model.load_state_dict(state)
         step, temperature = int(checkpoint["global_step"]), float(about["temperature"])
+        calibration = Calibration(**about.get("calibration", {}))
     # What a checkpoint lacks, what another version adds, a task that is not registered, or weights of another size.
     except Exception as error:
         first = " ".join(str(error).split())[:200]
@@ -47,4 +48,4 @@ def open_run(path: Path | str, device: str | torch.device = "cpu", *, task: str 
             f"`{path}` must fit pcsa {pcsa.__version__} and the model that it describes: "
             f"{type(error).__name__}, {first}"
         ) from None
-    return Run(path, of, config, labels, model.to(device).eval(), step, temperature)
+    return Run(path, of, config, labels, model.to(device).eval(), step, temperature, calibration)
