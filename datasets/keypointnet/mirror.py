@@ -36,9 +36,9 @@ def mirror_pairs(
 ) -> MirrorPairs:
     """Mirror one keypoint of each pair of a cloud, and measure how far it is from the other.
 
-    The planes are at right angles to the axes, each where the mirrored cloud lies best on the cloud itself: the points
-    are matched to the nearest mirrored ones and the plane goes through their middles, over and over. Of each pair
-    counts the plane that brings its two nearest to each other: annotations do not say which plane they mean.
+    The planes are at right angles to the axes, each where the mirrored cloud lies best on the cloud itself: mirrored
+    points are matched to the nearest ones and the plane moves to the median of their middles, over and over. Of each
+    pair counts the plane that brings its two nearest to each other: annotations do not say which plane they mean.
 
     Args:
         points: `[N, 3]`.
@@ -62,17 +62,20 @@ def mirror_pairs(
     reach = _REACH * spacings(points).mean()
     distances, away = [], []
     for axis in range(points.shape[1]):
-        middle = (points[:, axis].min() + points[:, axis].max()) / 2
+        column = points[:, axis]
+        starts = [(column.min() + column.max()) / 2, float(np.median(column))]
+        # What one side has alone moves the middle of the box.
+        middle = min(starts, key=lambda start: tree.query(_mirrored(few, axis, start))[0].mean())
         for _ in range(_STEPS):
             before, match = middle, points[tree.query(_mirrored(few, axis, middle))[1]]
-            middle = float((few[:, axis] + match[:, axis]).mean() / 2)
+            middle = float(np.median(few[:, axis] + match[:, axis]) / 2)
             if abs(middle - before) < 1e-3 * reach:
                 break
         image = _mirrored(left, axis, middle)
         distances.append(np.linalg.norm(image - right, axis=1))
         away.append(np.maximum(tree.query(image)[0], tree.query(_mirrored(right, axis, middle))[0]))
-    nearest, column = np.argmin(distances, axis=0), np.arange(len(left))
-    return MirrorPairs(np.array(distances)[nearest, column], np.array(away)[nearest, column] <= reach)
+    nearest, pair = np.argmin(distances, axis=0), np.arange(len(left))
+    return MirrorPairs(np.array(distances)[nearest, pair], np.array(away)[nearest, pair] <= reach)
 
 
 def category_mirror_pairs(dataset: KeypointNet) -> MirrorPairs:
