@@ -112,7 +112,7 @@ class DetectionEvaluation(CloudEvaluation):
         read_out = self.options.read_out
         located = self.task.locate(self.run, [cloud.pos for cloud in clouds], read_out)
         maps = read_maps(
-            [cloud.pos for cloud in clouds],
+            clouds,
             located.logits,
             self.task.frame,
             (read_out, located.position),

@@ -54,41 +54,58 @@ def test_all_read_outs_are_those_of_each_cloud_alone(clouds, logits, temperature
     asked = torch.stack([cloud.pos.mean(0).expand(4, 3) for cloud in clouds])
     template = torch.tensor([[0.0, 0.1, -0.2]]).expand(4, 3)
     options = {"radius": radius, "temperature": temperature, "template": template}
-    found = read_maps([c.pos for c in clouds], logits, "unit_sphere", ("median", asked), **options)
+    found = read_maps(clouds, logits, "unit_sphere", ("median", asked), **options)
     assert list(found.position) == [*READ_OUTS, TEMPLATE]
     assert set(found.mass) == set(READ_OUTS)
     # What was located before is taken as it is.
-    assert found.position["median"] is asked
+    for b, cloud in enumerate(clouds):
+        assert torch.equal(found.position["median"][b, cloud.visible[0]], asked[b, cloud.visible[0]])
     for b, (cloud, scores) in enumerate(zip(clouds, logits, strict=True)):
         bandwidth = pcsa.knn_bandwidth(cloud.pos)
-        prob = (scores / temperature).softmax(0)
+        prob, visible = (scores / temperature).softmax(0), cloud.visible[0]
+
+        def check(value, expected, visible=visible, b=b):
+            torch.testing.assert_close(value[b, visible], expected[visible], atol=2e-3, rtol=0)
+            assert not value[b, ~visible].any()
+
         for name in READ_OUTS:
-            place = found.position[name][b]
             if name != "median":
                 reach = radius if "ball" in name else None
-                alone = pcsa.localize(scores, cloud.pos, bandwidth, read_out=name, radius=reach)
-                torch.testing.assert_close(place, alone.position[0], atol=2e-3, rtol=0)
-            away = torch.cdist(cloud.pos, place)
-            torch.testing.assert_close(found.mass[name][b], (prob * (away < radius)).sum(0), atol=1e-4, rtol=0)
+                own = pcsa.localize(scores, cloud.pos, bandwidth, read_out=name, radius=reach)
+                check(found.position[name], own.position[0])
+            away = torch.cdist(cloud.pos, found.position[name][b])
+            check(found.mass[name], (prob * (away < radius)).sum(0))
         sure = found.confidence
-        torch.testing.assert_close(sure["mass"][b], found.mass["median"][b])
-        torch.testing.assert_close(sure["peak"][b], prob.amax(0))
-        torch.testing.assert_close(sure["entropy"][b], (prob * prob.log()).sum(0))
-        expected = (prob * torch.cdist(cloud.pos, asked[b])).sum(0)
-        torch.testing.assert_close(sure["expected_error"][b], -expected, atol=1e-4, rtol=0)
+        check(sure["mass"], found.mass["median"][b])
+        check(sure["peak"], prob.amax(0))
+        check(sure["entropy"], (prob * prob.log()).sum(0))
+        check(sure["expected_error"], -(prob * torch.cdist(cloud.pos, asked[b])).sum(0))
         normal = Normalize("unit_sphere")(cloud)
-        floor = template * normal.scale + normal.offset
-        torch.testing.assert_close(found.position[TEMPLATE][b], floor)
+        check(found.position[TEMPLATE], template * normal.scale + normal.offset)
+
+
+def test_a_cloud_without_labels_is_not_read(logits):
+    found = read_maps(
+        [item(0, missing=range(4)), item(2)],
+        [logits[0], logits[2]],
+        "unit_sphere",
+        ("ball", torch.ones(2, 4, 3)),
+        radius=0.1,
+        template=torch.ones(4, 3),
+    )
+    for part in found:
+        for values in part.values():
+            assert values.shape[:2] == (2, 4)
+            assert not values[0].any()
+            assert values[1].any()
 
 
 def test_a_temperature_moves_no_position(clouds, logits):
     asked = ("expectation", torch.zeros(3, 4, 3))
-    one, two = (
-        read_maps([c.pos for c in clouds], logits, "unit_sphere", asked, radius=0.1, temperature=t) for t in (1.0, 3.0)
-    )
+    one, two = (read_maps(clouds, logits, "unit_sphere", asked, radius=0.1, temperature=t) for t in (1.0, 3.0))
     for name in READ_OUTS:
         assert torch.equal(one.position[name], two.position[name])
-    assert (two.confidence["peak"] < one.confidence["peak"]).all()
+    assert (two.confidence["peak"] < one.confidence["peak"]).sum() == 11
     assert TEMPLATE not in one.position
 
 
