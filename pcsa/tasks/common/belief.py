@@ -19,8 +19,8 @@ from pcsa.localization import ReadOut
 from pcsa.metrics.per_shape import nearest
 from pcsa.tasks.common.tables import markdown_table, number
 
-READ_OUTS: tuple[ReadOut, ...] = ("expectation", "median", "ball", "ball_point", "peak", "local", "mode")
-"""In the order of tables."""
+READ_OUTS: tuple[ReadOut, ...] = ("expectation", "median", "ball", "ball_point", "peak")
+"""What is compared by default."""
 TEMPLATE = "template"
 """Row of the floor among the read-outs."""
 _SHOWN = 10  # points of a risk-coverage curve
@@ -41,9 +41,10 @@ def read_maps(
     clouds: Sequence[Data],
     logits: Sequence[Tensor],
     frame: str,
-    asked: tuple[str, Tensor],
+    asked: tuple[ReadOut, Tensor],
     *,
     radius: float,
+    compared: Sequence[ReadOut] = READ_OUTS,
     temperature: float = 1.0,
     template: Tensor | None = None,
 ) -> ReadMaps:
@@ -55,15 +56,17 @@ def read_maps(
         frame: Where they are read, see :class:`pcsa.datasets.transforms.Normalize`.
         asked: The read-out that is asked for and its positions ``[B, K, 3]``, taken as they are.
         radius: Error below which a keypoint is right, in the units of the clouds.
+        compared: The read-outs, beside the one that is asked for.
         temperature: Divides the logits where confidences are computed; the positions are those of the maps as they are.
         template: Keypoints ``[K, 3]`` in ``frame`` that never look at a cloud.
     """
     found: list[ReadMaps] = []
+    compared = tuple(dict.fromkeys([*compared, asked[0]]))
     for i, (cloud, scores) in enumerate(zip(clouds, logits, strict=True)):
         visible = cloud.visible[0]
         floor = None if template is None else template[visible]
         place = (asked[0], asked[1][i, visible])
-        own = _read_map(cloud.pos, scores[:, visible], frame, place, radius, temperature, floor)
+        own = _read_map(cloud.pos, scores[:, visible], frame, place, radius, compared, temperature, floor)
         found.append(ReadMaps(*({name: _spread(x, visible) for name, x in part.items()} for part in own)))
     return ReadMaps(
         *({name: torch.stack([f[part][name] for f in found]) for name in found[0][part]} for part in range(3))
@@ -75,35 +78,35 @@ def _read_map(
     cloud: Tensor,
     scores: Tensor,
     frame: str,
-    asked: tuple[str, Tensor],
+    asked: tuple[ReadOut, Tensor],
     radius: float,
+    compared: Sequence[ReadOut],
     temperature: float,
     template: Tensor | None,
 ) -> ReadMaps:
     """The same for one cloud ``[N, 3]`` and the visible keypoints; without the axis of the batch."""
     name, position = asked
-    names = [*READ_OUTS] + [TEMPLATE] * (template is not None)
+    names = [*compared] + [TEMPLATE] * (template is not None)
     if not scores.shape[1]:
         nowhere, none = position[:0], position.new_zeros(0)
-        return ReadMaps(
-            dict.fromkeys(names, nowhere), dict.fromkeys(READ_OUTS, none), dict.fromkeys(_CONFIDENCES, none)
-        )
+        masses = dict.fromkeys(compared, none)
+        return ReadMaps(dict.fromkeys(names, nowhere), masses, dict.fromkeys(_CONFIDENCES, none))
     normal = Normalize(frame)(Data(pos=cloud))
     offset, scale = normal.offset, normal.scale
     # One cloud by itself is dense: twice as fast as several end to end.
     pos, reach = normal.pos.float(), float(radius / scale)
     bandwidth = pcsa.knn_bandwidth(pos)
     found = {name: ((position - offset) / scale).float()[None]}
-    for other in READ_OUTS:
+    for other in compared:
         if other != name:
             at = reach if other in ("ball", "ball_point") else None
             read = pcsa.localize(scores, pos, bandwidth, read_out=other, radius=at, validate=False)
             found[other] = read.position
     how: dict[str, Any] = {"temperature": temperature}
-    mass = {other: pcsa.ball_mass(scores, pos, found[other], reach, **how)[0] for other in READ_OUTS}
+    mass = {other: pcsa.ball_mass(scores, pos, found[other], reach, **how)[0] for other in compared}
     sure = pcsa.localize(scores, pos, bandwidth, **how)
     away = expected_distance(scores, pos, found[name], **how)[0] * scale[0]
-    places = {other: denormalize(found[other], offset, scale)[0] for other in READ_OUTS}
+    places = {other: denormalize(found[other], offset, scale)[0] for other in compared}
     places[name] = position
     if template is not None:
         places[TEMPLATE] = denormalize(template[None], offset, scale)[0]

@@ -15,9 +15,11 @@ from torch_geometric.data import Batch
 
 from pcsa.datasets.keypointnet import rotated_labelings, rotation_groups
 from pcsa.datasets.keypointnet.mirror import category_mirror_pairs
+from pcsa.localization import ReadOut
 from pcsa.metrics import THRESHOLDS, KeypointMetrics, fit_temperature, symmetric_error
 from pcsa.metrics.geodesic import geodesic_distances, geodesic_error
 from pcsa.tasks.common.belief import (
+    READ_OUTS,
     Scored,
     alone,
     confidence_scores,
@@ -44,6 +46,9 @@ class SupervisedEvaluateOptions(EvaluateOptions):
     """Thresholds of the PCK, in the dataset's own units; the default is for shapes of size 1."""
     geodesic: bool = True
     """Also measure distances along the surface, as KeypointNet's benchmark does."""
+    compared: tuple[ReadOut, ...] = READ_OUTS
+    """Other read-outs of the same maps to score beside the one that is asked for; see pcsa.localize. Mode takes about
+    as long as all others together."""
     fit_temperature: bool = False
     """Fit a temperature on the labels of split val that makes the confidences as large as they are right, and store it
     in the checkpoint for the calls that follow. What is reported is right only on other clouds: not for split test."""
@@ -117,6 +122,7 @@ class DetectionEvaluation(CloudEvaluation):
             self.task.frame,
             (read_out, located.position),
             radius=self.correct_threshold,
+            compared=self.options.compared,
             temperature=self.run.calibration.temperature,
             template=self.template,
         )
