@@ -41,10 +41,8 @@ def test_noise_of_the_labels_is_what_is_measured(shape):
 def test_a_plane_where_only_a_part_is_symmetric(shape):
     # What one side has alone moves the middle of the box, and not the plane.
     arm = np.random.default_rng(2).random((20, 3)) * (1, 0.1, 0.1) + (4, 7, -2)
-    found = mirror_pairs(np.concatenate([shape, arm]), shape[[5, 305, 100, 100]], [(0, 1), (2, 3)])
+    found = mirror_pairs(np.concatenate([shape, arm]), shape[[5, 305]], [(0, 1)])
     assert found.distance[0] < 0.06
-    # One point on both sides is as far from itself as twice its distance to the plane.
-    assert found.distance[1] == pytest.approx(2 * abs(shape[100, 0] - 3), abs=0.1)
 
 
 def test_what_has_no_counterpart_is_left_out(shape):
