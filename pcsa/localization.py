@@ -35,6 +35,8 @@ from pcsa._core.points import (
 )
 
 ReadOut = Literal["expectation", "peak", "local", "mode", "median", "ball", "ball_point"]
+NEED_RADIUS: tuple[ReadOut, ...] = ("ball", "ball_point")
+"""Read-outs that have no radius by default."""
 
 _MODE_STARTS = 4
 _MODE_STEPS = 30
@@ -146,7 +148,7 @@ def localize(
     """
     check_temperature(temperature)
     check_one_of("read_out", read_out, get_args(ReadOut))
-    if radius is None and read_out in ("ball", "ball_point"):
+    if radius is None and read_out in NEED_RADIUS:
         raise ValueError(f"`radius` (=None) must be given with `read_out` {read_out!r}")
     points = canonical(logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
     reach = None if radius is None else _radii(radius, points, validate)

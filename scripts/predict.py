@@ -72,6 +72,7 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> Predicted:
         **predictor.header,
         "names": list(run.labels.names),
         "read_out": options.read_out,
+        **({} if options.radius is None else {"radius": options.radius}),
     }
     failed: dict[str, str] = {}
     drawing = False
@@ -135,7 +136,7 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> Predicted:
 
 def made_with(options: PredictOptions) -> dict[str, Any]:
     """What determines predictions beside the inputs, as JSON types; files by their content."""
-    common = {field.name for field in fields(PredictOptions)} - {"checkpoint", "read_out"}
+    common = {field.name for field in fields(PredictOptions)} - {"checkpoint", "read_out", "radius"}
     return determining(options, common)
 
 

@@ -11,12 +11,14 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
-from pcsa._core.checks import check_count
+from pcsa._core.checks import check_count, check_positive
 from pcsa.datasets.files import find_files
 from pcsa.datasets.points import CLOUDS, MESHES
 from pcsa.localization import ReadOut
 from pcsa.scripts.runs import open_cloud_run
 from pcsa.tasks.common.clouds import LAYERS, CloudTask, read_input
+from pcsa.tasks.common.fitting import scale_of
+from pcsa.tasks.common.read_outs import cloud_radius
 from pcsa.tasks.common.task import Checkpoint, Run
 from pcsa.viz import Scene, show
 
@@ -38,6 +40,8 @@ class ViewConfig:
     """Split of a root."""
     read_out: ReadOut = "expectation"
     """Way to read a keypoint from its map, see pcsa.localize."""
+    radius: float | None = None
+    """Radius of the ball that a keypoint is read by, in units of the clouds, as in `pcsa evaluate`."""
     num_samples: int = 0
     """Samples to draw for every keypoint, at the temperature that the training ended with."""
     folder: Path = Path()
@@ -50,6 +54,8 @@ def main(argv: list[str]) -> int:
     """Parse options, open the window, wait until it is closed."""
     config = tyro.cli(ViewConfig, args=argv, prog="pcsa view")
     check_count("num_samples", config.num_samples, 0)
+    if config.radius is not None:
+        check_positive("radius", config.radius)
     task, run = open_cloud_run(config.checkpoint, config.device)
     show(open_scenes(config, task, run), layers=(*LAYERS, "samples"), folder=config.folder)
     return 0
@@ -64,7 +70,8 @@ def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any
         options["num_samples"] = config.num_samples
 
     def scene(pos: torch.Tensor, **known: Any) -> Scene:
-        located = task.locate(run, [pos], config.read_out)
+        radius = cloud_radius(config.read_out, config.radius, scale_of([pos]))
+        located = task.locate(run, [pos], config.read_out, radius)
         # A shape must look the same whenever it is shown.
         noise = torch.Generator().manual_seed(0)
         return task.scene(run, pos, located, 0, config.read_out, generator=noise, **known, **options)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pcsa._core.points import Points, cloud_max, cloud_sum, first_maximum
+from pcsa._core.points import Points, cloud_max, cloud_mean, cloud_sum, first_maximum
 
 # Lengths below are in radii of the ball.
 #: The search finds the ball of this radius that holds the most, and reads off what the whole ball holds there: so what
@@ -42,8 +42,12 @@ def squared_distance(center: Tensor, points: Points, scale: Tensor | None = None
 
 def mass_within(prob: Tensor, center: Tensor, radius: Tensor, points: Points) -> Tensor:
     """Probability at less than ``radius`` [B] from the centers [B, K, D], [B, K]; exactly at the radius is outside."""
-    reach = radius.square().index_select(0, points.batch)[:, None]
-    return cloud_sum(prob * (squared_distance(center, points) < reach), points)
+    return cloud_sum(prob * _is_within(center, radius, points), points)
+
+
+def _is_within(center: Tensor, radius: Tensor, points: Points) -> Tensor:
+    # Roots are compared: the square of a tiny radius may be 0.
+    return squared_distance(center, points).sqrt_() < radius.index_select(0, points.batch)[:, None]
 
 
 def heaviest_point(prob: Tensor, radius: Tensor, points: Points) -> Tensor:
@@ -57,9 +61,11 @@ def heaviest_point(prob: Tensor, radius: Tensor, points: Points) -> Tensor:
     there = place < points.ptr[1:, None]
     place = place.clamp_max(N - 1)
     pos, weight = points.pos[place], prob[place] * there[..., None]
-    reach = radius.square()[:, None, None]
     rows = max(1, _TILE // (B * size))
-    mass = torch.cat([(_squared(part, pos) < reach).to(prob.dtype) @ weight for part in pos.split(rows, 1)], 1)
+    mass = torch.cat(
+        [(_squared(part, pos).sqrt_() < radius[:, None, None]).to(prob.dtype) @ weight for part in pos.split(rows, 1)],
+        1,
+    )
     mass = mass[points.batch, torch.arange(N, device=prob.device) - points.ptr[points.batch]]
     level = cloud_max(mass, points) - _slack(prob)
     as_much = mass >= level.index_select(0, points.batch)
@@ -84,13 +90,22 @@ def search_ball(prob: Tensor, radius: Tensor, points: Points) -> tuple[Tensor, T
     y = ((points.pos[rows] - origin.unsqueeze(2)) / unit.unsqueeze(3)).clamp(-far, far)
     maps = max(1, _TILE // (max(_ROOTS, 1) * y.shape[2]))
     parts = zip(y.flatten(0, 1).split(maps), p.flatten(0, 1).split(maps), strict=True)
-    found = [_polished(near, weight, _search(near, weight)) for near, weight in parts]
+    search = _search_line if y.shape[3] == 1 else _search
+    found = [_polished(near, weight, search(near, weight)) for near, weight in parts]
     offset, raw, missed = (torch.cat(part).unflatten(0, p.shape[:2]) for part in zip(*found, strict=True))
     unseen = (cloud_sum(prob, points) - p.sum(2)).clamp_min(0)
     center, safe = origin + unit * offset, origin + unit * raw
-    held = squared_distance(center, points) < radius.square().index_select(0, points.batch)[:, None]
-    loses = cloud_sum(prob * held, points) < mass_within(prob, safe, radius, points) - _slack(prob)
-    return torch.where(loses.unsqueeze(2), safe, center), missed + unseen
+    mass = mass_within(prob, safe, radius, points)
+    places = [center]
+    if rows.shape[2] == _SEARCHED:
+        # The mean of what the search did not see, too.
+        inside = prob * _is_within(center, radius, points)
+        places.append(cloud_mean(inside, points.pos, points) / cloud_sum(inside, points).unsqueeze(2))
+    for place in places:
+        holds = mass_within(prob, place, radius, points)
+        keeps = holds >= mass - _slack(prob)
+        safe, mass = torch.where(keeps.unsqueeze(2), place, safe), torch.where(keeps, holds, mass)
+    return safe, missed + unseen
 
 
 def _slack(prob: Tensor) -> float:
@@ -178,6 +193,16 @@ def _search(y: Tensor, p: Tensor) -> Ball:
             order = order[:, :_CELLS]
         at, cell = at.gather(1, order[..., None].expand(-1, -1, D)), cell.gather(1, order)
     return Ball(center, (torch.maximum(open_bound, bound[:, 0]) - best).clamp_min(0))
+
+
+def _search_line(y: Tensor, p: Tensor) -> Ball:
+    """The same on a line, at once: the best interval can be pushed until it begins at a point."""
+    y, order = (x.contiguous() for x in y[..., 0].sort(dim=1))
+    total = p.gather(1, order).cumsum(1)
+    end = torch.searchsorted(y, y + 2 * SEARCH_RADIUS, right=True) - 1
+    place = (total.gather(1, end) - total + p.gather(1, order)).argmax(1, keepdim=True)
+    center = (y.gather(1, place) + y.gather(1, end.gather(1, place))) / 2
+    return Ball(center, torch.zeros_like(center[:, 0]))
 
 
 def _squared(x: Tensor, y: Tensor) -> Tensor:

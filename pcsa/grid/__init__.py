@@ -33,6 +33,7 @@ cells the two differ by 1/64 at the ends, half a cell, and not at all in the mid
 
 from pcsa.grid.expectation import kernel_soft_argmax as kernel_soft_argmax, soft_argmax as soft_argmax
 from pcsa.grid.frames import from_index as from_index, to_index as to_index
+from pcsa.grid.localization import localize as localize
 from pcsa.grid.maps import cells as cells, flatten as flatten
 from pcsa.grid.modules import SamplingArgmax as SamplingArgmax, SoftArgmax as SoftArgmax
 from pcsa.grid.samples import sampling_argmax as sampling_argmax

@@ -15,8 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-import pcsa
-from pcsa import metrics
+from pcsa import grid, metrics
 from pcsa.datasets.arrays import ARRAYS
 from pcsa.datasets.images import IMAGES
 from pcsa.datasets.oct import Mshc, OctScans
@@ -35,7 +34,6 @@ from pcsa.tasks.common.maps import (
     MapData,
     MapLabels,
     MapObjectiveConfig,
-    as_points,
     map_optimizer,
 )
 from pcsa.tasks.common.scores import calibration
@@ -187,15 +185,20 @@ class OctTask(MapTask[OctConfig]):
         # Surfaces have no sides to exchange.
         return False
 
-    def read(self, config: OctConfig, maps: Tensor, size: Sequence[int], read_out: ReadOut) -> LocatedMaps:
+    def read(
+        self, config: OctConfig, maps: Tensor, size: Sequence[int], read_out: ReadOut, radius: float | None = None
+    ) -> LocatedMaps:
         """Surfaces of the maps of scans, as rows ``[B, K, W]``.
 
         They come in order: one that would lie above the one before it is put on it (see
         :func:`pcsa.models.order_surfaces`).
         """
-        found = pcsa.localize(*as_points(columns_of(maps)), 1.0, read_out=read_out, validate=False)
-        rows, peak = (x.unflatten(0, (len(maps), -1)).movedim(1, -1) for x in (found.position[..., 0], found.peak))
-        return LocatedMaps(order_surfaces(rows, 1), peak, maps)
+        found = grid.localize(columns_of(maps), read_out=read_out, radius=radius, validate=False)
+        rows, peak, confidence = (
+            x.unflatten(0, (len(maps), -1)).movedim(1, -1)
+            for x in (found.position[..., 0], found.peak, found.confidence)
+        )
+        return LocatedMaps(order_surfaces(rows, 1), peak, confidence, maps)
 
     def targets(self, config: OctConfig, batch: dict[str, Tensor], maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         boundaries = columns_of(batch["boundaries"]).unsqueeze(-1)

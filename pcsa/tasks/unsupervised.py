@@ -47,6 +47,7 @@ from pcsa.tasks.common.fitting import check_suited, scale_of
 from pcsa.tasks.common.floors import evaluate_category, format_category
 from pcsa.tasks.common.held_out import check_clouds_held_out
 from pcsa.tasks.common.objective import draw_samples, point_bandwidth
+from pcsa.tasks.common.read_outs import cloud_radius
 from pcsa.tasks.common.task import Column, EvaluateOptions, Evaluation, Run, column
 
 log = logging.getLogger(__name__)
@@ -351,13 +352,15 @@ class CategoryEvaluation(CloudEvaluation):
         self.everything, self.held_out, self.train = everything, held_out, train
         scale = scale_of([held_out[i].pos for i in range(len(held_out))])
         check_suited("thresholds", options.thresholds, scale)
+        self.radius = cloud_radius(options.read_out, options.radius, scale)
+        self.header["radius"] = self.radius
         self.shown = set(held_out.model_ids[: self.num_pictures])
         self.predicted: list[Tensor] = []
 
     def find(self, batch: Batch) -> dict[str, Any]:
         clouds = batch.to_data_list()
         read_out = self.options.read_out
-        located = self.task.locate(self.run, [cloud.pos for cloud in clouds], read_out)
+        located = self.task.locate(self.run, [cloud.pos for cloud in clouds], read_out, self.radius)
         for i, cloud in enumerate(clouds):
             if cloud.model_id in self.shown:
                 self.pictures.append(self.task.scene(self.run, cloud.pos, located, i, read_out, title=cloud.model_id))

@@ -230,6 +230,7 @@ def keypoint_scene(
     *,
     bandwidth: float | Tensor | None = None,
     read_out: pcsa.localization.ReadOut = "expectation",
+    radius: float | None = None,
     num_samples: int = 0,
     temperature: float = 1.0,
     tempering: Literal["logits", "noise"] = "logits",
@@ -243,6 +244,7 @@ def keypoint_scene(
         logits: Raw scores [N, K].
         bandwidth: See :func:`pcsa.localize`; default from the neighbors.
         read_out: See :func:`pcsa.localize`.
+        radius: The same, in the units of ``pos``.
         num_samples: Samples to draw for every keypoint.
         temperature: Temperature of the samples.
         tempering: What the temperature divides: the perturbed ``"logits"`` (Eq. 11), or the ``"noise"`` alone.
@@ -256,7 +258,7 @@ def keypoint_scene(
     near = (pos.double() - center).float()
     if bandwidth is None:
         bandwidth = pcsa.knn_bandwidth(near)
-    found = pcsa.localize(logits, near, bandwidth, read_out=read_out)
+    found = pcsa.localize(logits, near, bandwidth, read_out=read_out, radius=radius)
     if num_samples:
         samples = pcsa.sampling_argmax(
             logits * temperature if tempering == "noise" else logits,
@@ -271,7 +273,7 @@ def keypoint_scene(
         pos=pos,
         keypoints=found.position[0].double() + center,
         covariance=found.covariance[0],
-        confidence=found.peak[0],
+        confidence=found.confidence[0],
         prob=logits.softmax(0),
         **about,
     )

@@ -21,8 +21,10 @@ from pcsa.datasets.point_cloud import PointCloud
 from pcsa.datasets.points import CLOUDS, MESHES, UNNAMED, read_cloud
 from pcsa.datasets.procedural import embedded_root
 from pcsa.datasets.transforms import Normalize, denormalize
-from pcsa.localization import ReadOut
+from pcsa.localization import NEED_RADIUS, ReadOut
 from pcsa.tasks.common.config import Count, DataConfig, TrainConfig
+from pcsa.tasks.common.fitting import scale_of
+from pcsa.tasks.common.read_outs import KEYPOINTNET_RADIUS, cloud_radius
 from pcsa.tasks.common.task import (
     Evaluation,
     LabelsT,
@@ -108,6 +110,10 @@ class LocatedClouds(NamedTuple):
     """``[B, K]``, in nats."""
     index: Tensor  # type: ignore[assignment]  # hides tuple.index
     """The most probable point, ``[B, K]``, a row of its cloud."""
+    confidence: Tensor
+    """Probability within the radius of the position, ``[B, K]``; the peak where no radius was given."""
+    radius: float | None
+    """The radius."""
     logits: list[Tensor]
     """Scores ``[N, K]`` of every cloud, float32."""
     outputs: dict[str, Tensor]
@@ -115,7 +121,15 @@ class LocatedClouds(NamedTuple):
 
 
 @torch.inference_mode()
-def locate(network: nn.Module, clouds: Sequence[Tensor], frame: Frame, read_out: ReadOut) -> LocatedClouds:
+def locate(
+    network: nn.Module,
+    clouds: Sequence[Tensor],
+    frame: Frame,
+    read_out: ReadOut,
+    radius: float | None = None,
+    *,
+    temperature: float = 1.0,
+) -> LocatedClouds:
     """Keypoints of clouds ``[N, 3]``: normalize, score, find bandwidths, read the map, go back to the clouds' units.
 
     Args:
@@ -123,6 +137,9 @@ def locate(network: nn.Module, clouds: Sequence[Tensor], frame: Frame, read_out:
         clouds: Far from the origin as float64, so that nothing is lost.
         frame: See :class:`pcsa.datasets.transforms.Normalize`.
         read_out: See :func:`pcsa.localize`.
+        radius: The same, in the units of the clouds.
+        temperature: Divides the logits where peak, entropy and confidence are computed; the positions are those of the
+            maps as they are.
     """
     device = next(network.parameters()).device
     normalize = Normalize(frame)
@@ -130,13 +147,24 @@ def locate(network: nn.Module, clouds: Sequence[Tensor], frame: Frame, read_out:
     pos, ptr = batch.pos.float().to(device), batch.ptr.to(device)
     outputs = network(None, pos, ptr=ptr)
     logits = outputs["logits"]
-    found = pcsa.localize(logits, pos, pcsa.knn_bandwidth(pos, ptr=ptr), ptr=ptr, read_out=read_out)
+    # Each cloud has a scale of its own.
+    reach = None if radius is None else (radius / batch.scale[:, 0]).to(pos)
+    bandwidth = pcsa.knn_bandwidth(pos, ptr=ptr)
+    found = pcsa.localize(logits, pos, bandwidth, ptr=ptr, read_out=read_out, radius=reach)
+    if temperature != 1:
+        sure = pcsa.localize(logits, pos, bandwidth, ptr=ptr, temperature=temperature)
+        mass = sure.peak
+        if reach is not None:
+            mass = pcsa.ball_mass(logits, pos, found.position, reach, ptr=ptr, temperature=temperature)
+        found = found._replace(peak=sure.peak, entropy=sure.entropy, confidence=mass)
     return LocatedClouds(
         position=denormalize(found.position.cpu(), batch.offset, batch.scale),
         covariance=found.covariance.cpu() * batch.scale.square().view(-1, 1, 1, 1),
         peak=found.peak.cpu(),
         entropy=found.entropy.cpu(),
         index=(found.index - ptr[:-1, None]).cpu(),
+        confidence=found.confidence.cpu(),
+        radius=radius,
         logits=list(logits.float().cpu().split(batch.ptr.diff().tolist())),
         outputs={name: outputs[name].float().cpu() for name in ("presence", "activation") if name in outputs},
     )
@@ -153,9 +181,16 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
     has_pages = True
     predict_options = CloudPredictOptions
 
-    def locate(self, run: Run[CloudConfigT, LabelsT], clouds: Sequence[Tensor], read_out: ReadOut) -> LocatedClouds:
+    def locate(
+        self,
+        run: Run[CloudConfigT, LabelsT],
+        clouds: Sequence[Tensor],
+        read_out: ReadOut,
+        radius: float | None = None,
+    ) -> LocatedClouds:
         """Keypoints of clouds ``[N, 3]``, in their own units."""
-        return locate(run.model, clouds, self.frame, read_out)
+        temperature = run.calibration.temperature
+        return locate(run.model, clouds, self.frame, read_out, radius, temperature=temperature)
 
     def annotated(self, run: Run[CloudConfigT, LabelsT], split: str, root: Path | None = None) -> KeypointNet:
         """The annotated clouds of a split, of the training's root or another, with the columns of the network.
@@ -197,7 +232,8 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
     ) -> Scene:
         """The picture of the cloud at ``place`` of what was located, beside its annotations if it has any."""
         about = self.about(run, located, place, annotated)
-        return keypoint_scene(pos, located.logits[place], title=title, read_out=read_out, **about, **options)
+        how: dict[str, Any] = {"read_out": read_out, "radius": located.radius}
+        return keypoint_scene(pos, located.logits[place], title=title, **how, **about, **options)
 
     @abstractmethod
     def about(
@@ -260,17 +296,20 @@ class CloudPredictor(Predictor):
     def __init__(self, task: CloudTask[Any, Any], run: Run[Any, Any], options: CloudPredictOptions) -> None:
         self.task, self.run, self.options = task, run, options
         self.header = {"category": run.labels.category, **task.header(run)}
+        if options.radius is None and options.read_out in NEED_RADIUS:
+            self.header["radius"] = KEYPOINTNET_RADIUS
 
     def predict(self, file: Path) -> Iterator[Prediction]:
         """One prediction."""
         o = self.options
         cloud = read_input(file, o.columns, drop_invalid=o.drop_invalid, num_points=o.num_points, seed=o.seed)
         pos = torch.from_numpy(cloud.points)
-        located = self.task.locate(self.run, [pos], self.options.read_out)
+        radius = cloud_radius(o.read_out, o.radius, scale_of([pos]))
+        located = self.task.locate(self.run, [pos], o.read_out, radius)
         found = {
             "position": located.position,
             "covariance": located.covariance,
-            "confidence": located.peak,
+            "confidence": located.confidence,
             "entropy": located.entropy,
             **self.task.extra(located),
             "index": located.index,

@@ -32,6 +32,7 @@ from pcsa.tasks.common.belief import (
 )
 from pcsa.tasks.common.clouds import CloudEvaluation, CloudTask
 from pcsa.tasks.common.fitting import check_suited, scale_of, suited, suits
+from pcsa.tasks.common.read_outs import cloud_radius
 from pcsa.tasks.common.tables import markdown_table, number
 from pcsa.tasks.common.task import Calibration, EvaluateOptions, Run
 
@@ -92,6 +93,8 @@ class DetectionEvaluation(CloudEvaluation):
         else:
             (correct,) = suited([0.01], scale)
         self.correct_threshold = correct
+        self.radius = cloud_radius(options.read_out, options.radius, scale, default=correct)
+        self.header["radius"] = self.radius
         self.metrics = KeypointMetrics(
             thresholds=options.thresholds,
             correct_threshold=correct,
@@ -115,7 +118,7 @@ class DetectionEvaluation(CloudEvaluation):
     def find(self, batch: Batch) -> dict[str, Any]:
         clouds = batch.to_data_list()
         read_out = self.options.read_out
-        located = self.task.locate(self.run, [cloud.pos for cloud in clouds], read_out)
+        located = self.task.locate(self.run, [cloud.pos for cloud in clouds], read_out, self.radius)
         maps = read_maps(
             clouds,
             located.logits,
@@ -160,7 +163,7 @@ class DetectionEvaluation(CloudEvaluation):
                 "symmetric_target": torch.stack(symmetric),
                 "geodesic": torch.stack(geodesic) if geodesic else None,
                 "geodesic_symmetric": torch.stack(geodesic_symmetric) if geodesic else None,
-                "confidence": located.peak.clamp(0, 1),
+                "confidence": located.confidence.clamp(0, 1),
                 "presence_logits": located.outputs["presence"],
             },
             "visible": batch.visible,
@@ -245,16 +248,17 @@ def detection_table(metrics: Mapping[str, Any]) -> str:
             rows.append([name, *curve, "unreachable" if error is None else number(error, 4)])
     heads = ["distance (units of the dataset)", *(f"PCK@{thresholds[i]:g}" for i in shown), "mean error"]
     calibration = overall["calibration"]
+    confidence = "the confidence" if metrics.get("radius") else "peak probability"
     return "\n".join(
         [
             f"{metrics['category']}, {metrics['split']}: {metrics['num_items']} clouds, "
-            f"{overall['num_keypoints']} annotated keypoints{missing}; read-out: {metrics['read_out']}",
+            f"{overall['num_keypoints']} annotated keypoints{missing}; read-out: {metrics['read_out']}"
+            + (f", radius {metrics['radius']:g}" if metrics.get("radius") else ""),
             "",
             markdown_table(heads, rows),
             "",
             f"presence, average precision: {number(overall['presence_average_precision'], 3)}",
-            f"Pearson r of peak probability with error < {calibration['threshold']:g}: "
-            f"{number(calibration['pearson'], 3)}",
+            f"Pearson r of {confidence} with error < {calibration['threshold']:g}: {number(calibration['pearson'], 3)}",
             "",
             format_belief(metrics, shown),
         ]

@@ -134,7 +134,7 @@ class ImagePredictor(Predictor):
             picture = _drawn(image, labels, file, predicted=several, bones=labels.bones, **drawn)
         for i, (box, position) in enumerate(zip(boxes, positions, strict=True)):
             fields = {"box": box, "position": position[:, :2].tolist(), **self.extra(position)}
-            fields["confidence"] = found[i].peak[0].cpu().tolist()
+            fields["confidence"] = found[i].confidence[0].cpu().tolist()
             yield Prediction(fields, picture if i == 0 else None)
 
     def extra(self, position: Tensor) -> dict[str, Any]:
@@ -172,7 +172,7 @@ class WholePredictor(Predictor):
         except ValueError as error:  # a size that the network cannot take
             raise ValueError(f"`{file}`: {error}") from None
         position = found.position[0].cpu()
-        fields = {self.field: position.tolist(), "confidence": found.peak[0].cpu().tolist()}
+        fields = {self.field: position.tolist(), "confidence": found.confidence[0].cpu().tolist()}
         drawn = {"surfaces": position} if self.field == "rows" else {"predicted": position, "bones": labels.bones}
         yield Prediction(fields, _drawn(image, labels, file, **drawn))
 

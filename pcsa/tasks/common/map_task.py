@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-import pcsa
 from pcsa import grid
 from pcsa.datasets.crops import to_source
 from pcsa.datasets.splits import Split
@@ -29,11 +28,11 @@ from pcsa.tasks.common.maps import (
     MapItems,
     MapLabels,
     Row,
-    as_points,
     map_loss,
     score_maps,
     strides,
 )
+from pcsa.tasks.common.read_outs import check_map_radius
 from pcsa.tasks.common.tables import markdown_table, number
 from pcsa.tasks.common.task import (
     EvaluateOptions,
@@ -167,18 +166,25 @@ class MapTask(Task[MapConfigT, MapLabels]):
         image: Tensor,
         *,
         read_out: ReadOut = "expectation",
+        radius: float | None = None,
         flip_pairs: Sequence[tuple[int, int]] | None = None,
     ) -> LocatedMaps:
-        """Keypoints of a batch of inputs ``[B, C, *input_size]``."""
-        return self.read(config, score_maps(network, image, flip_pairs), image.shape[2:], read_out)
+        """Keypoints of a batch of inputs ``[B, C, *input_size]``; ``radius`` in their pixels."""
+        return self.read(config, score_maps(network, image, flip_pairs), image.shape[2:], read_out, radius)
 
-    def read(self, config: MapConfigT, maps: Tensor, size: Sequence[int], read_out: ReadOut) -> LocatedMaps:
+    def read(
+        self,
+        config: MapConfigT,
+        maps: Tensor,
+        size: Sequence[int],
+        read_out: ReadOut,
+        radius: float | None = None,
+    ) -> LocatedMaps:
         """Keypoints of the maps of inputs of ``size``."""
-        found = pcsa.localize(*as_points(maps), 1.0, read_out=read_out, validate=False)
         depth = self.depth(config)
         spacing = strides([*([] if depth is None else [depth]), *size], maps)
-        position = grid.from_index(found.position, maps.shape[2:], frame="pixels", spacing=spacing)
-        return LocatedMaps(position, found.peak, maps)
+        found = grid.localize(maps, read_out=read_out, radius=radius, frame="pixels", spacing=spacing, validate=False)
+        return LocatedMaps(found.position, found.peak, found.confidence, maps)
 
     def targets(self, config: MapConfigT, batch: dict[str, Tensor], maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Maps ``[B, K, *spatial]``, targets ``[B, K, D]`` in index units, and which of them are known."""
@@ -252,10 +258,12 @@ class MapTask(Task[MapConfigT, MapLabels]):
 
     def locator(self, run: Run[MapConfigT, MapLabels], options: PredictOptions) -> Locate:
         """What finds the keypoints of inputs by a run."""
+        check_map_radius(options.read_out, options.radius)
 
         def find(image: Tensor, flip_pairs: Sequence[tuple[int, int]] | None) -> LocatedMaps:
             image = image.to(run.device)
-            return self.locate(run.config, run.model, image, read_out=options.read_out, flip_pairs=flip_pairs)
+            how: dict[str, Any] = {"read_out": options.read_out, "radius": options.radius}
+            return self.locate(run.config, run.model, image, **how, flip_pairs=flip_pairs)
 
         return find
 
@@ -272,7 +280,8 @@ class MapTask(Task[MapConfigT, MapLabels]):
         lines = [f"{self.name}, {metrics['data']}, {metrics['split']}: {metrics['num_items']} items{left_out}"]
         if metrics["trained_on"]:
             lines.append("these items were trained on as well: for watching, not for comparing")
-        lines += [f"read-out: {metrics['read_out']}" + (", flip test" if metrics["flip_test"] else ""), ""]
+        reach = f", radius {metrics['radius']:g} pixels" if metrics.get("radius") else ""
+        lines += [f"read-out: {metrics['read_out']}{reach}" + (", flip test" if metrics["flip_test"] else ""), ""]
         lines.append(markdown_table(*self.rows(metrics)))
         if "calibration" in metrics:
             c = metrics["calibration"]
@@ -339,7 +348,7 @@ class Collected:
 
     @property
     def confidence(self) -> Tensor:
-        return torch.cat([found.peak for found in self.found]).clamp(0, 1)
+        return torch.cat([found.confidence for found in self.found]).clamp(0, 1)
 
     @property
     def source_position(self) -> Tensor:
@@ -364,6 +373,7 @@ class MapEvaluation(Evaluation):
             raise ValueError(
                 f"`correct_threshold` (={correct:g}) must be below {limit:g}: any prediction would count as right"
             )
+        check_map_radius(options.read_out, options.radius)
         flips = getattr(options, "flip_test", False) and task.mirrors(config)
         super().__init__(
             split,
@@ -372,6 +382,7 @@ class MapEvaluation(Evaluation):
                 "trained_on": split not in task.splits(config) or (split == "val" and task.trained_on_val(config)),
                 "data": "procedural" if config.data.root is None else type(items).__name__,
                 "flip_test": flips,
+                "radius": options.radius,
                 "num_items": len(items),
                 "left_out": items.skipped,
                 "names": list(items.names),
@@ -389,6 +400,7 @@ class MapEvaluation(Evaluation):
             self.run.model,
             image.to(self.run.device),
             read_out=self.options.read_out,
+            radius=self.options.radius,
             flip_pairs=self.flip_pairs,
         )
         position = found.position.cpu()
@@ -396,11 +408,12 @@ class MapEvaluation(Evaluation):
             row = {"image": image[i], **{name: values[i] for name, values in batch.items()}}
             self.pictures.append(self.task.overlay(self.source, row, position[i]))
         # The images and maps of a whole dataset need not lie in memory.
-        return {"batch": batch, "position": position, "peak": found.peak.cpu()}
+        return {"batch": batch, "position": position, "peak": found.peak.cpu(), "confidence": found.confidence.cpu()}
 
     def take(self, record: dict[str, Any]) -> None:
         self.collected.batches.append(record["batch"])
-        self.collected.found.append(LocatedMaps(record["position"], record["peak"], record["peak"].new_empty(0)))
+        found = {name: record[name] for name in ("position", "peak", "confidence")}
+        self.collected.found.append(LocatedMaps(**found, maps=found["peak"].new_empty(0)))
 
     def stamp(self, index: int) -> list[list[int]]:
         """Size and time of the item's files; of drawn items there are none."""

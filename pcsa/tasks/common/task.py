@@ -14,6 +14,7 @@ import tyro
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from pcsa._core.checks import check_positive
 from pcsa.localization import ReadOut
 from pcsa.tasks.common.config import TrainConfig
 from pcsa.tasks.common.engine import Training, fit
@@ -40,6 +41,9 @@ class EvaluateOptions:
     """Another root of the same layout; default that of the training."""
     read_out: ReadOut = "expectation"
     """Way to read a keypoint from its map, see pcsa.localize."""
+    radius: float | None = None
+    """Radius of the ball that a keypoint is read by, in units of the clouds (ball and ball_point: default 0.01, for
+    KeypointNet's PCK@0.01), or in pixels of the network's input; the confidence is the probability within it."""
     correct_threshold: float | None = None
     """Error below which a keypoint counts as right, for the calibration; each task has its own default."""
     pictures: int = 0
@@ -71,6 +75,8 @@ class EvaluateOptions:
         ):
             if number < least:
                 raise ValueError(f"`{name}` (={number}) must be at least {least}")
+        if self.radius is not None:
+            check_positive("radius", self.radius)
         if self.correct_threshold is not None and not 0 < self.correct_threshold < math.inf:
             raise ValueError(f"`correct_threshold` (={self.correct_threshold}) must be positive and finite")
 
@@ -94,6 +100,9 @@ class PredictOptions:
     """Stop at the first input that fails; else it is listed as failed, with the reason, and the exit status is 3."""
     read_out: ReadOut = "expectation"
     """Way to read a keypoint from its map, see pcsa.localize."""
+    radius: float | None = None
+    """Radius of the ball that a keypoint is read by, in units of the clouds (ball and ball_point: default 0.01, for
+    KeypointNet's PCK@0.01), or in pixels of the network's input; the confidence is the probability within it."""
     png: Path | None = None
     """Folder for a picture of every prediction."""
     html: Path | None = None
@@ -106,6 +115,8 @@ class PredictOptions:
     def __post_init__(self) -> None:
         if self.out.suffix not in (".json", ".npz"):
             raise ValueError(f"`out` (={self.out}) must end in .json or .npz")
+        if self.radius is not None:
+            check_positive("radius", self.radius)
 
 
 class Calibration(NamedTuple):

@@ -1,0 +1,40 @@
+"""The radius by which maps are read."""
+
+from __future__ import annotations
+
+from pcsa.localization import NEED_RADIUS, ReadOut
+from pcsa.tasks.common.fitting import Scale, check_suited, suited, suits
+
+KEYPOINTNET_RADIUS = 0.01
+"""In the units of KeypointNet, whose clouds have a diagonal of about 1."""
+
+
+def cloud_radius(read_out: ReadOut, radius: float | None, scale: Scale, default: float | None = None) -> float | None:
+    """The radius to read maps of clouds with, in their units; where one is needed the default, or else KeypointNet's.
+
+    Raises:
+        ValueError: If it is as large as the clouds, or if there is none and KeypointNet's does not suit them.
+    """
+    if radius is not None:
+        check_suited("radius", [radius], scale, [KEYPOINTNET_RADIUS])
+    elif read_out in NEED_RADIUS:
+        if default is not None:
+            return default
+        radius = KEYPOINTNET_RADIUS
+        # As with the threshold of right keypoints: a coarse cloud of KeypointNet's size has its radius, too.
+        if not suits([radius], scale._replace(spacing=0.0)):
+            better = suited([radius], scale)[0]
+            raise ValueError(
+                f"`radius` (=None) must be given with `read_out` {read_out!r}: the default of {radius:g} is that of "
+                f"KeypointNet; these clouds have a diagonal of {scale.diagonal:.3g}, and {better:g} is "
+                f"{KEYPOINTNET_RADIUS:g} of it"
+            )
+    return radius
+
+
+def check_map_radius(read_out: ReadOut, radius: float | None) -> None:
+    """Raise if a read-out of maps of images, volumes or scans lacks its radius: no length suits all of them."""
+    if radius is None and read_out in NEED_RADIUS:
+        raise ValueError(
+            f"`radius` (=None) must be given with `read_out` {read_out!r}, in pixels of the network's input"
+        )
