@@ -33,6 +33,7 @@ def check_data(
     columns: str | None = None,
     value_range: ValueRange | None = None,
     one_based: bool | None = None,
+    facts: list[str] | None = None,
 ) -> list[Problem]:
     """List everything that is missing or broken in a file or folder.
 
@@ -48,6 +49,8 @@ def check_data(
             :func:`pcsa.datasets.points.read_cloud`.
         value_range: What 0 and 1 stand for in pictures and scans, see :func:`pcsa.datasets.values.unit_values`.
         one_based: Whether positions count from 1, for LSP, MTFL and OCT. Default: that of the dataset's class.
+        facts: Gets what the check finds out and is no fault, in lines; see
+            :func:`pcsa.datasets.keypointnet.check.check_root`.
 
     Returns:
         The problems. Where there are none, the dataset of the layout opens, and every item can be read.
@@ -87,6 +90,8 @@ def check_data(
         return check_mtfl(root, value_range=value_range, **based)
     if layout == "human36m":
         return check_human36m(root, value_range=value_range)
+    if layout == "keypointnet":
+        return check_root(root, facts)
     return LAYOUTS[layout](root)
 
 

@@ -104,6 +104,7 @@ def _check(
     """
     if layout is None:
         layout = layout_of(existing(root))
+    facts: list[str] = []
     problems = check_data(
         root,
         layout,
@@ -112,7 +113,10 @@ def _check(
         columns=columns,
         value_range=value_range,
         one_based=one_based,
+        facts=facts,
     )
+    for fact in facts:
+        print(fact)
     for problem in problems:
         print(problem)
     print(f"{len(problems)} problems in {root}, checked as {layout}")

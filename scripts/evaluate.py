@@ -16,7 +16,7 @@ from pcsa.scripts.guarded import Failure, guarded_batches
 from pcsa.scripts.partial import determining
 from pcsa.scripts.records import Found, Records
 from pcsa.scripts.runs import averaged_with, check_pages, parse_options, print_failed
-from pcsa.tasks.common.checkpoint import write_json
+from pcsa.tasks.common.checkpoint import store_calibration, write_json
 from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.run import open_ensemble
 from pcsa.tasks.common.task import EvaluateOptions, Evaluation, Run
@@ -84,6 +84,15 @@ def evaluate(run: Run[Any, Any], options: EvaluateOptions) -> dict[str, Any]:
             result["num_items"] -= len(failed)
         write_json(file, result)
         records.finish()
+        if evaluation.fitted is not None:
+            store_calibration(options.checkpoint, evaluation.fitted._asdict())
+            log.info(
+                "temperature of the confidences: %.3g, in %s from now on; evaluate another split, for on %s they are "
+                "optimistic now",
+                evaluation.fitted.temperature,
+                options.checkpoint,
+                evaluation.split,
+            )
         pictures = evaluation.pictures
         if options.pictures and pictures:
             result["picture"] = str(file.with_name(f"predictions-{evaluation.split}{kind}.png"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from pcsa.datasets.faults import Problem, some
 from pcsa.datasets.keypointnet.annotations import Record, cloud_faults, read_records
 from pcsa.datasets.keypointnet.categories import CLASS_IDS
+from pcsa.datasets.keypointnet.label_facts import LabelFacts
 from pcsa.datasets.keypointnet.layout import (
     ALL,
     MISALIGNED,
@@ -24,12 +25,17 @@ from pcsa.datasets.splits import SPLITS
 Models = Mapping[str, set[str]]  # class id to model ids
 
 
-def check_root(root: str | os.PathLike[str]) -> list[Problem]:
+def check_root(root: str | os.PathLike[str], facts: list[str] | None = None) -> list[Problem]:
     """List everything that is missing or broken in a root of KeypointNet's layout.
 
     The check reads every annotation file, every cloud and every split file of the root. Clouds that are named and
     absent make one problem per category and split. ``annotations/all.json`` counts for the categories without a file
     of their own.
+
+    Args:
+        root: The folder.
+        facts: Gets a line for every annotation file: how far neighbors are from each other, how many annotated points
+            stand alone, and how well left and right annotations agree, see :func:`mirror_pairs`.
 
     Returns:
         The problems. Where there are none, :class:`KeypointNet` loads every category strictly. Points of a cloud that
@@ -49,7 +55,10 @@ def check_root(root: str | os.PathLike[str]) -> list[Problem]:
     files = annotation_files(root)
     # The file of all categories last: it repeats what they have, or stands in for them.
     for stem in sorted(files, key=lambda stem: (stem == ALL, stem)):
-        problems.extend(_check_annotations(files[stem], clouds, annotated))
+        labels = None if facts is None else LabelFacts()
+        problems.extend(_check_annotations(files[stem], clouds, annotated, labels))
+        if facts is not None and labels:
+            facts.append(f"{stem}: {labels}")
     if not files and (root / "annotations").is_dir():
         problems.append(Problem("annotations", "no annotation file (<category>.json)"))
     models = {class_id: set(found) for class_id, found in clouds.items()}
@@ -60,7 +69,10 @@ def check_root(root: str | os.PathLike[str]) -> list[Problem]:
 
 
 def _check_annotations(
-    path: Path, clouds: Mapping[str, Mapping[str, os.DirEntry[str]]], annotated: dict[str, set[str]]
+    path: Path,
+    clouds: Mapping[str, Mapping[str, os.DirEntry[str]]],
+    annotated: dict[str, set[str]],
+    labels: LabelFacts | None,
 ) -> Iterator[Problem]:
     """Yield the problems of an annotation file and of its clouds; add its models to ``annotated``."""
     where = f"annotations/{path.name}"
@@ -82,12 +94,12 @@ def _check_annotations(
         if entry is None:
             absent.setdefault(record.class_id, []).append(record.model_id)
         else:
-            yield from _check_cloud(where, record, entry)
+            yield from _check_cloud(where, record, entry, labels)
     for class_id, models in absent.items():
         yield Problem(where, f"{len(models)} annotated clouds are not in pcds/{class_id}: {some(models)}")
 
 
-def _check_cloud(where: str, record: Record, entry: os.DirEntry[str]) -> Iterator[Problem]:
+def _check_cloud(where: str, record: Record, entry: os.DirEntry[str], labels: LabelFacts | None) -> Iterator[Problem]:
     path = f"pcds/{record.class_id}/{entry.name}"
     try:
         points = read_pcd(entry).points
@@ -96,7 +108,10 @@ def _check_cloud(where: str, record: Record, entry: os.DirEntry[str]) -> Iterato
         return
     if copies := count_copies(points):
         yield Problem(path, f"{copies} of {len(points)} points are copies of others")
-    yield from (Problem(where, f"model {record.model_id}: {fault}") for fault in cloud_faults(record, points))
+    faults = list(cloud_faults(record, points))
+    yield from (Problem(where, f"model {record.model_id}: {fault}") for fault in faults)
+    if labels is not None and not faults:
+        labels.add(points, points[record.point_index], record.reflection)
 
 
 def _check_clouds(clouds: Models, annotated: Models) -> Iterator[Problem]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -17,17 +16,15 @@ from torch_geometric.data import Batch, Data
 
 import pcsa
 from pcsa import losses
-from pcsa.datasets.keypointnet import KeypointCategories, KeypointNet, rotated_labelings, rotation_groups
+from pcsa.datasets.keypointnet import KeypointCategories, KeypointNet
 from pcsa.datasets.keypointnet.layout import models_of_split
 from pcsa.datasets.mirrors import category_mirrors
 from pcsa.datasets.transforms import Augment, Normalize, denormalize
-from pcsa.metrics import PCK, THRESHOLDS, KeypointMetrics, MeanKeypointError, keypoint_error, symmetric_error
-from pcsa.metrics.geodesic import geodesic_error
+from pcsa.metrics import PCK, MeanKeypointError, keypoint_error
 from pcsa.models import KeypointDetector
-from pcsa.tasks.common.categories import KeypointLabels, category_table, of_category
+from pcsa.tasks.common.categories import KeypointLabels, of_category
 from pcsa.tasks.common.clouds import (
     CloudConfig,
-    CloudEvaluation,
     CloudPredictOptions,
     CloudsConfig,
     CloudTask,
@@ -42,17 +39,16 @@ from pcsa.tasks.common.config import (
     OptimizerConfig,
     Positive,
 )
+from pcsa.tasks.common.detection import DetectionEvaluation, SupervisedEvaluateOptions, detection_table
 from pcsa.tasks.common.detector import DetectorConfig, build_detector
 from pcsa.tasks.common.detours import Detours, open_detours
 from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems
-from pcsa.tasks.common.fitting import check_suited, scale_of, suited, suits
+from pcsa.tasks.common.fitting import scale_of, suited, suits
 from pcsa.tasks.common.held_out import check_clouds_held_out
 from pcsa.tasks.common.network_noise import network_noise
 from pcsa.tasks.common.objective import draw_samples, localization_loss, point_bandwidth
 from pcsa.tasks.common.precompute import Hierarchies, geometry_of, open_hierarchies
-from pcsa.tasks.common.read_outs import cloud_radius
-from pcsa.tasks.common.tables import markdown_table, number
-from pcsa.tasks.common.task import Column, EvaluateOptions, Evaluation, Predictor, Run, column
+from pcsa.tasks.common.task import Column, Evaluation, Predictor, Run, column
 
 # No training step reads them, and every tensor of a batch that a worker hands over costs time.
 _UNUSED = ("color", "keypoint_index", "reflection", "rotation", "is_circle", "offset", "scale", "model_id", "category")
@@ -110,16 +106,6 @@ class SupervisedConfig(CloudConfig):
 
 
 DetectorRun = Run[SupervisedConfig, KeypointLabels]
-
-
-@dataclass(frozen=True)
-class SupervisedEvaluateOptions(EvaluateOptions):
-    """Score a detector on clouds it was not trained on, in the dataset's own units."""
-
-    thresholds: tuple[float, ...] = THRESHOLDS
-    """Thresholds of the PCK, in the dataset's own units; the default is for shapes of size 1."""
-    geodesic: bool = True
-    """Also measure distances along the surface, as KeypointNet's benchmark does."""
 
 
 @dataclass(frozen=True)
@@ -301,114 +287,6 @@ class Detection(StepTraining[SupervisedConfig]):
         self.error.reset()
 
 
-class DetectionEvaluation(CloudEvaluation):
-    """PCK, mean error, presence and calibration, Euclidean and geodesic, with and without rotational symmetry."""
-
-    def __init__(
-        self,
-        task: SupervisedTask,
-        run: DetectorRun,
-        options: SupervisedEvaluateOptions,
-        split: Literal["val", "test"],
-    ) -> None:
-        dataset = task.annotated(run, split, options.root)
-        super().__init__(
-            split,
-            dataset,
-            {
-                "category": dataset.category,
-                "num_items": len(dataset),
-                "num_missing": len(dataset.missing),
-                **({} if run.config.data.fold is None or split == "test" else {"fold": str(run.config.data.held_out)}),
-                "units": "the dataset's own",
-            },
-            num_pictures=max(options.pictures, options.page),
-        )
-        self.task, self.run, self.options, self.dataset = task, run, options, dataset
-        self.categories = tuple(dict.fromkeys(run.labels.categories)) or (dataset.category,)
-        scale = scale_of([dataset[i].pos for i in range(len(dataset))])
-        check_suited("thresholds", options.thresholds, scale)
-        correct = options.correct_threshold
-        if correct is not None:
-            check_suited("correct_threshold", [correct], scale, [0.01])
-        elif suits([0.01], scale._replace(spacing=0.0)):
-            correct = 0.01
-        else:
-            (correct,) = suited([0.01], scale)
-        self.radius = cloud_radius(options.read_out, options.radius, scale, default=correct)
-        self.header["radius"] = self.radius
-        self.metrics = KeypointMetrics(
-            thresholds=options.thresholds,
-            correct_threshold=correct,
-            categories=self.categories,
-            keypoint_names={category: list(run.labels.names) for category in self.categories},
-        )
-
-    def find(self, batch: Batch) -> dict[str, Any]:
-        clouds = batch.to_data_list()
-        read_out = self.options.read_out
-        located = self.task.locate(self.run, [cloud.pos for cloud in clouds], read_out, self.radius)
-        symmetric, geodesic, geodesic_symmetric, places = [], [], [], []
-        for i, cloud in enumerate(clouds):
-            groups = rotation_groups(cloud.rotation[0], cloud.is_circle[0])
-            category = cloud.category if "category" in cloud else self.dataset.category
-            candidates, index = rotated_labelings(
-                cloud.pos, cloud.keypoints[0], cloud.visible[0], groups, category=category
-            )
-            places.append(self.categories.index(category))
-            index[0] = cloud.keypoint_index[0]
-            position, visible = located.position[i], cloud.visible[0]
-            choice = symmetric_error(position, candidates, visible, logits=located.logits[i], index=index).choice
-            symmetric.append(candidates[choice])
-            if self.options.geodesic:
-                geodesic.append(geodesic_error(position, cloud.pos, index[0], visible))
-                geodesic_symmetric.append(geodesic_error(position, cloud.pos, index[choice], visible))
-            if len(self.pictures) < self.num_pictures:
-                self.pictures.append(
-                    self.task.scene(self.run, cloud.pos, located, i, read_out, title=cloud.model_id, annotated=cloud)
-                )
-        return {
-            "predicted": located.position,
-            "target": batch.keypoints,
-            "visible": batch.visible,
-            "category": torch.tensor(places),
-            "symmetric_target": torch.stack(symmetric),
-            "geodesic": torch.stack(geodesic) if geodesic else None,
-            "geodesic_symmetric": torch.stack(geodesic_symmetric) if geodesic else None,
-            "confidence": located.confidence.clamp(0, 1),
-            "presence_logits": located.outputs["presence"],
-        }
-
-    def take(self, record: dict[str, Any]) -> None:
-        self.metrics.update(**record)
-
-    def scores(self) -> dict[str, Any]:
-        return {**self.metrics.compute(), "per_shape": self._per_shape()}
-
-    def _per_shape(self) -> dict[str, dict[str, Any]]:
-        """Distances of every shape by its name, by read-out; one for each keypoint, None where there is none."""
-        found = self.metrics.per_shape()
-        counts = found["euclidean"].isfinite().sum(1).tolist()
-        distances = {name: value.tolist() for name, value in found.items()}
-        names = self.dataset.model_ids
-        if len(distances["euclidean"]) != len(names):  # some could not be read
-            return {}
-        return {
-            shape: {
-                "num_keypoints": counts[i],
-                "read_outs": {
-                    self.options.read_out: {name: [_rounded(d) for d in rows[i]] for name, rows in distances.items()}
-                },
-            }
-            for i, shape in enumerate(names)
-        }
-
-
-def _rounded(distance: float) -> float | None:
-    # Far below what an annotation is good for, and half of the digits.
-    return float(f"{distance:.6g}") if math.isfinite(distance) else None
-
-
 def _pck(title: str, kind: str, threshold: float) -> Column:
     """The column of the PCK at a threshold, in percent."""
 
@@ -515,39 +393,7 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
         return {"presence": located.outputs["presence"].sigmoid()}
 
     def table(self, metrics: Mapping[str, Any]) -> str:
-        overall, thresholds = metrics["overall"], metrics["thresholds"]
-        shown = [i for i, t in enumerate(thresholds) if t in (0.01, 0.02, 0.05, 0.1)]
-        if len(shown) < 4:  # not the default ones
-            shown = sorted({round(i * (len(thresholds) - 1) / 3) for i in range(4)})
-        missing = f" ({metrics['num_missing']} clouds missing)" if metrics["num_missing"] else ""
-        rows = []
-        for key, name in (
-            ("euclidean", "Euclidean"),
-            ("euclidean_symmetric", "Euclidean, rotational symmetry"),
-            ("geodesic", "geodesic"),
-            ("geodesic_symmetric", "geodesic, rotational symmetry"),
-        ):
-            if key in overall:
-                row = overall[key]
-                error = row["mean_error"]
-                curve = [number(100 * row["pck"][i], 1) for i in shown]
-                rows.append([name, *curve, "unreachable" if error is None else number(error, 4)])
-        heads = ["distance (units of the dataset)", *(f"PCK@{thresholds[i]:g}" for i in shown), "mean error"]
-        calibration = overall["calibration"]
-        return "\n".join(
-            [
-                f"{metrics['category']}, {metrics.get('fold', metrics['split'])}: {metrics['num_items']} clouds, "
-                f"{overall['num_keypoints']} annotated keypoints{missing}; read-out: {metrics['read_out']}"
-                + (f", radius {metrics['radius']:g}" if metrics.get("radius") else ""),
-                "",
-                markdown_table(heads, rows),
-                *category_table(metrics, shown),
-                "",
-                f"presence, average precision: {number(overall['presence_average_precision'], 3)}",
-                f"Pearson r of peak probability with error < {calibration['threshold']:g}: "
-                f"{number(calibration['pearson'], 3)}",
-            ]
-        )
+        return detection_table(metrics)
 
 
 TASK = SupervisedTask()

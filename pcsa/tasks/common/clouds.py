@@ -158,7 +158,13 @@ class LocatedClouds(NamedTuple):
 
 @torch.inference_mode()
 def locate(
-    network: nn.Module, clouds: Sequence[Tensor], frame: Frame, read_out: ReadOut, radius: float | None = None
+    network: nn.Module,
+    clouds: Sequence[Tensor],
+    frame: Frame,
+    read_out: ReadOut,
+    radius: float | None = None,
+    *,
+    temperature: float = 1.0,
 ) -> LocatedClouds:
     """Keypoints of clouds ``[N, 3]``: normalize, score, find bandwidths, read the map, go back to the clouds' units.
 
@@ -168,6 +174,8 @@ def locate(
         frame: See :class:`pcsa.datasets.transforms.Normalize`.
         read_out: See :func:`pcsa.localize`.
         radius: The same, in the units of the clouds.
+        temperature: Divides the logits where peak, entropy and confidence are computed; the positions are those of the
+            maps as they are.
     """
     device = next(network.parameters()).device
     normalize = Normalize(frame)
@@ -177,7 +185,14 @@ def locate(
     logits = outputs["logits"]
     # Each cloud has a scale of its own.
     reach = None if radius is None else (radius / batch.scale[:, 0]).to(pos)
-    found = pcsa.localize(logits, pos, pcsa.knn_bandwidth(pos, ptr=ptr), ptr=ptr, read_out=read_out, radius=reach)
+    bandwidth = pcsa.knn_bandwidth(pos, ptr=ptr)
+    found = pcsa.localize(logits, pos, bandwidth, ptr=ptr, read_out=read_out, radius=reach)
+    if temperature != 1:
+        sure = pcsa.localize(logits, pos, bandwidth, ptr=ptr, temperature=temperature)
+        mass = sure.peak
+        if reach is not None:
+            mass = pcsa.ball_mass(logits, pos, found.position, reach, ptr=ptr, temperature=temperature)
+        found = found._replace(peak=sure.peak, entropy=sure.entropy, confidence=mass)
     return LocatedClouds(
         position=denormalize(found.position.cpu(), batch.offset, batch.scale),
         covariance=found.covariance.cpu() * batch.scale.square().view(-1, 1, 1, 1),
@@ -210,7 +225,8 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
         radius: float | None = None,
     ) -> LocatedClouds:
         """Keypoints of clouds ``[N, 3]``, in their own units."""
-        return locate(run.model, clouds, self.frame, read_out, radius)
+        temperature = run.calibration.temperature
+        return locate(run.model, clouds, self.frame, read_out, radius, temperature=temperature)
 
     def mean(self, runs: Sequence[Run[CloudConfigT, LabelsT]]) -> nn.Module:
         return MeanOfNetworks([run.model for run in runs])

@@ -13,7 +13,7 @@ import pcsa
 from pcsa.tasks.common.checkpoint import read_checkpoint
 from pcsa.tasks.common.config import TrainConfig, from_plain
 from pcsa.tasks.common.registry import get_task
-from pcsa.tasks.common.task import Run
+from pcsa.tasks.common.task import Calibration, Run
 
 
 def open_run(path: Path | str, device: str | torch.device = "cpu", *, task: str | None = None) -> Run[Any, Any]:
@@ -42,6 +42,7 @@ def open_run(path: Path | str, device: str | torch.device = "cpu", *, task: str 
         state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
         model.load_state_dict(state)
         step, temperature = int(checkpoint["global_step"]), float(about["temperature"])
+        calibration = Calibration(**about.get("calibration", {}))
     # What a checkpoint lacks, what another version adds, a task that is not registered, or weights of another size.
     except Exception as error:
         first = " ".join(str(error).split())[:200]
@@ -49,7 +50,7 @@ def open_run(path: Path | str, device: str | torch.device = "cpu", *, task: str 
             f"`{path}` must fit pcsa {pcsa.__version__} and the model that it describes: "
             f"{type(error).__name__}, {first}"
         ) from None
-    return Run(path, of, config, labels, model.to(device).eval(), step, temperature)
+    return Run(path, of, config, labels, model.to(device).eval(), step, temperature, calibration)
 
 
 def open_ensemble(run: Run[Any, Any], paths: Sequence[Path | str] = (), *, test_time: int = 1) -> Run[Any, Any]:

@@ -135,6 +135,15 @@ class PredictOptions:
             check_positive("radius", self.radius)
 
 
+class Calibration(NamedTuple):
+    """What makes the confidences of a trained network as large as they are right; see ``--fit-temperature``."""
+
+    temperature: float = 1.0
+    """Divides the logits where confidences are computed."""
+    split: str | None = None
+    """The split that it was fitted on, if it was."""
+
+
 @dataclass(frozen=True)
 class Run(Generic[ConfigT, LabelsT]):
     """A trained network and what its checkpoint says of it; see :func:`pcsa.tasks.open_run`."""
@@ -149,6 +158,8 @@ class Run(Generic[ConfigT, LabelsT]):
     """Optimizer steps after which the checkpoint was written."""
     temperature: float
     """Temperature of the samples at that step."""
+    calibration: Calibration = field(default_factory=Calibration)
+    """Of the confidences."""
 
     @property
     def device(self) -> torch.device:
@@ -214,6 +225,8 @@ class Evaluation(ABC):
     """Pictures of the first items, as many as were asked for."""
     num_pictures: int = 0
     """How many are asked for."""
+    fitted: Calibration | None = None
+    """What the scores found for the confidences, to be stored in the checkpoint."""
     loader: ClassVar[type[DataLoader[Any]]] = DataLoader
     """Makes batches of the items."""
     takes_all: ClassVar[bool] = False

@@ -1,0 +1,297 @@
+"""What ``pcsa evaluate`` finds and says of a keypoint detector on annotated clouds."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from pcsa.datasets.keypointnet import rotated_labelings, rotation_groups
+from pcsa.datasets.keypointnet.mirror import category_mirror_pairs
+from pcsa.localization import ReadOut
+from pcsa.metrics import THRESHOLDS, KeypointMetrics, fit_temperature, symmetric_error
+from pcsa.metrics.geodesic import geodesic_distances, geodesic_error
+from pcsa.tasks.common.belief import (
+    READ_OUTS,
+    Scored,
+    alone,
+    confidence_scores,
+    format_belief,
+    label_scores,
+    read_maps,
+    read_out_scores,
+    score_read_outs,
+    training_template,
+)
+from pcsa.tasks.common.categories import category_table
+from pcsa.tasks.common.clouds import CloudEvaluation, CloudTask
+from pcsa.tasks.common.fitting import check_suited, scale_of, suited, suits
+from pcsa.tasks.common.read_outs import cloud_radius
+from pcsa.tasks.common.tables import markdown_table, number
+from pcsa.tasks.common.task import Calibration, EvaluateOptions, Run
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SupervisedEvaluateOptions(EvaluateOptions):
+    """Score a detector on clouds it was not trained on, in the dataset's own units."""
+
+    thresholds: tuple[float, ...] = THRESHOLDS
+    """Thresholds of the PCK, in the dataset's own units; the default is for shapes of size 1."""
+    geodesic: bool = True
+    """Also measure distances along the surface, as KeypointNet's benchmark does."""
+    compared: tuple[ReadOut, ...] = READ_OUTS
+    """Other read-outs of the same maps to score beside the one that is asked for; see pcsa.localize. Mode takes about
+    as long as all others together."""
+    fit_temperature: bool = False
+    """Fit a temperature on the labels of split val that makes the confidences as large as they are right, and store it
+    in the checkpoint for the calls that follow. What is reported is right only on other clouds: not for split test."""
+
+
+class DetectionEvaluation(CloudEvaluation):
+    """PCK, mean error, presence and calibration, Euclidean and geodesic, with and without rotational symmetry."""
+
+    def __init__(
+        self,
+        task: CloudTask[Any, Any],
+        run: Run[Any, Any],
+        options: SupervisedEvaluateOptions,
+        split: Literal["val", "test"],
+    ) -> None:
+        if options.fit_temperature and split != "val":
+            raise ValueError(
+                f"`fit_temperature` (=True) must not be set for split {split!r}: what is fitted on clouds "
+                "says nothing of them"
+            )
+        dataset = task.annotated(run, split, options.root)
+        super().__init__(
+            split,
+            dataset,
+            {
+                "category": dataset.category,
+                "num_items": len(dataset),
+                "num_missing": len(dataset.missing),
+                **({} if run.config.data.fold is None or split == "test" else {"fold": str(run.config.data.held_out)}),
+                "units": "the dataset's own",
+            },
+            num_pictures=max(options.pictures, options.page),
+        )
+        self.task, self.run, self.options, self.dataset = task, run, options, dataset
+        self.categories = tuple(dict.fromkeys(run.labels.categories)) or (dataset.category,)
+        scale = scale_of([dataset[i].pos for i in range(len(dataset))])
+        check_suited("thresholds", options.thresholds, scale)
+        correct = options.correct_threshold
+        if correct is not None:
+            check_suited("correct_threshold", [correct], scale, [0.01])
+        elif suits([0.01], scale._replace(spacing=0.0)):
+            correct = 0.01
+        else:
+            (correct,) = suited([0.01], scale)
+        self.correct_threshold = correct
+        self.radius = cloud_radius(options.read_out, options.radius, scale, default=correct)
+        self.header["radius"] = self.radius
+        self.metrics = KeypointMetrics(
+            thresholds=options.thresholds,
+            correct_threshold=correct,
+            categories=self.categories,
+            keypoint_names={category: list(run.labels.names) for category in self.categories},
+        )
+        self.beliefs: list[dict[str, Any]] = []
+        self.template = self._template()
+        self.mirrored = category_mirror_pairs(task.annotated(run, "all", options.root))
+
+    def _template(self) -> Tensor | None:
+        """The floor: what the training's own clouds say without a look at a cloud; None where they are gone."""
+        try:
+            train = self.task.annotated(self.run, "train")
+        except (ValueError, OSError) as error:
+            log.warning("no floor, for the training clouds cannot be read: %s", error)
+            return None
+        return training_template(train, self.task.frame)
+
+    def find(self, batch: Batch) -> dict[str, Any]:
+        clouds = batch.to_data_list()
+        read_out = self.options.read_out
+        located = self.task.locate(self.run, [cloud.pos for cloud in clouds], read_out, self.radius)
+        maps = read_maps(
+            clouds,
+            located.logits,
+            self.task.frame,
+            (read_out, located.position),
+            radius=self.correct_threshold,
+            compared=self.options.compared,
+            temperature=self.run.calibration.temperature,
+            template=self.template,
+        )
+        together = torch.stack(list(maps.position.values()), 1)
+        asked = list(maps.position).index(read_out)
+        symmetric, geodesic, geodesic_symmetric, places, scored = [], [], [], [], []
+        for i, cloud in enumerate(clouds):
+            groups = rotation_groups(cloud.rotation[0], cloud.is_circle[0])
+            category = cloud.category if "category" in cloud else self.dataset.category
+            candidates, index = rotated_labelings(
+                cloud.pos, cloud.keypoints[0], cloud.visible[0], groups, category=category
+            )
+            places.append(self.categories.index(category))
+            index[0] = cloud.keypoint_index[0]
+            position, visible = located.position[i], cloud.visible[0]
+            choice = symmetric_error(position, candidates, visible, logits=located.logits[i], index=index).choice
+            symmetric.append(candidates[choice])
+            paths = geodesic_distances(cloud.pos, index[0][visible]) if self.options.geodesic else None
+            scored.append(score_read_outs(together[i], cloud, paths))
+            if self.options.geodesic:
+                # The paths from the annotated points are those of all read-outs.
+                error = own = scored[-1].geodesic[asked]
+                if choice:
+                    error = geodesic_error(position, cloud.pos, index[choice], visible)
+                geodesic.append(own)
+                geodesic_symmetric.append(error)
+            if len(self.pictures) < self.num_pictures:
+                self.pictures.append(
+                    self.task.scene(self.run, cloud.pos, located, i, read_out, title=cloud.model_id, annotated=cloud)
+                )
+        kinds = [kind for kind in Scored._fields if getattr(scored[0], kind) is not None]
+        record = {
+            "metrics": {
+                "predicted": located.position,
+                "target": batch.keypoints,
+                "visible": batch.visible,
+                "category": torch.tensor(places),
+                "symmetric_target": torch.stack(symmetric),
+                "geodesic": torch.stack(geodesic) if geodesic else None,
+                "geodesic_symmetric": torch.stack(geodesic_symmetric) if geodesic else None,
+                "confidence": located.confidence.clamp(0, 1),
+                "presence_logits": located.outputs["presence"],
+            },
+            "visible": batch.visible,
+            "distances": {
+                name: {kind: torch.stack([getattr(s, kind)[r] for s in scored]) for kind in kinds}
+                for r, name in enumerate(maps.position)
+            },
+            "mass": maps.mass,
+            "confidence": maps.confidence,
+            "alone": torch.stack([alone(cloud) for cloud in clouds]),
+        }
+        if self.options.fit_temperature:
+            # Those of annotated keypoints alone count.
+            record["logits"] = [x[:, c.visible[0]] for x, c in zip(located.logits, clouds, strict=True)]
+            record["index"] = [cloud.keypoint_index[0][cloud.visible[0]] for cloud in clouds]
+        return record
+
+    def take(self, record: dict[str, Any]) -> None:
+        self.metrics.update(**record["metrics"])
+        self.beliefs.append({name: value for name, value in record.items() if name != "metrics"})
+
+    def scores(self) -> dict[str, Any]:
+        return {**self.metrics.compute(), **self._belief(), "per_shape": self._per_shape()}
+
+    def _per_shape(self) -> dict[str, dict[str, Any]]:
+        """Distances of every shape by its name, by read-out; one for each keypoint, None where there is none."""
+        names = iter(self.dataset.model_ids)
+        if sum(len(record["visible"]) for record in self.beliefs) != len(self.dataset):  # some could not be read
+            return {}
+        found = {}
+        for record in self.beliefs:
+            for i, visible in enumerate(record["visible"]):
+                found[next(names)] = {
+                    "num_keypoints": int(visible.sum()),
+                    "read_outs": {
+                        name: {
+                            kind: [_rounded(d) for d in torch.where(visible, each[i], math.inf).tolist()]
+                            for kind, each in kinds.items()
+                        }
+                        for name, kinds in record["distances"].items()
+                    },
+                }
+        return found
+
+    def _belief(self) -> dict[str, Any]:
+        def all_of(*path: str) -> Tensor:
+            return torch.cat([functools.reduce(operator.getitem, path, record) for record in self.beliefs])
+
+        first, thresholds, visible = self.beliefs[0], self.options.thresholds, all_of("visible")
+        calibration = self.run.calibration
+        if self.options.fit_temperature:
+            logits, index = ([x for record in self.beliefs for x in record[name]] for name in ("logits", "index"))
+            self.fitted = Calibration(fit_temperature(logits, index), self.split)
+        distances = {
+            name: {kind: all_of("distances", name, kind) for kind in kinds}
+            for name, kinds in first["distances"].items()
+        }
+        return {
+            "read_outs": {
+                name: read_out_scores(
+                    kinds,
+                    {"mass": all_of("mass", name)} if name in first["mass"] else {},
+                    visible,
+                    thresholds,
+                    self.correct_threshold,
+                )
+                for name, kinds in distances.items()
+            },
+            "confidence": {
+                "threshold": self.correct_threshold,
+                "temperature": calibration.temperature,
+                "fitted_on": calibration.split,
+                "candidates": confidence_scores(
+                    {name: all_of("confidence", name) for name in first["confidence"]},
+                    distances[self.options.read_out]["euclidean"],
+                    visible,
+                    self.correct_threshold,
+                ),
+            },
+            "labels": label_scores(self.mirrored, all_of("alone"), visible, thresholds),
+        }
+
+
+def _rounded(distance: float) -> float | None:
+    # Far below what an annotation is good for, and half of the digits.
+    return float(f"{distance:.6g}") if math.isfinite(distance) else None
+
+
+def detection_table(metrics: Mapping[str, Any]) -> str:
+    """What ``pcsa evaluate`` prints of a detector."""
+    overall, thresholds = metrics["overall"], metrics["thresholds"]
+    shown = [i for i, t in enumerate(thresholds) if t in (0.01, 0.02, 0.05, 0.1)]
+    if len(shown) < 4:  # not the default ones
+        shown = sorted({round(i * (len(thresholds) - 1) / 3) for i in range(4)})
+    missing = f" ({metrics['num_missing']} clouds missing)" if metrics["num_missing"] else ""
+    rows = []
+    for key, name in (
+        ("euclidean", "Euclidean"),
+        ("euclidean_symmetric", "Euclidean, rotational symmetry"),
+        ("geodesic", "geodesic"),
+        ("geodesic_symmetric", "geodesic, rotational symmetry"),
+    ):
+        if key in overall:
+            row = overall[key]
+            error = row["mean_error"]
+            curve = [number(100 * row["pck"][i], 1) for i in shown]
+            rows.append([name, *curve, "unreachable" if error is None else number(error, 4)])
+    heads = ["distance (units of the dataset)", *(f"PCK@{thresholds[i]:g}" for i in shown), "mean error"]
+    calibration = overall["calibration"]
+    confidence = "the confidence" if metrics.get("radius") else "peak probability"
+    return "\n".join(
+        [
+            f"{metrics['category']}, {metrics.get('fold', metrics['split'])}: {metrics['num_items']} clouds, "
+            f"{overall['num_keypoints']} annotated keypoints{missing}; read-out: {metrics['read_out']}"
+            + (f", radius {metrics['radius']:g}" if metrics.get("radius") else ""),
+            "",
+            markdown_table(heads, rows),
+            *category_table(metrics, shown),
+            "",
+            f"presence, average precision: {number(overall['presence_average_precision'], 3)}",
+            f"Pearson r of {confidence} with error < {calibration['threshold']:g}: {number(calibration['pearson'], 3)}",
+            "",
+            format_belief(metrics, shown),
+        ]
+    )
