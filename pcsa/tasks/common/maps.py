@@ -174,6 +174,8 @@ class LocatedMaps(NamedTuple):
     """``[B, K, D]``, x first; of surfaces, rows ``[B, K, W]``."""
     peak: Tensor
     """Largest probability of a cell, ``[B, K]``; of surfaces, of a cell of the column ``[B, K, W]``."""
+    confidence: Tensor
+    """Probability within the radius of the position, in the shape of ``peak``; the peak where no radius was given."""
     maps: Tensor
     """Scores ``[B, K, *spatial]``."""
 
