@@ -37,7 +37,7 @@ def test_a_checkpoint_of_before_there_was_an_option_is_resumed(tmp_path):
     check_resumable(config, file, "oct")
     plain["optimizer"]["lr"] = 7.0
     torch.save({"pcsa": {"task": "oct", "config": plain}}, file)
-    with pytest.raises(ValueError, match="`optimizer` .* must be what .* was trained with"):
+    with pytest.raises(ValueError, match=r"`optimizer` .* must be what .* was trained with"):
         check_resumable(config, file, "oct")
 
 
