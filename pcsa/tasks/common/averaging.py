@@ -61,6 +61,6 @@ class AveragedWeights(WeightAveraging):
         assert self._average_model is not None
         share = newest_share(self.o, self.steps, int(self._average_model.n_averaged) + 1)
         if share == 1 or not average[0].is_floating_point():  # numbers of batches have no mean
-            torch._foreach_copy_(average, newest)
+            torch._foreach_copy_(list(average), list(newest))
         else:
-            torch._foreach_lerp_(average, newest, share)
+            torch._foreach_lerp_(list(average), list(newest), share)

@@ -21,7 +21,7 @@ from pcsa.datasets.keypointnet.layout import models_of_split
 from pcsa.datasets.point_cloud import PointCloud
 from pcsa.datasets.points import CLOUDS, MESHES, UNNAMED, read_cloud
 from pcsa.datasets.procedural import embedded_root
-from pcsa.datasets.transforms import Normalize, denormalize
+from pcsa.datasets.transforms import Augment, Normalize, denormalize
 from pcsa.localization import NEED_RADIUS, ReadOut
 from pcsa.tasks.common.config import Count, DataConfig, Rule, TrainConfig
 from pcsa.tasks.common.fitting import scale_of
@@ -232,9 +232,9 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
         return MeanOfNetworks([run.model for run in runs])
 
     def varied(self, run: Run[CloudConfigT, LabelsT], count: int) -> nn.Module:
-        return MeanOfVariations(
-            run.model, count, run.config.data.augment, mirrors=self.mirrors(run), normalize=self.renormalize()
-        )
+        # What clouds are varied by stands in each task's own configuration.
+        augment = getattr(run.config.data, "augment", Augment())
+        return MeanOfVariations(run.model, count, augment, mirrors=self.mirrors(run), normalize=self.renormalize())
 
     def mirrors(self, run: Run[CloudConfigT, LabelsT]) -> Mapping[int, Sequence[int]]:
         """Planes that mirror the category: by the axis of the normal, the keypoint that each becomes."""

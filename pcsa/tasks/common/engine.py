@@ -207,7 +207,7 @@ def make_optimizer(
     elif o.kind == "adamw":
         every = list(parameters)
         # Biases and what scales and shifts a normalization have no direction to shrink along.
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [p for p in every if p.dim() > 1]},
             {"params": [p for p in every if p.dim() <= 1], "weight_decay": 0.0},
         ]

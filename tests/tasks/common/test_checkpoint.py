@@ -28,6 +28,19 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
     assert [f.name for f in file.parent.iterdir()] == ["a.json"]
 
 
+def test_a_checkpoint_of_before_there_was_an_option_is_resumed(tmp_path):
+    config = TrainConfig()
+    plain = to_plain(config)
+    del plain["optimizer"]["averaging"], plain["init_from"]
+    file = tmp_path / "last.ckpt"
+    torch.save({"pcsa": {"task": "oct", "config": plain}}, file)
+    check_resumable(config, file, "oct")
+    plain["optimizer"]["lr"] = 7.0
+    torch.save({"pcsa": {"task": "oct", "config": plain}}, file)
+    with pytest.raises(ValueError, match=r"`optimizer` .* must be what .* was trained with"):
+        check_resumable(config, file, "oct")
+
+
 @pytest.mark.parametrize("section", ["data", "optimizer", "seed"])
 def test_a_checkpoint_that_lost_a_part_is_named(tmp_path, section):
     config = TrainConfig()

@@ -119,6 +119,29 @@ def test_optimizers():
     assert adadelta.defaults["eps"] == 0.01
 
 
+def test_weight_decay_apart_from_the_gradient():
+    network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    optimizer, _ = make_optimizer(OptimizerConfig(kind="adamw", lr=0.1, weight_decay=0.2), network.parameters(), 5, 1)
+    before = {name: value.detach().clone() for name, value in network.named_parameters()}
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, value in network.named_parameters():
+        # Without a gradient, nothing but lr * weight_decay moves a weight; biases and norms stay.
+        shrunk = 1 - 0.1 * 0.2 if name == "0.weight" else 1.0
+        torch.testing.assert_close(value.detach(), shrunk * before[name])
+    bias = [nn.Parameter(torch.ones(1))]
+    assert make_optimizer(OptimizerConfig(kind="adamw", weight_decay=0.2), iter(bias), 5, 1)[0].param_groups
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant", "milestones"])
+def test_the_rate_rises_to_that_of_the_schedule(schedule):
+    o = OptimizerConfig(lr=0.5, schedule=schedule, milestones=(3,) if schedule == "milestones" else ())
+    plain, warm = rates(o), rates(replace(o, warmup=3))
+    for step in range(10):
+        assert warm[step] == pytest.approx(plain[step] * min(1, (step + 1) / 4))
+
+
 def test_length_of_a_training():
     assert OptimizerConfig(steps=7).num_steps(4) == 7
     assert OptimizerConfig(steps=7, epochs=3).num_steps(4) == 12
