@@ -92,13 +92,16 @@ def localize(
     Median is `Weiszfeld's iteration as Vardi and Zhang complete it <https://doi.org/10.1073/pnas.97.4.1423>`_, of 48
     steps; its mean distance exceeds the smallest by less than 1 % (in trials 0.4 % at most, mostly below 0.01 %).
 
-    Ball is found by branch and bound over cells of centers. The ball holds no less than any of 0.985 ``radius``
-    does, as long as the search keeps every cell that could hold more: always so where balls of twice the radius hold no
-    more than some 30 points of note, which is what PCK is measured with. Else (hundreds of points within, a flat map)
-    it keeps the most promising cells; what that missed was less than 0.03 of probability in trials. It never holds less
-    than the ball about any of the 64 most probable points. Of the places that hold the same points, it is the mean of
-    these points, moved no farther than needed to have all of them inside by a margin of 1.5 %. All that is held lies
-    inside by at least 0.1 % of the radius, so that rounding loses none of it. Ball_point is exact.
+    Ball is found by branch and bound over cells of centers about the 64 most probable points; on a line, exactly. It
+    holds no less than any ball of 0.985 ``radius`` does (but for the probability outside of the 512 most probable
+    points) where it holds more than all points beyond the 64 together and no level has more than 32 cells that could
+    hold more still: so it is on the map of a trained network with a radius of a few spacings, as PCK has. On a flat
+    map, or with hundreds of points within the radius, the search keeps the most promising cells; that missed up to 0.03
+    of probability in trials. It never holds less than the ball about any of the 64.
+
+    Of the places that hold the same points, ball takes the mean of these points, moved no farther than needed to have
+    all of them inside by a margin of 1.5 %. What the search counts on lies inside by at least 0.1 % of the radius, so
+    that rounding loses none of it. Ball_point is exact.
 
     Several points in exactly the same place are several points: their probabilities and the heights of their bases
     add up in expectation and mode, and each has its own where the most probable *point* counts.
