@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +42,7 @@ from pcsa.tasks.common.fitting import check_suited, scale_of, suited, suits
 from pcsa.tasks.common.held_out import check_clouds_held_out
 from pcsa.tasks.common.objective import draw_samples, localization_loss, point_bandwidth
 from pcsa.tasks.common.precompute import Hierarchies, geometry_of, open_hierarchies
+from pcsa.tasks.common.shape_distances import shape_distances
 from pcsa.tasks.common.tables import markdown_table, number
 from pcsa.tasks.common.task import Column, EvaluateOptions, Evaluation, Run, column
 
@@ -359,30 +359,9 @@ class DetectionEvaluation(CloudEvaluation):
         self.metrics.update(**record)
 
     def scores(self) -> dict[str, Any]:
-        return {**self.metrics.compute(), "per_shape": self._per_shape()}
-
-    def _per_shape(self) -> dict[str, dict[str, Any]]:
-        """Distances of every shape by its name, by read-out; one for each keypoint, None where there is none."""
-        found = self.metrics.per_shape()
-        counts = found["euclidean"].isfinite().sum(1).tolist()
-        distances = {name: value.tolist() for name, value in found.items()}
-        names = self.dataset.model_ids
-        if len(distances["euclidean"]) != len(names):  # some could not be read
-            return {}
-        return {
-            shape: {
-                "num_keypoints": counts[i],
-                "read_outs": {
-                    self.options.read_out: {name: [_rounded(d) for d in rows[i]] for name, rows in distances.items()}
-                },
-            }
-            for i, shape in enumerate(names)
-        }
-
-
-def _rounded(distance: float) -> float | None:
-    # Far below what an annotation is good for, and half of the digits.
-    return float(f"{distance:.6g}") if math.isfinite(distance) else None
+        visible, distances = self.metrics.per_shape()
+        per_shape = shape_distances(self.dataset.model_ids, visible, {self.options.read_out: distances})
+        return {**self.metrics.compute(), "per_shape": per_shape}
 
 
 def _pck(title: str, kind: str, threshold: float) -> Column:
