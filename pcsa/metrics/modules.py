@@ -279,17 +279,11 @@ class KeypointMetrics(Metric):
             "per_keypoint": per_keypoint,
         }
 
-    def per_shape(self) -> dict[str, Tensor]:
-        """Distances ``[n, K]`` of all shapes, in the order of the updates, by their names; NaN where not visible.
-
-        Other comparisons of the same shapes start from them, such as :func:`pcsa.metrics.paired_bootstrap`.
-        """
+    def per_shape(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """Which keypoints the shapes have and their distances by name, each ``[n, K]`` in the order of the updates."""
         seen = {name: dim_zero_cat(state) for name, state in self._states().items() if len(state)}
-        if "visible" not in seen:
-            return {}
-        n = len(seen["category"])
-        visible = seen["visible"].reshape(n, -1).bool()
-        return {name: seen[name].reshape(n, -1).masked_fill(~visible, math.nan) for name in _DISTANCES if name in seen}
+        shaped = {name: value.reshape(len(seen["category"]), -1) for name, value in seen.items()}
+        return shaped["visible"].bool(), {name: shaped[name] for name in _DISTANCES if name in shaped}
 
     def _states(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self._defaults}

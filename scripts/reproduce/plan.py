@@ -69,11 +69,12 @@ def plan(study: Study, wanted: Selection, out: Path) -> Plan:
         method: parse_training([*study.arguments(method), *wanted.options, "--trainer.no-progress"], "reproduce")
         for method in wanted.methods or study.methods
     }
+    folds: Sequence[int | None] = wanted.folds or (range(study.folds) if study.folds else [None])
     runs = [
         _run(study, wanted, trained[method], method, category, fold, seed, split, out)
         # By seed first: an early look at the results has all methods.
         for seed in wanted.seeds or range(study.seeds)
-        for fold in wanted.folds or (range(study.folds) if study.folds else [None])
+        for fold in folds
         for category in here
         for method in trained
     ]

@@ -12,10 +12,11 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pcsa
 from pcsa.datasets.faults import reading
+from pcsa.localization import ReadOut
 from pcsa.tasks import get_task
 from pcsa.tasks.common.checkpoint import write_json
 from pcsa.tasks.common.config import TrainConfig, from_plain, to_plain
@@ -136,6 +137,11 @@ def make(planned: PlannedRun) -> dict[str, Any]:
         else:
             checkpoint, row["seconds"] = train_once(get_task(planned.task), planned.config)
         run = open_run(checkpoint, pick_device("auto"))
+
+        def wanted(read_out: str) -> bool:
+            # What is no read-out, such as a floor, is kept: there is no other way to ask for it.
+            return read_out in planned.read_outs or read_out not in get_args(ReadOut)
+
         for read_out in lacking:
             if read_out in row["figures"]:  # scored together with another
                 continue
@@ -153,14 +159,11 @@ def make(planned: PlannedRun) -> dict[str, Any]:
             row["num_items"] = metrics.get("num_items")
             row["keypoints"] = scored_shapes(metrics)
             # What was asked for before stays: it has more figures than what comes with another.
-            row["figures"] = {**row["figures"], **_added(run_figures(run.task, metrics), row["figures"])}
-            row["shapes"] = {**row["shapes"], **_added(shape_figures(metrics), row["shapes"])}
+            found = {"figures": run_figures(run.task, metrics), "shapes": shape_figures(metrics)}
+            for name, values in found.items():
+                row[name] |= {r: value for r, value in values.items() if r not in row[name] and wanted(r)}
         write_json(out / "row.json", row)
         return row
-
-
-def _added(found: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in found.items() if name not in known}
 
 
 def read_row(planned: PlannedRun) -> dict[str, Any] | None:

@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pcsa.scripts.reproduce.runs import Job, PlannedRun
+from pcsa.scripts.reproduce.runs import Job, PlannedRun, make
 
 Executor = Literal["local", "slurm", "debug"]
 # submitit wants a limit; a run that takes a month is none of ours.
@@ -39,9 +40,10 @@ class Workers:
         """Make runs, and return each as soon as it has ended."""
         if self.executor == "debug":
             for run in planned:
-                yield _outcome(run, lambda run=run: Job(run, self.threads)(), None)  # type: ignore[misc]
+                yield _outcome(run, partial(make, run), None)
             return
-        waiting, running = list(reversed(planned)), {}
+        waiting = list(reversed(planned))
+        running: dict[int, tuple[PlannedRun, Any]] = {}
         places = list(range(self.count))
         try:
             while waiting or running:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from pcsa.tasks.common.categories import category_table
 from pcsa.tasks.common.clouds import CloudEvaluation, CloudTask
 from pcsa.tasks.common.fitting import check_suited, scale_of, suited, suits
 from pcsa.tasks.common.read_outs import cloud_radius
+from pcsa.tasks.common.shape_distances import shape_distances
 from pcsa.tasks.common.tables import markdown_table, number
 from pcsa.tasks.common.task import Calibration, EvaluateOptions, Run
 
@@ -192,27 +192,7 @@ class DetectionEvaluation(CloudEvaluation):
         self.beliefs.append({name: value for name, value in record.items() if name != "metrics"})
 
     def scores(self) -> dict[str, Any]:
-        return {**self.metrics.compute(), **self._belief(), "per_shape": self._per_shape()}
-
-    def _per_shape(self) -> dict[str, dict[str, Any]]:
-        """Distances of every shape by its name, by read-out; one for each keypoint, None where there is none."""
-        names = iter(self.dataset.model_ids)
-        if sum(len(record["visible"]) for record in self.beliefs) != len(self.dataset):  # some could not be read
-            return {}
-        found = {}
-        for record in self.beliefs:
-            for i, visible in enumerate(record["visible"]):
-                found[next(names)] = {
-                    "num_keypoints": int(visible.sum()),
-                    "read_outs": {
-                        name: {
-                            kind: [_rounded(d) for d in torch.where(visible, each[i], math.inf).tolist()]
-                            for kind, each in kinds.items()
-                        }
-                        for name, kinds in record["distances"].items()
-                    },
-                }
-        return found
+        return {**self.metrics.compute(), **self._belief()}
 
     def _belief(self) -> dict[str, Any]:
         def all_of(*path: str) -> Tensor:
@@ -249,13 +229,9 @@ class DetectionEvaluation(CloudEvaluation):
                     self.correct_threshold,
                 ),
             },
+            "per_shape": shape_distances(self.dataset.model_ids, visible, distances),
             "labels": label_scores(self.mirrored, all_of("alone"), visible, thresholds),
         }
-
-
-def _rounded(distance: float) -> float | None:
-    # Far below what an annotation is good for, and half of the digits.
-    return float(f"{distance:.6g}") if math.isfinite(distance) else None
 
 
 def detection_table(metrics: Mapping[str, Any]) -> str:
