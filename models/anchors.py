@@ -29,9 +29,9 @@ def find_anchors(clouds: list[Tensor], num_keypoints: int, kind: Literal["corner
     """
     if kind == "repeated":
         mirror = torch.tensor([-1.0, 1.0, 1.0])
-        corners = [cloud_corners(cloud.float()) for cloud in clouds]
+        found = [cloud_corners(cloud.float()) for cloud in clouds]
         # Left and right count as one: a place is chosen with its mirror image, not one of the two by a few clouds.
-        return repeated_places([torch.cat([own, own * mirror]) for own in corners], num_keypoints)
+        return repeated_places([torch.cat([own, own * mirror]) for own in found], num_keypoints)
     everything = torch.cat(clouds).float()
     low = everything.amin(0)
     cell_size = ((everything.amax(0) - low).amax() / 16).clamp(min=torch.finfo(torch.float32).tiny)
