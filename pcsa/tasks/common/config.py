@@ -109,7 +109,7 @@ class LocalizationConfig(SamplerConfig):
     label_sigma: Positive = 0.03
     """Standard deviation of the Gaussian of soft_label."""
     label_distance: Literal["euclidean", "geodesic"] = "euclidean"
-    """Distance that the Gaussian of soft_label falls with: straight, or along the surface of an annotated cloud."""
+    """Distance in the Gaussian of soft_label: straight, or along the surface of an annotated cloud."""
     regularization: Literal["none", "variance", "js"] = "none"
     """Variance (Eq. 15) or Jensen-Shannon (Eq. 16) regularization of the map."""
     regularization_weight: FromZero = 1.0

@@ -110,7 +110,7 @@ def localization_loss(
         return losses.nearest_point_cross_entropy(logits, pos, target, **points)
 
     loss = term(config.method)
-    parts = {}
+    parts: dict[str, Tensor] = {}
     if config.plus:
         parts[config.method] = loss.detach()
         for name, weight in config.plus:
