@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from pcsa import (
         bandwidth as bandwidth,
+        certainty as certainty,
         datasets as datasets,
         grid as grid,
         localization as localization,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         viz as viz,
     )
     from pcsa.bandwidth import knn_bandwidth as knn_bandwidth
+    from pcsa.certainty import expected_distance as expected_distance
     from pcsa.localization import Localization as Localization, ball_mass as ball_mass, localize as localize
     from pcsa.sampling import (
         SamplingArgmax as SamplingArgmax,
@@ -41,6 +43,7 @@ else:
         "SoftArgmax": "sampling",
         "TemperatureSchedule": "schedules",
         "ball_mass": "localization",
+        "expected_distance": "certainty",
         "knn_bandwidth": "bandwidth",
         "localize": "localization",
         "sampling_argmax": "sampling",

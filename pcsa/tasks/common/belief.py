@@ -290,7 +290,7 @@ def format_belief(metrics: Mapping[str, Any], shown: Sequence[int]) -> str:
     rows = []
     for name, row in metrics["read_outs"].items():
         cells = [_percent(row["euclidean"]["pck"][i]) for i in shown]
-        cells += [_percent(row["surface"]["pck"][at])] + [_percent(row["geodesic"]["pck"][at])] * geodesic
+        cells += [_percent(row[kind]["pck"][at]) for kind in ("surface", "geodesic") if kind in row]
         cells.append(number(row["euclidean"]["mean_error"], 4))
         mass = row.get("mass")
         if mass is None:
