@@ -190,7 +190,7 @@ class DetectionEvaluation(CloudEvaluation):
 
     def _belief(self) -> dict[str, Any]:
         def all_of(*path: str) -> Tensor:
-            parts: list[Any] = [functools.reduce(operator.getitem, path, record) for record in self.beliefs]  # type: ignore[misc]
+            parts: list[Any] = [functools.reduce(operator.getitem, path, record) for record in self.beliefs]
             return torch.cat(parts)
 
         first, thresholds, visible = self.beliefs[0], self.options.thresholds, all_of("visible")
