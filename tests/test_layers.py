@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("_core",),
     ("neighbors",),
-    ("bandwidth", "sampling", "localization", "certainty", "schedules", "skeleton", "grid", "losses", "metrics"),
+    ("bandwidth", "certainty", "sampling", "localization", "schedules", "skeleton", "grid", "losses", "metrics"),
     ("models", "datasets"),
     ("tasks",),
     ("scripts",),

@@ -31,7 +31,7 @@ class LabelFacts:
         self.spacings.append(float(spacings(points).mean()))
         places = np.unique(points, axis=0)
         if len(places) > 1 and len(keypoints):
-            self.apart.append(np.asarray(cKDTree(places).query(keypoints, k=[2])[0][:, 0]))
+            self.apart.append(np.asarray(cKDTree(places).query(keypoints, k=[2])[0])[:, 0])
         self.pairs.append(mirror_pairs(points, keypoints, pairs))
 
     def __bool__(self) -> bool:

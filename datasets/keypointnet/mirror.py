@@ -53,7 +53,7 @@ def mirror_pairs(
     """
     from scipy.spatial import cKDTree
 
-    points, keypoints = np.asarray(points, dtype=np.float64), np.asarray(keypoints, dtype=np.float64)
+    points, keypoints = (np.asarray(x, dtype=np.float64) for x in (points, keypoints))
     if not len(pairs):
         return MirrorPairs(np.empty(0), np.empty(0, dtype=bool))
     tree = cKDTree(points)
@@ -65,7 +65,7 @@ def mirror_pairs(
         column = points[:, axis]
         starts = [(column.min() + column.max()) / 2, float(np.median(column))]
         # What one side has alone moves the middle of the box.
-        middle = min(starts, key=lambda start: tree.query(_mirrored(few, axis, start))[0].mean())
+        middle = min(starts, key=lambda start: np.mean(tree.query(_mirrored(few, axis, start))[0]))
         for _ in range(_STEPS):
             before, match = middle, points[tree.query(_mirrored(few, axis, middle))[1]]
             middle = float(np.median(few[:, axis] + match[:, axis]) / 2)
@@ -98,7 +98,7 @@ def category_mirror_pairs(dataset: KeypointNet) -> MirrorPairs:
     return MirrorPairs(**dataset.cached(name, make))
 
 
-def _mirrored(places: NDArray[np.float64], axis: int, middle: float) -> NDArray[np.float64]:
+def _mirrored(places: NDArray[np.floating], axis: int, middle: float) -> NDArray[np.floating]:
     places = places.copy()
     places[:, axis] = 2 * middle - places[:, axis]
     return places
@@ -109,4 +109,4 @@ def spacings(points: NDArray[np.floating]) -> NDArray[np.float64]:
     from scipy.spatial import cKDTree
 
     places = np.unique(points, axis=0)
-    return np.asarray(cKDTree(places).query(places, k=[2])[0][:, 0]) if len(places) > 1 else np.zeros(1)
+    return np.asarray(cKDTree(places).query(places, k=[2])[0])[:, 0] if len(places) > 1 else np.zeros(1)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pcsa._core.checks import check_between, check_count, check_finite, check_floating, check_index, check_mask
+from pcsa._core.checks import check_count, check_finite, check_floating, check_index, check_mask
 from pcsa.metrics.calibration import Binning, reliability_curve
 
 
@@ -183,7 +183,8 @@ def shape_interval(
     check_index("shape", shape, (shape.numel(),))
     if shape.numel() == 0:
         raise ValueError(f"`shape` {list(shape.shape)} must be [M], M at least 1")
-    check_between("confidence", confidence, 0, 1, "()")
+    if not 0 < confidence < 1:
+        raise ValueError(f"`confidence` (={confidence}) must be above 0 and below 1")
     check_count("num_resamples", num_resamples)
     order = shape.argsort(stable=True)
     rows = order.split(shape.unique(return_counts=True)[1].tolist())

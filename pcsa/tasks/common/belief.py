@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
@@ -89,7 +90,7 @@ def _read_map(
     names = [*compared] + [TEMPLATE] * (template is not None)
     if not scores.shape[1]:
         nowhere, none = position[:0], position.new_zeros(0)
-        masses = dict.fromkeys(compared, none)
+        masses: dict[str, Tensor] = dict.fromkeys(compared, none)
         return ReadMaps(dict.fromkeys(names, nowhere), masses, dict.fromkeys(_CONFIDENCES, none))
     normal = Normalize(frame)(Data(pos=cloud))
     offset, scale = normal.offset, normal.scale
@@ -103,10 +104,10 @@ def _read_map(
             read = pcsa.localize(scores, pos, bandwidth, read_out=other, radius=at, validate=False)
             found[other] = read.position
     how: dict[str, Any] = {"temperature": temperature}
-    mass = {other: pcsa.ball_mass(scores, pos, found[other], reach, **how)[0] for other in compared}
+    mass: dict[str, Tensor] = {other: pcsa.ball_mass(scores, pos, found[other], reach, **how)[0] for other in compared}
     sure = pcsa.localize(scores, pos, bandwidth, **how)
     away = expected_distance(scores, pos, found[name], **how)[0] * scale[0]
-    places = {other: denormalize(found[other], offset, scale)[0] for other in compared}
+    places: dict[str, Tensor] = {other: denormalize(found[other], offset, scale)[0] for other in compared}
     places[name] = position
     if template is not None:
         places[TEMPLATE] = denormalize(template[None], offset, scale)[0]
@@ -166,7 +167,7 @@ def alone(cloud: Data) -> Tensor:
     visible = cloud.visible[0]
     if len(places) > 1 and visible.any():
         own = cloud.keypoints[0][visible].double().numpy()
-        distance[visible] = torch.from_numpy(cKDTree(places).query(own, k=[2])[0][:, 0])
+        distance[visible] = torch.from_numpy(np.asarray(cKDTree(places).query(own, k=[2])[0])[:, 0])
     return distance
 
 
@@ -229,10 +230,11 @@ def confidence_scores(confidence: Mapping[str, Tensor], distance: Tensor, visibl
         }
         if name in ("mass", "peak"):
             sure = sure.clamp(0, 1)
-            interval = metrics.shape_interval(
-                lambda rows, sure=sure: metrics.expected_calibration_error(sure[rows], right[rows], validate=False),
-                shape,
-            )
+
+            def error(rows: Tensor, sure: Tensor = sure) -> Tensor:
+                return metrics.expected_calibration_error(sure[rows], right[rows], validate=False)
+
+            interval = metrics.shape_interval(error, shape)
             scores[name] |= {
                 "expected_calibration_error": float(metrics.expected_calibration_error(sure, right)),
                 "expected_calibration_error_interval": list(interval),

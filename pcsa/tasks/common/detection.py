@@ -150,7 +150,7 @@ class DetectionEvaluation(CloudEvaluation):
             scored.append(score_read_outs(together[i], cloud, paths))
             if self.options.geodesic:
                 # The paths from the annotated points are those of all read-outs.
-                error = own = scored[-1].geodesic[asked]
+                error = own = scored[-1].geodesic[asked]  # type: ignore[index]  # measured above
                 if choice:
                     error = geodesic_error(position, cloud.pos, index[choice], visible)
                 geodesic.append(own)
@@ -196,7 +196,8 @@ class DetectionEvaluation(CloudEvaluation):
 
     def _belief(self) -> dict[str, Any]:
         def all_of(*path: str) -> Tensor:
-            return torch.cat([functools.reduce(operator.getitem, path, record) for record in self.beliefs])
+            parts: list[Any] = [functools.reduce(operator.getitem, path, record) for record in self.beliefs]
+            return torch.cat(parts)
 
         first, thresholds, visible = self.beliefs[0], self.options.thresholds, all_of("visible")
         calibration = self.run.calibration
