@@ -24,9 +24,9 @@ the difference of the most probable points' errors from those of soft-argmax, 95
 - The exact sum is a third of the error ahead, at the edge of what five seeds can tell. It takes N² terms a length.
 
 What bounds the claim: settings were chosen on 50 further chairs with two seeds, from four trials for each objective
-(two for labels alone; S=1 takes those of S=10), in 120 steps (250 for soft-argmax and labels alone). Soft-argmax and the
-exact sum had the weight of the lengths among their trials and chose 10; samples had the temperature, at a weight of 3,
-so the lead of the exact sum may be the weight's. Clouds have 64 points, the corners among them.
+(two for labels alone; S=1 takes those of S=10), in 120 steps (250 for soft-argmax and labels alone). Soft-argmax and
+the exact sum had the weight of the lengths among their trials and chose 10; samples had the temperature, at a weight
+of 3, so the lead of the exact sum may be the weight's. Clouds have 64 points, the corners among them.
 """
 
 import argparse
