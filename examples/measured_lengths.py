@@ -1,4 +1,33 @@
-"""Placeholder."""
+"""Keypoints from measured lengths, and whether samples earn their place there: not measurably.
+
+One chair has labels, at the corners of its seat. Of 159 others only the six lengths between the corners are known, as
+if by tape. The error of a length is no sum over points, since it couples two keypoints: soft-argmax takes the error of
+the expectations, samples take the expectation of the error, and a sum over all pairs of points is exact. Labels
+enter by cross-entropy, the same for all.
+
+    python examples/measured_lengths.py
+
+The errors on 100 other chairs, two units across (mean over 5 seeds of the distance from the corners; the last column is
+the difference of the most probable points' errors from those of soft-argmax, 95 % bootstrap over seeds and chairs):
+
+                             expectation  most probable  lengths  against soft-argmax
+    labels alone                  0.1001         0.0956   0.0556
+    soft-argmax                   0.0150         0.0143   0.0063
+    soft-argmax, variance         0.0157         0.0153   0.0072  +0.0010 [-0.0034, +0.0053]
+    samples, S=1                  0.0228         0.0220   0.0120  +0.0077 [+0.0001, +0.0178]
+    samples, S=10                 0.0145         0.0137   0.0058  -0.0006 [-0.0063, +0.0041]
+    straight-through, S=10        0.0158         0.0155   0.0071  +0.0012 [-0.0039, +0.0055]
+    all pairs (exact)             0.0106         0.0099   0.0045  -0.0044 [-0.0099, -0.0000]
+
+- Lengths do the work, whatever the objective.
+- Ten samples are level with soft-argmax, one is worse. Use soft-argmax here, which draws nothing.
+- The exact sum is a third of the error ahead, at the edge of what five seeds can tell. It takes N² terms a length.
+
+What bounds the claim: settings were chosen on 50 further chairs with two seeds, from four trials for each objective
+(two for labels alone; S=1 takes those of S=10), in 120 steps (250 for soft-argmax and labels alone). Soft-argmax and
+the exact sum had the weight of the lengths among their trials and chose 10; samples had the temperature, at a weight
+of 3, so the lead of the exact sum may be the weight's. Clouds have 64 points, the corners among them.
+"""
 
 import argparse
 import itertools
@@ -181,11 +210,19 @@ METHODS = {
     "soft-argmax, variance": trials(soft_variance(0.1), soft_variance(1.0)),
     "samples, S=1": trials(samples(1), temperatures=(0.1, 0.4)),
     "samples, S=10": trials(samples(10), temperatures=(0.1, 0.4)),
-    "samples, S=30": trials(samples(30), temperatures=(0.1, 0.4)),
     "straight-through, S=10": trials(straight_through(10), temperatures=(0.1, 0.4)),
     "all pairs (exact)": trials(exact, weights=(1.0, 10.0)),
 }
-CHOSEN = dict.fromkeys(METHODS, 1)  # by --choose
+# By `--choose`, in 120 steps; S=1 takes what was chosen for S=10.
+CHOSEN = {
+    "labels alone": 0,
+    "soft-argmax": 3,
+    "soft-argmax, variance": 1,
+    "samples, S=1": 2,
+    "samples, S=10": 2,
+    "straight-through, S=10": 3,
+    "all pairs (exact)": 3,
+}
 
 
 def choose(settings: list[Settings], data: tuple[Tensor, Tensor], labels: int, steps: int) -> int:
