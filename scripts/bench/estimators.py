@@ -25,9 +25,10 @@ from pcsa.scripts.bench.report import split_page, write_between_marks
 from pcsa.tasks import get_task
 from pcsa.tasks.common.clouds import open_annotated
 from pcsa.tasks.common.config import OptimizerConfig, SamplerConfig
+from pcsa.tasks.common.detector import DetectorConfig
 from pcsa.tasks.common.objective import draw_samples
 from pcsa.tasks.common.tables import markdown_table
-from pcsa.tasks.supervised import DetectorConfig, SupervisedConfig, SupervisedData, normalized
+from pcsa.tasks.supervised import SupervisedConfig, SupervisedData, normalized
 
 # Width of the bounded error, in units of the normalized cloud.
 _SIGMA = 0.1

@@ -159,7 +159,10 @@ def make(planned: PlannedRun) -> dict[str, Any]:
             row["num_items"] = metrics.get("num_items")
             row["keypoints"] = scored_shapes(metrics)
             # What was asked for before stays: it has more figures than what comes with another.
-            found = {"figures": run_figures(run.task, metrics), "shapes": shape_figures(metrics)}
+            found: dict[str, Mapping[str, Any]] = {
+                "figures": run_figures(run.task, metrics),
+                "shapes": shape_figures(metrics),
+            }
             for name, values in found.items():
                 row[name] |= {r: value for r, value in values.items() if r not in row[name] and wanted(r)}
         write_json(out / "row.json", row)

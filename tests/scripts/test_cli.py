@@ -118,7 +118,7 @@ def test_a_command_alone_says_what_it_needs(command, part, refused):
     ("command", "message"),
     [
         ("train unsupervised-of-old", "`task` (='unsupervised-of-old') must be one of supervised, "),
-        ("train supervised unknown", "`preset` (='unknown') must be one of sampling, "),
+        ("train supervised unknown", "`preset` (='unknown') must be one of default, "),
         ("train unsupervised unknown", "`preset` (='unknown') must be one of default, "),
         ("train pose2d unknown", "`preset` (='unknown') must be one of small, "),
         ("train unsupervised --data.root EMPTY --data.category spoon --out EMPTY/run", "spoon"),

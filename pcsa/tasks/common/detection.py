@@ -72,6 +72,11 @@ class DetectionEvaluation(CloudEvaluation):
                 f"`fit_temperature` (=True) must not be set for split {split!r}: what is fitted on clouds "
                 "says nothing of them"
             )
+        if options.fit_temperature and (options.ensemble or options.test_time > 1):
+            raise ValueError(
+                "`fit_temperature` (=True) must not be set with `ensemble` or `test_time`: a checkpoint stores the "
+                "temperature of its own network"
+            )
         dataset = task.annotated(run, split, options.root)
         super().__init__(
             split,

@@ -88,4 +88,5 @@ def open_ensemble(run: Run[Any, Any], paths: Sequence[Path | str] = (), *, test_
     if test_time > 1:
         runs = [replace(r, model=task.varied(r, test_time)) for r in runs]
     model = runs[0].model if len(runs) == 1 else task.mean(runs)
-    return run if model is run.model else replace(run, model=model.eval())
+    # The temperature of the confidences was fitted to one network.
+    return run if model is run.model else replace(run, model=model.eval(), calibration=Calibration())
