@@ -14,15 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pcsa._core.checks import (
-    Reduction,
-    check_count,
-    check_non_negative,
-    check_positive,
-    check_reduction,
-    finite,
-    raise_first,
-)
+from pcsa._core.checks import Reduction, check_non_negative, check_positive, check_reduction, finite, raise_first
 from pcsa._core.compiling import not_compiled
 from pcsa._core.points import full_precision, resolve_batch, working_dtype
 from pcsa.neighbors import knn
@@ -259,7 +251,6 @@ def composite_chamfer(
 def segment_support(
     keypoints: Float[Tensor, "B K D"],
     pos: Float[Tensor, "N D"],
-    batch: Int[Tensor, " N"] | None = None,
     *,
     ptr: Int[Tensor, " B_plus_1"] | None = None,
     radius: float,
@@ -273,8 +264,7 @@ def segment_support(
     Args:
         keypoints: ``[B, K, D]``; K is at least 2.
         pos: The clouds, in the units and frame of ``keypoints``.
-        batch: As in :func:`composite_chamfer`, like ``ptr``.
-        ptr: See ``batch``.
+        ptr: Where each cloud begins, then N; default one cloud.
         radius: A place on a segment lies on the cloud if a point is at most this far, in the units of ``pos``.
         num_points: Places evenly along every segment, its ends included. Default 32.
 
@@ -288,15 +278,14 @@ def segment_support(
         tensor([[0.6000]])
     """
     check_positive("radius", radius)
-    check_count("num_points", num_points, 2)
+    if num_points < 2:
+        raise ValueError(f"`num_points` (={num_points}) must be at least 2")
     if keypoints.dim() != 3 or keypoints.shape[1] < 2 or not keypoints.is_floating_point():
         raise ValueError(f"`keypoints` {list(keypoints.shape)} must be floating point [B, K, D] with K at least 2")
     if pos.dim() != 2 or pos.shape[1] != keypoints.shape[2]:
         raise ValueError(f"`pos` {list(pos.shape)} must be [N, {keypoints.shape[2]}], as `keypoints`")
     B, K, D = keypoints.shape
-    _, ptr, _, rules = resolve_batch(
-        len(pos), pos.device, batch=batch, ptr=ptr, batch_size=B if batch is not None else None, check=True
-    )
+    _, ptr, _, rules = resolve_batch(len(pos), pos.device, batch=None, ptr=ptr, batch_size=None, check=True)
     raise_first(rules)
     if ptr.numel() != B + 1:
         raise ValueError(f"`ptr` ({ptr.numel() - 1} clouds) must have the {B} clouds of `keypoints`")
