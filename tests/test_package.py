@@ -49,14 +49,21 @@ def test_every_folder_with_modules_is_packaged(pyproject):
 
 
 def test_every_other_file_is_packaged(pyproject):
+    folders = {"pcsa": "pcsa", "pcsa.models": "models", "pcsa.datasets": "datasets", "pcsa.scripts": "scripts"}
     found = {
-        (".".join(file.parent.relative_to(ROOT).parts), file.name)
-        for file in (ROOT / "pcsa").rglob("*")
+        file
+        for folder in folders.values()
+        for file in (ROOT / folder).rglob("*")
         if file.is_file() and file.suffix not in (".py", ".pyc")
-        if not {"models", "datasets", "scripts"} & set(file.relative_to(ROOT).parts)
+        if folder != "pcsa" or not {"models", "datasets", "scripts"} & set(file.relative_to(ROOT / folder).parts)
     }
-    listed = pyproject["tool"]["setuptools"]["package-data"]
-    assert found == {(package, name) for package, names in listed.items() for name in names}
+    listed = set()
+    for package, patterns in pyproject["tool"]["setuptools"]["package-data"].items():
+        top = next(top for top in sorted(folders, key=len, reverse=True) if f"{package}.".startswith(f"{top}."))
+        folder = ROOT / folders[top] / Path(*package.removeprefix(top).strip(".").split("."))
+        for pattern in patterns:
+            listed |= set(folder.glob(pattern))
+    assert found == listed
 
 
 @pytest.mark.parametrize("name", ["models", "datasets", "scripts"])

@@ -314,7 +314,7 @@ def test_mistakes_end_in_one_message_and_status_2(trained, bad, tmp_path, refuse
         (["EMPTY", "EMPTY"], "is no checkpoint: there is no such file"),
         (["EMPTY/none.ckpt", "CHECKPOINT"], "no such file"),
         (["CHECKPOINT"], "`inputs` must name at least one file or folder"),
-        (["CHECKPOINT", "CHECKPOINT"], "must be a file of"),
+        (["CHECKPOINT", "CHECKPOINT"], "must name each checkpoint once"),
         (["--read-out", "mode", "CHECKPOINT", "EMPTY"], "must come first, before all options"),
     ],
 )
