@@ -13,6 +13,7 @@ from pcsa.metrics import fit_temperature
 from pcsa.scripts.cli import main
 from pcsa.tasks import open_run
 from pcsa.tasks.common.belief import READ_OUTS
+from pcsa.tasks.common.run import open_ensemble
 
 
 @pytest.fixture
@@ -75,6 +76,9 @@ def test_a_temperature_is_fitted_on_val_and_used_from_then_on(own, root, tmp_pat
     assert "`fit_temperature` (=True) must not be set for split 'test'" in refused(
         [*evaluate, "--split", "test", "--fit-temperature"]
     )
+    assert "must not be set with `ensemble` or `test_time`" in refused(
+        [*evaluate, "--fit-temperature", "--test-time", "2"]
+    )
     assert main([*evaluate, "--fit-temperature"]) == 0
     run = open_run(own)
     logits, index = [], []
@@ -82,6 +86,8 @@ def test_a_temperature_is_fitted_on_val_and_used_from_then_on(own, root, tmp_pat
         logits += run.task.locate(run, [item.pos], "expectation").logits
         index.append(item.keypoint_index[0])
     assert run.calibration.temperature == pytest.approx(fit_temperature(logits, index), rel=1e-3)
+    # It was fitted to the network alone.
+    assert open_ensemble(run, test_time=2).calibration.temperature == 1
     assert run.calibration.split == "val"
     # Nothing else in the checkpoint changed.
     after = torch.load(own, weights_only=True)
