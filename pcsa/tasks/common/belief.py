@@ -311,8 +311,8 @@ def format_belief(metrics: Mapping[str, Any], shown: Sequence[int]) -> str:
     if labels["agreement"] is not None:
         lines.append(
             f"ceiling: {labels['num_pairs']} pairs of left and right labels, mirrored, agree within √2 times the "
-            "distance: the most that can be right against one annotator if the noises of labels are equal, independent, "
-            "and have nothing to do with where the points lie; a detector that knows the points may pass it"
+            "distance: the most that can be right against one annotator if the noises of labels are equal, "
+            "independent, and have nothing to do with where the points lie; a detector that sees them may pass it"
         )
     candidates = []
     for name, row in belief["candidates"].items():
