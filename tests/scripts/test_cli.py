@@ -64,7 +64,7 @@ def test_the_tasks_are_listed_with_their_presets(arguments, shown):
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        ("train supervised", ["--objective.method", "--data.category", "Presets: sampling"]),
+        ("train supervised", ["--objective.method", "--data.category", "Presets: default"]),
         ("train unsupervised demo", ["--model.num-keypoints", "Presets: default"]),
         ("train pose2d", ["--objective.method", "--data.input-size", "Presets: small"]),
         ("train oct large", ["--objective.method", "--data.input-size", "Presets: small"]),

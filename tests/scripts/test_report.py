@@ -79,7 +79,7 @@ def test_columns_are_those_of_the_tasks(trained, scored, tmp_path):
     assert [row["task"] for row in rows.values()] == list(names)
     assert [row["items"] for row in rows.values()] == ["2", "2", "4", "4", "4"]
     assert [row.get("category") for row in rows.values()] == ["mug", None, None, None, None]
-    assert [row["objective"] for row in rows.values()] == ["sampling"] * 5
+    assert [row["objective"] for row in rows.values()] == ["cross_entropy", *["sampling"] * 4]
     euclidean = metrics["supervised"]["overall"]["euclidean"]
     assert rows["supervised"]["PCK@0.1"] == f"{100 * euclidean['pck'][10]:.3g}"
     assert rows["supervised"]["mean error"] == f"{euclidean['mean_error']:.3g}"
