@@ -260,6 +260,7 @@ def test_processes_that_are_killed_go_on(call, tmp_path):
     # With all the processes that it started.
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    process.stderr.close()
     done = start()
     said = done.communicate(timeout=900)[1]
     assert done.returncode == 0, said
