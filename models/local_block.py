@@ -34,6 +34,7 @@ class LocalBlock(nn.Module):
     Differentiable in ``x`` and ``pos``.
 
     Example:
+        >>> import torch
         >>> from pcsa.neighbors import knn
         >>> pos, ptr = torch.rand(50, 3), torch.tensor([0, 20, 50])
         >>> batch = torch.arange(2).repeat_interleave(ptr.diff())

@@ -42,6 +42,7 @@ def fit_temperature(
             annotated point is -inf.
 
     Example:
+        >>> import torch
         >>> logits = torch.tensor([[2.0, 2.0], [0.0, 0.0]])
         >>> round(fit_temperature([logits] * 2, [torch.tensor([0, 0]), torch.tensor([0, 1])]), 3)
         1.82
