@@ -317,6 +317,10 @@ def test_support_does_not_change_with_units_and_order():
     assert torch.equal(segment_support(8 * keypoints + 2, 8 * pos.flip(0) + 2, radius=2.4), expected)
     # All keypoints in one place of the cloud: every segment lies on it.
     assert (segment_support(pos[:1].expand(1, 3, 3), pos, radius=1e-3) == 1).all()
+
+
+def test_support_refuses_what_does_not_fit():
+    (keypoints, _, _, pos), _ = case((60,), 5)
     for options, message in (({"radius": 0.0}, "`radius`"), ({"radius": 1.0, "num_points": 1}, "`num_points`")):
         with pytest.raises(ValueError, match=message):
             segment_support(keypoints, pos, **options)

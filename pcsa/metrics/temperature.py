@@ -13,7 +13,7 @@ _STEPS = 60
 
 
 def fit_temperature(
-    logits: Sequence[Float[Tensor, "N K"]], index: Sequence[Int[Tensor, " K"]], *, validate: bool = True
+    logits: Sequence[Float[Tensor, "_N _K"]], index: Sequence[Int[Tensor, " _K"]], *, validate: bool = True
 ) -> float:
     r"""The temperature under which maps give the annotated points the most likelihood.
 

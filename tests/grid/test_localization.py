@@ -62,8 +62,8 @@ def test_the_mode_of_the_width_of_oks_has_the_largest_expected_oks():
     maps, area = make(12, 10, K=2, spread=1.5), torch.tensor([90.0, 30.0])
     sigmas = [0.1, 0.2]
     width = 2 * torch.tensor(sigmas) * area.sqrt()[:, None]
-    place = localize(maps, read_out="mode", bandwidth=width, frame="pixels", spacing=1).position
-    prob, truth = maps.flatten(2).softmax(2), grid.cells((12, 10), frame="pixels", spacing=1, dtype=torch.float64)
+    place = localize(maps, read_out="mode", bandwidth=width, frame="pixels", spacing=1.0).position
+    prob, truth = maps.flatten(2).softmax(2), grid.cells((12, 10), frame="pixels", spacing=1.0, dtype=torch.float64)
 
     def expected(b, k, y):
         target = torch.zeros(len(truth), 2, 2, dtype=torch.float64)

@@ -52,7 +52,7 @@ def test_equal_methods_differ_by_nothing_and_the_seed_fixes_the_draws():
 
 
 def test_one_shape_has_no_spread():
-    assert paired_bootstrap([3.0], [1.0]) == (2, 2, 2)
+    assert paired_bootstrap(np.array([3.0]), np.array([1.0])) == (2, 2, 2)
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def test_resamples_without_a_figure_are_left_out():
 
 
 @pytest.mark.parametrize("score", [expected_calibration_error, risk_coverage, area_under_risk_coverage])
-def test_mistakes(score):
+def test_mistakes_are_refused(score):
     right = torch.tensor([True])
     with pytest.raises(ValueError, match=r"`confidence` \[0\] must be \[M\], M at least 1"):
         score(torch.zeros(0), right[:0])
@@ -151,7 +151,7 @@ def test_mistakes(score):
         score(torch.tensor([0.5]), torch.tensor([1.0]))
 
 
-def test_mistakes_of_an_interval():
+def test_mistakes_of_an_interval_are_refused():
     shape = torch.tensor([0, 1])
     with pytest.raises(ValueError, match=r"`confidence` \(=1\)"):
         shape_interval(lambda rows: 0.0, shape, confidence=1)

@@ -70,7 +70,7 @@ def test_points_that_do_not_count_and_keypoints_that_are_not_there():
     assert fit_temperature(both, [torch.cat([i, torch.full((5,), -1)]) for i in index]) == pytest.approx(found)
 
 
-def test_mistakes():
+def test_mistakes_are_refused():
     logits, index = torch.zeros(4, 2), torch.tensor([0, 3])
     with pytest.raises(ValueError, match=r"`index` \(of 1 clouds\) must be of as many clouds as `logits` \(of 2\)"):
         fit_temperature([logits, logits], [index])
