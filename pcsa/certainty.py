@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pcsa._core.balls import squared_distance
-from pcsa._core.checks import check_floating, check_temperature, finite, raise_first, reads_values
+from pcsa._core.balls import check_centers, squared_distance
+from pcsa._core.checks import check_temperature
 from pcsa._core.points import canonical, cloud_softmax, cloud_sum, full_precision, tempered
 
 
@@ -55,12 +55,7 @@ def expected_distance(
     """
     check_temperature(temperature)
     points = canonical(logits, pos, None, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
-    check_floating("center", center)
-    shape = [points.batch_size, points.logits.shape[1], points.pos.shape[1]]
-    if list(center.shape) != shape:
-        raise ValueError(f"`center` {list(center.shape)} must be [B, K, D], here {shape}")
-    if reads_values(validate):
-        raise_first([finite("center", center)])
+    check_centers(center, points, validate)
     with full_precision(logits):
         prob = cloud_softmax(tempered(points, temperature), points)
         return cloud_sum(prob * squared_distance(center.to(prob.dtype), points).sqrt_(), points)

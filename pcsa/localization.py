@@ -7,13 +7,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pcsa._core.balls import best_ball, heaviest_point, mass_within, squared_distance
+from pcsa._core.balls import best_ball, check_centers, heaviest_point, mass_within, squared_distance
 from pcsa._core.checks import (
     check_floating,
     check_one_of,
     check_positive,
     check_temperature,
-    finite,
     raise_first,
     reads_values,
 )
@@ -234,12 +233,7 @@ def ball_mass(
     """
     check_temperature(temperature)
     points = canonical(logits, pos, None, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
-    check_floating("center", center)
-    shape = [points.batch_size, points.logits.shape[1], points.pos.shape[1]]
-    if list(center.shape) != shape:
-        raise ValueError(f"`center` {list(center.shape)} must be [B, K, D], here {shape}")
-    if reads_values(validate):
-        raise_first([finite("center", center)])
+    check_centers(center, points, validate)
     with full_precision(logits):
         prob = cloud_softmax(tempered(points, temperature), points)
         return mass_within(prob, center.to(prob.dtype), _radii(radius, points, validate), points)

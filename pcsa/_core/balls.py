@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pcsa._core.checks import check_floating, finite, raise_first, reads_values
 from pcsa._core.points import Points, cloud_max, cloud_mean, cloud_sum, first_maximum
 
 # Lengths below are in radii of the ball.
@@ -27,6 +28,16 @@ class Ball(NamedTuple):
 
     offset: Tensor  # [..., D]: the center, in radii from the most probable point
     missed: Tensor  # [...]: no ball of SEARCH_RADIUS holds more than this above what the found ball holds
+
+
+def check_centers(center: Tensor, points: Points, validate: bool) -> None:
+    """Raise a ValueError unless ``center`` is a place ``[B, K, D]`` for each keypoint of each cloud."""
+    check_floating("center", center)
+    shape = [points.batch_size, points.logits.shape[1], points.pos.shape[1]]
+    if list(center.shape) != shape:
+        raise ValueError(f"`center` {list(center.shape)} must be [B, K, D], here {shape}")
+    if reads_values(validate):
+        raise_first([finite("center", center)])
 
 
 def squared_distance(center: Tensor, points: Points, scale: Tensor | None = None) -> Tensor:

@@ -279,12 +279,6 @@ class KeypointMetrics(Metric):
             "per_keypoint": per_keypoint,
         }
 
-    def per_shape(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """Which keypoints the shapes have and their distances by name, each ``[n, K]`` in the order of the updates."""
-        seen = {name: dim_zero_cat(state) for name, state in self._states().items() if len(state)}
-        shaped = {name: value.reshape(len(seen["category"]), -1) for name, value in seen.items()}
-        return shaped["visible"].bool(), {name: shaped[name] for name in _DISTANCES if name in shaped}
-
     def _states(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self._defaults}
 

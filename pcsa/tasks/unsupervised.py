@@ -44,7 +44,7 @@ from pcsa.tasks.common.fitting import check_suited, scale_of
 from pcsa.tasks.common.floors import evaluate_category, format_category
 from pcsa.tasks.common.held_out import check_clouds_held_out
 from pcsa.tasks.common.read_outs import cloud_radius
-from pcsa.tasks.common.reconstruction import ReconstructionConfig, reconstruction, subset as subset
+from pcsa.tasks.common.reconstruction import ReconstructionConfig, reconstruction
 from pcsa.tasks.common.task import Column, EvaluateOptions, Evaluation, Run, column
 from pcsa.viz import Scene
 

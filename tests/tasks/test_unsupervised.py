@@ -14,6 +14,7 @@ from pcsa.datasets.transforms import Augment, Normalize
 from pcsa.losses import keypoint_contrast, place_spread
 from pcsa.skeleton import num_segments, segment_support
 from pcsa.tasks import get_task, open_run
+from pcsa.tasks.common.reconstruction import subset
 from pcsa.tasks.unsupervised import (
     LEAST_SUPPORT,
     SUPPORT_RADIUS,
@@ -24,7 +25,6 @@ from pcsa.tasks.unsupervised import (
     find_anchors,
     open_clouds,
     reconstruction,
-    subset,
 )
 
 TASK = get_task("unsupervised")

@@ -3,7 +3,6 @@ import math
 
 import torch
 
-from pcsa.metrics import KeypointMetrics
 from pcsa.tasks.common.shape_distances import shape_distances
 
 VISIBLE = torch.tensor([[True, False], [True, True]])
@@ -21,16 +20,3 @@ def test_distances_of_each_shape():
 
 def test_shapes_without_their_names_are_left_out():
     assert shape_distances(["a", "b", "c"], VISIBLE, {"peak": {"euclidean": DISTANCE}}) == {}
-
-
-def test_metrics_keep_the_distances_of_all_updates():
-    metrics = KeypointMetrics()
-    predicted = torch.rand(3, 2, 3)
-    target = predicted + torch.tensor([0.5, 0.0, 0.0])
-    visible = torch.tensor([[True, True], [False, True], [True, False]])
-    metrics.update(predicted[:2], target[:2], visible[:2])
-    metrics.update(predicted[2:], target[2:], visible[2:])
-    found, distances = metrics.per_shape()
-    assert found.equal(visible)
-    assert list(distances) == ["euclidean"]
-    torch.testing.assert_close(distances["euclidean"][visible], torch.full([4], 0.5))
