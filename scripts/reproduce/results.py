@@ -9,7 +9,8 @@ from typing import Any
 
 from pcsa.datasets.faults import reading
 from pcsa.datasets.files import replacing
-from pcsa.scripts.reproduce.runs import PlannedRun, row_key
+from pcsa.scripts.reproduce.digests import row_key
+from pcsa.scripts.reproduce.runs import Planned
 
 ROWS = "results.jsonl"
 SHAPES = "shapes"
@@ -41,7 +42,7 @@ class Results:
                 row |= {name: line.get(name, {}) for name in _BY_SHAPE}
                 self.rows[row_key(row)] = row
 
-    def row(self, planned: PlannedRun) -> dict[str, Any] | None:
+    def row(self, planned: Planned) -> dict[str, Any] | None:
         """The row of a run; None if there is none, or if it lacks a read-out."""
         row = self.rows.get(planned.key)
         return row if row is not None and set(planned.read_outs) <= row["figures"].keys() else None

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pcsa.metrics import Interval, paired_bootstrap
-from pcsa.scripts.reproduce.runs import PlannedRun
+from pcsa.scripts.reproduce.runs import Planned
 from pcsa.scripts.reproduce.study import Study
 from pcsa.tasks.common.tables import markdown_table
 
@@ -22,7 +22,7 @@ MEAN = "mean"
 class Made(NamedTuple):
     """A run of a study, with its row if it is finished."""
 
-    run: PlannedRun
+    run: Planned
     row: Mapping[str, Any] | None
 
 
@@ -48,7 +48,10 @@ class Cell:
 
     @property
     def digits(self) -> int:
-        return 4 if "error" in self.column else 1
+        if "error" in self.column:
+            return 4
+        # What the metrics call with slashes is no percentage.
+        return 3 if "/" in self.column else 1
 
 
 @dataclass
@@ -59,6 +62,8 @@ class _Seeds:
     """The figure of each shape; its mean over the runs that have it, where several folds score all shapes."""
     whole: dict[int, list[float]] = field(default_factory=dict)
     """The figures of whole runs, one for each fold, where there are none of shapes."""
+    networks: dict[int, set[int]] = field(default_factory=dict)
+    """The seeds of the networks behind each: several where they are combined."""
 
     def means(self) -> list[float]:
         if self.shapes:
@@ -68,7 +73,7 @@ class _Seeds:
 
 def cells(study: Study, made: Sequence[Made]) -> list[Cell]:
     """All cells of the tables: for each figure and read-out the methods, each with the categories and their mean."""
-    methods = [name for name in study.methods if any(run.method == name for run, _ in made)]
+    methods = [name for name in study.names if any(run.method == name for run, _ in made)]
     categories = list(dict.fromkeys(run.category for run, _ in made))
     read_outs = list(dict.fromkeys(name for run, _ in made for name in run.read_outs))
     found = []
@@ -102,6 +107,7 @@ def _collect(made: Sequence[Made], method: str, category: str, column: str, read
     for run, row in made:
         if row is None or (run.method, run.category) != (method, category):
             continue
+        group.networks[run.seed] = set(row["combined"]["seeds"] if "combined" in row else [run.seed])
         shapes = row["shapes"].get(read_out) or {}
         if column in shapes:
             for shape, value in zip(row["keypoints"], shapes[column], strict=True):
@@ -126,12 +132,17 @@ def _fill(cell: Cell, group: _Seeds, baseline: _Seeds | None) -> None:
 
 
 def _paired(group: _Seeds, baseline: _Seeds) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """The figure of each shape that both have, over the seeds in which both have it."""
+    """The figure of each shape that both have, over the seeds in which both have it.
+
+    Combined networks are compared with the mean of what stands for each of them.
+    """
     both: dict[str, list[tuple[float, float]]] = {}
-    for seed in sorted(group.shapes.keys() & baseline.shapes.keys()):
-        for shape, value in group.shapes[seed].items():
-            if shape in baseline.shapes[seed]:
-                both.setdefault(shape, []).append((value, baseline.shapes[seed][shape]))
+    for seed, shapes in sorted(group.shapes.items()):
+        others = [of for s, of in baseline.shapes.items() if group.networks[seed] & baseline.networks[s]]
+        for shape, value in shapes.items():
+            there = [of[shape] for of in others if shape in of]
+            if there:
+                both.setdefault(shape, []).append((value, statistics.fmean(there)))
     # In the order of their names: the draws of the bootstrap are the same for all methods.
     pairs = np.array([np.mean(both[shape], axis=0) for shape in sorted(both)]).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1]

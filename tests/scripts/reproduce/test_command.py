@@ -62,6 +62,7 @@ def trains(monkeypatch):
             raise ValueError("`data.num_keypoints` (=99) must be fewer")
         found.append(config.out)
         (config.out / "last.ckpt").touch()
+        (config.out / "seconds.json").write_text("12.5")
         return config.out / "last.ckpt", 12.5
 
     def evaluate(run, options):
@@ -72,9 +73,9 @@ def trains(monkeypatch):
         return {"num_items": 2, "read_out": options.read_out, "per_shape": shapes, "thresholds": []}
 
     monkeypatch.setattr("pcsa.scripts.once.train_once", train_once)
-    monkeypatch.setattr("pcsa.scripts.evaluate.evaluate", evaluate)
+    monkeypatch.setattr("pcsa.scripts.reproduce.scoring.evaluate", evaluate)
     monkeypatch.setattr(
-        "pcsa.tasks.common.run.open_run", lambda *_: SimpleNamespace(task=get_task("supervised"), device="cpu")
+        "pcsa.scripts.reproduce.scoring.open_run", lambda *_: SimpleNamespace(task=get_task("supervised"), device="cpu")
     )
     return found
 

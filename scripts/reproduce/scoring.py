@@ -1,0 +1,57 @@
+"""Scores of networks under the read-outs of a study, as a row has them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pcsa.localization import ReadOut
+from pcsa.scripts.evaluate import evaluate
+from pcsa.scripts.reproduce.figures import run_figures, scored_shapes, shape_figures
+from pcsa.scripts.reproduce.runs import Planned
+from pcsa.scripts.runs import pick_device
+from pcsa.tasks.common.run import open_run
+
+
+def unscored(read_outs: Sequence[str], row: Mapping[str, Any]) -> list[str]:
+    """The read-outs that a row lacks."""
+    return [read_out for read_out in read_outs if read_out not in row["figures"]]
+
+
+def add_scores(planned: Planned, row: dict[str, Any], checkpoints: Sequence[Path]) -> None:
+    """Score the mean of some networks under all read-outs that a row lacks, and add the figures to it."""
+    start = time.perf_counter()
+    run = open_run(checkpoints[0], pick_device("auto"))
+
+    def wanted(read_out: str) -> bool:
+        # What is no read-out, such as a floor, is kept: there is no other way to ask for it.
+        return read_out in planned.read_outs or read_out not in get_args(ReadOut)
+
+    for read_out in unscored(planned.read_outs, row):
+        if read_out in row["figures"]:  # scored together with another
+            continue
+        options = run.task.evaluate_options(
+            checkpoints[0],
+            split=planned.split,
+            read_out=read_out,  # type: ignore[arg-type]
+            ensemble=tuple(checkpoints[1:]),
+            test_time=planned.test_time,
+            out=planned.out / f"metrics-{planned.split}-{read_out}.json",
+            strict=True,
+            # What a call that was cut off has found for another read-out, say, is of no use.
+            overwrite=True,
+            progress=False,
+        )
+        metrics = evaluate(run, options)
+        row["num_items"] = metrics.get("num_items")
+        row["keypoints"] = scored_shapes(metrics)
+        # What was asked for before stays: it has more figures than what comes with another.
+        found: dict[str, Mapping[str, Any]] = {
+            "figures": run_figures(run.task, metrics),
+            "shapes": shape_figures(metrics),
+        }
+        for name, values in found.items():
+            row[name] |= {r: value for r, value in values.items() if r not in row[name] and wanted(r)}
+    row.setdefault("seconds", time.perf_counter() - start)
