@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from pcsa.scripts.reproduce.digests import combined_digest
 from pcsa.scripts.reproduce.runs import Planned, PlannedRun, about
+from pcsa.tasks.common.read_outs import own_radii
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,13 @@ class Combination:
                 raise ValueError(f"`{name}` (={value!r}) must be a whole number of at least 1")
         if self.networks == self.test_time == 1:
             raise ValueError(f"`networks` or `test_time` must be above 1: else it is {self.of!r} itself")
+
+    @property
+    def words(self) -> str:
+        """What it is, for the page of a study."""
+        networks = "a network" if self.networks == 1 else f"{self.networks} networks"
+        variations = f", over {self.test_time} variations of each cloud" * (self.test_time > 1)
+        return f"the mean of the maps of {networks} of {self.of}{variations}"
 
     def seeds(self, number: int) -> range:
         """Seeds of the networks of a mean."""
@@ -83,6 +91,8 @@ class CombinedRun(Planned):
         first, *rest = (str(folder / "last.ckpt") for folder in folders)
         scoring = ["pcsa", "evaluate", first, *(["--ensemble", *rest] if rest else [])]
         scoring += ["--test-time", str(self.variations)] if self.variations > 1 else []
+        if radii := own_radii(self.read_outs):
+            scoring += ["--ball-radii", *(f"{radius:g}" for radius in radii)]
         return " && ".join(map(shlex.join, [*trainings, [*scoring, "--split", self.split]]))
 
     def networks(self, row: dict[str, Any]) -> list[Path]:
@@ -108,7 +118,7 @@ class Network:
         return ()
 
     def __str__(self) -> str:
-        return f"{self.run}, its network alone"
+        return str(self.run)
 
     def make(self) -> None:
         """Train what is left to train; another process that makes the same run is waited for."""

@@ -17,8 +17,10 @@ from pcsa.scripts.reproduce.digests import ROOT
 from pcsa.scripts.reproduce.runs import Planned, PlannedRun
 from pcsa.scripts.reproduce.study import Study
 from pcsa.scripts.train import parse_training
+from pcsa.tasks import get_task
 from pcsa.tasks.common.clouds import CloudConfig
 from pcsa.tasks.common.config import TrainConfig
+from pcsa.tasks.common.read_outs import own_radii, parse_read_out
 from pcsa.tasks.common.task import Task
 
 PlannedT = TypeVar("PlannedT", bound=Planned)
@@ -58,7 +60,10 @@ def plan(study: Study, wanted: Selection, out: Path) -> Plan:
         ValueError: If something is wanted that the study does not have, or an option does not fit.
     """
     _check_known("methods", wanted.methods, study.names)
-    _check_known("read_outs", wanted.read_outs, get_args(ReadOut))
+    for name in (*wanted.read_outs, *study.read_outs):
+        parse_read_out(name)
+        if own_radii([name]) and not hasattr(get_task(study.task).evaluate_options, "ball_radii"):
+            raise ValueError(f"`read_outs` (={name!r}) must have no radius of its own for {study.task}")
     if wanted.folds and not study.folds:
         raise ValueError(f"`folds` (={list(wanted.folds)}) must not be given: {study.name} has no folds")
     _check_known("folds", wanted.folds, range(study.folds))

@@ -9,9 +9,11 @@ from typing import Any, get_args
 
 from pcsa.localization import ReadOut
 from pcsa.scripts.evaluate import evaluate
+from pcsa.scripts.reproduce.confidence import keypoint_confidence
 from pcsa.scripts.reproduce.figures import run_figures, scored_shapes, shape_figures
 from pcsa.scripts.reproduce.runs import Planned
 from pcsa.scripts.runs import pick_device
+from pcsa.tasks.common.read_outs import own_radii, parse_read_out
 from pcsa.tasks.common.run import open_run
 
 
@@ -29,24 +31,29 @@ def add_scores(planned: Planned, row: dict[str, Any], checkpoints: Sequence[Path
         # What is no read-out, such as a floor, is kept: there is no other way to ask for it.
         return read_out in planned.read_outs or read_out not in get_args(ReadOut)
 
+    radii = own_radii(planned.read_outs)
+    more: dict[str, Any] = {"ball_radii": radii} if radii else {}
     for read_out in unscored(planned.read_outs, row):
         if read_out in row["figures"]:  # scored together with another
             continue
+        asked = parse_read_out(read_out)[0]
         options = run.task.evaluate_options(
             checkpoints[0],
             split=planned.split,
-            read_out=read_out,  # type: ignore[arg-type]
+            read_out=asked,
             ensemble=tuple(checkpoints[1:]),
             test_time=planned.test_time,
-            out=planned.out / f"metrics-{planned.split}-{read_out}.json",
+            out=planned.out / f"metrics-{planned.split}-{asked}.json",
             strict=True,
             # What a call that was cut off has found for another read-out, say, is of no use.
             overwrite=True,
             progress=False,
+            **more,
         )
         metrics = evaluate(run, options)
         row["num_items"] = metrics.get("num_items")
         row["keypoints"] = scored_shapes(metrics)
+        row["confidence"] = {**keypoint_confidence(metrics), **row.get("confidence", {})}
         # What was asked for before stays: it has more figures than what comes with another.
         found: dict[str, Mapping[str, Any]] = {
             "figures": run_figures(run.task, metrics),

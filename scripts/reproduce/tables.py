@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pcsa.metrics import Interval, paired_bootstrap
+from pcsa.scripts.reproduce.confidence import pooled
 from pcsa.scripts.reproduce.runs import Planned
 from pcsa.scripts.reproduce.study import Study
 from pcsa.tasks.common.tables import markdown_table
@@ -51,7 +52,7 @@ class Cell:
         if "error" in self.column:
             return 4
         # What the metrics call with slashes is no percentage.
-        return 3 if "/" in self.column else 1
+        return 3 if "/" in self.column or self.column.startswith("r ") else 1
 
 
 @dataclass
@@ -103,17 +104,23 @@ def cells(study: Study, made: Sequence[Made]) -> list[Cell]:
 
 def _collect(made: Sequence[Made], method: str, category: str, column: str, read_out: str) -> _Seeds:
     group = _Seeds()
+    all_rows: dict[int, list[Mapping[str, Any]]] = {}
     values: dict[int, dict[str, list[float]]] = {}
     for run, row in made:
         if row is None or (run.method, run.category) != (method, category):
             continue
         group.networks[run.seed] = set(row["combined"]["seeds"] if "combined" in row else [run.seed])
+        all_rows.setdefault(run.seed, []).append(row)
         shapes = row["shapes"].get(read_out) or {}
         if column in shapes:
             for shape, value in zip(row["keypoints"], shapes[column], strict=True):
                 values.setdefault(run.seed, {}).setdefault(shape, []).append(value)
         elif column in row["figures"].get(read_out, {}):
             group.whole.setdefault(run.seed, []).append(row["figures"][read_out][column])
+    for seed, rows in all_rows.items():
+        together = pooled(column, rows, read_out)
+        if together is not None:
+            group.whole[seed] = [together]
     group.shapes = {seed: {s: statistics.fmean(v) for s, v in of.items()} for seed, of in values.items()}
     return group
 
@@ -178,14 +185,17 @@ def markdown(study: Study, made: Sequence[Made], notes: Sequence[str], command: 
     finished = sum(row is not None for _, row in made)
     lines = [f"# {study.title}", "", "```", command, "```", ""]
     lines += [f"{_scored(study, made)} {finished} of {len(made)} runs are finished.", ""]
+    shown = {run.method for run, _ in made}
+    notes = [*(f"{name}: {of.words}" for name, of in study.combined.items() if name in shown), *notes]
     lines += [f"- {note}" for note in notes] + [""] * bool(notes)
     if found:
-        lines += [
+        text = (
             f"Cells: mean over shapes, ± standard deviation over seeds; under it the difference from {study.baseline} "
             "on the same shapes and seeds, with the 95 % interval of a paired bootstrap over shapes. "
-            "`*`: some of its runs are missing.",
-            "",
-        ]
+        )
+        if shown & study.combined.keys():
+            text += "Several networks are compared with the mean of what each of them reaches. "
+        lines += [text + "`*`: some of its runs are missing.", ""]
     for column, read_out in dict.fromkeys((cell.column, cell.read_out) for cell in found):
         table = [cell for cell in found if (cell.column, cell.read_out) == (column, read_out)]
         lines += [f"## {column}, {read_out}", "", _table(study, table), ""]
