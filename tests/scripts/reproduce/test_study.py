@@ -55,26 +55,6 @@ def test_a_file_of_ones_own(tmp_path):
         ('task = "supervised"', 'task = "supervised"\nsplit = "train"', "`split` (='train') must be one of val, test"),
         ('task = "supervised"', 'task = "supervised"\nsplit = "test"\nfolds = 3', "`split` (='test') must be 'val'"),
         ('["bed"]', '"bed"', "`categories` (='bed') must be a list"),
-        (
-            "[methods]",
-            "`combined` (='c') must be a table with 'of' and out of 'networks', ",
-        ),
-        (
-            "[methods]",
-            "`of` (='d') of 'c' must be out of 'a', ",
-        ),
-        (
-            "[methods]",
-            "`combined` (='a') must not have the name",
-        ),
-        (
-            "[methods]",
-            "`networks` (=4) of 'c' must be at most `seeds`",
-        ),
-        (
-            "[methods]",
-            "`networks` or `test_time` must be above 1",
-        ),
         ("title =", "title", "cannot be read as a study (TOMLDecodeError"),
     ],
 )
