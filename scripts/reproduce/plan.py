@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -87,6 +88,7 @@ def plan(study: Study, wanted: Selection, out: Path) -> Plan:
     seeds = list(dict.fromkeys(wanted.seeds or range(study.seeds)))
     folds: Sequence[int | None] = wanted.folds or (range(study.folds) if study.folds else [None])
 
+    @functools.cache
     def run(method: str, category: str, fold: int | None, seed: int) -> PlannedRun:
         return _run(study, wanted, trained[method], method, category, fold, seed, split, out)
 
