@@ -112,7 +112,8 @@ class Planned(ABC):
             if row is None:
                 row = {**self.about(), "figures": {}, "keypoints": {}, "shapes": {}}
             if unscored(self.read_outs, row):
-                add_scores(self, row, self.networks(row))
+                how: dict[str, Any] = {"split": self.split, "test_time": self.test_time, "out": self.out}
+                add_scores(row, self.networks(row), self.read_outs, **how)
                 write_json(self.out / "row.json", row)
             return row
 
