@@ -26,7 +26,7 @@ def train_once(task: Task[Any, Any], config: TrainConfig) -> tuple[Path, float]:
     if checkpoint.exists():
         # A finished run is checked too: its scores are not those of other options.
         check_resumable(config, checkpoint, task.name)
-    if not timing.exists():
+    if not (timing.exists() and checkpoint.exists()):
         start = time.perf_counter()
         task.train(replace(config, resume=checkpoint.exists()))
         write_json(timing, time.perf_counter() - start)

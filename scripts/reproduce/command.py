@@ -16,9 +16,11 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from pcsa.datasets.files import replacing
-from pcsa.scripts.reproduce.plan import Plan, Selection, plan, relocated
+from pcsa.scripts.reproduce.combined import CombinedRun, Network, in_order
+from pcsa.scripts.reproduce.digests import ROOT, row_key
+from pcsa.scripts.reproduce.plan import Plan, PlannedT, Selection, plan, relocated
 from pcsa.scripts.reproduce.results import Results, finished_rows
-from pcsa.scripts.reproduce.runs import ROOT, PlannedRun, row_key
+from pcsa.scripts.reproduce.runs import Planned, Work
 from pcsa.scripts.reproduce.study import Study, open_study, study_names
 from pcsa.scripts.reproduce.tables import Made, as_csv, cells, markdown
 from pcsa.scripts.reproduce.workers import Executor, Workers, visible_gpus
@@ -48,7 +50,7 @@ class ReproduceConfig:
     root: Path | None = None
     """Folder in KeypointNet's release layout; without it procedural shapes."""
     methods: tuple[str, ...] = ()
-    """Methods, by their names in the study; default all."""
+    """Methods and combined ones, by their names in the study; default all."""
     categories: tuple[str, ...] = ()
     """Categories; default those of the study that the root has."""
     folds: tuple[int, ...] = ()
@@ -141,18 +143,22 @@ def reproduce(config: ReproduceConfig, study: Study, options: Sequence[str], com
         if row_key(row) not in results.rows:
             results.add(row)
     missing = [_placed(run, results, out) for run in planned.runs if results.row(run) is None]
-    workers = _workers(config, len(missing)) if missing and not config.show else None
+    jobs = in_order(missing)
+    workers = _workers(config, len(jobs)) if jobs and not config.show else None
     if workers is not None:
         workers.check(out)
     _say(f"{study.name}: {len(planned.runs) - len(missing)} of {len(planned.runs)} runs are finished")
-    for reason in planned.left_out:
+    for reason in (*planned.left_out, *planned.incomplete):
         _say(f"left out: {reason}")
-    failed = [] if workers is None else _make(missing, results, workers)
+    for job in jobs:
+        if isinstance(job, Network):
+            _say(_why(job, missing, results))
+    failed = [] if workers is None else _make(jobs, results, workers)
     page = _write(study, planned, results, command)
     print(page)
     print(f"written: {folder / 'table.md'}, {folder / 'table.csv'}")
     if failed:
-        print(f"failed: {len(failed)} of {len(planned.runs)} runs", file=sys.stderr)
+        print(f"failed: {len(failed)} of {len(jobs)} runs", file=sys.stderr)
         for reason in failed:
             print(f"  {reason}", file=sys.stderr)
     return 3 if failed else 0
@@ -174,10 +180,19 @@ def _selection(config: ReproduceConfig, options: Sequence[str]) -> Selection:
     )
 
 
-def _placed(run: PlannedRun, results: Results, out: Path) -> PlannedRun:
-    """The run in the folder where it was made, if only a read-out is missing."""
+def _placed(run: PlannedT, results: Results, out: Path) -> PlannedT:
+    """The run, and what it needs, in the folders where they were made, if only a read-out is missing."""
+    if isinstance(run, CombinedRun):
+        run = replace(run, members=tuple(_placed(member, results, out) for member in run.members))
     row = results.rows.get(run.key)
     return run if row is None else relocated(run, out, row["run"])
+
+
+def _why(network: Network, missing: Sequence[Planned], results: Results) -> str:
+    """Say why a run is trained of which no row is missing."""
+    rows = dict.fromkeys(run.method for run in missing if network.key in (other.key for other in run.needs))
+    finished = "its row is finished, but its checkpoint is not here; " * (network.key in results.rows)
+    return f"to be trained alone: {network.run}: {finished}needed for {', '.join(map(repr, rows))}"
 
 
 def _workers(config: ReproduceConfig, missing: int) -> Workers:
@@ -199,20 +214,20 @@ def _parameters(given: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _make(missing: Sequence[PlannedRun], results: Results, workers: Workers) -> list[str]:
+def _make(jobs: Sequence[Work], results: Results, workers: Workers) -> list[str]:
     """Make runs and keep their rows; return what is to be said of those that failed."""
     failed, start = [], time.perf_counter()
     # Else a call that is ended would leave its processes behind.
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        for number, (run, row, reason, log) in enumerate(workers.make(missing), 1):
+        for number, (run, row, reason, log) in enumerate(workers.make(jobs), 1):
+            if reason:
+                failed.append(f"{run}: {reason}" + (f" ({log})" if log else ""))
             if row is not None:
                 results.add(row)
-            else:
-                failed.append(f"{run}: {reason}" + (f" ({log})" if log else ""))
-            left = (time.perf_counter() - start) / number * (len(missing) - number)
-            outcome = "failed" if row is None else f"{row['seconds']:.0f} s"
-            _say(f"{number} of {len(missing)}: {run}: {outcome}; about {left / 60:.0f} minutes left")
+            left = (time.perf_counter() - start) / number * (len(jobs) - number)
+            outcome = "failed" if reason else "trained" if row is None else f"{row['seconds']:.0f} s"
+            _say(f"{number} of {len(jobs)}: {run}: {outcome}; about {left / 60:.0f} minutes left")
     finally:
         signal.signal(signal.SIGTERM, before)
     return failed
@@ -225,6 +240,7 @@ def _interrupt(*_: object) -> None:
 def _write(study: Study, planned: Plan, results: Results, command: str) -> str:
     made = [Made(run, results.row(run)) for run in planned.runs]
     notes = [f"left out, because it is not here: {reason}" for reason in planned.left_out]
+    notes += [f"left out: {reason}" for reason in planned.incomplete]
     page = markdown(study, made, notes, command)
     for name, text in (("table.md", page), ("table.csv", as_csv(cells(study, made)))):
         with replacing(results.folder / name) as temporary:

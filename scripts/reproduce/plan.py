@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 from pcsa.datasets.keypointnet.layout import annotation_file, cloud_files, models_of_split
 from pcsa.datasets.procedural import CATEGORIES
 from pcsa.localization import ReadOut
-from pcsa.scripts.reproduce.runs import ROOT, PlannedRun, in_folder
+from pcsa.scripts.reproduce.combined import CombinedRun
+from pcsa.scripts.reproduce.digests import ROOT
+from pcsa.scripts.reproduce.runs import Planned, PlannedRun
 from pcsa.scripts.reproduce.study import Study
 from pcsa.scripts.train import parse_training
+from pcsa.tasks import get_task
 from pcsa.tasks.common.clouds import CloudConfig
 from pcsa.tasks.common.config import TrainConfig
+from pcsa.tasks.common.read_outs import own_radii, parse_read_out
 from pcsa.tasks.common.task import Task
+
+PlannedT = TypeVar("PlannedT", bound=Planned)
 
 
 @dataclass(frozen=True)
@@ -39,9 +47,11 @@ class Selection:
 class Plan(NamedTuple):
     """What is to be made."""
 
-    runs: list[PlannedRun]
+    runs: list[Planned]
     left_out: list[str]
     """The categories that are not here, each with what is missing."""
+    incomplete: list[str]
+    """The combined ones that have no row, for the seeds are too few."""
 
 
 def plan(study: Study, wanted: Selection, out: Path) -> Plan:
@@ -50,8 +60,11 @@ def plan(study: Study, wanted: Selection, out: Path) -> Plan:
     Raises:
         ValueError: If something is wanted that the study does not have, or an option does not fit.
     """
-    _check_known("methods", wanted.methods, study.methods)
-    _check_known("read_outs", wanted.read_outs, get_args(ReadOut))
+    _check_known("methods", wanted.methods, study.names)
+    for name in (*wanted.read_outs, *study.read_outs):
+        parse_read_out(name)
+        if own_radii([name]) and not hasattr(get_task(study.task).evaluate_options, "ball_radii"):
+            raise ValueError(f"`read_outs` (={name!r}) must have no radius of its own for {study.task}")
     if wanted.folds and not study.folds:
         raise ValueError(f"`folds` (={list(wanted.folds)}) must not be given: {study.name} has no folds")
     _check_known("folds", wanted.folds, range(study.folds))
@@ -65,20 +78,39 @@ def plan(study: Study, wanted: Selection, out: Path) -> Plan:
             left_out.append(f"{category}: {reason}")
         else:
             here.append(category)
+    chosen = wanted.methods or study.names
+    methods = [name for name in chosen if name in study.methods]
+    combined = {name: study.combined[name] for name in chosen if name in study.combined}
     trained = {
         method: parse_training([*study.arguments(method), *wanted.options, "--trainer.no-progress"], "reproduce")
-        for method in wanted.methods or study.methods
+        for method in dict.fromkeys([*methods, *(c.of for c in combined.values())])
     }
+    seeds = list(dict.fromkeys(wanted.seeds or range(study.seeds)))
     folds: Sequence[int | None] = wanted.folds or (range(study.folds) if study.folds else [None])
-    runs = [
-        _run(study, wanted, trained[method], method, category, fold, seed, split, out)
-        # By seed first: an early look at the results has all methods.
-        for seed in wanted.seeds or range(study.seeds)
-        for fold in folds
-        for category in here
-        for method in trained
+
+    @functools.cache
+    def run(method: str, category: str, fold: int | None, seed: int) -> PlannedRun:
+        return _run(study, wanted, trained[method], method, category, fold, seed, split, out)
+
+    runs: list[Planned] = []
+    # By seed first: an early look at the results has all methods.
+    for count, seed in enumerate(seeds, 1):
+        for fold, category in product(folds, here):
+            runs += [run(method, category, fold, seed) for method in methods]
+        for name, combination in combined.items():
+            of = combination.seeds(seed // combination.networks)
+            # Behind the last of its networks.
+            if set(of) <= set(seeds[:count]):
+                for fold, category in product(folds, here):
+                    members = tuple(run(combination.of, category, fold, s) for s in of)
+                    runs.append(_combined(name, seed // combination.networks, members, combination.test_time, out))
+    made = {planned.method for planned in runs}
+    incomplete = [
+        f"{name}: its networks have the seeds {', '.join(map(str, combination.seeds(0)))}, or as many that follow"
+        for name, combination in combined.items()
+        if here and name not in made
     ]
-    return Plan(runs, left_out)
+    return Plan(runs, left_out, incomplete)
 
 
 def _check_known(name: str, values: Sequence[Any], known: Any) -> None:
@@ -118,8 +150,20 @@ def _run(
     read_outs = tuple(wanted.read_outs or study.read_outs or get_args(ReadOut))
     config = replace(config, data=data, seed=seed)
     run = PlannedRun(method, category, fold, seed, split, read_outs, task.name, tuple(arguments), config)
-    part = "" if fold is None else f"-f{fold}"
-    return in_folder(run, out / category / f"{slug(method)}{part}-s{seed}-{run.key}")
+    return run.moved(out / category / _folder(run))
+
+
+def _combined(name: str, number: int, members: tuple[PlannedRun, ...], test_time: int, out: Path) -> CombinedRun:
+    first = members[0]
+    run = CombinedRun(
+        name, first.category, first.fold, number, first.split, first.read_outs, members, test_time, first.out
+    )
+    return run.moved(out / run.category / _folder(run))
+
+
+def _folder(run: Planned) -> str:
+    part = "" if run.fold is None else f"-f{run.fold}"
+    return f"{slug(run.method)}{part}-s{run.seed}-{run.key}"
 
 
 def slug(name: str) -> str:
@@ -151,7 +195,7 @@ def lacking(root: Path | None, category: str, splits: Sequence[str], partial: bo
     return ""
 
 
-def relocated(planned: PlannedRun, out: Path, folder: str) -> PlannedRun:
+def relocated(planned: PlannedT, out: Path, folder: str) -> PlannedT:
     """The run in the folder in which an earlier call has made it, if that is there."""
     before = out / planned.category / folder
-    return in_folder(planned, before) if (before / "last.ckpt").exists() else planned
+    return planned.moved(before) if any((before / name).exists() for name in ("last.ckpt", "row.json")) else planned

@@ -9,12 +9,15 @@ from typing import Any
 
 from pcsa.datasets.faults import reading
 from pcsa.datasets.files import replacing
-from pcsa.scripts.reproduce.runs import PlannedRun, row_key
+from pcsa.scripts.reproduce.digests import row_key
+from pcsa.scripts.reproduce.runs import Planned
 
 ROWS = "results.jsonl"
 SHAPES = "shapes"
 # What a row has for each shape; the names of `run` are those of the runs' folders.
 _BY_SHAPE = ("keypoints", "shapes")
+# And what it has for each keypoint, if it has.
+_BY_KEYPOINT = "confidence"
 
 
 class Results:
@@ -39,9 +42,10 @@ class Results:
             with reading(self.folder / ROWS, "rows of runs"):
                 line = shapes.get((row["category"], row["run"]), {})
                 row |= {name: line.get(name, {}) for name in _BY_SHAPE}
+                row |= {_BY_KEYPOINT: line[_BY_KEYPOINT]} if _BY_KEYPOINT in line else {}
                 self.rows[row_key(row)] = row
 
-    def row(self, planned: PlannedRun) -> dict[str, Any] | None:
+    def row(self, planned: Planned) -> dict[str, Any] | None:
         """The row of a run; None if there is none, or if it lacks a read-out."""
         row = self.rows.get(planned.key)
         return row if row is not None and set(planned.read_outs) <= row["figures"].keys() else None
@@ -56,11 +60,12 @@ class Results:
             self.load()
             self.rows[row_key(row)] = dict(row)
             rows = sorted(self.rows.values(), key=_order)
-            plain = [{name: value for name, value in row.items() if name not in _BY_SHAPE} for row in rows]
+            apart = (*_BY_SHAPE, _BY_KEYPOINT)
+            plain = [{name: value for name, value in row.items() if name not in apart} for row in rows]
             _write(self.folder / ROWS, plain)
             mine = [other for other in rows if other["category"] == row["category"] and other["keypoints"]]
             if mine:
-                lines = [{name: other[name] for name in ("run", *_BY_SHAPE)} for other in mine]
+                lines = [{name: other[name] for name in ("run", *apart) if other.get(name)} for other in mine]
                 _write(self.folder / SHAPES / f"{row['category']}.jsonl", lines)
 
 

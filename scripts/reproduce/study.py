@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pcsa.datasets.faults import reading
+from pcsa.scripts.reproduce.combined import Combination
 from pcsa.tasks.common.config import from_plain
 
 FOLDER = Path(__file__).parent / "studies"
@@ -27,7 +28,7 @@ class Study:
     methods: Mapping[str, str]
     """Options of ``pcsa train`` by the name of the method, over those of the preset."""
     baseline: str
-    """Name of the method that the others are compared with."""
+    """Name of the method, or combined one, that the others are compared with."""
     categories: tuple[str, ...]
     columns: tuple[str, ...]
     """Figures of a run that make tables, by their names in the results."""
@@ -45,18 +46,34 @@ class Study:
     """Number of seeds: 0, 1, …"""
     published: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     """Figures of others by column, row and category."""
+    combined: Mapping[str, Combination] = field(default_factory=dict)
+    """Means of the networks of a method, by name; they stand in the tables as methods."""
 
     def __post_init__(self) -> None:
         if not self.methods:
             raise ValueError("`methods` must name at least one")
-        if self.baseline not in self.methods:
-            raise ValueError(f"`baseline` (={self.baseline!r}) must be out of {_listed(self.methods)}")
+        for name, combination in self.combined.items():
+            if name in self.methods:
+                raise ValueError(f"`combined` (={name!r}) must not have the name of a method")
+            if combination.of not in self.methods:
+                raise ValueError(f"`of` (={combination.of!r}) of {name!r} must be out of {_listed(self.methods)}")
+            if combination.networks > self.seeds:
+                raise ValueError(
+                    f"`networks` (={combination.networks}) of {name!r} must be at most `seeds` (={self.seeds})"
+                )
+        if self.baseline not in self.names:
+            raise ValueError(f"`baseline` (={self.baseline!r}) must be out of {_listed(self.names)}")
         if self.folds < 0 or self.folds == 1:
             raise ValueError(f"`folds` (={self.folds}) must be at least 2, or 0 for the splits of the dataset")
         if self.seeds < 1:
             raise ValueError(f"`seeds` (={self.seeds}) must be at least 1")
         if self.folds and self.split == "test":
             raise ValueError("`split` (='test') must be 'val' with `folds`: folds are scored on what they hold out")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All rows of the tables: methods, then combined ones."""
+        return (*self.methods, *self.combined)
 
     def arguments(self, method: str) -> list[str]:
         """What follows ``pcsa train`` for a method, but for the data, the seed and the folder."""
@@ -97,7 +114,7 @@ def _study(name: str, content: Mapping[str, Any]) -> Study:
         raise ValueError(f"must have {_listed(lacking)}")
     kinds: dict[str, tuple[type, str]] = {"folds": (int, "a whole number"), "seeds": (int, "a whole number")}
     kinds |= dict.fromkeys(("categories", "columns", "read_outs"), (list, "a list"))
-    kinds |= dict.fromkeys(("methods", "published"), (dict, "a table"))
+    kinds |= dict.fromkeys(("methods", "published", "combined"), (dict, "a table"))
     for key, value in content.items():
         kind, what = kinds.get(key, (str, "a string"))
         if not isinstance(value, kind) or isinstance(value, bool):
@@ -105,7 +122,15 @@ def _study(name: str, content: Mapping[str, Any]) -> Study:
     for key, known in (("split", ("val", "test")), ("fold_of", ("train", "train+val"))):
         if content.get(key, known[0]) not in known:
             raise ValueError(f"`{key}` (={content[key]!r}) must be one of {', '.join(known)}")
-    return from_plain(Study, {"name": name, **content})
+    combined = {row: _combination(row, table) for row, table in content.get("combined", {}).items()}
+    return from_plain(Study, {"name": name, **content, "combined": combined})
+
+
+def _combination(name: str, table: Any) -> Combination:
+    fields = [f.name for f in dataclasses.fields(Combination)]
+    if not isinstance(table, dict) or "of" not in table or not table.keys() <= set(fields):
+        raise ValueError(f"`combined` (={name!r}) must be a table with 'of' and out of {_listed(fields[1:])}")
+    return Combination(**table)
 
 
 def _listed(names: Any) -> str:

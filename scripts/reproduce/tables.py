@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pcsa.metrics import Interval, paired_bootstrap
-from pcsa.scripts.reproduce.runs import PlannedRun
+from pcsa.scripts.reproduce.confidence import pooled
+from pcsa.scripts.reproduce.runs import Planned
 from pcsa.scripts.reproduce.study import Study
 from pcsa.tasks.common.tables import markdown_table
 
@@ -22,7 +23,7 @@ MEAN = "mean"
 class Made(NamedTuple):
     """A run of a study, with its row if it is finished."""
 
-    run: PlannedRun
+    run: Planned
     row: Mapping[str, Any] | None
 
 
@@ -48,7 +49,10 @@ class Cell:
 
     @property
     def digits(self) -> int:
-        return 4 if "error" in self.column else 1
+        if "error" in self.column:
+            return 4
+        # What the metrics call with slashes is no percentage.
+        return 3 if "/" in self.column or self.column.startswith("r ") else 1
 
 
 @dataclass
@@ -59,6 +63,8 @@ class _Seeds:
     """The figure of each shape; its mean over the runs that have it, where several folds score all shapes."""
     whole: dict[int, list[float]] = field(default_factory=dict)
     """The figures of whole runs, one for each fold, where there are none of shapes."""
+    networks: dict[int, set[int]] = field(default_factory=dict)
+    """The seeds of the networks behind each: several where they are combined."""
 
     def means(self) -> list[float]:
         if self.shapes:
@@ -68,7 +74,7 @@ class _Seeds:
 
 def cells(study: Study, made: Sequence[Made]) -> list[Cell]:
     """All cells of the tables: for each figure and read-out the methods, each with the categories and their mean."""
-    methods = [name for name in study.methods if any(run.method == name for run, _ in made)]
+    methods = [name for name in study.names if any(run.method == name for run, _ in made)]
     categories = list(dict.fromkeys(run.category for run, _ in made))
     read_outs = list(dict.fromkeys(name for run, _ in made for name in run.read_outs))
     found = []
@@ -98,16 +104,23 @@ def cells(study: Study, made: Sequence[Made]) -> list[Cell]:
 
 def _collect(made: Sequence[Made], method: str, category: str, column: str, read_out: str) -> _Seeds:
     group = _Seeds()
+    all_rows: dict[int, list[Mapping[str, Any]]] = {}
     values: dict[int, dict[str, list[float]]] = {}
     for run, row in made:
         if row is None or (run.method, run.category) != (method, category):
             continue
+        group.networks[run.seed] = set(row["combined"]["seeds"] if "combined" in row else [run.seed])
+        all_rows.setdefault(run.seed, []).append(row)
         shapes = row["shapes"].get(read_out) or {}
         if column in shapes:
             for shape, value in zip(row["keypoints"], shapes[column], strict=True):
                 values.setdefault(run.seed, {}).setdefault(shape, []).append(value)
         elif column in row["figures"].get(read_out, {}):
             group.whole.setdefault(run.seed, []).append(row["figures"][read_out][column])
+    for seed, rows in all_rows.items():
+        together = pooled(column, rows, read_out)
+        if together is not None:
+            group.whole[seed] = [together]
     group.shapes = {seed: {s: statistics.fmean(v) for s, v in of.items()} for seed, of in values.items()}
     return group
 
@@ -126,12 +139,17 @@ def _fill(cell: Cell, group: _Seeds, baseline: _Seeds | None) -> None:
 
 
 def _paired(group: _Seeds, baseline: _Seeds) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """The figure of each shape that both have, over the seeds in which both have it."""
+    """The figure of each shape that both have, over the seeds in which both have it.
+
+    Combined networks are compared with the mean of what stands for each of them.
+    """
     both: dict[str, list[tuple[float, float]]] = {}
-    for seed in sorted(group.shapes.keys() & baseline.shapes.keys()):
-        for shape, value in group.shapes[seed].items():
-            if shape in baseline.shapes[seed]:
-                both.setdefault(shape, []).append((value, baseline.shapes[seed][shape]))
+    for seed, shapes in sorted(group.shapes.items()):
+        others = [of for s, of in baseline.shapes.items() if group.networks[seed] & baseline.networks[s]]
+        for shape, value in shapes.items():
+            there = [of[shape] for of in others if shape in of]
+            if there:
+                both.setdefault(shape, []).append((value, statistics.fmean(there)))
     # In the order of their names: the draws of the bootstrap are the same for all methods.
     pairs = np.array([np.mean(both[shape], axis=0) for shape in sorted(both)]).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1]
@@ -167,14 +185,17 @@ def markdown(study: Study, made: Sequence[Made], notes: Sequence[str], command: 
     finished = sum(row is not None for _, row in made)
     lines = [f"# {study.title}", "", "```", command, "```", ""]
     lines += [f"{_scored(study, made)} {finished} of {len(made)} runs are finished.", ""]
+    shown = {run.method for run, _ in made}
+    notes = [*(f"{name}: {of.words}" for name, of in study.combined.items() if name in shown), *notes]
     lines += [f"- {note}" for note in notes] + [""] * bool(notes)
     if found:
-        lines += [
+        text = (
             f"Cells: mean over shapes, ± standard deviation over seeds; under it the difference from {study.baseline} "
             "on the same shapes and seeds, with the 95 % interval of a paired bootstrap over shapes. "
-            "`*`: some of its runs are missing.",
-            "",
-        ]
+        )
+        if shown & study.combined.keys():
+            text += "Several networks are compared with the mean of what each of them reaches. "
+        lines += [text + "`*`: some of its runs are missing.", ""]
     for column, read_out in dict.fromkeys((cell.column, cell.read_out) for cell in found):
         table = [cell for cell in found if (cell.column, cell.read_out) == (column, read_out)]
         lines += [f"## {column}, {read_out}", "", _table(study, table), ""]

@@ -7,11 +7,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pcsa.scripts.reproduce.runs import Job, PlannedRun, make
+from pcsa.scripts.reproduce.runs import Job, Work
 
 Executor = Literal["local", "slurm", "debug"]
 # submitit wants a limit; a run that takes a month is none of ours.
@@ -36,25 +35,28 @@ class Workers:
     gpus: Sequence[str] = ()
     parameters: Mapping[str, Any] | None = None
 
-    def make(self, planned: Sequence[PlannedRun]) -> Iterator[Outcome]:
-        """Make runs, and return each as soon as it has ended."""
+    def make(self, planned: Sequence[Work]) -> Iterator[Outcome]:
+        """Make runs, each after those that it needs, and return each as soon as it has ended."""
+        queue = Queue(planned)
         if self.executor == "debug":
-            for run in planned:
-                yield _outcome(run, partial(make, run), None)
+            while queue.waiting:
+                yield from queue.lost()
+                if (run := queue.next()) is not None:
+                    yield queue.ended(_outcome(run, run.make, None))
             return
-        waiting = list(reversed(planned))
-        running: dict[int, tuple[PlannedRun, Any]] = {}
+        running: dict[int, tuple[Work, Any]] = {}
         places = list(range(self.count))
         try:
-            while waiting or running:
-                while waiting and places:
-                    place, run = places.pop(0), waiting.pop()
+            while queue.waiting or running:
+                yield from queue.lost()
+                while places and (run := queue.next()) is not None:
+                    place = places.pop(0)
                     running[place] = run, self._submit(run, place)
                 ended = [place for place, (_, job) in running.items() if job.done()]
                 for place in ended:
                     run, job = running.pop(place)
                     places.append(place)
-                    yield _outcome(run, job.result, Path(job.paths.stderr))
+                    yield queue.ended(_outcome(run, job.result, Path(job.paths.stderr)))
                 if not ended:
                     time.sleep(0.2)
         finally:
@@ -83,10 +85,10 @@ class Workers:
             ) from None
         return executor
 
-    def _submit(self, run: PlannedRun, place: int) -> Any:
+    def _submit(self, run: Work, place: int) -> Any:
         import submitit
 
-        executor = self._executor(run.config.out)
+        executor = self._executor(run.out)
         gpu = self.gpus[place % len(self.gpus)] if self.gpus else None
         # Read when a process starts: too late for it to be set there.
         with submitit.helpers.clean_env(), _environment(OMP_NUM_THREADS=str(self.threads)):
@@ -96,15 +98,48 @@ class Workers:
 class Outcome(NamedTuple):
     """What became of a run."""
 
-    run: PlannedRun
+    run: Work
     row: dict[str, Any] | None
-    """None if it failed."""
+    """None if it failed, or has none."""
     reason: str = ""
+    """Why it failed, if it did."""
     log: Path | None = None
     """What the process has said."""
 
 
-def _outcome(run: PlannedRun, result: Any, log: Path | None) -> Outcome:
+class Queue:
+    """Runs that wait for their turn, and for what they need."""
+
+    def __init__(self, planned: Sequence[Work]) -> None:
+        self.waiting = list(planned)
+        self._open = {run.key for run in planned}
+        self._failed: dict[str, Work] = {}
+
+    def next(self) -> Work | None:
+        """Take the first run of which all that it needs has ended."""
+        for i, run in enumerate(self.waiting):
+            if not any(other.key in self._open for other in run.needs):
+                return self.waiting.pop(i)
+        return None
+
+    def ended(self, outcome: Outcome) -> Outcome:
+        """Hear what became of a run."""
+        self._open.discard(outcome.run.key)
+        if outcome.reason:
+            self._failed[outcome.run.key] = outcome.run
+        return outcome
+
+    def lost(self) -> Iterator[Outcome]:
+        """Give up the runs that need one that failed."""
+        for run in list(self.waiting):
+            for other in run.needs:
+                if other.key in self._failed:
+                    self.waiting.remove(run)
+                    yield self.ended(Outcome(run, None, f"it needs what failed: {self._failed[other.key]}"))
+                    break
+
+
+def _outcome(run: Work, result: Any, log: Path | None) -> Outcome:
     try:
         return Outcome(run, result(), "", log)
     except Exception as error:

@@ -25,6 +25,26 @@ def test_clouds_are_scored_by_a_radius(checkpoint, tmp_path, capsys):
     assert masses[1] > 2 * masses[0]
 
 
+def test_one_call_reads_by_several_balls(checkpoint, tmp_path, capsys, refused):
+    def rows(*flags):
+        out = tmp_path / "m.json"
+        assert main(["evaluate", str(checkpoint), "--split", "val", "--no-geodesic", "--out", str(out), *flags]) == 0
+        return json.loads(out.read_text())
+
+    both = rows("--ball-radii", "0.02", "0.1")
+    assert list(both["read_outs"])[-3:] == ["ball, 0.02", "ball, 0.1", "template"]
+    assert "| ball, 0.1 " in capsys.readouterr().out
+    alone = rows("--read-out", "ball", "--radius", "0.1")
+    names = list(alone["per_shape"])
+    for name in names:
+        wide, own = (m["per_shape"][name]["read_outs"] for m in (both, alone))
+        assert wide["ball, 0.1"]["euclidean"] == pytest.approx(own["ball"]["euclidean"], abs=1e-5)
+        assert wide["ball, 0.02"]["euclidean"] != pytest.approx(own["ball"]["euclidean"], abs=1e-5)
+    # The confidence is the probability within the error that counts as right, for all rows.
+    assert both["read_outs"]["ball"]["mass"]["mean"] > both["read_outs"]["ball, 0.1"]["mass"]["mean"]
+    assert "`ball_radii` (=-1.0) must be positive" in refused(["evaluate", checkpoint, "--ball-radii", "-1"])
+
+
 @pytest.mark.parametrize("read_out", ["ball", "ball_point", "median"])
 def test_predictions_say_how_much_lies_within_the_radius(checkpoint, root, tmp_path, read_out):
     pos = KeypointNet(root, "mug", "val")[0].pos

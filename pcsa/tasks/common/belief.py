@@ -18,6 +18,7 @@ from pcsa.datasets.keypointnet.mirror import MirrorPairs
 from pcsa.datasets.transforms import Normalize, denormalize
 from pcsa.localization import ReadOut
 from pcsa.metrics.per_shape import nearest
+from pcsa.tasks.common.read_outs import parse_read_out
 from pcsa.tasks.common.tables import markdown_table, number
 
 READ_OUTS: tuple[ReadOut, ...] = ("expectation", "median", "ball", "ball_point", "peak")
@@ -45,7 +46,7 @@ def read_maps(
     asked: tuple[ReadOut, Tensor],
     *,
     radius: float,
-    compared: Sequence[ReadOut] = READ_OUTS,
+    compared: Sequence[str] = READ_OUTS,
     temperature: float = 1.0,
     template: Tensor | None = None,
 ) -> ReadMaps:
@@ -57,7 +58,7 @@ def read_maps(
         frame: Where they are read, see :class:`pcsa.datasets.transforms.Normalize`.
         asked: The read-out that is asked for and its positions ``[B, K, 3]``, taken as they are.
         radius: Error below which a keypoint is right, in the units of the clouds.
-        compared: The read-outs, beside the one that is asked for.
+        compared: The read-outs, beside the one that is asked for; "ball, 0.02" is ball with a radius of its own.
         temperature: Divides the logits where confidences are computed; the positions are those of the maps as they are.
         template: Keypoints ``[K, 3]`` in ``frame`` that never look at a cloud.
     """
@@ -81,7 +82,7 @@ def _read_map(
     frame: str,
     asked: tuple[ReadOut, Tensor],
     radius: float,
-    compared: Sequence[ReadOut],
+    compared: Sequence[str],
     temperature: float,
     template: Tensor | None,
 ) -> ReadMaps:
@@ -100,8 +101,9 @@ def _read_map(
     found = {name: ((position - offset) / scale).float()[None]}
     for other in compared:
         if other != name:
-            at = reach if other in ("ball", "ball_point") else None
-            read = pcsa.localize(scores, pos, bandwidth, read_out=other, radius=at, validate=False)
+            kind, within = parse_read_out(other, radius)
+            at = None if within is None else float(within / scale)
+            read = pcsa.localize(scores, pos, bandwidth, read_out=kind, radius=at, validate=False)
             found[other] = read.position
     how: dict[str, Any] = {"temperature": temperature}
     mass: dict[str, Tensor] = {other: pcsa.ball_mass(scores, pos, found[other], reach, **how)[0] for other in compared}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from pcsa._core.checks import check_positive
 from pcsa.datasets.keypointnet import rotated_labelings, rotation_groups
 from pcsa.datasets.keypointnet.mirror import category_mirror_pairs
 from pcsa.localization import ReadOut
@@ -33,7 +34,7 @@ from pcsa.tasks.common.belief import (
 from pcsa.tasks.common.categories import category_table
 from pcsa.tasks.common.clouds import CloudEvaluation, CloudTask
 from pcsa.tasks.common.fitting import check_suited, scale_of, suited, suits
-from pcsa.tasks.common.read_outs import cloud_radius
+from pcsa.tasks.common.read_outs import KEYPOINTNET_RADIUS, ball_named, cloud_radius
 from pcsa.tasks.common.shape_distances import shape_distances
 from pcsa.tasks.common.tables import markdown_table, number
 from pcsa.tasks.common.task import Calibration, EvaluateOptions, Run
@@ -52,9 +53,16 @@ class SupervisedEvaluateOptions(EvaluateOptions):
     compared: tuple[ReadOut, ...] = READ_OUTS
     """Other read-outs of the same maps to score beside the one that is asked for; see pcsa.localize. Mode takes about
     as long as all others together."""
+    ball_radii: tuple[float, ...] = ()
+    """Radii, in the dataset's own units, to read the maps by the ball of, too: 0.02 makes a row "ball, 0.02"."""
     fit_temperature: bool = False
     """Fit a temperature on the labels of split val that makes the confidences as large as they are right, and store it
     in the checkpoint for the calls that follow. What is reported is right only on other clouds: not for split test."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for radius in self.ball_radii:
+            check_positive("ball_radii", radius)
 
 
 class DetectionEvaluation(CloudEvaluation):
@@ -104,6 +112,8 @@ class DetectionEvaluation(CloudEvaluation):
         self.correct_threshold = correct
         self.radius = cloud_radius(options.read_out, options.radius, scale, default=correct)
         self.header["radius"] = self.radius
+        if options.ball_radii:
+            check_suited("ball_radii", options.ball_radii, scale, [KEYPOINTNET_RADIUS])
         self.metrics = KeypointMetrics(
             thresholds=options.thresholds,
             correct_threshold=correct,
@@ -133,7 +143,7 @@ class DetectionEvaluation(CloudEvaluation):
             self.task.frame,
             (read_out, located.position),
             radius=self.correct_threshold,
-            compared=self.options.compared,
+            compared=(*self.options.compared, *map(ball_named, self.options.ball_radii)),
             temperature=self.run.calibration.temperature,
             template=self.template,
         )
@@ -235,7 +245,11 @@ class DetectionEvaluation(CloudEvaluation):
                     self.correct_threshold,
                 ),
             },
-            "per_shape": shape_distances(self.dataset.model_ids, visible, distances),
+            "per_shape": shape_distances(
+                self.dataset.model_ids,
+                visible,
+                {r: {**d, "mass": all_of("mass", r)} if r in first["mass"] else d for r, d in distances.items()},
+            ),
             "labels": label_scores(self.mirrored, all_of("alone"), visible, thresholds),
         }
 

@@ -1,6 +1,9 @@
-"""The radius by which maps are read."""
+"""The radius by which maps are read, and names of read-outs that have one of their own."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
 
 from pcsa.localization import NEED_RADIUS, ReadOut
 from pcsa.tasks.common.fitting import Scale, check_suited, suited, suits
@@ -30,6 +33,34 @@ def cloud_radius(read_out: ReadOut, radius: float | None, scale: Scale, default:
                 f"{KEYPOINTNET_RADIUS:g} of it"
             )
     return radius
+
+
+def ball_named(radius: float) -> str:
+    """Name of the read-out ball with a radius of its own, among others that share one: "ball, 0.02"."""
+    return f"ball, {radius:g}"
+
+
+def parse_read_out(name: str, radius: float | None = None) -> tuple[ReadOut, float | None]:
+    """Read-out and radius behind a name, which may be one of :func:`ball_named`; ``radius`` is that of the others.
+
+    Raises:
+        ValueError: If there is no such read-out.
+    """
+    kind, comma, own = name.partition(", ")
+    try:
+        radius = float(own) if comma else radius
+    except ValueError:
+        kind = ""
+    if kind not in get_args(ReadOut) or (comma and (kind != "ball" or ball_named(radius or 0) != name)):
+        known = ", ".join(map(repr, get_args(ReadOut)))
+        raise ValueError(f"`read_outs` (={name!r}) must be out of {known}, or ball with a radius, such as 'ball, 0.02'")
+    return kind, radius if kind in NEED_RADIUS else None  # type: ignore[return-value]  # checked above
+
+
+def own_radii(names: Sequence[str]) -> tuple[float, ...]:
+    """The radii that read-outs have of their own."""
+    found = (parse_read_out(name)[1] for name in names if "," in name)
+    return tuple(radius for radius in found if radius is not None)
 
 
 def check_map_radius(read_out: ReadOut, radius: float | None) -> None:

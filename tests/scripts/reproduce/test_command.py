@@ -6,14 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import pytest
 
 from pcsa.scripts.cli import main
 from pcsa.scripts.reproduce import runs as runs_module
 from pcsa.scripts.reproduce.results import Results
-from pcsa.tasks import get_task
 
 STUDY = """
 title = "Tiny"
@@ -41,42 +39,9 @@ def study(tmp_path):
 
 
 @pytest.fixture
-def call(study, root, tmp_path):
-    """The arguments of a call that makes all runs of a study in this process."""
-
-    def arguments(*more, executor="debug"):
-        folders = ["--results", tmp_path / "results", "--runs", tmp_path / "runs"]
-        given = ["reproduce", study, "--root", root, "--executor", executor, *folders, *more]
-        return [str(argument) for argument in given]
-
-    return arguments
-
-
-@pytest.fixture
-def trains(monkeypatch):
-    """The folders of the runs that are trained from now on; nothing is really trained or scored."""
-    found = []
-
-    def train_once(task, config):
-        if config.data.num_keypoints == 99:
-            raise ValueError("`data.num_keypoints` (=99) must be fewer")
-        found.append(config.out)
-        (config.out / "last.ckpt").touch()
-        return config.out / "last.ckpt", 12.5
-
-    def evaluate(run, options):
-        # Another figure for each seed.
-        place = 0.001 + 0.01 * int(options.checkpoint.parent.name.split("-s")[-1][0])
-        read_outs = {options.read_out: {"euclidean": [place, None, 0.5]}}
-        shapes = {name: {"num_keypoints": 2, "read_outs": read_outs} for name in "ab"}
-        return {"num_items": 2, "read_out": options.read_out, "per_shape": shapes, "thresholds": []}
-
-    monkeypatch.setattr("pcsa.scripts.once.train_once", train_once)
-    monkeypatch.setattr("pcsa.scripts.evaluate.evaluate", evaluate)
-    monkeypatch.setattr(
-        "pcsa.tasks.common.run.open_run", lambda *_: SimpleNamespace(task=get_task("supervised"), device="cpu")
-    )
-    return found
+def call(study, calls):
+    """The arguments of a call that makes all runs of the study in this process."""
+    return calls(study)
 
 
 def test_runs_are_made_once_and_leave_rows_and_tables(call, trains, tmp_path, capsys):

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from pcsa.scripts.reproduce.digests import shown_config
 from pcsa.scripts.reproduce.results import Results
-from pcsa.scripts.reproduce.runs import shown_config
 from pcsa.tasks.supervised import SupervisedConfig
 
 

@@ -1,6 +1,7 @@
 import pytest
 
 from pcsa.datasets.keypointnet import CLASS_IDS
+from pcsa.scripts.reproduce.combined import Combination
 from pcsa.scripts.reproduce.study import open_study, study_names
 from pcsa.scripts.train import parse_training
 
@@ -64,6 +65,36 @@ def test_a_broken_file_is_named(tmp_path, old, new, message):
         open_study(str(path))
     assert str(caught.value).startswith(f"`{path}`")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("c = 3", "`combined` (='c') must be a table with 'of' and out of 'networks', 'test_time'"),
+        ("c = { networks = 2 }", "`combined` (='c') must be a table with 'of' and"),
+        ('c = { of = "a", size = 2 }', "`combined` (='c') must be a table with 'of' and"),
+        ('c = { of = "d", networks = 2 }', "`of` (='d') of 'c' must be out of 'a', 'b'"),
+        ('a = { of = "b", networks = 2 }', "`combined` (='a') must not have the name of a method"),
+        ('c = { of = "a", networks = 4 }', "`networks` (=4) of 'c' must be at most `seeds` (=3)"),
+        ('c = { of = "a", networks = 1 }', "`networks` or `test_time` must be above 1"),
+    ],
+)
+def test_a_broken_mean_is_named(tmp_path, line, message):
+    path = tmp_path / "broken.toml"
+    path.write_text(f"{GOOD}[combined]\n{line}\n")
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  the text is compared below
+        open_study(str(path))
+    assert str(caught.value).startswith(f"`{path}`")
+    assert message in str(caught.value)
+
+
+def test_combined_ones_stand_behind_the_methods(tmp_path):
+    path = tmp_path / "three.toml"
+    path.write_text(GOOD.replace('baseline = "a"', 'baseline = "c"') + '[combined]\nc = { of = "b", networks = 3 }\n')
+    study = open_study(str(path))
+    assert study.names == ("a", "b", "c")
+    assert study.combined == {"c": Combination("b", networks=3, test_time=1)}
+    assert list(study.combined["c"].seeds(1)) == [3, 4, 5]
 
 
 def test_there_is_no_such_study(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -125,6 +126,39 @@ def test_the_csv_has_every_cell(runs):
     first, second = rows[:2]
     assert (first["method"], first["mean"], first["difference"], first["runs"]) == ("soft", "20", "", "4")
     assert (second["mean"], second["difference"], second["shapes"]) == ("40", "20", "3")
+
+
+def ensemble(fold, number, seeds, pck):
+    run, row = made("sharp", "bed", fold, number, pck)
+    return Made(run, {**row, "combined": {"seeds": seeds, "test_time": 1}})
+
+
+def test_networks_are_compared_with_the_mean_of_what_each_reaches(runs):
+    runs = [*runs[:4], ensemble(0, 0, [0, 1], [40.0, 40.0]), ensemble(1, 0, [0, 1], [40.0])]
+    sharp = by(cells(STUDY, runs), method="sharp", column="PCK@0.01")
+    assert (sharp.seeds, sharp.spread) == (1, None)
+    # Not with seed 0 alone: that has 10, 20, 60.
+    assert sharp.difference == paired_bootstrap([40, 40, 40], [10, 20, 30])
+    # The second mean, of networks that the baseline has not, is compared with nothing.
+    later = [*runs[:4], ensemble(0, 1, [2, 3], [40.0, 40.0])]
+    assert by(cells(STUDY, later), method="sharp", column="PCK@0.01").difference is None
+    # The other way round: each network with the mean of both.
+    turned = replace(STUDY, baseline="sharp")
+    soft = by(cells(turned, runs), method="soft", column="PCK@0.01")
+    assert soft.difference == paired_bootstrap([10, 20, 30], [40, 40, 40])
+
+
+def test_confidences_of_all_folds_are_taken_together():
+    study = replace(STUDY, columns=("r of the confidence",))
+    runs = [made("soft", "bed", fold, 0, [1.0] * len(SHAPES[fold])) for fold in (0, 1)]
+    for (_, row), mass, right in zip(runs, ([0.1, 0.2], [0.8, 0.9]), ([0, 0], [1, 1]), strict=True):
+        row["confidence"] = {"expectation": {"mass": mass, "right": right}}
+    (cell,) = cells(study, runs)
+    assert cell.mean == pytest.approx(np.corrcoef([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1])[0, 1])
+    assert (cell.digits, cell.runs) == (3, 2)
+    # A row of an earlier version has none.
+    del runs[1].row["confidence"]
+    assert cells(study, runs) == []
 
 
 def test_nothing_is_finished():

@@ -5,7 +5,7 @@ from torch import nn
 import pcsa
 from pcsa.tasks.common.clouds import locate
 from pcsa.tasks.common.fitting import Scale
-from pcsa.tasks.common.read_outs import check_map_radius, cloud_radius
+from pcsa.tasks.common.read_outs import ball_named, check_map_radius, cloud_radius, own_radii, parse_read_out
 
 UNIT, MILLIMETERS = Scale(1.0, 0.012), Scale(480.0, 5.0)
 
@@ -73,3 +73,19 @@ def test_without_a_radius_the_confidence_is_the_peak():
     found = locate(Scores(), [torch.rand(50, 3, generator=torch.Generator().manual_seed(0))], "unit_sphere", "median")
     assert torch.equal(found.confidence, found.peak)
     assert found.radius is None
+
+
+def test_a_ball_may_have_a_radius_of_its_own():
+    assert ball_named(0.02) == "ball, 0.02"
+    assert parse_read_out("ball, 0.02", 0.01) == ("ball", 0.02)
+    assert parse_read_out("ball", 0.01) == ("ball", 0.01)
+    assert parse_read_out("ball_point", 0.01) == ("ball_point", 0.01)
+    assert parse_read_out("median", 0.01) == ("median", None)
+    assert own_radii(["ball", "ball, 0.02", "peak", "ball, 0.5"]) == (0.02, 0.5)
+
+
+@pytest.mark.parametrize("name", ["middle", "ball, big", "peak, 0.02", "ball, 0.020", "ball,0.02", "ball, "])
+def test_there_is_no_such_read_out(name):
+    with pytest.raises(ValueError, match=r"must be out of 'expectation', .*, or ball with a radius") as caught:
+        parse_read_out(name)
+    assert f"`read_outs` (={name!r})" in str(caught.value)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pcsa.scripts.reproduce.runs import ROOT, digest, shown_config
+from pcsa.scripts.reproduce.digests import ROOT, digest, shown_config
 from pcsa.tasks.supervised import SupervisedConfig
 
 CONFIG = SupervisedConfig()

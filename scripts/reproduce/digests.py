@@ -1,0 +1,66 @@
+"""What determines the numbers of a run, and the digests by which runs and their rows are told apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pcsa.tasks import get_task
+from pcsa.tasks.common.config import TrainConfig, from_plain, to_plain
+
+# What stands for the folder of the data where it is written down: that is another one on every machine.
+ROOT = "KEYPOINTNET"
+# What changes where, how fast and with which log a run is made, and no number of it.
+_WITHOUT_EFFECT = ("out", "resume")
+_TRAINER_WITHOUT_EFFECT = (
+    "accelerator", "devices", "num_nodes", "strategy", "num_workers", "logger", "validate_every", "save_every",
+    "progress",
+)  # fmt: skip
+
+
+def shown_config(config: TrainConfig) -> dict[str, Any]:
+    """What determines the numbers of a run, as JSON types, without the folders of this machine."""
+    shown = {name: value for name, value in to_plain(config).items() if name not in _WITHOUT_EFFECT}
+    shown["trainer"] = {k: value for k, value in shown["trainer"].items() if k not in _TRAINER_WITHOUT_EFFECT}
+    for name, value in vars(config).items():
+        if name in shown and isinstance(value, Path):
+            shown[name] = f"{value.parent.name}/{value.name}"
+    shown["data"] = {**shown["data"], "root": None if config.data.root is None else ROOT}
+    return shown
+
+
+def digest(task: str, split: str, shown: Mapping[str, Any], version: str) -> str:
+    """What two runs have in common only if they give the same numbers.
+
+    Fields that a later version adds count with their defaults, so that a row stays what it is.
+    """
+    kind = get_task(task).config_type
+    try:
+        filled: Any = shown_config(from_plain(kind, shown))
+    except Exception:  # a row of a configuration that there is no more: it equals no run of today
+        filled = shown
+    return _sha([task, split, filled, version])
+
+
+def combined_digest(members: Sequence[str], test_time: int) -> str:
+    """The same of a mean of networks, by the digests of their runs, over so many variations of each input."""
+    return _sha(["combined", list(members), test_time])
+
+
+def row_key(row: Mapping[str, Any]) -> str:
+    """The digest of the run that left a row, with what fields have been added since."""
+
+    def key(config: Mapping[str, Any]) -> str:
+        return digest(row["task"], row["split"], config, row["versions"]["pcsa"])
+
+    combined = row.get("combined")
+    if combined is None:
+        return key(row["config"])
+    return combined_digest([key({**row["config"], "seed": seed}) for seed in combined["seeds"]], combined["test_time"])
+
+
+def _sha(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]

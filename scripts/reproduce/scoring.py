@@ -1,0 +1,80 @@
+"""Scores of networks under the read-outs of a study, as a row has them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pcsa.localization import ReadOut
+from pcsa.scripts.evaluate import evaluate
+from pcsa.scripts.reproduce.confidence import keypoint_confidence
+from pcsa.scripts.reproduce.figures import run_figures, scored_shapes, shape_figures
+from pcsa.scripts.runs import pick_device
+from pcsa.tasks.common.read_outs import own_radii, parse_read_out
+from pcsa.tasks.common.run import open_run
+
+
+def unscored(read_outs: Sequence[str], row: Mapping[str, Any]) -> list[str]:
+    """The read-outs that a row lacks."""
+    return [read_out for read_out in read_outs if read_out not in row["figures"]]
+
+
+def add_scores(
+    row: dict[str, Any],
+    checkpoints: Sequence[Path],
+    read_outs: Sequence[str],
+    *,
+    split: Literal["val", "test"],
+    test_time: int,
+    out: Path,
+) -> None:
+    """Score the mean of some networks under all read-outs that a row lacks, and add the figures to it.
+
+    Args:
+        row: The row.
+        checkpoints: The networks.
+        read_outs: Those that it is to have.
+        split: Clouds to score.
+        test_time: Variations of each.
+        out: Folder of the metrics.
+    """
+    start = time.perf_counter()
+    run = open_run(checkpoints[0], pick_device("auto"))
+
+    def wanted(read_out: str) -> bool:
+        # What is no read-out, such as a floor, is kept: there is no other way to ask for it.
+        return read_out in read_outs or read_out not in get_args(ReadOut)
+
+    radii = own_radii(read_outs)
+    more: dict[str, Any] = {"ball_radii": radii} if radii else {}
+    for read_out in unscored(read_outs, row):
+        if read_out in row["figures"]:  # scored together with another
+            continue
+        asked = parse_read_out(read_out)[0]
+        options = run.task.evaluate_options(
+            checkpoints[0],
+            split=split,
+            read_out=asked,
+            ensemble=tuple(checkpoints[1:]),
+            test_time=test_time,
+            out=out / f"metrics-{split}-{asked}.json",
+            strict=True,
+            # What a call that was cut off has found for another read-out, say, is of no use.
+            overwrite=True,
+            progress=False,
+            **more,
+        )
+        metrics = evaluate(run, options)
+        row["num_items"] = metrics.get("num_items")
+        row["keypoints"] = scored_shapes(metrics)
+        row["confidence"] = {**keypoint_confidence(metrics), **row.get("confidence", {})}
+        # What was asked for before stays: it has more figures than what comes with another.
+        found: dict[str, Mapping[str, Any]] = {
+            "figures": run_figures(run.task, metrics),
+            "shapes": shape_figures(metrics),
+        }
+        for name, values in found.items():
+            row[name] |= {r: value for r, value in values.items() if r not in row[name] and wanted(r)}
+    row.setdefault("seconds", time.perf_counter() - start)

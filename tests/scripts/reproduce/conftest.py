@@ -1,0 +1,52 @@
+"""Calls of ``pcsa reproduce``, and runs that only pretend to be made."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from pcsa.tasks import get_task
+
+
+@pytest.fixture
+def calls(root, tmp_path):
+    """The arguments of calls that make all runs of a study in this process, by the file of the study."""
+
+    def of(study):
+        def arguments(*more, executor="debug"):
+            folders = ["--results", tmp_path / "results", "--runs", tmp_path / "runs"]
+            given = ["reproduce", study, "--root", root, "--executor", executor, *folders, *more]
+            return [str(argument) for argument in given]
+
+        return arguments
+
+    return of
+
+
+@pytest.fixture
+def trains(monkeypatch):
+    """The folders of the runs that are trained from now on; nothing is really trained or scored."""
+    found = []
+
+    def train_once(task, config):
+        if config.data.num_keypoints == 99:
+            raise ValueError("`data.num_keypoints` (=99) must be fewer")
+        if not (config.out / "last.ckpt").exists():
+            found.append(config.out)
+        (config.out / "last.ckpt").touch()
+        (config.out / "seconds.json").write_text("12.5")
+        return config.out / "last.ckpt", 12.5
+
+    def evaluate(run, options):
+        # Another figure for each seed.
+        place = 0.001 + 0.01 * int(options.checkpoint.parent.name.split("-s")[-1][0])
+        assert all(path.exists() for path in (options.checkpoint, *options.ensemble))
+        read_outs = {options.read_out: {"euclidean": [place, None, 0.5]}}
+        shapes = {name: {"num_keypoints": 2, "read_outs": read_outs} for name in "ab"}
+        return {"num_items": 2, "read_out": options.read_out, "per_shape": shapes, "thresholds": []}
+
+    monkeypatch.setattr("pcsa.scripts.once.train_once", train_once)
+    monkeypatch.setattr("pcsa.scripts.reproduce.scoring.evaluate", evaluate)
+    monkeypatch.setattr(
+        "pcsa.scripts.reproduce.scoring.open_run", lambda *_: SimpleNamespace(task=get_task("supervised"), device="cpu")
+    )
+    return found
