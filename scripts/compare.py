@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +18,7 @@ from pcsa.tasks import get_task
 from pcsa.tasks.common.config import TrainConfig
 from pcsa.tasks.common.run import open_run
 from pcsa.tasks.common.tables import markdown_table
-from pcsa.tasks.common.task import Task
+from pcsa.tasks.common.task import Details, Task
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class CompareConfig:
     task: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TASK")]
     """Name of the task, as in `pcsa train`."""
     methods: tuple[str, ...] = ()
-    """Names of the objectives, such as soft or "sampling, triangular"; default all that the task has."""
+    """Names of the objectives, such as soft or "sampling, triangular"; default all that the task has, for supervised
+    soft, sampling and cross_entropy."""
     seeds: int = 3
     """Number of seeds of every objective: 0, 1, …"""
     split: Literal["val", "test"] | None = None
@@ -69,11 +71,14 @@ def compare(config: CompareConfig, task: Task[Any, Any], training: TrainConfig) 
     for name in config.methods:
         if name not in task.methods:
             raise ValueError(f"`methods` (={name!r}) must be out of {', '.join(map(repr, task.methods))}")
+    names = config.methods or task.compared_methods or tuple(task.methods)
+    # Before the first training: an objective may not fit the options of the others.
+    planned = {name: replace(training, objective=replace(training.objective, **task.methods[name])) for name in names}
     asked = config.split or ("test" if "test" in task.splits(training) else None)
     split = task.scored_split(training, asked)
     found = {
-        name: [_run(config, task, training, name, seed, split) for seed in range(config.seeds)]
-        for name in config.methods or task.methods
+        name: [_run(config, task, once, name, seed, split) for seed in range(config.seeds)]
+        for name, once in planned.items()
     }
     # What no run has, such as PCKh without heads, makes no column.
     columns = [c for c in task.columns if any(c.value(m) is not None for runs in found.values() for m, _ in runs)]
@@ -82,22 +87,38 @@ def compare(config: CompareConfig, task: Task[Any, Any], training: TrainConfig) 
         seconds = [taken for _, taken in runs]
         cells = [_spread([column.value(metrics) for metrics, _ in runs]) for column in columns]
         rows.append([name, *cells, f"{min(seconds):.0f}-{max(seconds):.0f}"])
-    return markdown_table(["objective", *(column.title for column in columns), "seconds"], rows)
+    table = markdown_table(["objective", *(column.title for column in columns), "seconds"], rows)
+    details = _details({name: [task.details(metrics) for metrics, _ in runs] for name, runs in found.items()})
+    return f"{table}\n\n{details}" if details else table
+
+
+def _details(found: Mapping[str, Sequence[Details]]) -> str:
+    """The table of what there is beside the columns: the rows of each objective, then what bounds all of them."""
+    first = next(iter(found.values()))[0]
+    heads = list(dict.fromkeys(head for row in (*first.rows.values(), *first.bounds.values()) for head in row))
+    rows = [
+        [name, title, *(_spread([run.rows.get(title, {}).get(head) for run in runs]) for head in heads)]
+        for name, runs in found.items()
+        for title in runs[0].rows
+    ]
+    # These are the same for all.
+    for title, bound in first.bounds.items():
+        values = [bound.get(head) for head in heads]
+        rows.append(["any", title, *("–" if value is None else f"{value:.3g}" for value in values)])
+    return markdown_table(["objective", "figures of", *heads], rows) if rows else ""
 
 
 def _run(
     config: CompareConfig,
     task: Task[Any, Any],
-    training: TrainConfig,
+    once: TrainConfig,
     name: str,
     seed: int,
     split: Literal["val", "test"],
 ) -> tuple[dict[str, Any], float]:
     """Train a run unless that is done, score it, and return its scores and the seconds that training took."""
     out = config.out / task.name / f"{name.replace(', ', '-').replace(' ', '-').lower()}-{seed}"
-    objective = replace(training.objective, **task.methods[name])
-    once = replace(training, objective=objective, seed=seed, out=out)
-    checkpoint, seconds = train_once(task, once)
+    checkpoint, seconds = train_once(task, replace(once, seed=seed, out=out))
     run = open_run(checkpoint, pick_device("auto"))
     # Objectives are compared on the same items, all of them.
     return evaluate(run, task.evaluate_options(checkpoint, split=split, strict=True)), seconds

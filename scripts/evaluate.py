@@ -16,7 +16,8 @@ from pcsa.scripts.guarded import Failure, guarded_batches
 from pcsa.scripts.partial import determining
 from pcsa.scripts.records import Found, Records
 from pcsa.scripts.runs import averaged_with, check_pages, parse_options, print_failed
-from pcsa.tasks.common.checkpoint import store_calibration, write_json
+from pcsa.tasks.common.calibrations import store_calibration, weights_digest
+from pcsa.tasks.common.checkpoint import write_json
 from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.run import open_ensemble
 from pcsa.tasks.common.task import EvaluateOptions, Evaluation, Run
@@ -85,13 +86,15 @@ def evaluate(run: Run[Any, Any], options: EvaluateOptions) -> dict[str, Any]:
         write_json(file, result)
         records.finish()
         if evaluation.fitted is not None:
-            store_calibration(options.checkpoint, evaluation.fitted._asdict())
+            own = run.members[0] if run.members else run
+            store_calibration(options.checkpoint, evaluation.fitted, run.way, weights_digest(own.model.state_dict()))
             log.info(
-                "temperature of the confidences: %.3g, in %s from now on; evaluate another split, for on %s they are "
+                "temperature of the confidences%s: %.3g, in %s from now on; evaluate another split, for on %s they are "
                 "optimistic now",
+                "" if run.way is None else f" of {run.way}",
                 evaluation.fitted.temperature,
                 options.checkpoint,
-                evaluation.split,
+                evaluation.fitted.split,
             )
         pictures = evaluation.pictures
         if options.pictures and pictures:

@@ -73,16 +73,22 @@ def report(config: ReportConfig) -> Path:
             except _MALFORMED as cause:
                 raise ValueError(f"`{path}`: its metrics cannot be drawn: {_said(cause)}") from None
         raise ValueError(f"`runs` cannot be drawn together: {_said(error)}") from None
-    rows = []
+    rows, details = [], []
     for path, run in zip(config.runs, runs, strict=True):
         with reading(path, "a run"):
             rows.append(_row(run))
+            details += _details(run)
     config.out.mkdir(parents=True, exist_ok=True)
     with claimed(config.out):
-        return _write(config, figures, rows)
+        return _write(config, figures, rows, details)
 
 
-def _write(config: ReportConfig, figures: dict[str, tuple[str, Any]], rows: Sequence[dict[str, str]]) -> Path:
+def _write(
+    config: ReportConfig,
+    figures: dict[str, tuple[str, Any]],
+    rows: Sequence[dict[str, str]],
+    details: Sequence[dict[str, str]],
+) -> Path:
     """Write the pictures and the page, and return the path of the page."""
     sections = []
     for name, (title, figure) in figures.items():
@@ -95,8 +101,11 @@ def _write(config: ReportConfig, figures: dict[str, tuple[str, Any]], rows: Sequ
             text, width = html.escape(title), int(figure.get_figwidth() * 96)
             sections.append(f'<h2>{text}</h2>\n<img alt="{text}" width="{width}" src="{source}">')
     # The same head means something else in another task.
-    tasks = dict.fromkeys(row.get("task") for row in rows)
-    tables = "\n".join(_table([row for row in rows if row.get("task") == task]) for task in tasks)
+    tables = "\n".join(
+        _table([row for row in part if row.get("task") == task])
+        for part in (rows, details)
+        for task in dict.fromkeys(row.get("task") for row in part)
+    )
     template = Template(resources.files("pcsa.viz").joinpath("report.html").read_text(encoding="utf-8"))
     page = config.out / "report.html"
     text = template.substitute(split=config.split, tables=tables, body="\n".join(sections))
@@ -207,9 +216,28 @@ def _row(run: LoggedRun) -> dict[str, str]:
         row["objective"] = " + ".join([*names, *(f"{weight:g} {name}" for name, weight in objective.get("plus", ()))])
     for title, value in get_task(task).columns:
         try:
-            shown = value(metrics)
-            if shown is not None and math.isfinite(shown):
-                row[title] = f"{shown:.3g}"
+            row |= _shown(title, value(metrics))
         except _MALFORMED as error:
             raise ValueError(f"its metrics have no {title}: {_said(error)}") from None
     return row
+
+
+def _details(run: LoggedRun) -> list[dict[str, str]]:
+    """What there is beside the columns, in the way of :func:`_row`: rows of the run, then those that bound it."""
+    task = run.metrics.get("task")
+    if task not in task_names():
+        return []
+    try:
+        found = get_task(task).details(run.metrics)
+        return [
+            {"run": run.name, "task": task, "figures of": title}
+            | {head: text for name, value in row.items() for head, text in _shown(name, value).items()}
+            for part in found
+            for title, row in part.items()
+        ]
+    except _MALFORMED as error:
+        raise ValueError(f"its metrics cannot be listed: {_said(error)}") from None
+
+
+def _shown(title: str, value: float | None) -> dict[str, str]:
+    return {title: f"{value:.3g}"} if value is not None and math.isfinite(value) else {}

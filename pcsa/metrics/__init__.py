@@ -31,8 +31,10 @@ from pcsa.metrics.errors import (
 )
 from pcsa.metrics.floors import (
     collapsed_keypoints as collapsed_keypoints,
+    from_box as from_box,
     random_keypoints as random_keypoints,
     template_keypoints as template_keypoints,
+    to_box as to_box,
 )
 from pcsa.metrics.geodesic import geodesic_distances as geodesic_distances, geodesic_error as geodesic_error
 from pcsa.metrics.miou import (

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pcsa._core.checks import check_count, check_one_of
-from pcsa.metrics.per_shape import PerShape, matched
+from pcsa.metrics.per_shape import PerShape, TensorOrArray, matched
 
 
 def template_keypoints(
@@ -63,6 +63,62 @@ def template_keypoints(
         if error < lowest:
             best, lowest = centers, error
     return torch.from_numpy(best)
+
+
+def to_box(points: TensorOrArray, cloud: TensorOrArray) -> Float[Tensor, "k D"]:
+    r"""Where points are in the bounding box of a cloud: -1 to 1 along each axis.
+
+    Made in these coordinates, and put into each cloud's own box by :func:`from_box`, :func:`template_keypoints` is a
+    stronger floor than in the clouds' frame: it knows the proportions of every shape, and nothing else of it.
+
+    Args:
+        points: Positions, such as the annotated keypoints of the shape.
+        cloud: The shape's points, in the same frame.
+
+    Returns:
+        Places, float64; 0 along an axis in which the cloud has no extent and the point is in its plane. Not
+        differentiable.
+
+    Shapes:
+        - **points:** :math:`(k, D)`
+        - **cloud:** :math:`(N, D)`
+        - **output:** :math:`(k, D)`
+
+    Raises:
+        ValueError: If shapes do not fit, or a position is not finite.
+
+    Example:
+        >>> to_box(torch.tensor([[3.0, 0.5]]), torch.tensor([[1.0, 0.0], [3.0, 1.0]]))
+        tensor([[1., 0.]], dtype=torch.float64)
+    """
+    own, middle, half = _box(points, cloud)
+    return torch.from_numpy((own - middle) / half)
+
+
+def from_box(places: TensorOrArray, cloud: TensorOrArray) -> Float[Tensor, "k D"]:
+    r"""Positions of places in the bounding box of a cloud: the inverse of :func:`to_box`.
+
+    Args:
+        places: Places in the box, -1 to 1.
+        cloud: The shape's points.
+
+    Returns:
+        Positions, float64, in the frame and units of ``cloud``. Not differentiable.
+
+    Shapes:
+        - **places:** :math:`(k, D)`
+        - **cloud:** :math:`(N, D)`
+        - **output:** :math:`(k, D)`
+
+    Raises:
+        ValueError: As :func:`to_box`.
+
+    Example:
+        >>> from_box(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [3.0, 1.0]]))
+        tensor([[3.0000, 0.5000]], dtype=torch.float64)
+    """
+    own, middle, half = _box(places, cloud)
+    return torch.from_numpy(own * half + middle)
 
 
 def random_keypoints(annotated: PerShape, num_keypoints: int, *, seed: int = 0) -> Float[Tensor, "K D"]:
@@ -118,6 +174,14 @@ def collapsed_keypoints(
     else:
         centers = [_all_points(clouds=clouds).min(axis=0)] * len(clouds)
     return [torch.from_numpy(np.repeat(center[None], num_keypoints, axis=0)) for center in centers]
+
+
+def _box(points: TensorOrArray, cloud: TensorOrArray) -> tuple[npt.NDArray[np.float64], ...]:
+    """Points in float64, and the middle and half the extent of the cloud's box; 1 where it is flat."""
+    ((own, around),) = matched(points=[points], cloud=[cloud])
+    low, high = around.min(axis=0), around.max(axis=0)
+    half = (high - low) / 2
+    return own, (high + low) / 2, np.where(half > 0, half, 1.0)
 
 
 def _all_points(**lists: PerShape) -> npt.NDArray[np.float64]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import lightning as L
 import torch
@@ -22,6 +22,7 @@ from pcsa.datasets.mirrors import category_mirrors
 from pcsa.datasets.transforms import Augment, Normalize, denormalize
 from pcsa.metrics import PCK, MeanKeypointError, keypoint_error
 from pcsa.models import KeypointDetector
+from pcsa.tasks.common.belief_tables import belief_details
 from pcsa.tasks.common.categories import KeypointLabels, of_category
 from pcsa.tasks.common.clouds import (
     CloudConfig,
@@ -36,6 +37,7 @@ from pcsa.tasks.common.config import (
     Count,
     FromZero,
     LocalizationConfig,
+    Method,
     OptimizerConfig,
     Positive,
 )
@@ -48,7 +50,7 @@ from pcsa.tasks.common.held_out import check_clouds_held_out
 from pcsa.tasks.common.network_noise import network_noise
 from pcsa.tasks.common.objective import draw_samples, localization_loss, point_bandwidth
 from pcsa.tasks.common.precompute import Hierarchies, geometry_of, open_hierarchies
-from pcsa.tasks.common.task import Column, Evaluation, Predictor, Run, column
+from pcsa.tasks.common.task import Column, Details, Evaluation, Predictor, Run, column
 
 # No training step reads them, and every tensor of a batch that a worker hands over costs time.
 _UNUSED = ("color", "keypoint_index", "reflection", "rotation", "is_circle", "offset", "scale", "model_id", "category")
@@ -308,7 +310,8 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
     labels_type = KeypointLabels
     evaluate_options = SupervisedEvaluateOptions
     predict_options = SupervisedPredictOptions
-    methods = {"soft": {"method": "soft"}, "sampling": {"method": "sampling"}}
+    methods = {name: {"method": name} for name in get_args(Method)}
+    compared_methods = ("soft", "sampling", "cross_entropy")
     columns = (
         *(_pck("PCK", "euclidean", t) for t in (0.01, 0.05, 0.1)),
         *(_pck("geod.", "geodesic", t) for t in (0.01, 0.05, 0.1)),
@@ -396,6 +399,9 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
 
     def extra(self, located: LocatedClouds) -> dict[str, Tensor]:
         return {"presence": located.outputs["presence"].sigmoid()}
+
+    def details(self, metrics: Mapping[str, Any]) -> Details:
+        return belief_details(metrics)
 
     def table(self, metrics: Mapping[str, Any]) -> str:
         return detection_table(metrics)

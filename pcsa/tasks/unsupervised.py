@@ -41,11 +41,11 @@ from pcsa.tasks.common.config import (
 )
 from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems
 from pcsa.tasks.common.fitting import check_suited, scale_of
-from pcsa.tasks.common.floors import evaluate_category, format_category
+from pcsa.tasks.common.floors import category_details, evaluate_category, format_category
 from pcsa.tasks.common.held_out import check_clouds_held_out
 from pcsa.tasks.common.read_outs import cloud_radius
 from pcsa.tasks.common.reconstruction import ReconstructionConfig, reconstruction
-from pcsa.tasks.common.task import Column, EvaluateOptions, Evaluation, Run, column
+from pcsa.tasks.common.task import Column, Details, EvaluateOptions, Evaluation, Run, column
 from pcsa.viz import Scene
 
 log = logging.getLogger(__name__)
@@ -426,6 +426,9 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
 
     def extra(self, located: LocatedClouds) -> dict[str, Tensor]:
         return {"activation": located.outputs["activation"]}
+
+    def details(self, metrics: Mapping[str, Any]) -> Details:
+        return category_details(metrics)
 
     def table(self, metrics: Mapping[str, Any]) -> str:
         return format_category(metrics)

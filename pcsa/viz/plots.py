@@ -153,7 +153,7 @@ def plot_miou(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
                     100 * values,
                     color=runs[name]["color"],
                     lw=1 if floor else 1.8,
-                    ls=("--", ":", "-.", (0, (1, 4)))[floors % 4] if floor else "-",
+                    ls=("--", ":", "-.", (0, (1, 4)), (0, (6, 2, 1, 2, 1, 2)))[floors % 5] if floor else "-",
                     label=f"{runs[name]['label']}: {row.replace('_', ' ')}" if floor else runs[name]["label"],
                 )
                 floors += floor

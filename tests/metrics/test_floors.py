@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 import torch
 
-from pcsa.metrics import collapsed_keypoints, dual_alignment, random_keypoints, template_keypoints
+from pcsa.metrics import (
+    collapsed_keypoints,
+    dual_alignment,
+    from_box,
+    keypoint_distances,
+    keypoint_miou,
+    random_keypoints,
+    template_keypoints,
+    to_box,
+)
 
 
 def column(*values: float) -> np.ndarray:
@@ -54,9 +63,35 @@ def test_collapsed_sets():
     assert [k.tolist() for k in collapsed_keypoints(clouds, 2, place="corner")] == [[[0, 1]] * 2] * 2
 
 
+def test_places_in_a_box_by_a_loop():
+    rng = np.random.default_rng(0)
+    cloud, points = rng.normal(size=(30, 3)) * [1, 5, 0.2] + 7, rng.normal(size=(4, 3))
+    places = to_box(points, torch.from_numpy(cloud))
+    for found, point in zip(places, points, strict=True):
+        for axis in range(3):
+            low, high = cloud[:, axis].min(), cloud[:, axis].max()
+            assert found[axis].item() == pytest.approx(2 * (point[axis] - low) / (high - low) - 1)
+    torch.testing.assert_close(from_box(places, cloud), torch.from_numpy(points))
+    ends = to_box(cloud, cloud)
+    assert (ends.amin(0).tolist(), ends.amax(0).tolist()) == (pytest.approx([-1] * 3), pytest.approx([1] * 3))
+    # Wherever the cloud lies, and whatever its proportions are, a place in its box is the same.
+    factor, offset = np.array([3.0, 0.1, 9.0]), np.array([1.0, -4.0, 0.0])
+    torch.testing.assert_close(to_box(points * factor + offset, cloud * factor + offset), places)
+
+
+def test_a_flat_box_has_its_middle():
+    plane = torch.tensor([[1.0, 5.0], [3.0, 5.0]])
+    assert to_box(torch.tensor([[2.0, 5.0]]), plane).tolist() == [[0, 0]]
+    assert from_box(torch.tensor([[1.0, 0.0]]), plane).tolist() == [[3, 5]]
+    one = torch.tensor([[1.0, 2.0]])
+    assert from_box(to_box(one, one), one).tolist() == one.tolist()
+
+
 @pytest.mark.parametrize(
     ("call", "match"),
     [
+        (lambda: to_box(column(0), np.zeros((3, 2))), "`cloud` of shape 0"),
+        (lambda: from_box(column(np.nan), column(0)), "`points` of shape 0 must be finite"),
         (lambda: template_keypoints([column(0)], 0), r"`num_keypoints` \(=0\)"),
         (lambda: template_keypoints([column(0)], 1, restarts=0), r"`restarts` \(=0\)"),
         (lambda: random_keypoints([column(0)], 0), r"`num_keypoints` \(=0\)"),
@@ -97,5 +132,11 @@ def test_floors_on_real_annotations(category, template, at_an_annotation, random
     mean = np.mean([score([random_keypoints(annotated, 10, seed=s)] * n) for s in range(40)])
     assert mean == pytest.approx(random, abs=3.5)
     # A place that is steadier from shape to shape scores more, one outside the shapes more than the template.
+    # In the box of each cloud it is stronger: 76.2 and 78.3 for beds, 75.5 and 66.9 for bathtubs.
+    template_there = template_keypoints([to_box(a, cloud) for a, cloud in zip(annotated, clouds, strict=True)], 10)
+    boxed = [from_box(template_there, cloud) for cloud in clouds]
+    assert score(boxed) == pytest.approx({"bed": 76.2, "bathtub": 75.5}[category], abs=1.5)
+    miou = 100 * keypoint_miou(keypoint_distances(boxed, annotated, clouds), [0.1])[0].item()
+    assert miou == pytest.approx({"bed": 78.3, "bathtub": 66.9}[category], abs=2)
     centroid, corner = (score(collapsed_keypoints(clouds, 10, place=p)) for p in ("centroid", "corner"))
     assert score(places) < centroid < template < corner

@@ -1,11 +1,13 @@
 """``pcsa compare`` as a user calls it."""
 
 import json
+from typing import get_args
 
 import pytest
 
 from pcsa.scripts.cli import main
 from pcsa.tasks import get_task
+from pcsa.tasks.common.config import Method
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,7 @@ def test_each_run_is_trained_once(training, tmp_path, capsys, monkeypatch, refus
     options = ["--", *training(task)[1:]]
     assert main([*arguments, *options]) == 0
     table = capsys.readouterr().out
+    table, _, details = table.partition("\n\n")
     first, rule, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     results = [json.loads(file.read_text()) for file in tmp_path.rglob("metrics-test.json")]
     columns = get_task(task).columns
@@ -53,14 +56,40 @@ def test_each_run_is_trained_once(training, tmp_path, capsys, monkeypatch, refus
         assert float(row[1].split("±")[0]) == pytest.approx(shown, rel=1e-2)
         assert json.loads((run / "config.json").read_text())["config"]["objective"]["method"] == method
 
+    assert bool(details) == (task == "supervised")
+    if details:
+        heads, _, *rows = [[c.strip() for c in line.strip("|").split("|")] for line in details.strip().splitlines()]
+        assert [row[0] for row in rows] == [*["soft"] * 5, *["any"] * (len(rows) - 5)]
+        found = {row[1]: dict(zip(heads, row, strict=True)) for row in rows}
+        (metrics,) = results
+        for name, scores in metrics["read_outs"].items():
+            row = found["template of the training labels (floor)" if name == "template" else name]
+            for head, value in (
+                ("PCK@0.1", 100 * scores["euclidean"]["pck"][-1]),
+                ("mean error", scores["euclidean"]["mean_error"]),
+            ):
+                assert float(row[head].split("±")[0]) == pytest.approx(value, rel=1e-2)
+            if name != "template":
+                assert float(row["ECE"].split("±")[0]) == pytest.approx(
+                    scores["mass"]["expected_calibration_error"], rel=1e-2
+                )
+        assert found["ceiling of the labels"]["PCK@0.02"] == f"{100 * metrics['labels']['ceiling'][2]:.3g}"
+
     def trains(*_):
         raise RuntimeError("trains again")
 
     monkeypatch.setattr(type(get_task(task)), "train", trains)
     assert main([*arguments, *options]) == 0
-    assert capsys.readouterr().out == table
+    assert capsys.readouterr().out == f"{table}\n\n{details}" if details else table
     # Other options are another comparison.
     assert "`optimizer`" in refused([*arguments, *options, "--optimizer.lr", "0.5"])
+
+
+def test_the_objectives_are_those_that_can_be_trained():
+    task = get_task("supervised")
+    assert {change["method"] for change in task.methods.values()} == set(get_args(Method))
+    # By default few of them.
+    assert set(task.compared_methods) < set(task.methods)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +98,11 @@ def test_each_run_is_trained_once(training, tmp_path, capsys, monkeypatch, refus
         ("invented", "`task` (='invented') must be one of supervised, "),
         ("oct --seeds 0 --out EMPTY/run", "`seeds` (=0) must be at least 1"),
         ("oct --methods hard --out EMPTY/run", "`methods` (='hard') must be out of 'soft'"),
-        ("supervised --methods hard --out EMPTY/run", "`methods` (='hard') must be out of 'soft', 'sampling'"),
+        (
+            "supervised --methods hard --out EMPTY/run",
+            "must be out of 'sampling', 'soft', 'discrete', 'mixture', 'nll', 'cross",
+        ),
+        ("supervised --methods soft mixture --out EMPTY/run", "`objective.norm` (='l2') has no closed form"),
         ("pose2d --split test --out EMPTY/run -- --data.root EMPTY", "`split` (='test') must be 'val'"),
         ("oct -- quick --out EMPTY/run", "`--out` after -- must not be given: `pcsa compare` sets it for each run"),
         ("oct --out EMPTY/run -- --seed=3", "see its own `seeds`"),

@@ -75,7 +75,8 @@ def test_columns_are_those_of_the_tasks(trained, scored, tmp_path):
     names = ("supervised", "unsupervised", "pose2d", "oct", "landmarks")
     metrics = {name: scored(name)[0] for name in names}
     assert main(["report", *(str(trained(n).parent) for n in names), "--split", "test", "--out", str(tmp_path)]) == 0
-    rows = dict(zip(names, _rows((tmp_path / "report.html").read_text()), strict=True))
+    found = _rows((tmp_path / "report.html").read_text())
+    rows = dict(zip(names, (row for row in found if "figures of" not in row), strict=True))
     assert [row["task"] for row in rows.values()] == list(names)
     assert [row["items"] for row in rows.values()] == ["2", "2", "4", "4", "4"]
     assert [row.get("category") for row in rows.values()] == ["mug", None, None, None, None]
@@ -97,6 +98,38 @@ def test_columns_are_those_of_the_tasks(trained, scored, tmp_path):
     # What no run has makes no column.
     assert "pck_head@0.5" not in metrics["pose2d"]
     assert "PCKh@0.5" not in rows["pose2d"]
+
+
+def test_figures_beside_the_columns_are_those_of_the_files(trained, scored, tmp_path):
+    names = ("supervised", "unsupervised")
+    metrics = {name: scored(name)[0] for name in names}
+    assert main(["report", *(str(trained(n).parent) for n in names), "--split", "test", "--out", str(tmp_path)]) == 0
+    rows = [row for row in _rows((tmp_path / "report.html").read_text()) if "figures of" in row]
+    detector, skeleton = ({r["figures of"]: r for r in rows if r["task"] == name} for name in names)
+    assert all(row["run"] == trained(row["task"]).parent.name for row in rows)
+    for name, scores in metrics["supervised"]["read_outs"].items():
+        row = detector["template of the training labels (floor)" if name == "template" else name]
+        at = metrics["supervised"]["thresholds"].index(0.01)
+        for head, kind in (("PCK@0.01", "euclidean"), ("on a point @0.01", "surface"), ("geodesic @0.01", "geodesic")):
+            assert row[head] == f"{100 * scores[kind]['pck'][at]:.3g}"
+        if name != "template":
+            assert row["ECE"] == f"{scores['mass']['expected_calibration_error']:.3g}"
+            assert (row["mass"], row["right"]) == tuple(f"{scores['mass'][k]:.3g}" for k in ("mean", "correct"))
+            assert row.get("r", "–") == (
+                "–" if scores["mass"]["pearson"] is None else f"{scores['mass']['pearson']:.3g}"
+            )
+    ceiling = metrics["supervised"]["labels"]["ceiling"]
+    assert detector["ceiling of the labels"]["PCK@0.02"] == f"{100 * ceiling[2]:.3g}"
+    scores = {part: metrics["unsupervised"][part]["rows"] for part in ("category", "held_out")}
+    for title, key in (("detector", "detector"), ("template in each cloud's box", "template_in_box")):
+        row = skeleton[title.replace("'", "&#x27;")]
+        assert row["DAS, all shapes"] == f"{100 * scores['category'][key]['dual_alignment']['mean']:.3g}"
+        assert row["mIoU@0.1"] == f"{100 * scores['held_out'][key]['miou_euclidean'][-1]:.3g}"
+
+
+def test_figures_of_an_old_file_are_left_out(runs, tmp_path):
+    assert main(["report", *map(str, runs), "--out", str(tmp_path / "out")]) == 0
+    assert "figures of" not in (tmp_path / "out" / "report.html").read_text()
 
 
 @pytest.mark.parametrize("task", [None, "invented"])
@@ -277,7 +310,13 @@ def test_curves_go_on_around_values_that_are_not_finite():
 
 
 @pytest.mark.parametrize(
-    "broken", [{"thresholds": None}, {"overall": {"euclidean": {}}}, {"per_keypoint": {"mug": {"rim": 3}}}]
+    "broken",
+    [
+        {"thresholds": None},
+        {"overall": {"euclidean": {}}},
+        {"per_keypoint": {"mug": {"rim": 3}}},
+        {"read_outs": {"peak": {}}, "confidence": {"threshold": 0.01}, "labels": {}},
+    ],
 )
 def test_malformed_metrics_are_named(runs, tmp_path, refused, broken):
     file = runs[0] / "metrics-val.json"

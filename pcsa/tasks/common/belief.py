@@ -19,13 +19,13 @@ from pcsa.datasets.transforms import Normalize, denormalize
 from pcsa.localization import ReadOut
 from pcsa.metrics.per_shape import nearest
 from pcsa.tasks.common.read_outs import parse_read_out
-from pcsa.tasks.common.tables import markdown_table, number
 
 READ_OUTS: tuple[ReadOut, ...] = ("expectation", "median", "ball", "ball_point", "peak")
 """What is compared by default."""
 TEMPLATE = "template"
 """Row of the floor among the read-outs."""
 _SHOWN = 10  # points of a risk-coverage curve
+_CONFIDENCES = ("mass", "peak", "entropy", "expected_error")
 
 
 class ReadMaps(NamedTuple):
@@ -117,6 +117,36 @@ def _read_map(
     return ReadMaps(places, mass, confidence)
 
 
+@torch.inference_mode()
+def ball_masses(
+    cloud: Data,
+    scores: Tensor,
+    positions: Mapping[str, Tensor],
+    frame: str,
+    *,
+    radius: float,
+    temperature: float,
+) -> dict[str, Tensor]:
+    """Probability within the radius of places ``[K, 3]`` that are known, ``[K]`` by read-out.
+
+    Args:
+        cloud: One item of :class:`pcsa.datasets.keypointnet.KeypointNet`. What is not visible has 0.
+        scores: Maps ``[N, V]`` of the visible keypoints.
+        positions: Places by read-out, in the units of the cloud.
+        frame: As for :func:`read_maps`.
+        radius: The same.
+        temperature: Divides the logits.
+    """
+    visible = cloud.visible[0]
+    if not scores.shape[1]:
+        return {name: scores.new_zeros(len(visible)) for name in positions}
+    normal = Normalize(frame)(Data(pos=cloud.pos))
+    pos, reach = normal.pos.float(), float(radius / normal.scale)
+    places = {name: ((at[visible] - normal.offset) / normal.scale).float()[None] for name, at in positions.items()}
+    masses = {name: pcsa.ball_mass(scores, pos, at, reach, temperature=temperature)[0] for name, at in places.items()}
+    return {name: _spread(mass, visible) for name, mass in masses.items()}
+
+
 def _spread(values: Tensor, visible: Tensor) -> Tensor:
     """Values of visible keypoints as rows of all keypoints; 0 elsewhere."""
     out = values.new_zeros(len(visible), *values.shape[1:])
@@ -194,7 +224,8 @@ def read_out_scores(
 
     Args:
         distances: ``euclidean``, ``surface``, ``geodesic``: ``[n, K]``.
-        masses: Under ``mass`` the probability within the threshold, ``[n, K]``, if there is one.
+        masses: Under ``mass`` the probability within the threshold, ``[n, K]``, if there is one; under other names what
+            it is at other temperatures.
         visible: ``[n, K]``.
         thresholds: Of the PCK.
         correct_threshold: Euclidean error below which a keypoint is right.
@@ -206,14 +237,38 @@ def read_out_scores(
         scores[kind] = {"pck": curve, "mean_error": mean if math.isfinite(mean) else None}
     if "mass" in masses:
         right = distances["euclidean"][visible] < correct_threshold
-        sure = masses["mass"][visible].clamp(0, 1)
-        scores["mass"] = {
-            "mean": float(sure.double().mean()),
-            "correct": float(right.double().mean()),
-            "pearson": _plain(metrics.confidence_correlation(sure, right)),
-            "expected_calibration_error": float(metrics.expected_calibration_error(sure, right)),
-        }
+        shape = torch.arange(len(visible))[:, None].expand_as(visible)[visible]
+        found = {name: _mass_scores(mass[visible].clamp(0, 1), right, shape) for name, mass in masses.items()}
+        scores["mass"] = found.pop("mass") | found
     return scores
+
+
+def _mass_scores(sure: Tensor, right: Tensor, shape: Tensor) -> dict[str, Any]:
+    """What a probability of being right is worth."""
+    pair = torch.stack([sure, right.to(sure)]).double().numpy()
+
+    def pearson(rows: Tensor) -> float:
+        # Where all are equal it is NaN. torchmetrics would take ten times as long, 200 times for each read-out.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return float(np.corrcoef(pair[:, rows.numpy()])[0, 1])
+
+    return {
+        "mean": float(sure.double().mean()),
+        "correct": float(right.double().mean()),
+        "pearson": _plain(metrics.confidence_correlation(sure, right)),
+        "pearson_interval": [x if math.isfinite(x) else None for x in metrics.shape_interval(pearson, shape)],
+        **_calibration_error(sure, right, shape),
+    }
+
+
+def _calibration_error(sure: Tensor, right: Tensor, shape: Tensor) -> dict[str, Any]:
+    def error(rows: Tensor) -> Tensor:
+        return metrics.expected_calibration_error(sure[rows], right[rows], validate=False)
+
+    return {
+        "expected_calibration_error": float(metrics.expected_calibration_error(sure, right)),
+        "expected_calibration_error_interval": list(metrics.shape_interval(error, shape)),
+    }
 
 
 def confidence_scores(confidence: Mapping[str, Tensor], distance: Tensor, visible: Tensor, threshold: float) -> Any:
@@ -231,17 +286,7 @@ def confidence_scores(confidence: Mapping[str, Tensor], distance: Tensor, visibl
             "risk_coverage": {"coverage": curve.coverage[kept].tolist(), "risk": curve.risk[kept].tolist()},
         }
         if name in ("mass", "peak"):
-            sure = sure.clamp(0, 1)
-
-            def error(rows: Tensor, sure: Tensor = sure) -> Tensor:
-                return metrics.expected_calibration_error(sure[rows], right[rows], validate=False)
-
-            interval = metrics.shape_interval(error, shape)
-            scores[name] |= {
-                "expected_calibration_error": float(metrics.expected_calibration_error(sure, right)),
-                "expected_calibration_error_interval": list(interval),
-                "binning": "10 bins of equal count",
-            }
+            scores[name] |= {**_calibration_error(sure.clamp(0, 1), right, shape), "binning": "10 bins of equal count"}
     return scores
 
 
@@ -272,67 +317,3 @@ def label_scores(pairs: MirrorPairs, apart: Tensor, visible: Tensor, thresholds:
         **{name: [pairs.agreement(f * t) for t in thresholds] if known else None for name, f in within.items()},
         "alone": [float((apart[visible] > t).double().mean()) for t in thresholds],
     }
-
-
-_TITLES = {TEMPLATE: "template of the training labels (floor)"}
-_CONFIDENCES = {
-    "mass": "mass within {threshold:g}",
-    "peak": "largest probability",
-    "entropy": "entropy, negative",
-    "expected_error": "expected error, negative",
-}
-
-
-def format_belief(metrics: Mapping[str, Any], shown: Sequence[int]) -> str:
-    """The tables of what an evaluation of a detector says beside its scores."""
-    thresholds, belief = metrics["thresholds"], metrics["confidence"]
-    geodesic = "geodesic" in next(iter(metrics["read_outs"].values()))
-    at = thresholds.index(belief["threshold"]) if belief["threshold"] in thresholds else shown[0]
-    heads = ["read-out of the same maps", *(f"PCK@{thresholds[i]:g}" for i in shown), f"on a point @{thresholds[at]:g}"]
-    heads += [f"geodesic @{thresholds[at]:g}"] * geodesic
-    heads += ["mean error", "mean mass / right", "r", "ECE"]
-    rows = []
-    for name, row in metrics["read_outs"].items():
-        cells = [_percent(row["euclidean"]["pck"][i]) for i in shown]
-        cells += [_percent(row[kind]["pck"][at]) for kind in ("surface", "geodesic") if kind in row]
-        cells.append(number(row["euclidean"]["mean_error"], 4))
-        mass = row.get("mass")
-        if mass is None:
-            cells += ["–", "–", "–"]
-        else:
-            cells.append(f"{mass['mean']:.2f} / {mass['correct']:.2f}")
-            cells += [number(mass["pearson"], 2), number(mass["expected_calibration_error"], 3)]
-        rows.append([_TITLES.get(name, name), *cells])
-    labels = metrics["labels"]
-    blank = ["–"] * (len(heads) - 1 - len(shown))
-    for key, title in (("agreement", "left and right labels agree"), ("ceiling", "ceiling of the labels")):
-        if labels[key] is not None:
-            rows.append([title, *(_percent(labels[key][i]) for i in shown), *blank])
-    rows.append(["labels with no other point as near", *(_percent(labels["alone"][i]) for i in shown), *blank])
-    lines = [markdown_table(heads, rows), ""]
-    if labels["agreement"] is not None:
-        lines.append(
-            f"ceiling: {labels['num_pairs']} pairs of left and right labels, mirrored, agree within √2 times the "
-            "distance: the most that can be right against one annotator if the noises of labels are equal, "
-            "independent, and have nothing to do with where the points lie; a detector that sees them may pass it"
-        )
-    candidates = []
-    for name, row in belief["candidates"].items():
-        error, interval = row.get("expected_calibration_error"), row.get("expected_calibration_error_interval")
-        cells = [number(row["pearson"], 3), number(row["area_under_risk_coverage"], 3)]
-        cells += [_percent(row["risk_coverage"]["risk"][i]) for i in (4, 7, 9)]
-        cells.append("–" if error is None else f"{error:.3f} ({interval[0]:.3f} to {interval[1]:.3f})")
-        candidates.append([_CONFIDENCES[name].format(threshold=belief["threshold"]), *cells])
-    heads = ["confidence", "r", "AURC", "wrong in the surest 50 %", "80 %", "all", "ECE (95 %)"]
-    lines += ["", markdown_table(heads, candidates), ""]
-    by = f"fitted on {belief['fitted_on']}" if belief["fitted_on"] else "as trained"
-    lines.append(
-        f"right: error < {belief['threshold']:g}; temperature of the confidences {belief['temperature']:.3g} ({by})"
-    )
-    if belief["fitted_on"] == metrics["split"]:
-        lines.append("the temperature was fitted on these clouds: ECE is optimistic here")
-    return "\n".join(lines)
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else number(100 * value, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
@@ -36,14 +35,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "read: train it again"
         )
     return checkpoint
-
-
-def store_calibration(path: Path, calibration: Mapping[str, Any]) -> None:
-    """Write into a checkpoint what makes its confidences as large as they are right; nothing else changes."""
-    checkpoint = read_checkpoint(path)
-    checkpoint["pcsa"]["calibration"] = dict(calibration)
-    with replacing(path) as temporary:
-        torch.save(checkpoint, temporary)
 
 
 def check_resumable(config: TrainConfig, path: Path, task: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 @contextmanager
-def claimed(path: Path) -> Iterator[None]:
+def claimed(path: Path, *, wait: float = 0.0) -> Iterator[None]:
     """Hold a folder, or a file that will be written, against every other process that claims it.
 
     The claim is a lock of the operating system on ``<folder>/.lock`` or ``.<file>.lock``: it ends with its process,
@@ -18,6 +18,7 @@ def claimed(path: Path) -> Iterator[None]:
 
     Args:
         path: The folder, which exists, or the file. The folder of a file is made if need be.
+        wait: Seconds to wait for another process that holds it.
 
     Raises:
         FileExistsError: If another process holds it; the message names the process and its machine.
@@ -30,7 +31,7 @@ def claimed(path: Path) -> Iterator[None]:
     lock = FileLock(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait)
     except Timeout:
         # filelock takes a file that it may not open for one that another process holds.
         if not os.access(file if file.exists() else file.parent, os.W_OK):

@@ -349,7 +349,12 @@ class CloudPredictor(Predictor):
 
     def __init__(self, task: CloudTask[Any, Any], run: Run[Any, Any], options: CloudPredictOptions) -> None:
         self.task, self.run, self.options = task, run, options
-        self.header = {"category": run.labels.category, **task.header(run)}
+        fitted = run.calibration
+        self.header = {
+            "category": run.labels.category,
+            **task.header(run),
+            **({} if fitted.split is None else {"temperature": fitted.temperature, "fitted_on": fitted.split}),
+        }
         if options.radius is None and options.read_out in NEED_RADIUS:
             self.header["radius"] = KEYPOINTNET_RADIUS
 

@@ -5,39 +5,43 @@ from __future__ import annotations
 import functools
 import logging
 import operator
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, Data
 
 from pcsa._core.checks import check_positive
 from pcsa.datasets.keypointnet import rotated_labelings, rotation_groups
 from pcsa.datasets.keypointnet.mirror import category_mirror_pairs
 from pcsa.localization import ReadOut
-from pcsa.metrics import THRESHOLDS, KeypointMetrics, fit_temperature, symmetric_error
+from pcsa.metrics import THRESHOLDS, KeypointMetrics, symmetric_error
 from pcsa.metrics.geodesic import geodesic_distances, geodesic_error
 from pcsa.tasks.common.belief import (
     READ_OUTS,
+    TEMPLATE,
     Scored,
     alone,
+    ball_masses,
     confidence_scores,
-    format_belief,
     label_scores,
     read_maps,
     read_out_scores,
     score_read_outs,
     training_template,
 )
+from pcsa.tasks.common.belief_tables import format_belief, shown_thresholds
+from pcsa.tasks.common.calibrations import Calibration
 from pcsa.tasks.common.categories import category_table
-from pcsa.tasks.common.clouds import CloudEvaluation, CloudTask
+from pcsa.tasks.common.clouds import CloudEvaluation, CloudsConfig, CloudTask
+from pcsa.tasks.common.cross_fitting import cross_fit
 from pcsa.tasks.common.fitting import check_suited, scale_of, suited, suits
 from pcsa.tasks.common.read_outs import KEYPOINTNET_RADIUS, ball_named, cloud_radius
 from pcsa.tasks.common.shape_distances import shape_distances
 from pcsa.tasks.common.tables import markdown_table, number
-from pcsa.tasks.common.task import Calibration, EvaluateOptions, Run
+from pcsa.tasks.common.task import EvaluateOptions, Run
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +61,8 @@ class SupervisedEvaluateOptions(EvaluateOptions):
     """Radii, in the dataset's own units, to read the maps by the ball of, too: 0.02 makes a row "ball, 0.02"."""
     fit_temperature: bool = False
     """Fit a temperature on the labels of split val that makes the confidences as large as they are right, and store it
-    in the checkpoint for the calls that follow. What is reported is right only on other clouds: not for split test."""
+    in the checkpoint, the first of several, for the calls that follow with the same ensemble and variations. What is
+    reported is right only on other clouds: not for split test."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,11 +85,6 @@ class DetectionEvaluation(CloudEvaluation):
                 f"`fit_temperature` (=True) must not be set for split {split!r}: what is fitted on clouds "
                 "says nothing of them"
             )
-        if options.fit_temperature and (options.ensemble or options.test_time > 1):
-            raise ValueError(
-                "`fit_temperature` (=True) must not be set with `ensemble` or `test_time`: a checkpoint stores the "
-                "temperature of its own network"
-            )
         dataset = task.annotated(run, split, options.root)
         super().__init__(
             split,
@@ -99,6 +99,7 @@ class DetectionEvaluation(CloudEvaluation):
             num_pictures=max(options.pictures, options.page),
         )
         self.task, self.run, self.options, self.dataset = task, run, options, dataset
+        self._check_unseen()
         self.categories = tuple(dict.fromkeys(run.labels.categories)) or (dataset.category,)
         scale = scale_of([dataset[i].pos for i in range(len(dataset))])
         check_suited("thresholds", options.thresholds, scale)
@@ -124,6 +125,27 @@ class DetectionEvaluation(CloudEvaluation):
         self.template = self._template()
         self.mirrored = category_mirror_pairs(task.annotated(run, "all", options.root))
 
+    def _check_unseen(self) -> None:
+        """Refuse to fit on clouds that another network of the mean was trained on; to score them is told in the log."""
+
+        def sources(run: Run[Any, Any]) -> list[Any]:
+            return [getattr(run.config.data, f.name) for f in fields(CloudsConfig)]
+
+        for member in self.run.members[1:]:
+            if sources(member) == sources(self.run):
+                continue
+            try:
+                trained = self.task.annotated(member, "train").model_ids
+            except (ValueError, OSError) as error:
+                log.warning("whether `%s` was trained on the clouds to score cannot be told: %s", member.path, error)
+                continue
+            shared = len(set(trained) & set(self.dataset.model_ids))
+            text = f"`{member.path}` was trained on {shared} of the {len(self.dataset)} clouds to score"
+            if shared and self.options.fit_temperature:
+                raise ValueError(f"`fit_temperature` (=True) must not be set with this `ensemble`: {text}")
+            if shared:
+                log.warning("%s: the scores are those of clouds that are known", text)
+
     def _template(self) -> Tensor | None:
         """The floor: what the training's own clouds say without a look at a cloud; None where they are gone."""
         try:
@@ -147,6 +169,7 @@ class DetectionEvaluation(CloudEvaluation):
             temperature=self.run.calibration.temperature,
             template=self.template,
         )
+        logits = [x[:, c.visible[0]] for x, c in zip(located.logits, clouds, strict=True)]
         together = torch.stack(list(maps.position.values()), 1)
         asked = list(maps.position).index(read_out)
         symmetric, geodesic, geodesic_symmetric, places, scored = [], [], [], [], []
@@ -196,11 +219,30 @@ class DetectionEvaluation(CloudEvaluation):
             "confidence": maps.confidence,
             "alone": torch.stack([alone(cloud) for cloud in clouds]),
         }
+        if self.run.calibration.split is not None:
+            record["as_trained"] = self._masses(clouds, logits, maps.position, [1.0] * len(clouds))
         if self.options.fit_temperature:
             # Those of annotated keypoints alone count.
-            record["logits"] = [x[:, c.visible[0]] for x, c in zip(located.logits, clouds, strict=True)]
+            record["logits"] = logits
             record["index"] = [cloud.keypoint_index[0][cloud.visible[0]] for cloud in clouds]
+            record["pos"] = [cloud.pos for cloud in clouds]
+            record["position"] = maps.position
         return record
+
+    def _masses(
+        self,
+        clouds: Sequence[Data],
+        logits: Sequence[Tensor],
+        position: Mapping[str, Tensor],
+        temperatures: Sequence[float],
+    ) -> dict[str, Tensor]:
+        """Probability within the threshold of every read-out, ``[n, K]``, with a temperature for each cloud."""
+        found = []
+        for i, (cloud, scores, temperature) in enumerate(zip(clouds, logits, temperatures, strict=True)):
+            places = {name: at[i] for name, at in position.items() if name != TEMPLATE}
+            how: dict[str, Any] = {"radius": self.correct_threshold, "temperature": temperature}
+            found.append(ball_masses(cloud, scores, places, self.task.frame, **how))
+        return {name: torch.stack([masses[name] for masses in found]) for name in found[0]}
 
     def take(self, record: dict[str, Any]) -> None:
         self.metrics.update(**record["metrics"])
@@ -214,11 +256,25 @@ class DetectionEvaluation(CloudEvaluation):
             parts: list[Any] = [functools.reduce(operator.getitem, path, record) for record in self.beliefs]
             return torch.cat(parts)
 
+        def listed(name: str) -> list[Tensor]:
+            return [value for record in self.beliefs for value in record[name]]
+
         first, thresholds, visible = self.beliefs[0], self.options.thresholds, all_of("visible")
         calibration = self.run.calibration
+        masses = {name: {"mass": all_of("mass", name)} for name in first["mass"]}
+        for name in first.get("as_trained", ()):
+            masses[name]["as_trained"] = all_of("as_trained", name)
+        fitted: dict[str, Any] = {}
         if self.options.fit_temperature:
-            logits, index = ([x for record in self.beliefs for x in record[name]] for name in ("logits", "index"))
-            self.fitted = Calibration(fit_temperature(logits, index), self.split)
+            logits, index = listed("logits"), listed("index")
+            found = cross_fit(logits, index)
+            self.fitted = Calibration(found.temperature, self.header.get("fold", self.split))
+            fitted = {"temperature": found.temperature, "on": self.fitted.split, "cross_fitted": found.of_others}
+            if found.of_others:
+                clouds = [Data(pos=p, visible=v[None]) for p, v in zip(listed("pos"), visible, strict=True)]
+                position = {name: all_of("position", name) for name in first["position"]}
+                for name, mass in self._masses(clouds, logits, position, found.of_others).items():
+                    masses[name]["cross_fitted"] = mass
         distances = {
             name: {kind: all_of("distances", name, kind) for kind in kinds}
             for name, kinds in first["distances"].items()
@@ -227,7 +283,7 @@ class DetectionEvaluation(CloudEvaluation):
             "read_outs": {
                 name: read_out_scores(
                     kinds,
-                    {"mass": all_of("mass", name)} if name in first["mass"] else {},
+                    masses.get(name, {}),
                     visible,
                     thresholds,
                     self.correct_threshold,
@@ -238,6 +294,7 @@ class DetectionEvaluation(CloudEvaluation):
                 "threshold": self.correct_threshold,
                 "temperature": calibration.temperature,
                 "fitted_on": calibration.split,
+                **({"fitted": fitted} if fitted else {}),
                 "candidates": confidence_scores(
                     {name: all_of("confidence", name) for name in first["confidence"]},
                     distances[self.options.read_out]["euclidean"],
@@ -257,9 +314,7 @@ class DetectionEvaluation(CloudEvaluation):
 def detection_table(metrics: Mapping[str, Any]) -> str:
     """What ``pcsa evaluate`` prints of a detector."""
     overall, thresholds = metrics["overall"], metrics["thresholds"]
-    shown = [i for i, t in enumerate(thresholds) if t in (0.01, 0.02, 0.05, 0.1)]
-    if len(shown) < 4:  # not the default ones
-        shown = sorted({round(i * (len(thresholds) - 1) / 3) for i in range(4)})
+    shown = shown_thresholds(thresholds)
     missing = f" ({metrics['num_missing']} clouds missing)" if metrics["num_missing"] else ""
     rows = []
     for key, name in (
@@ -288,6 +343,6 @@ def detection_table(metrics: Mapping[str, Any]) -> str:
             f"presence, average precision: {number(overall['presence_average_precision'], 3)}",
             f"Pearson r of {confidence} with error < {calibration['threshold']:g}: {number(calibration['pearson'], 3)}",
             "",
-            format_belief(metrics, shown),
+            format_belief(metrics),
         ]
     )

@@ -18,6 +18,7 @@ from pcsa.metrics import (
     collapsed_keypoints,
     coverage,
     dual_alignment,
+    from_box,
     geodesic_keypoint_distances,
     inclusivity,
     keypoint_distances,
@@ -25,8 +26,10 @@ from pcsa.metrics import (
     random_keypoints,
     separation,
     template_keypoints,
+    to_box,
 )
 from pcsa.tasks.common.tables import markdown_table, number
+from pcsa.tasks.common.task import Details
 
 COLLAPSED = 0.01
 """Keypoints are called collapsed if the two nearest of a shape are on average less apart than this share of its
@@ -35,6 +38,7 @@ diagonal."""
 _NAMES = {
     "detector": "detector",
     "template": "template (k-means)",
+    "template_in_box": "template in each cloud's box",
     "random": "random fixed set",
     "collapsed_centroid": "collapsed (cloud's centroid)",
     "collapsed_corner": "collapsed (corner of the box)",
@@ -123,8 +127,9 @@ def evaluate_keypoints(
 ) -> dict[str, Any]:
     """Scores of predicted keypoints, the same scores of their floors, and which floors they do not beat.
 
-    The floors: a template (k-means of annotations), random sets (uniform in the box of the annotations; mean over the
-    sets), and all keypoints collapsed into the centroid of each cloud or into one corner of the box around all clouds.
+    The floors: a template (k-means of annotations), the same in each cloud's own bounding box, random sets (uniform in
+    the box of the annotations; mean over the sets), and all keypoints collapsed into the centroid of each cloud or into
+    one corner of the box around all clouds.
     See :mod:`pcsa.metrics` for the protocols. Distances and thresholds are in the dataset's own units.
 
     Args:
@@ -140,8 +145,9 @@ def evaluate_keypoints(
         JSON types. ``rows`` has one entry per detector and floor: ``dual_alignment`` (forward, backward, mean),
         ``miou_euclidean`` (predictions moved to the cloud), ``miou_euclidean_as_predicted``, ``miou_geodesic`` (lists
         over ``thresholds``), ``coverage``, ``inclusivity`` and ``separation`` (least, mean, worst), as fractions.
-        ``not_above_template`` lists scores in which the detector is not above the template, ``collapsed`` says whether
-        at least two of its keypoints lie together.
+        ``not_above_template`` lists scores in which the detector is not above the template,
+        ``not_above_template_in_box`` those in which it is not above the one in each cloud's box, ``collapsed`` says
+        whether at least two of its keypoints lie together.
 
     Raises:
         ValueError: If nothing is annotated, the dataset has a transform, predictions do not fit, or ``num_random`` is
@@ -155,24 +161,22 @@ def evaluate_keypoints(
     shapes, source = _read(dataset), _read(template_source)
     detector = [predicted[i].detach().cpu().double() for i in shapes.places]
     n, K = len(detector), len(detector[0])
-    # Fewer places than keypoints, as two shapes may have: all of them, some more than once.
-    places = len(torch.cat(source.annotated).unique(dim=0))
-    template = template_keypoints(source.annotated, min(K, places), seed=seed)
-    template = template[torch.arange(K) % places]
+    boxed = _template([to_box(a, c) for a, c in zip(source.annotated, source.clouds, strict=True)], K, seed)
     sets = {
         "detector": [detector],
-        "template": [[template] * n],
+        "template": [[_template(source.annotated, K, seed)] * n],
+        "template_in_box": [[from_box(boxed, cloud) for cloud in shapes.clouds]],
         "random": [[random_keypoints(source.annotated, K, seed=seed + i)] * n for i in range(num_random)],
         "collapsed_centroid": [collapsed_keypoints(shapes.clouds, K)],
         "collapsed_corner": [collapsed_keypoints(shapes.clouds, K, place="corner")],
     }
     thresholds = check_thresholds("thresholds", thresholds)
     rows = _score(sets, shapes, geodesic, thresholds)
-    not_above = [
-        key
-        for key in _SCORES
-        if key in rows["detector"] and not _at(rows["detector"], key) > _at(rows["template"], key)
-    ]
+
+    def not_above(floor: str) -> list[str]:
+        scores = [key for key in _SCORES if key in rows["detector"]]
+        return [key for key in scores if not _at(rows["detector"], key) > _at(rows[floor], key)]
+
     return {
         "name": dataset.category,
         "split": dataset.split,
@@ -185,9 +189,17 @@ def evaluate_keypoints(
         "units": "the dataset's own",
         "thresholds": list(thresholds),
         "rows": rows,
-        "not_above_template": not_above,
+        "not_above_template": not_above("template"),
+        "not_above_template_in_box": not_above("template_in_box"),
         "collapsed": rows["detector"]["separation"]["least"] < COLLAPSED,
     }
+
+
+def _template(annotated: Sequence[Tensor], K: int, seed: int) -> Tensor:
+    """K places of annotations, float64."""
+    # Fewer places than keypoints, as two shapes may have: all of them, some more than once.
+    places = len(torch.cat(list(annotated)).unique(dim=0))
+    return template_keypoints(annotated, min(K, places), seed=seed)[torch.arange(K) % places]
 
 
 def _per_shape(predicted: Sequence[Tensor], category: KeypointNet, read_out: str) -> dict[str, dict[str, Any]]:
@@ -233,7 +245,7 @@ def format_keypoints(result: Mapping[str, Any]) -> str:
         rows.append([_NAMES[key], *(number(100 * value, 1) for value in values)])
     lines = [
         f"{title}: {counts}",
-        f"In percent. Template and {result['num_random']} random sets (mean) are from the annotations of {of}.",
+        f"In percent. Templates and {result['num_random']} random sets (mean) are from the annotations of {of}.",
         "mIoU: Euclidean, geodesic; predictions moved to the cloud; sep.: between a shape's keypoints, in diagonals.",
         "",
         markdown_table(heads, rows),
@@ -242,11 +254,16 @@ def format_keypoints(result: Mapping[str, Any]) -> str:
     alignment = {key: row["dual_alignment"]["mean"] for key, row in result["rows"].items()}
     if alignment["detector"] <= max(alignment["collapsed_centroid"], alignment["collapsed_corner"]):
         lines.append("Keypoints all in one place have no lower DAS: read it only beside mIoU and separation.")
-    if result["not_above_template"]:
-        named = ", ".join(_SCORES[key] for key in result["not_above_template"])
-        lines.append(f"The detector does NOT beat the template, which never looks at a cloud, in: {named}.")
-    else:
-        lines.append("The detector beats the template in every score.")
+    for floor, which in (
+        ("template", "the template, which never looks at a cloud"),
+        ("template_in_box", "the template in each cloud's box, which sees that box alone"),
+    ):
+        not_above = result[f"not_above_{floor}"]
+        if not_above:
+            named = ", ".join(_SCORES[key] for key in not_above)
+            lines.append(f"The detector does NOT beat {which}, in: {named}.")
+        else:
+            lines.append(f"The detector beats {which.split(',')[0]} in every score.")
     if result["collapsed"]:
         least = 100 * result["rows"]["detector"]["separation"]["least"]
         lines.append(
@@ -254,6 +271,20 @@ def format_keypoints(result: Mapping[str, Any]) -> str:
             "Keypoints in one place agree whatever they mean, which raises the dual alignment score."
         )
     return "\n".join(lines)
+
+
+def category_details(metrics: Mapping[str, Any]) -> Details:
+    """The detector and its floors in what :func:`evaluate_category` returned."""
+    found: dict[str, dict[str, float | None]] = {}
+    for part, of in (("category", ", all shapes"), ("held_out", "")):
+        result = metrics.get(part, {})
+        for key, row in result.get("rows", {}).items():
+            miou = {f"mIoU@{result['thresholds'][-1]:g}{of}": 100 * row["miou_euclidean"][-1]}
+            least = {f"least separation{of}": 100 * row["separation"]["least"]}
+            scores = {f"DAS{of}": 100 * row["dual_alignment"]["mean"], **miou, **least}
+            found.setdefault(_NAMES.get(key, key), {}).update(scores)
+    own = _NAMES["detector"]
+    return Details({k: row for k, row in found.items() if k == own}, {k: row for k, row in found.items() if k != own})
 
 
 def _score(

@@ -10,10 +10,18 @@ from typing import Any
 import torch
 
 import pcsa
+from pcsa.tasks.common.calibrations import (
+    Calibration,
+    Way,
+    fitted_for,
+    network_state,
+    read_calibrations,
+    weights_digest,
+)
 from pcsa.tasks.common.checkpoint import read_checkpoint
 from pcsa.tasks.common.config import TrainConfig, from_plain
 from pcsa.tasks.common.registry import get_task
-from pcsa.tasks.common.task import Calibration, Run
+from pcsa.tasks.common.task import Run
 
 
 def open_run(path: Path | str, device: str | torch.device = "cpu", *, task: str | None = None) -> Run[Any, Any]:
@@ -38,11 +46,10 @@ def open_run(path: Path | str, device: str | torch.device = "cpu", *, task: str 
         config: TrainConfig = from_plain(of.config_type, about["config"])
         labels = from_plain(of.labels_type, about["labels"])
         model = of.build(config, labels)
-        prefix = "network."
-        state = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
-        model.load_state_dict(state)
+        model.load_state_dict(network_state(checkpoint))
         step, temperature = int(checkpoint["global_step"]), float(about["temperature"])
-        calibration = Calibration(**about.get("calibration", {}))
+        calibrations = read_calibrations(about)
+        calibration = calibrations.get(None, Calibration())
     # What a checkpoint lacks, what another version adds, a task that is not registered, or weights of another size.
     except Exception as error:
         first = " ".join(str(error).split())[:200]
@@ -50,13 +57,14 @@ def open_run(path: Path | str, device: str | torch.device = "cpu", *, task: str 
             f"`{path}` must fit pcsa {pcsa.__version__} and the model that it describes: "
             f"{type(error).__name__}, {first}"
         ) from None
-    return Run(path, of, config, labels, model.to(device).eval(), step, temperature, calibration)
+    return Run(path, of, config, labels, model.to(device).eval(), step, temperature, calibration, calibrations)
 
 
 def open_ensemble(run: Run[Any, Any], paths: Sequence[Path | str] = (), *, test_time: int = 1) -> Run[Any, Any]:
     """A run whose network is the mean of its own and those of other checkpoints, and over variations of each input.
 
-    Its maps are the means of theirs, as probabilities. Configuration, step and labels are those of ``run``.
+    Its maps are the means of theirs, as probabilities. Configuration, step and labels are those of ``run``; the
+    temperature of the confidences is the one that was fitted for this way of averaging, by whichever checkpoint has it.
 
     Args:
         run: What :func:`open_run` opened.
@@ -84,9 +92,14 @@ def open_ensemble(run: Run[Any, Any], paths: Sequence[Path | str] = (), *, test_
                     f"`ensemble` (={str(path)!r}) must find what `{run.path}` finds: its {name} are {here}, not {first}"
                 )
         runs.append(other)
-    task = run.task
+    task, members = run.task, tuple(runs)
     if test_time > 1:
         runs = [replace(r, model=task.varied(r, test_time)) for r in runs]
     model = runs[0].model if len(runs) == 1 else task.mean(runs)
-    # The temperature of the confidences was fitted to one network.
-    return run if model is run.model else replace(run, model=model.eval(), calibration=Calibration())
+    way = None
+    if model is not run.model:
+        way = Way(tuple(sorted(weights_digest(r.model.state_dict()) for r in members)), test_time)
+    calibration = fitted_for(way, [r.calibrations for r in members])
+    if way is None:
+        return run
+    return replace(run, model=model.eval(), calibration=calibration, members=members, way=way)

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import torch
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pcsa._core.checks import check_positive
 from pcsa.localization import ReadOut
+from pcsa.tasks.common.calibrations import Calibration, Calibrations, Way
 from pcsa.tasks.common.config import TrainConfig
 from pcsa.tasks.common.engine import Training, fit
 from pcsa.tasks.common.initial import initialize
@@ -135,15 +137,6 @@ class PredictOptions:
             check_positive("radius", self.radius)
 
 
-class Calibration(NamedTuple):
-    """What makes the confidences of a trained network as large as they are right; see ``--fit-temperature``."""
-
-    temperature: float = 1.0
-    """Divides the logits where confidences are computed."""
-    split: str | None = None
-    """The split that it was fitted on, if it was."""
-
-
 @dataclass(frozen=True)
 class Run(Generic[ConfigT, LabelsT]):
     """A trained network and what its checkpoint says of it; see :func:`pcsa.tasks.open_run`."""
@@ -160,6 +153,12 @@ class Run(Generic[ConfigT, LabelsT]):
     """Temperature of the samples at that step."""
     calibration: Calibration = field(default_factory=Calibration)
     """Of the confidences."""
+    calibrations: Calibrations = field(default_factory=dict)
+    """All that the checkpoint has, for other ways of averaging too."""
+    members: tuple[Run[Any, Any], ...] = ()
+    """The runs whose networks, or variations, are averaged; none where nothing is."""
+    way: Way | None = None
+    """How they are averaged."""
 
     @property
     def device(self) -> torch.device:
@@ -186,6 +185,15 @@ def column(title: str, *path: str, factor: float = 1.0) -> Column:
         return None if found is None else factor * float(found)
 
     return Column(title, value)
+
+
+class Details(NamedTuple):
+    """What tables that compare runs show beside the columns: rows of numbers, by title and by the number's own."""
+
+    rows: Mapping[str, Mapping[str, float | None]] = MappingProxyType({})
+    """Of the run."""
+    bounds: Mapping[str, Mapping[str, float | None]] = MappingProxyType({})
+    """Of its items alone, whatever the run: floors, and ceilings."""
 
 
 class Prediction(NamedTuple):
@@ -268,7 +276,8 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
         title: What is trained, in a line.
         presets: Configurations by name; the first is the default.
         labels_type: Dataclass of what a trained network says about its keypoints; has ``names``.
-        methods: Changes of the objective that ``pcsa compare`` compares, by name.
+        methods: Changes of the objective that ``pcsa compare`` can compare, by name.
+        compared_methods: Those that it compares by default; none for all.
         compared: Preset that ``pcsa compare`` trains by default; None for the first.
         columns: Columns of the tables that compare runs.
         evaluate_options: Options of ``pcsa evaluate``.
@@ -281,6 +290,7 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
     title: ClassVar[str]
     labels_type: ClassVar[type[Any]]
     methods: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    compared_methods: ClassVar[Sequence[str]] = ()
     compared: ClassVar[str | None] = None
     columns: ClassVar[Sequence[Column]]
     evaluate_options: ClassVar[type[EvaluateOptions]] = EvaluateOptions
@@ -370,6 +380,10 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
     @abstractmethod
     def evaluation(self, run: Run[ConfigT, LabelsT], options: Any) -> Evaluation:
         """Open the items that ``options`` name, to score a run on them."""
+
+    def details(self, metrics: Mapping[str, Any]) -> Details:
+        """What the tables that compare runs show of its metrics beside the columns; by default nothing."""
+        return Details()
 
     def table(self, metrics: Mapping[str, Any]) -> str:
         """What ``pcsa evaluate`` prints of its metrics: by default the columns."""

@@ -13,6 +13,7 @@ from pcsa.tasks.common.belief import (
     READ_OUTS,
     TEMPLATE,
     alone,
+    ball_masses,
     confidence_scores,
     label_scores,
     read_maps,
@@ -214,3 +215,35 @@ def test_what_labels_allow():
     assert found["alone"] == pytest.approx([1, 2 / 3, 1 / 3])
     none = label_scores(MirrorPairs(np.empty(0), np.empty(0, bool)), apart, visible, [0.01])
     assert (none["num_pairs"], none["agreement"], none["ceiling"]) == (0, None, None)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.4])
+def test_masses_of_known_places_are_those_of_the_read_outs(clouds, logits, temperature):
+    asked = torch.stack([cloud.pos.mean(0).expand(4, 3) for cloud in clouds])
+    how = {"radius": 0.2, "temperature": temperature}
+    maps = read_maps(clouds, logits, "unit_sphere", ("local", asked), **how)
+    for b, cloud in enumerate(clouds):
+        places = {name: maps.position[name][b] for name in maps.mass}
+        found = ball_masses(cloud, logits[b][:, cloud.visible[0]], places, "unit_sphere", **how)
+        assert found.keys() == maps.mass.keys()
+        for name, mass in found.items():
+            torch.testing.assert_close(mass, maps.mass[name][b])
+    bare = item(0, missing=range(4))
+    assert ball_masses(bare, logits[0][:, :0], {"peak": asked[0]}, "unit_sphere", **how)["peak"].tolist() == [0] * 4
+
+
+def test_masses_at_other_temperatures_have_scores_of_their_own():
+    mass, distance, visible = draw()
+    found = read_out_scores({"euclidean": distance}, {"mass": mass, "as_trained": mass / 2}, visible, [0.01], 0.01)[
+        "mass"
+    ]
+    alone = read_out_scores({"euclidean": distance}, {"mass": mass / 2}, visible, [0.01], 0.01)["mass"]
+    assert found.pop("as_trained") == alone
+    assert found == read_out_scores({"euclidean": distance}, {"mass": mass}, visible, [0.01], 0.01)["mass"]
+    for name in ("pearson", "expected_calibration_error"):
+        low, high = found[f"{name}_interval"]
+        assert low < found[name] < high < low + 0.3
+    # Half of what is true is half a mean away.
+    assert alone["expected_calibration_error"] == pytest.approx(found["correct"] / 2, abs=0.05)
+    constant = read_out_scores({"euclidean": distance}, {"mass": torch.ones_like(mass)}, visible, [0.01], 0.01)["mass"]
+    assert (constant["pearson"], constant["pearson_interval"]) == (None, [None, None])

@@ -12,7 +12,13 @@ from pcsa.datasets.procedural import generate
 from pcsa.datasets.transforms import Normalize
 from pcsa.metrics import dual_alignment, random_keypoints, template_keypoints
 from pcsa.metrics.geodesic import geodesic_error
-from pcsa.tasks.common.floors import evaluate_category, evaluate_keypoints, format_category, format_keypoints
+from pcsa.tasks.common.floors import (
+    category_details,
+    evaluate_category,
+    evaluate_keypoints,
+    format_category,
+    format_keypoints,
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +59,13 @@ def test_a_detector_that_finds_the_annotations(root, whole):
             assert len(detector[key]) == len(block["thresholds"]) == 11
         assert detector["inclusivity"] == 1
         assert detector["separation"]["least"] > 0.05
-        assert block["not_above_template"] == []
+        assert block["not_above_template"] == block["not_above_template_in_box"] == []
         assert not block["collapsed"]
         assert block["num_clouds"] == len(dataset)
     assert (result["held_out"]["split"], result["held_out"]["template_split"]) == ("val", "train")
     table = format_category(result)
     assert table.count("The detector beats the template in every score.") == 2
+    assert table.count("The detector beats the template in each cloud's box in every score.") == 2
     assert "COLLAPSED" not in table
     assert "whole category (the protocol of the literature" in table
     assert "val alone: 2 clouds" in table
@@ -81,6 +88,50 @@ def test_the_template_does_not_beat_itself(root, whole):
     assert result["not_above_template"] == ["dual_alignment", "miou_euclidean"]
     assert "(geodesic)" not in format_keypoints(result)
     assert "miou_geodesic" not in result["rows"]["random"]
+
+
+def test_the_template_in_the_box_is_fitted_and_put_there(root, whole):
+    train, val = KeypointNet(root, "chair", "train"), KeypointNet(root, "chair", "val")
+
+    def box(data):
+        low, high = data.pos.double().amin(0), data.pos.double().amax(0)
+        return low, high - low
+
+    places = []
+    for data in train:
+        low, size = box(data)
+        places.append((data.keypoints[0][data.visible[0]].double() - low) / size * 2 - 1)
+    template = template_keypoints(places, 6, seed=5)
+    keypoints = []
+    for data in val:
+        low, size = box(data)
+        keypoints.append(low + (template + 1) / 2 * size)
+    result = evaluate_keypoints(keypoints, val, train, num_random=2, seed=5)
+    rows = result["rows"]
+    for name in ("dual_alignment", "separation"):
+        assert rows["template_in_box"][name] == pytest.approx(rows["detector"][name])
+    for name in ("miou_euclidean", "miou_geodesic", "coverage", "inclusivity"):
+        assert rows["template_in_box"][name] == pytest.approx(rows["detector"][name], abs=1e-6)
+    assert rows["template_in_box"] != rows["template"]
+    details = category_details({"held_out": result})
+    assert list(details.rows) == ["detector"]
+    plain, boxed = (details.bounds[name] for name in ("template (k-means)", "template in each cloud's box"))
+    assert boxed["DAS"] == 100 * rows["template_in_box"]["dual_alignment"]["mean"]
+    assert plain["mIoU@0.1"] == 100 * rows["template"]["miou_euclidean"][-1]
+    # A detector that is the template itself is not above it.
+    result["not_above_template_in_box"] = ["dual_alignment"]
+    said = "does NOT beat the template in each cloud's box, which sees that box alone, in: dual alignment."
+    assert said in format_keypoints(result)
+
+
+def test_two_shapes_have_fewer_places_than_keypoints(root):
+    few = KeypointNet(root, "chair", "val")
+    assert len(few) == 2
+    result = evaluate_keypoints([data.pos[:50] for data in few], few, few, num_random=1)
+    for name in ("template", "template_in_box"):
+        assert math.isfinite(result["rows"][name]["dual_alignment"]["mean"])
+        # Some of the fifty are the same.
+        assert result["rows"][name]["separation"]["least"] == 0
 
 
 def test_collapsed_keypoints_are_called_so(whole):
