@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -91,7 +93,7 @@ class Workers:
         executor = self._executor(run.out)
         gpu = self.gpus[place % len(self.gpus)] if self.gpus else None
         # Read when a process starts: too late for it to be set there.
-        with submitit.helpers.clean_env(), _environment(OMP_NUM_THREADS=str(self.threads)):
+        with submitit.helpers.clean_env(), _environment(OMP_NUM_THREADS=str(self.threads)), _interruptible():
             return executor.submit(Job(run, self.threads, gpu))
 
 
@@ -172,3 +174,20 @@ def visible_gpus() -> list[str]:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     return named[:count] if named else [str(i) for i in range(count)]
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let processes that are started within hear of an interruption, by which submitit ends them.
+
+    What a shell starts in the background, with `nohup` say, ignores it, and so do all that come of it.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,6 +1,13 @@
+import os
+import signal
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
-from pcsa.scripts.reproduce.workers import Outcome, Queue
+import pytest
+
+from pcsa.scripts.reproduce import workers
+from pcsa.scripts.reproduce.workers import Outcome, Queue, Workers
 
 
 def work(key, *needs):
@@ -31,3 +38,44 @@ def test_what_needs_a_run_that_failed_is_given_up():
     queue.ended(Outcome(b, {}))
     assert queue.next().key == "one"
     assert list(queue.lost()) == []
+
+
+class Waits:
+    """Work that says which process it is in, and waits."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __call__(self):
+        Path(f"{self.file}.part").write_text(str(os.getpid()))
+        Path(f"{self.file}.part").rename(self.file)
+        time.sleep(600)
+
+
+def runs(process):
+    """Whether there is such a process, and not only what is left of it until its parent looks."""
+    stat = Path(f"/proc/{process}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
+def test_what_is_cut_off_leaves_no_process_where_interruptions_are_ignored(tmp_path, monkeypatch):
+    # As they are in all that a shell starts in the background.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr(workers, "Job", lambda run, threads, gpu: Waits(tmp_path / "pid"))
+        job = Workers("local", 1, 1)._submit(SimpleNamespace(out=tmp_path), 0)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    while not (tmp_path / "pid").exists():
+        assert not job.done()
+        time.sleep(0.1)
+    process = int((tmp_path / "pid").read_text())
+    job.cancel()
+    job._process.wait(60)
+    deadline = time.monotonic() + 60
+    while runs(process):
+        assert time.monotonic() < deadline, "the process lives on"
+        time.sleep(0.1)
