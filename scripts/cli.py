@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
 
 from pcsa.tasks import task_names
+from pcsa.tasks.common.endings import DivergedError, Stopped, again
 
 USAGE = """\
 pcsa: point-cloud sampling-argmax
@@ -29,7 +31,8 @@ usage: pcsa COMMAND [options]      (pcsa COMMAND --help lists a command's option
                              make procedural clouds, draw them, fetch KeypointNet, check a folder, clear the cache
   bench [CASE…]              measure time and memory on this machine, against the usual code
 
-exit status: 0; 1 if `data check` found faults; 2 after a mistake; 3 if some inputs failed, and the rest is done
+exit status: 0; 1 if `data check` found faults; 2 after a mistake, or if a training diverged; 3 if some inputs failed,
+and the rest is done; 128 and the number of the signal that ended it
 """
 
 MODULES = {
@@ -60,6 +63,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command not in MODULES:
         print(f"pcsa: unknown command {command!r}\n\n{_usage()}", end="", file=sys.stderr)
         return 2
+    try:
+        return _run(command, rest)
+    except Stopped as stop:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print(f"pcsa {command}: {stop}; go on by\n{again(rest)}", file=sys.stderr)
+        return int(stop.code or 0)
+    except (ValueError, OSError, MemoryError, DivergedError) as error:
+        print(f"pcsa {command}: {_message(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\npcsa {command}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(command: str, rest: list[str]) -> int:
     # Imported here: each command needs other libraries, and help should come at once.
     module = importlib.import_module(f"pcsa.scripts.{MODULES[command]}")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -72,14 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ".*LeafSpec",  # Lightning causes it with torch 2.13.
     ):
         warnings.filterwarnings("ignore", message=message)
-    try:
-        return int(module.main(rest))
-    except (ValueError, OSError, MemoryError) as error:
-        print(f"pcsa {command}: {_message(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"\npcsa {command}: interrupted", file=sys.stderr)
-        return 130
+    return int(module.main(rest))
 
 
 def _message(error: Exception) -> str:

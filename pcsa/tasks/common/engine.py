@@ -7,6 +7,7 @@ seed, the epoch and the item: a resumed run, or one with other workers, reaches 
 from __future__ import annotations
 
 import logging
+import signal
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -21,6 +22,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
@@ -34,6 +36,7 @@ from pcsa.tasks.common.best import BestCheckpoint, mode_of
 from pcsa.tasks.common.checkpoint import check_resumable, started_from, write_json
 from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.config import OptimizerConfig, TrainConfig, TrainerConfig, to_plain
+from pcsa.tasks.common.stopping import StopAtSignal, check_loss, check_weights
 
 log = logging.getLogger(__name__)
 
@@ -73,26 +76,38 @@ def whole_batches(size: int, batch_size: int) -> int:
 class EpochSampler(Sampler[tuple[int, int]]):
     """Items of one process, shuffled by (seed, epoch); the epoch travels with the index, into any worker.
 
-    The epoch is asked for rather than told: Lightning's own may lag behind by one in a resumed run.
+    How many steps are done is asked for rather than told: Lightning's own epoch may lag behind by one in a resumed run.
+    One that was stopped within an epoch goes on with the items that the epoch has left.
     """
 
     def __init__(
-        self, size: int, seed: int, epoch: Callable[[], int], rank: int, num_replicas: int, batch_size: int
+        self, size: int, seed: int, step: Callable[[], int], rank: int, num_replicas: int, batch_size: int
     ) -> None:
-        self.size, self.seed, self.epoch, self.rank, self.num_replicas = size, seed, epoch, rank, num_replicas
+        self.size, self.seed, self.step, self.rank, self.num_replicas = size, seed, step, rank, num_replicas
+        self.batch_size, self.batches = batch_size, whole_batches(size, batch_size)
         # The same number in each process; a set smaller than a batch is repeated.
-        self.total = whole_batches(size, batch_size) * batch_size
+        self.total = self.batches * batch_size
 
     def __len__(self) -> int:
         return self.total // self.num_replicas
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch = self.epoch()
+        epoch, done = divmod(self.step(), self.batches)
         # A stream of its own: the items' augmentations use the indices below the size.
         order = torch.randperm(self.size, generator=item_generator(self.seed, epoch, self.size)).tolist()
         order = (order * (self.total // self.size + 1))[: self.total]
-        for index in order[self.rank :: self.num_replicas]:
+        for index in order[done * self.batch_size + self.rank :: self.num_replicas]:
             yield epoch, index
+
+
+class ResumableLoader(DataLoader):
+    """A loader whose sampler asks the run where it is; Lightning wants to hear that it can be resumed."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
 
 
 class StepData(L.LightningDataModule):
@@ -105,7 +120,7 @@ class StepData(L.LightningDataModule):
 
     def _loader(self, items: Any, batch_size: int, sampler: Sampler[Any] | None = None) -> DataLoader:
         workers = self.config.trainer.num_workers
-        return DataLoader(
+        return (DataLoader if sampler is None else ResumableLoader)(
             items,
             batch_size=batch_size,
             sampler=sampler,
@@ -121,7 +136,7 @@ class StepData(L.LightningDataModule):
         sampler = EpochSampler(
             len(self.train_items),
             self.config.seed,
-            lambda: trainer.global_step // self.steps_per_epoch,
+            lambda: trainer.global_step,
             trainer.global_rank,
             trainer.world_size,
             batch_size,
@@ -176,6 +191,7 @@ class StepTraining(L.LightningModule, Generic[ConfigT]):
         state = np.random.SeedSequence([self.config.seed, self.global_step, self.global_rank])
         generator = torch.Generator().manual_seed(int(state.generate_state(1, np.uint64)[0]))
         loss, parts, size = self.loss(batch, self.temperature.value, generator)
+        check_loss(loss, self.global_step, self.config.out / "last.ckpt")
         self.log("loss", loss.detach(), prog_bar=True, batch_size=size)
         for name, value in parts.items():
             self.log(name, value, batch_size=size)
@@ -252,6 +268,10 @@ def fit(task: str, config: TrainConfig, build: Callable[[], Training]) -> Path:
 
     Nothing is written, and nothing built, before it is known that the run may begin. Of two runs on one folder, the
     second is refused.
+
+    Raises:
+        Stopped: If a signal ends it; the step is finished and its checkpoint written.
+        DivergedError: If its loss or weights are no numbers any more; the last checkpoint stays as it was.
     """
     out = config.out
     last = out / "last.ckpt"
@@ -276,7 +296,10 @@ def fit(task: str, config: TrainConfig, build: Callable[[], Training]) -> Path:
             clip=config.optimizer.clip,
             max_epochs=-(-module.steps // data.steps_per_epoch),
             validate=data.val_items is not None,
-            callbacks=_options(config, module, validate=data.val_items is not None),
+            callbacks=[
+                *_options(config, module, validate=data.val_items is not None),
+                StopAtSignal(last, module.steps),
+            ],
         )
     except MisconfigurationException as error:
         raise ValueError(f"`trainer` cannot be set up: {error}") from None
@@ -295,7 +318,10 @@ def fit(task: str, config: TrainConfig, build: Callable[[], Training]) -> Path:
                 (out / "best.ckpt").unlink(missing_ok=True)
             write_json(out / "config.json", module.about)
         checkpoint = str(last) if config.resume else None
-        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        try:
+            trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+        except SIGTERMException:  # before the first step: Lightning's own, which would end with status 0
+            raise SystemExit(128 + signal.SIGTERM) from None
         trainer.save_checkpoint(last)
     return last
 
@@ -330,6 +356,7 @@ class WholeCheckpoints(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        check_weights(checkpoint["state_dict"], checkpoint["global_step"], Path(path))
         with replacing(Path(path)) as temporary:
             torch.save(checkpoint, temporary)
 

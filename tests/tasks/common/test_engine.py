@@ -28,8 +28,8 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, mo
 
 def test_processes_share_an_epoch():
     # 11 clouds in batches of 4 over 2 processes: 8 of them, each once.
-    parts = [list(EpochSampler(11, 0, lambda: 3, rank, 2, 4)) for rank in (0, 1)]
-    whole = list(EpochSampler(11, 0, lambda: 3, 0, 1, 4))
+    parts = [list(EpochSampler(11, 0, lambda: 6, rank, 2, 4)) for rank in (0, 1)]
+    whole = list(EpochSampler(11, 0, lambda: 6, 0, 1, 4))
     assert [len(p) for p in parts] == [4, 4]
     assert sorted(parts[0] + parts[1]) == sorted(whole)
     assert len({index for _, index in whole}) == 8

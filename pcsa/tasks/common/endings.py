@@ -1,0 +1,33 @@
+"""How a training ends before its time, for whoever started it."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class Stopped(SystemExit):
+    """A training that a signal ended, with a checkpoint of the step that it was in.
+
+    Its ``code`` is 128 and the number of the signal, which is what shells and schedulers expect.
+    """
+
+    def __init__(self, number: int, checkpoint: Path, step: int) -> None:
+        super().__init__(128 + number)
+        self.checkpoint, self.step = checkpoint, step
+        self.signal = signal.Signals(number).name
+
+    def __str__(self) -> str:
+        return f"stopped by {self.signal} after step {self.step}, `{self.checkpoint}` is written"
+
+
+class DivergedError(ArithmeticError):
+    """A training whose loss or weights are no numbers any more."""
+
+
+def again(arguments: Sequence[str]) -> str:
+    """The command that goes on with what ``pcsa train`` was given."""
+    words = [*arguments] if "--resume" in arguments else [*arguments, "--resume"]
+    return shlex.join(["pcsa", "train", *words])
