@@ -52,8 +52,8 @@ def knn(
         query_ptr: Where each cloud of ``query`` begins, then M; given with it.
         exclude_self: Do not count a point as its own neighbor; its duplicates remain neighbors. Needs
             ``query=None``. Default false.
-        backend: See :mod:`pcsa.neighbors`. Default: on a CPU ``"scipy"`` where installed and faster, else
-            ``"torch"``.
+        backend: See :mod:`pcsa.neighbors`. Default: on a CPU ``"scipy"`` where installed and faster, on CUDA
+            ``"triton"`` where installed, else ``"torch"``.
         validate: Check that ``pos`` and ``query`` are finite too; costs one synchronization on an accelerator.
 
     Returns:

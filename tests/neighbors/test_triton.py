@@ -9,6 +9,7 @@ from pcsa._core import triton as core
 from pcsa._core.triton import interpreted
 from pcsa.neighbors import ball_query, farthest_points, interpolate, interpolation_weights, knn, knn_graph
 from pcsa.neighbors.backends import triton as triton_backend
+from pcsa.neighbors.backends.choice import choose
 
 # More than a tile of points, one point, and less than k.
 SIZES = (70, 1, 9, 4)
@@ -252,3 +253,27 @@ def test_a_kernel_that_cannot_be_built_falls_back(monkeypatch, clouds, caplog):
         "No Triton kernel for nearest points (torch.float32, 3 axes, up to 8 of them, weights=False)",
         "No Triton kernel for farthest points (torch.float64, 3 axes, up to 32 points)",
     ]
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_searches_on_cuda_wait_for_nothing(clouds):
+    pos, ptr = clouds((3000, 1, 500))
+    there = pos.to("cuda")
+
+    def search():
+        index, index_ptr = farthest_points(there, ptr, 0.25, validate=False)
+        centers = there.index_select(0, index)
+        ball_query(there, ptr, 0.5, 32, centers, index_ptr, validate=False)
+        interpolation_weights(centers, index_ptr, there, ptr, validate=False)
+        return index
+
+    found = search()  # the first compiles
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        search()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert choose(None, "farthest", there, 3000).name == choose(None, "nearest", there, 3000).name == "triton"
+    # A CPU chooses the same points.
+    assert torch.equal(found.cpu(), farthest_points(pos, ptr, 0.25)[0])
