@@ -165,7 +165,7 @@ def sampling_argmax(
         if estimator != "relaxed":
             return mixture_samples(points, num_samples, estimator, temperature, generator)
         variance = bandwidth_of(points).square()
-        samples, _, _ = draw(
+        samples, _, _, _ = draw(
             points.logits.contiguous(),
             points.pos.contiguous(),
             variance,
