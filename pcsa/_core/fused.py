@@ -13,8 +13,8 @@ from torch import Tensor
 
 from pcsa._core import triton
 
-# Columns of positions and of variances that a program keeps in registers for each of its samples.
-MOST_COLUMNS = 18
+# Columns of positions and of variances at most: a program keeps sums of them in registers, for each of its samples.
+_MOST_COLUMNS = {torch.float32: 18, torch.float64: 8}
 # Points of a range at least, and programs wanted: enough to fill a card, few enough for their sums to stay small.
 _SMALLEST_RANGE = 256
 _PROGRAMS = 8192
@@ -30,7 +30,7 @@ def takes(logits: Tensor, columns: int, axes: int, mixture: bool) -> bool:
 
     The answer for a device and an argument set never changes: a backward pass must go where its forward pass went.
     """
-    if columns + axes > MOST_COLUMNS or not triton.usable(logits.device):
+    if columns + axes > _MOST_COLUMNS[logits.dtype] or not triton.usable(logits.device):
         return False
     return triton.interpreted() or _built(logits.device, logits.dtype, columns, axes, mixture)
 

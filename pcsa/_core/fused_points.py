@@ -17,10 +17,11 @@ from pcsa._core.fused_noise import four_log2_exponentials, four_normals
 
 _LOG2_E = tl.constexpr(1.4426950408889634)
 # Numbers whose values need no kernel of their own.
-PLAIN = (
-    "seed inverse_high inverse_low K S N num_clouds steps size groups blocks total parts per_part share first_size "
-    "second_size grad_0 grad_1 grad_2 grad_3 x_size y_size z_size x_blocks y_blocks z_blocks"
-).split()  # noqa: SIM905
+PLAIN = [
+    "seed", "inverse_high", "inverse_low", "K", "S", "N", "num_clouds", "steps", "size", "groups", "blocks", "total",
+    "parts", "per_part", "share", "first_size", "second_size", "grad_0", "grad_1", "grad_2", "grad_3",
+    "x_size", "y_size", "z_size", "x_blocks", "y_blocks", "z_blocks",
+]  # fmt: skip
 # Below every weight's logarithm, and finite: -inf less -inf is NaN.
 _LOWEST = tl.constexpr(-3.0e38)
 
