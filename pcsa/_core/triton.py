@@ -12,9 +12,10 @@ import importlib
 import logging
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
+from torch import Tensor
 
 log = logging.getLogger(__name__)
 R = TypeVar("R")
@@ -68,6 +69,21 @@ def attempt(what: str, kernel: Callable[[], R], plain: Callable[[], R]) -> R:
             FAILED[what] = f"{type(error).__name__}: {error}"
             _say(f"No Triton kernel for {what}: {FAILED[what]}. Slower code runs in its place.")
     return plain()
+
+
+class Launch(NamedTuple):
+    """A kernel and what it is compiled for."""
+
+    kernel: Any
+    constants: dict[str, Any]
+    #: ``num_warps`` and others that Triton knows.
+    options: dict[str, Any]
+
+    def run(self, programs: int, *args: Tensor | int | float) -> None:
+        """Start this many programs, on the device of the first argument, a tensor."""
+        # Triton takes the current device, whatever the arguments say.
+        with torch.cuda.device_of(args[0]):
+            self.kernel[(programs,)](*args, **self.constants, **self.options)
 
 
 def cdiv(a: int, b: int) -> int:

@@ -69,8 +69,8 @@ def farthest_points(
         starts = [int(u * size) for u, size in zip(draws.tolist(), sizes, strict=True)]
 
     clouds = [Start(*cloud) for cloud in zip(batch.bounds, sizes, counts, starts, strict=False) if cloud[2] > 0]
-    index = choose(backend, "farthest", pos).farthest(for_search(pos), clouds)
-    return _each_once(index, len(pos), clouds), ptr_out
+    searcher = choose(backend, "farthest", pos, max(sizes))
+    return searcher.distinct_farthest(for_search(pos), clouds), ptr_out
 
 
 def _counts(num_samples: int | float | Tensor, sizes: list[int]) -> list[int]:
@@ -87,14 +87,3 @@ def _counts(num_samples: int | float | Tensor, sizes: list[int]) -> list[int]:
         check_count("num_samples", cast(int, num_samples))
         wanted = [num_samples] * len(sizes)
     return [min(int(count), size) for count, size in zip(wanted, sizes, strict=True)]
-
-
-def _each_once(index: Tensor, num_points: int, clouds: list[Start]) -> Tensor:
-    """Replace the repetitions that come when only duplicates are left by the lowest rows not chosen."""
-    # On a GPU the sorts below are cheap, and asking whether they are needed would cost a sync.
-    if not index.is_cuda and int(torch.bincount(index).max()) == 1:
-        return index
-    M = len(index)
-    first_place = torch.arange(M, M + num_points, device=index.device)
-    first_place.scatter_reduce_(0, index, torch.arange(M, device=index.device), "amin")
-    return torch.cat([first + first_place[first : first + size].argsort()[:count] for first, size, count, _ in clouds])

@@ -192,18 +192,7 @@ def search(
         return torch.empty(0, k, dtype=torch.long, device=device)
     points, queries = (Ragged(for_search(batch.pos), batch.bounds) for batch in (points, queries))
     wanted = k + exclude_self
-    if all(size >= wanted for size, m in zip(points.sizes, queries.sizes, strict=True) if m):
-        index = searcher.nearest(points, queries, wanted, radius)
-    else:
-        index = torch.full((num_queries, wanted), -1, device=device)
-        for b, (size, m) in enumerate(zip(points.sizes, queries.sizes, strict=True)):
-            if m:
-                few = min(wanted, size)
-                found = searcher.nearest(
-                    Ragged(points.cloud(b), [0, size]), Ragged(queries.cloud(b), [0, m]), few, radius
-                )
-                found = torch.where(found >= 0, found + points.bounds[b], -1)
-                index[queries.bounds[b] : queries.bounds[b + 1], :few] = found
+    index = searcher.padded_nearest(points, queries, wanted, radius)
     if exclude_self:
         # From its own row on the next slots move up; among more than k duplicates it may be missing.
         own = index[:, :k] == torch.arange(num_queries, device=device)[:, None]

@@ -10,9 +10,11 @@ from pcsa.neighbors.backends.pyg_lib import PygLib
 from pcsa.neighbors.backends.scipy import Scipy
 from pcsa.neighbors.backends.torch import Torch
 from pcsa.neighbors.backends.torch_cluster import TorchCluster
+from pcsa.neighbors.backends.triton import Triton
 
 # In the order in which they are asked whether they win; the last always does.
-BACKENDS: dict[str, Searcher] = {searcher.name: searcher for searcher in (PygLib(), TorchCluster(), Scipy(), Torch())}
+_ORDER = (Triton(), PygLib(), TorchCluster(), Scipy(), Torch())
+BACKENDS: dict[str, Searcher] = {searcher.name: searcher for searcher in _ORDER}
 
 
 def choose(backend: str | None, task: Task, pos: Tensor, largest: int = 0) -> Searcher:
@@ -23,6 +25,7 @@ def choose(backend: str | None, task: Task, pos: Tensor, largest: int = 0) -> Se
     searcher = BACKENDS[backend]
     if not searcher.importable():
         raise ValueError(f"`backend` (={backend!r}) cannot be imported; install it: {searcher.install}")
-    if searcher.cpu_only and pos.device.type != "cpu":
-        raise ValueError(f"`backend` (={backend!r}) needs `pos` on the CPU, not on {pos.device}")
+    obstacle = searcher.obstacle(pos.device)
+    if obstacle is not None:
+        raise ValueError(f"`backend` (={backend!r}) does not search on {pos.device}: {obstacle}")
     return searcher

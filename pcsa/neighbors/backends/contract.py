@@ -5,11 +5,12 @@ from abc import ABC, abstractmethod
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from pcsa.neighbors.ragged import Ragged
 
-Backend = Literal["torch", "scipy", "torch_cluster", "pyg_lib"]
+Backend = Literal["torch", "triton", "scipy", "torch_cluster", "pyg_lib"]
 Task = Literal["farthest", "nearest"]
 
 
@@ -28,7 +29,6 @@ class Searcher(ABC):
     name: str
     #: How to install the library it needs.
     install = ""
-    cpu_only = False
 
     def load(self) -> Any:
         """Import and return the library that searches."""
@@ -43,6 +43,10 @@ class Searcher(ABC):
         except (ImportError, OSError, RuntimeError):
             return False
         return True
+
+    def obstacle(self, device: torch.device) -> str | None:
+        """Say why it cannot search on ``device``; None where it can."""
+        return None
 
     @abstractmethod
     def wins(self, task: Task, pos: Tensor, largest: int) -> bool:
@@ -59,3 +63,31 @@ class Searcher(ABC):
         No cloud that has queries has fewer than k points. With a ``radius`` slots of points beyond it may be -1,
         but never the first.
         """
+
+    def distinct_farthest(self, pos: Tensor, clouds: list[Start]) -> Tensor:
+        """Rows of the points chosen, cloud by cloud, none of them twice: duplicates come last, in order."""
+        index = self.farthest(pos, clouds)
+        # On a GPU the sorts below are cheap, and asking whether they are needed would cost a sync.
+        if not index.is_cuda and int(torch.bincount(index).max()) == 1:
+            return index
+        M = len(index)
+        first_place = torch.arange(M, M + len(pos), device=index.device)
+        first_place.scatter_reduce_(0, index, torch.arange(M, device=index.device), "amin")
+        # Rows not chosen count from M on.
+        return torch.cat(
+            [first + first_place[first : first + size].argsort()[:count] for first, size, count, _ in clouds]
+        )
+
+    def padded_nearest(self, points: Ragged, queries: Ragged, k: int, radius: float | None) -> Tensor:
+        """What :meth:`nearest` finds, in clouds of any size: slots beyond the last point of a cloud are -1."""
+        asked = [b for b, m in enumerate(queries.sizes) if m]
+        if all(points.sizes[b] >= k for b in asked):
+            return self.nearest(points, queries, k, radius)
+        index = torch.full((len(queries.pos), k), -1, device=points.pos.device)
+        for b in asked:
+            size, m = points.sizes[b], queries.sizes[b]
+            cloud, around = Ragged(points.cloud(b), [0, size]), Ragged(queries.cloud(b), [0, m])
+            found = self.nearest(cloud, around, min(k, size), radius)
+            found = torch.where(found >= 0, found + points.bounds[b], -1)
+            index[queries.bounds[b] : queries.bounds[b + 1], : found.shape[1]] = found
+        return index

@@ -21,10 +21,12 @@ class Scipy(Torch):
 
     name = "scipy"
     install = "`pip install scipy`"
-    cpu_only = True
 
     def load(self) -> Any:
         return importlib.import_module("scipy.spatial")
+
+    def obstacle(self, device: torch.device) -> str | None:
+        return None if device.type == "cpu" else "it needs `pos` on the CPU"
 
     def wins(self, task: Task, pos: Tensor, largest: int) -> bool:
         on_cpu = task == "nearest" and pos.device.type == "cpu"

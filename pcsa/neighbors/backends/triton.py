@@ -1,0 +1,92 @@
+"""Searches by Triton's kernels: one launch for a batch, however its clouds differ."""
+
+import importlib
+import itertools
+
+import torch
+from torch import Tensor
+
+from pcsa._core.triton import Launch, attempt, cdiv, next_power, obstacle, usable
+from pcsa.neighbors.backends.contract import Start, Task
+from pcsa.neighbors.backends.torch import Torch
+from pcsa.neighbors.ragged import Ragged, on_device
+
+# Points of a block whose threads hold them in registers, and the words of four bytes for each thread.
+_BLOCK, _WORDS = 8192, 36
+# One program works on a cloud. On larger ones PyTorch, which works on one with the whole device, should be as fast.
+_LARGEST = 1 << 18
+# Beyond these a program would hold too much.
+_MOST_NEIGHBORS, _MOST_AXES = 1024, 32
+# Rounds as a CPU does, so that both choose the same points.
+_OPTIONS = {"enable_fp_fusion": False, "num_stages": 1}
+
+
+class Triton(Torch):
+    """Kernels of this package, on CUDA."""
+
+    name = "triton"
+    install = "torch for CUDA on Linux brings it; else `pip install triton`"
+
+    def obstacle(self, device: torch.device) -> str | None:
+        return obstacle(device)
+
+    def wins(self, task: Task, pos: Tensor, largest: int) -> bool:
+        return pos.is_cuda and (task == "nearest" or largest <= _LARGEST) and usable(pos.device)
+
+    def distinct_farthest(self, pos: Tensor, clouds: list[Start]) -> Tensor:
+        largest = next_power(max(cloud.size for cloud in clouds))
+
+        def kernel() -> Tensor:
+            launch = farthest_launch(largest, pos.shape[1], pos.itemsize)
+            counts = [cloud.wanted for cloud in clouds]
+            places = itertools.accumulate(counts, initial=0)
+            table = on_device([[*cloud, place] for cloud, place in zip(clouds, places, strict=False)], pos.device)
+            out = torch.empty(sum(counts), dtype=torch.long, device=pos.device)
+            scratch = [] if "nearest" not in launch.kernel.arg_names else [torch.empty_like(pos[:, 0])]
+            launch.run(len(clouds), pos.contiguous(), table, *scratch, out)
+            return out
+
+        what = f"farthest points ({pos.dtype}, {pos.shape[1]} axes, up to {largest:,} points)"
+        return attempt(what, kernel, lambda: Torch.distinct_farthest(self, pos, clouds))
+
+    def padded_nearest(self, points: Ragged, queries: Ragged, k: int, radius: float | None) -> Tensor:
+        pos, query = points.pos, queries.pos
+        dim = pos.shape[1]
+
+        def plain() -> Tensor:
+            return Torch.padded_nearest(self, points, queries, k, radius)
+
+        def kernel() -> Tensor:
+            launch = nearest_launch(k, dim, pos.itemsize)
+            tiles = cdiv(max(queries.sizes), launch.constants["QUERIES"])
+            bounds = on_device([*points.bounds, *queries.bounds], pos.device)
+            out = torch.empty(len(query), k, dtype=torch.long, device=pos.device)
+            launch.run(tiles * len(queries.sizes), pos.contiguous(), query.contiguous(), bounds, out, tiles, k)
+            return out
+
+        if k > _MOST_NEIGHBORS or dim > _MOST_AXES:
+            return plain()
+        return attempt(f"nearest points ({pos.dtype}, {dim} axes, up to {next_power(k)} of them)", kernel, plain)
+
+
+def farthest_launch(largest: int, dim: int, itemsize: int) -> Launch:
+    """Compile for clouds of at most ``largest`` points: in registers where they fit, else in tiles."""
+    kernels = importlib.import_module("pcsa.neighbors.backends.triton_farthest")
+    block = max(next_power(largest), 128)
+    warps = min(max(block // 256, 4), 32)
+    # A point's coordinates, and its distance to what was chosen.
+    words = block // (32 * warps) * (dim + 1) * itemsize // 4
+    if block <= _BLOCK and words <= _WORDS:
+        return Launch(kernels.farthest_in_registers, {"D": dim, "BLOCK": block}, {"num_warps": warps, **_OPTIONS})
+    return Launch(kernels.farthest_in_tiles, {"D": dim, "BLOCK": min(block, 4096)}, {"num_warps": 16, **_OPTIONS})
+
+
+def nearest_launch(k: int, dim: int, itemsize: int) -> Launch:
+    """Compile for the k nearest points."""
+    kernels = importlib.import_module("pcsa.neighbors.backends.triton_nearest")
+    kept, queries = next_power(k), 1
+    # So that the points kept and the coordinates of the queries fit a warp's registers.
+    while queries < 4 and 2 * queries * kept <= 512 and 2 * queries * dim * itemsize <= 128:
+        queries *= 2
+    constants = {"D": dim, "QUERIES": queries, "POINTS": 64, "KEPT": kept}
+    return Launch(kernels.nearest, constants, {"num_warps": 1, **_OPTIONS})

@@ -1,0 +1,66 @@
+# mypy: allow-untyped-defs, allow-untyped-decorators
+"""Nearest points: one program goes once through the points of a cloud, for a few of its queries."""
+
+import triton
+import triton.language as tl
+
+# No point of a cloud has so high a number.
+_NONE = tl.constexpr(2**31 - 1)
+
+
+@triton.jit(do_not_specialize=["tiles", "k"])
+def nearest(
+    pos, query, bounds, out, tiles, k, D: tl.constexpr, QUERIES: tl.constexpr, POINTS: tl.constexpr, KEPT: tl.constexpr
+):
+    """Write rows of ``pos`` to ``out [M, k]``, nearest first, equal distances by row; -1 where there are no more.
+
+    ``bounds`` holds the bounds of the clouds of points, then those of queries. Program i serves tile ``i % tiles`` of the
+    queries of cloud ``i // tiles``. KEPT is at least k.
+    """
+    clouds = tl.num_programs(0) // tiles
+    cloud = tl.program_id(0) // tiles
+    first = tl.load(bounds + cloud)
+    queries = bounds + clouds + 1 + cloud
+    row = tl.load(queries) + (tl.program_id(0) % tiles) * QUERIES + tl.arange(0, QUERIES)
+    asked = row < tl.load(queries + 1)
+    # A tile beyond the queries of its cloud has nothing to look at.
+    size = (tl.load(bounds + cloud + 1) - first).to(tl.int32) * tl.max(asked.to(tl.int32), 0)
+    axes = ()
+    for d in tl.static_range(D):
+        axes = axes + (tl.load(query + row * D + d, mask=asked, other=0.0),)  # noqa: RUF005
+
+    # Numbers of at least 0 are ordered as their bits are, and integers are compared across a warp in one instruction.
+    integer: tl.constexpr = tl.int32 if pos.dtype.element_ty == tl.float32 else tl.int64
+    beyond: tl.constexpr = 2**31 - 1 if pos.dtype.element_ty == tl.float32 else 2**63 - 1
+    slot = tl.arange(0, KEPT)[None, :]
+    # Slots from k on hold less than any distance, so they are never the worst.
+    kept = tl.zeros([QUERIES, KEPT], integer) + tl.where(slot < k, beyond, -1)
+    kept_point = tl.zeros([QUERIES, KEPT], tl.int32) + _NONE - slot
+    worst = tl.max(kept, 1)
+    for start in range(0, size, POINTS):
+        point = start + tl.arange(0, POINTS)
+        total = tl.zeros([QUERIES, POINTS], pos.dtype.element_ty)
+        for d in tl.static_range(D):
+            # Differences keep the digits of clouds far from the origin.
+            there = tl.load(pos + (first + point) * D + d, mask=point < size, other=0.0)
+            difference = axes[d][:, None] - there[None, :]
+            total += difference * difference
+        distance = tl.where((point < size)[None, :], total.to(integer, bitcast=True), beyond)
+        best = tl.min(distance, 1)
+        while tl.max((best < worst).to(tl.int32), 0) > 0:
+            best_point = tl.min(tl.where(distance == best[:, None], point[None, :], _NONE), 1)
+            # Points come by row: of equally bad ones the last is given up, and an equal one is no better.
+            worst_point = tl.max(tl.where(kept == worst[:, None], kept_point, -1), 1)
+            replaced = (best < worst)[:, None] & (kept == worst[:, None]) & (kept_point == worst_point[:, None])
+            kept = tl.where(replaced, best[:, None], kept)
+            kept_point = tl.where(replaced, best_point[:, None], kept_point)
+            distance = tl.where(point[None, :] == best_point[:, None], beyond, distance)
+            best = tl.min(distance, 1)
+            worst = tl.max(kept, 1)
+
+    kept = tl.where(slot < k, kept, beyond)
+    for place in range(k):
+        best = tl.min(kept, 1)
+        best_point = tl.min(tl.where(kept == best[:, None], kept_point, _NONE), 1)
+        tl.store(out + row * k + place, tl.where(best == beyond, -1, first + best_point), mask=asked)
+        kept = tl.where(kept_point == best_point[:, None], beyond, kept)
