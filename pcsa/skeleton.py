@@ -8,6 +8,7 @@ numbers here that the paper does not print are those of its authors' code, for c
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from pcsa._core.checks import Reduction, check_non_negative, check_positive, check_reduction, finite, raise_first
 from pcsa._core.compiling import not_compiled
 from pcsa._core.points import full_precision, resolve_batch, working_dtype
+from pcsa._core.tiles import in_order, one_thread
 from pcsa.neighbors import knn
 
 # Floats in one tile of distances: on a CPU it stays in the cache, on a GPU few launches matter.
@@ -445,14 +447,15 @@ def _search(segments: Tensor, first: Sequence[int], cloud: Tensor) -> tuple[Tens
     nearest = torch.empty(segments.shape[1], dtype=torch.long, device=cloud.device)
     squared = cloud.new_empty(len(first) - 1, n)
     places = torch.empty_like(squared)
-    buffers = cloud.new_empty(2, limit)
     # Any difference between two distances, times this, is more than a place.
     huge = torch.finfo(cloud.dtype).max / 1024
     columns = min(n, max(1, limit // max(b - a for a, b in itertools.pairwise(first))))
-    for chosen, place, width in _tiles(first, limit // columns):
+
+    def search(chosen: Tensor, place: Tensor, width: int) -> None:
         rows = (torch.tensor(first)[chosen, None] + place).flatten().to(cloud.device)
         chosen, place = chosen.to(cloud.device), place.to(cloud.device, cloud.dtype).unsqueeze(2)
         x = segments.index_select(1, rows)
+        buffers = cloud.new_empty(2, len(rows) * columns)
         for start in range(0, n, columns):
             here = slice(start, start + columns)
             y = cloud[:, here]
@@ -477,6 +480,10 @@ def _search(segments: Tensor, first: Sequence[int], cloud: Tensor) -> tuple[Tens
             # NumPy's argmin along this axis take many times as long.
             places[chosen, here] = block.sub_(smallest.unsqueeze(1)).mul_(huge).add_(place).amin(1)
         nearest[rows] = index
+
+    with one_thread(cloud.device) as threads:
+        for _ in in_order((partial(search, *tile) for tile in _tiles(first, limit // columns)), threads):
+            pass
     return nearest, squared, places
 
 

@@ -84,10 +84,9 @@ def replay(logits, pos, bandwidth, ptr, num_samples, temperature, basis_noise, s
     blocks = _kernel._cut(logits.detach(), pos.detach(), variance, ptr, temperature, 0)
     M, _, P = blocks.logits.shape
     log2_exponential = torch.empty(M, K, num_samples, P, dtype=logits.dtype)
-    for of_samples, of_blocks in _kernel._tiles(blocks, num_samples):
-        for m in of_blocks:
-            part = log2_exponential[m, :, of_samples]
-            part.copy_(noise.log2_exponential(tuple(part.shape), part.dtype))
+    for of_samples, m in _kernel._tiles(blocks, num_samples):
+        part = log2_exponential[m, :, of_samples]
+        part.copy_(noise.log2_exponential(tuple(part.shape), part.dtype)())
     rows = torch.arange(N).view(M, P) if blocks.rows is None else blocks.rows
     gumbel = torch.empty(N + 1, K, num_samples, dtype=logits.dtype)
     gumbel[rows] = -math.log(2) * log2_exponential.permute(0, 3, 1, 2)
@@ -843,7 +842,7 @@ def test_a_module_follows_its_schedule_and_a_checkpoint_keeps_it():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_noise_is_exponential(dtype):
     noise = _kernel._Noise(torch.tensor(7), torch.device("cpu"))
-    drawn = noise.log2_exponential((200_001,), dtype).double().exp2().sort().values
+    drawn = noise.log2_exponential((200_001,), dtype)().double().exp2().sort().values
     # Kolmogorov-Smirnov against 1 - exp(-x): beyond 1.95 / sqrt(n) once in a thousand seeds.
     expected = -torch.expm1(-drawn)
     steps = torch.arange(1, len(drawn) + 1) / len(drawn)
@@ -852,7 +851,7 @@ def test_noise_is_exponential(dtype):
     assert 0 < drawn[0] < 20 / len(drawn)
     assert drawn.unique().numel() > 0.98 * len(drawn)
     # Neighbors in the stream do not know each other (the two halves of one number least of all).
-    x = noise.log2_exponential((200_000,), dtype).double()
+    x = noise.log2_exponential((200_000,), dtype)().double()
     assert abs(torch.corrcoef(torch.stack([x[:-1], x[1:]]))[0, 1]) < 4 / len(x) ** 0.5
 
 
@@ -865,4 +864,4 @@ def test_noise_is_finite_at_the_ends_of_the_source(bits, dtype):
 
     noise = _kernel._Noise(torch.tensor(0), torch.device("cpu"))
     noise.raw = Stuck()
-    assert noise.log2_exponential((3, 5), dtype).isfinite().all()
+    assert noise.log2_exponential((3, 5), dtype)().isfinite().all()

@@ -6,13 +6,16 @@ affair (`pcsa._core.estimators`); here are the two ways of choosing, and the pat
 
 import math
 from collections.abc import Iterator
+from functools import partial
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from pcsa._core import fused
-from pcsa._core.kernel import _LIBRARY, _Blocks, _cut, _Noise, _perturbed, _spread, _tiles, _twice, _uncut
+from pcsa._core.kernel import _LIBRARY, Perturbed, _Blocks, _cut, _Noise, _perturbed, _spread, _tiles, _twice, _uncut
 from pcsa._core.points import Points, full_precision
+from pcsa._core.tiles import in_order, one_thread
 
 # Of an offset over a bandwidth: its square stays finite in float32, a Gaussian is 0 long before.
 _FAR = 1e15
@@ -45,28 +48,38 @@ def _choose_perturbed(
     """Rows [B, K, S] of the largest weight of each relaxed sample that `draw` takes of as many columns."""
     if fused.takes(logits, columns, 1, False):
         return fused.choose(logits, ptr, seed, temperature, num_samples)
-    tau = float(temperature)
-    nothing = logits.new_zeros(logits.shape[0], 1)
-    blocks = _cut(logits, nothing, nothing, ptr, tau, cloud_size)
-    M, K, P = blocks.logits.shape
-    B = blocks.num_clouds
-    noise = _Noise(seed, logits.device)
-    # Drawn first there, hence drawn first here.
-    noise.normal((B, K, num_samples, columns), logits.dtype)
-    rows = torch.arange(M * P, device=logits.device).view(M, P) if blocks.rows is None else blocks.rows
-    chosen = rows.new_empty(B, K, num_samples)
-    for of_samples, of_blocks in _tiles(blocks, num_samples):
-        S = of_samples.stop - of_samples.start
-        top, place = logits.new_empty(M, K, S), rows.new_empty(M, K, S)
-        for m in of_blocks:
-            top[m], where = _perturbed(blocks.logits[m], S, tau, noise).max(-1)
-            place[m] = rows[m].gather(1, where.flatten(1)).view_as(where)
-        index = blocks.owner.view(-1, 1, 1).expand_as(top)
-        largest = top.new_full((B, K, S), -math.inf).scatter_reduce_(0, index, top, "amax")
-        place = place.masked_fill_(top < _spread(blocks, largest), logits.shape[0])
-        first = place.new_full((B, K, S), logits.shape[0]).scatter_reduce_(0, index, place, "amin")
-        chosen[:, :, of_samples] = first
-    return chosen.clamp_max_(logits.shape[0] - 1)
+    with one_thread(logits.device) as threads:
+        tau = float(temperature)
+        nothing = logits.new_zeros(logits.shape[0], 1)
+        blocks = _cut(logits, nothing, nothing, ptr, tau, cloud_size)
+        M, K, P = blocks.logits.shape
+        B = blocks.num_clouds
+        noise = _Noise(seed, logits.device)
+        # Drawn first there, hence drawn first here.
+        noise.normal((B, K, num_samples, columns), logits.dtype)
+        rows = torch.arange(M * P, device=logits.device).view(M, P) if blocks.rows is None else blocks.rows
+        chosen = rows.new_empty(B, K, num_samples)
+
+        def largest_of(m: slice, perturbed: Perturbed) -> tuple[Tensor, Tensor]:
+            top, where = perturbed().max(-1)
+            return top, rows[m].gather(1, where.flatten(1)).view_as(where)
+
+        tiles = _tiles(blocks, num_samples)
+        tasks = (partial(largest_of, m, _perturbed(blocks.logits[m], s.stop - s.start, tau, noise)) for s, m in tiles)
+        parts: list[tuple[Tensor, Tensor]] = []
+        for part, (of_samples, m) in zip(in_order(tasks, threads), tiles, strict=True):
+            parts.append(part)
+            if m.stop < M:
+                continue
+            top, place = (torch.cat(x) for x in zip(*parts, strict=True))
+            parts.clear()
+            S = of_samples.stop - of_samples.start
+            index = blocks.owner.view(-1, 1, 1).expand_as(top)
+            largest = top.new_full((B, K, S), -math.inf).scatter_reduce_(0, index, top, "amax")
+            place = place.masked_fill_(top < _spread(blocks, largest), logits.shape[0])
+            first = place.new_full((B, K, S), logits.shape[0]).scatter_reduce_(0, index, place, "amin")
+            chosen[:, :, of_samples] = first
+        return chosen.clamp_max_(logits.shape[0] - 1)
 
 
 def _choose_fake(logits, ptr, seed, temperature, num_samples, columns, cloud_size):  # type: ignore[no-untyped-def]
@@ -101,60 +114,68 @@ def _path_backward(
     Lengths are in units of the chosen point's bandwidth, weights in those of the chosen point's: no number is out of
     range, however small bandwidths are.
     """
-    B, K, num_samples, D = samples.shape
-    blocks = _cut(logits, pos, deviation, ptr, 1.0, cloud_size)
-    M = blocks.logits.shape[0]
-    # What pads a block has no weight, but a distance.
-    blocks = blocks._replace(variance=blocks.variance.masked_fill(blocks.variance == 0, 1.0))
-    natural = blocks.logits * math.log(2)
-    blocks = blocks._replace(logits=natural)
-    own_logit = _uncut(natural.transpose(1, 2), blocks, len(logits)).gather(0, chosen.movedim(1, -1).reshape(-1, K))
-    own_logit = own_logit.view(B, num_samples, K).transpose(1, 2)
-    own_pos, own_deviation = (x[chosen] for x in (pos, deviation.expand_as(pos)))
-    own = (samples - own_pos).div(own_deviation).clamp(-_FAR, _FAR)
-    spread = [_spread(blocks, x) for x in (samples, own, own_deviation, own_logit)]
-    pairs = [(d, e) for d in range(D) for e in range(d)]
-    grad_logits = torch.zeros_like(natural)
-    for of_samples, of_blocks in _tiles(blocks, num_samples, _TEMPORARIES):
-        ranges = list(of_blocks)
-        S = of_samples.stop - of_samples.start
-        known = [x[:, :, of_samples] for x in spread]
-        sums = logits.new_empty(M, 2 * D + 1 + 2 * len(pairs), K, S)
-        for m in ranges:
-            slopes: list[Tensor] = []
+    with one_thread(logits.device) as threads:
+        B, K, num_samples, D = samples.shape
+        blocks = _cut(logits, pos, deviation, ptr, 1.0, cloud_size)
+        # What pads a block has no weight, but a distance.
+        blocks = blocks._replace(variance=blocks.variance.masked_fill(blocks.variance == 0, 1.0))
+        natural = blocks.logits * math.log(2)
+        blocks = blocks._replace(logits=natural)
+        own_logit = _uncut(natural.transpose(1, 2), blocks, len(logits)).gather(0, chosen.movedim(1, -1).reshape(-1, K))
+        own_logit = own_logit.view(B, num_samples, K).transpose(1, 2)
+        own_pos, own_deviation = (x[chosen] for x in (pos, deviation.expand_as(pos)))
+        own = (samples - own_pos).div(own_deviation).clamp(-_FAR, _FAR)
+        spread = [_spread(blocks, x) for x in (samples, own, own_deviation, own_logit)]
+        pairs = [(d, e) for d in range(D) for e in range(d)]
+        grad_logits = torch.zeros_like(natural)
+
+        def summed(m: slice, known: list[Tensor]) -> Tensor:
+            sums, slopes = logits.new_empty(m.stop - m.start, 2 * D + 1 + 2 * len(pairs), K, known[0].shape[2]), []
             for d, (weight, below, slope) in enumerate(_axes(blocks, m, known)):
-                sums[m, d] = weight.sum(-1)
+                sums[:, d] = weight.sum(-1)
                 if below is None or slope is None:
                     break
                 weighted = weight * below
-                sums[m, D + 1 + d] = weighted.sum(-1)
+                sums[:, D + 1 + d] = weighted.sum(-1)
                 for e, other in enumerate(slopes):
                     column = 2 * D + 1 + 2 * pairs.index((d, e))
-                    sums[m, column] = (weight * other).sum(-1)
-                    sums[m, column + 1] = (weighted * other).sum(-1)
+                    sums[:, column] = (weight * other).sum(-1)
+                    sums[:, column + 1] = (weighted * other).sum(-1)
                 slopes.append(slope)
-        total = sums.new_zeros(B, *sums.shape[1:]).index_add_(0, blocks.owner, sums)
-        size = total[:, : D + 1]
-        below_all = total[:, D + 1 : 2 * D + 1] / size[:, :D]
-        at = own[:, :, of_samples].movedim(-1, 1)
-        density = (size[:, 1:] / size[:, :D] * (at.square() / -2).exp() / math.sqrt(2 * math.pi)).clamp_min(1e-12)
-        wanted = (grad * own_deviation)[:, :, of_samples].movedim(-1, 1)
-        pull: list[Tensor] = [wanted[:, d] for d in range(D)]
-        for d in reversed(range(D)):
-            pull[d] = pull[d] / density[:, d]
-            for e in range(d):
-                column = 2 * D + 1 + 2 * pairs.index((d, e))
-                turn = (total[:, column + 1] - total[:, column] * below_all[:, d]) / size[:, d]
-                pull[e] = pull[e] - turn * pull[d]
-        pulls = _spread(blocks, torch.stack([p / size[:, d] for d, p in enumerate(pull)], 1))
-        below_all = _spread(blocks, below_all)
-        for m in ranges:
+            return sums
+
+        def gradient(m: slice, known: list[Tensor], below_all: Tensor, pulls: Tensor) -> Tensor:
+            total = torch.zeros_like(natural[m])
             for d, (weight, below, _) in enumerate(_axes(blocks, m, known)):
                 if below is None:
                     break
                 moved = weight.mul_(below.sub_(below_all[m, d, :, :, None])).mul_(pulls[m, d, :, :, None])
-                grad_logits[m] -= moved.sum(2)
-    return _uncut(grad_logits.transpose(1, 2), blocks, len(logits))
+                total -= moved.sum(2)
+            return total
+
+        for of_samples, group in groupby(_tiles(blocks, num_samples, _TEMPORARIES), key=lambda tile: tile[0]):
+            ranges = [m for _, m in group]
+            known = [x[:, :, of_samples] for x in spread]
+            sums = torch.cat(list(in_order((partial(summed, m, known) for m in ranges), threads)))
+            total = sums.new_zeros(B, *sums.shape[1:]).index_add_(0, blocks.owner, sums)
+            size = total[:, : D + 1]
+            below_all = total[:, D + 1 : 2 * D + 1] / size[:, :D]
+            at = own[:, :, of_samples].movedim(-1, 1)
+            density = (size[:, 1:] / size[:, :D] * (at.square() / -2).exp() / math.sqrt(2 * math.pi)).clamp_min(1e-12)
+            wanted = (grad * own_deviation)[:, :, of_samples].movedim(-1, 1)
+            pull: list[Tensor] = [wanted[:, d] for d in range(D)]
+            for d in reversed(range(D)):
+                pull[d] = pull[d] / density[:, d]
+                for e in range(d):
+                    column = 2 * D + 1 + 2 * pairs.index((d, e))
+                    turn = (total[:, column + 1] - total[:, column] * below_all[:, d]) / size[:, d]
+                    pull[e] = pull[e] - turn * pull[d]
+            pulls = _spread(blocks, torch.stack([p / size[:, d] for d, p in enumerate(pull)], 1))
+            below_all = _spread(blocks, below_all)
+            tasks = (partial(gradient, m, known, below_all, pulls) for m in ranges)
+            for m, part in zip(ranges, in_order(tasks, threads), strict=True):
+                grad_logits[m] += part
+        return _uncut(grad_logits.transpose(1, 2), blocks, len(logits))
 
 
 def _axes(blocks: _Blocks, m: slice, known: list[Tensor]) -> Iterator[tuple[Tensor, Tensor | None, Tensor | None]]:

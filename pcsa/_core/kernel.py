@@ -13,7 +13,8 @@ Where Triton's kernels run, the same sums are made by `pcsa._core.fused`, from n
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from pcsa._core import fused
 from pcsa._core.points import full_precision
+from pcsa._core.tiles import in_order, one_thread
 
 # Elements of one tile: a few tiles fit the cache of a CPU core; on an accelerator, few launches matter more.
 _TILE_CPU = 1 << 18
@@ -109,7 +111,7 @@ def _uncut(x: Tensor, blocks: _Blocks, num_rows: int) -> Tensor:
     return out[:-1]
 
 
-def _tiles(blocks: _Blocks, num_samples: int, parts: int = 1) -> Iterator[tuple[slice, Iterator[slice]]]:
+def _tiles(blocks: _Blocks, num_samples: int, parts: int = 1) -> list[tuple[slice, slice]]:
     """Ranges of samples and, within each, ranges of blocks: the order in which noise is drawn.
 
     A tile may be made smaller, by dividing it into ``parts``.
@@ -118,11 +120,11 @@ def _tiles(blocks: _Blocks, num_samples: int, parts: int = 1) -> Iterator[tuple[
     tile = (_TILE_CPU if blocks.logits.device.type == "cpu" else _TILE_DEVICE) // parts
     many_samples = min(num_samples, max(1, tile // (K * P)))
     many_blocks = max(1, tile // (K * P * many_samples))
-    for s in range(0, num_samples, many_samples):
-        yield (
-            slice(s, min(s + many_samples, num_samples)),
-            (slice(m, min(m + many_blocks, M)) for m in range(0, M, many_blocks)),
-        )
+    return [
+        (slice(s, min(s + many_samples, num_samples)), slice(m, min(m + many_blocks, M)))
+        for s in range(0, num_samples, many_samples)
+        for m in range(0, M, many_blocks)
+    ]
 
 
 class _Noise:
@@ -152,35 +154,48 @@ class _Noise:
             return torch.from_numpy(np.random.Generator(self.raw).random(shape)).to(dtype)
         return torch.rand(shape, dtype=dtype, device=self.device, generator=self.generator)
 
-    def log2_exponential(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """log2 E with E exponential, finite.
+    def log2_exponential(self, shape: tuple[int, ...], dtype: torch.dtype) -> Callable[[], Tensor]:
+        """Draw now what makes log2 E with E exponential, finite; what is returned makes it, in any thread.
 
         E = -log1p(-v) with v uniform, finest near 0: the few smallest E of a cloud decide a sample, and with v
         rounded to 2^-24 they would tie in clouds of 10^5 points.
         """
         if self.device.type != "cpu":
             noise = torch.empty(shape, dtype=dtype, device=self.device).exponential_(generator=self.generator)
-            return noise.clamp_min_(2.0**-32).log2_()
+            return lambda: noise.clamp_min_(2.0**-32).log2_()
         size = math.prod(shape)
-        if dtype == torch.float32:
-            bits = torch.from_numpy(self.raw.random_raw((size + 1) // 2).view(np.int32))[:size]
-            v = bits.bitwise_and_(0x7FFFFFFF).to(dtype)
-            step, below_one = 2.0**-31, 1 - 2.0**-24
-        else:
-            v = torch.from_numpy(self.raw.random_raw(size) >> np.uint64(11)).to(dtype)
-            step, below_one = 2.0**-53, 1 - 2.0**-53
-        v = v.mul_(-step).clamp_(-below_one, -step / 2)
-        return v.log1p_().neg_().log2_().view(shape)
+        raw = self.raw.random_raw((size + 1) // 2 if dtype == torch.float32 else size)
+
+        def finished() -> Tensor:
+            if dtype == torch.float32:
+                v = torch.from_numpy(raw.view(np.int32))[:size].bitwise_and_(0x7FFFFFFF).to(dtype)
+                step, below_one = 2.0**-31, 1 - 2.0**-24
+            else:
+                v = torch.from_numpy(raw >> np.uint64(11)).to(dtype)
+                step, below_one = 2.0**-53, 1 - 2.0**-53
+            v = v.mul_(-step).clamp_(-below_one, -step / 2)
+            return v.log1p_().neg_().log2_().view(shape)
+
+        return finished
 
 
-def _perturbed(logits: Tensor, num_samples: int, temperature: float, noise: _Noise) -> Tensor:
-    """log2 of a tile's unnormalized weights, [m, K, S, P]: (logits + Gumbel noise) / temperature, base 2.
+Perturbed = Callable[[], Tensor]
 
-    Base 2 throughout, because `exp2` takes half the time of `exp`; factors common to a cloud cancel.
+
+def _perturbed(logits: Tensor, num_samples: int, temperature: float, noise: _Noise) -> Perturbed:
+    """Draw a tile's noise now; what is returned makes log2 of its unnormalized weights, [m, K, S, P], in any thread.
+
+    They are (logits + Gumbel noise) / temperature, base 2 throughout, because `exp2` takes half the time of `exp`;
+    factors common to a cloud cancel.
     """
     m, K, P = logits.shape
-    drawn = noise.log2_exponential((m, K, num_samples, P), logits.dtype)
-    return torch.add(logits[:, :, None], drawn, alpha=-1.0 / temperature, out=drawn)
+    noise_of_tile = noise.log2_exponential((m, K, num_samples, P), logits.dtype)
+
+    def finished() -> Tensor:
+        drawn = noise_of_tile()
+        return torch.add(logits[:, :, None], drawn, alpha=-1.0 / temperature, out=drawn)
+
+    return finished
 
 
 def _spread(blocks: _Blocks, x: Tensor) -> Tensor:
@@ -205,51 +220,58 @@ def _draw(
     """
     if fused.takes(logits, pos.shape[1], variance.shape[1], mixture):
         return fused.draw(logits, pos, variance, ptr, seed, temperature, num_samples, mixture)
-    tau = float(temperature)
-    blocks = _cut(logits, pos, variance, ptr, tau, cloud_size)
-    M, K, _ = blocks.logits.shape
-    B, D, axes = blocks.num_clouds, pos.shape[1], variance.shape[1]
-    noise = _Noise(seed, logits.device)
-    samples = noise.normal((B, K, num_samples, D), logits.dtype)
-    log_norm = logits.new_empty(B, K, num_samples)
-    basis_variance = logits.new_empty(B, K, num_samples, axes)
-    ones = torch.ones_like(blocks.pos[..., :1])
-    columns = torch.cat([blocks.pos, ones] + ([blocks.variance] if mixture else []), -1)
-    columns, variances = (x.transpose(1, 2).contiguous() for x in (columns, blocks.variance))
-    for of_samples, of_blocks in _tiles(blocks, num_samples):
-        S = of_samples.stop - of_samples.start
-        top = logits.new_empty(M, K, S)
-        sums = logits.new_empty(M, D + 1 + axes, K * S)
-        for m in of_blocks:
-            weight = _perturbed(blocks.logits[m], S, tau, noise)
+    with one_thread(logits.device) as threads:
+        tau = float(temperature)
+        blocks = _cut(logits, pos, variance, ptr, tau, cloud_size)
+        M, K, _ = blocks.logits.shape
+        B, D, axes = blocks.num_clouds, pos.shape[1], variance.shape[1]
+        noise = _Noise(seed, logits.device)
+        samples = noise.normal((B, K, num_samples, D), logits.dtype)
+        log_norm = logits.new_empty(B, K, num_samples)
+        basis_variance = logits.new_empty(B, K, num_samples, axes)
+        ones = torch.ones_like(blocks.pos[..., :1])
+        columns = torch.cat([blocks.pos, ones] + ([blocks.variance] if mixture else []), -1)
+        columns, variances = (x.transpose(1, 2).contiguous() for x in (columns, blocks.variance))
+
+        def summed(m: slice, perturbed: Perturbed) -> tuple[Tensor, Tensor]:
+            weight = perturbed()
             # A block's own maximum keeps exp2() in range; blocks are brought to their cloud's maximum below.
             # A block of nothing but padding has none: any number will do.
             largest = weight.amax(-1, keepdim=True)
-            top[m] = largest.squeeze(-1)
+            top = largest.squeeze(-1).clone()
             weight.sub_(largest.clamp_min_(torch.finfo(weight.dtype).min)).exp2_()
             # Points are summed with the few columns on the left: three times as fast as on the right.
-            flat = weight.view(weight.shape[0], K * S, -1).transpose(1, 2)
+            flat = weight.flatten(1, 2).transpose(1, 2)
             if mixture:
-                sums[m] = columns[m] @ flat
-            else:
-                sums[m, : D + 1] = columns[m] @ flat
-                sums[m, D + 1 :] = variances[m] @ flat.square_()
-        sums = sums.view(M, D + 1 + axes, K, S)
-        index = blocks.owner.view(-1, 1, 1).expand_as(top)
-        cloud_top = top.new_full((B, K, S), -math.inf).scatter_reduce_(0, index, top, "amax")
-        factor = (top - _spread(blocks, cloud_top)).exp2_().unsqueeze_(1)
-        sums[:, : D + 1] *= factor
-        sums[:, D + 1 :] *= factor if mixture else factor.square()
-        total = sums.new_zeros(B, D + 1 + axes, K, S)
-        total.scatter_add_(0, index.unsqueeze(1).expand_as(sums), sums)
-        total = total.permute(0, 2, 3, 1)
-        norm = total[..., D : D + 1]
-        std2 = total[..., D + 1 :] / (norm if mixture else norm.square())
-        log_norm[:, :, of_samples] = norm.squeeze(-1).log2() + cloud_top
-        basis_variance[:, :, of_samples] = std2
-        samples[:, :, of_samples] *= std2.sqrt()
-        samples[:, :, of_samples] += total[..., :D] / norm
-    return samples, log_norm, basis_variance, blocks.highest
+                return top, columns[m] @ flat
+            return top, torch.cat([columns[m] @ flat, variances[m] @ flat.square_()], 1)
+
+        tiles = _tiles(blocks, num_samples)
+        tasks = (partial(summed, m, _perturbed(blocks.logits[m], s.stop - s.start, tau, noise)) for s, m in tiles)
+        parts: list[tuple[Tensor, Tensor]] = []
+        for part, (of_samples, m) in zip(in_order(tasks, threads), tiles, strict=True):
+            parts.append(part)
+            if m.stop < M:
+                continue
+            top, sums = (torch.cat(x) if len(x) > 1 else x[0] for x in zip(*parts, strict=True))
+            parts.clear()
+            S = of_samples.stop - of_samples.start
+            sums = sums.view(M, D + 1 + axes, K, S)
+            index = blocks.owner.view(-1, 1, 1).expand_as(top)
+            cloud_top = top.new_full((B, K, S), -math.inf).scatter_reduce_(0, index, top, "amax")
+            factor = (top - _spread(blocks, cloud_top)).exp2_().unsqueeze_(1)
+            sums[:, : D + 1] *= factor
+            sums[:, D + 1 :] *= factor if mixture else factor.square()
+            total = sums.new_zeros(B, D + 1 + axes, K, S)
+            total.scatter_add_(0, index.unsqueeze(1).expand_as(sums), sums)
+            total = total.permute(0, 2, 3, 1)
+            norm = total[..., D : D + 1]
+            std2 = total[..., D + 1 :] / (norm if mixture else norm.square())
+            log_norm[:, :, of_samples] = norm.squeeze(-1).log2() + cloud_top
+            basis_variance[:, :, of_samples] = std2
+            samples[:, :, of_samples] *= std2.sqrt()
+            samples[:, :, of_samples] += total[..., :D] / norm
+        return samples, log_norm, basis_variance, blocks.highest
 
 
 def _draw_fake(logits, pos, variance, ptr, seed, temperature, num_samples, mixture, cloud_size):  # type: ignore[no-untyped-def]
@@ -290,60 +312,71 @@ def _draw_backward(
     if fused.takes(logits, pos.shape[1], variance.shape[1], mixture):
         inputs = (logits, pos, variance, ptr, seed, temperature)
         return fused.draw_backward(grad, samples, log_norm, basis_variance, highest, *inputs, mixture, *need)
-    tau = float(temperature)
-    blocks = _cut(logits, pos, variance, ptr, tau, cloud_size)
-    _, K, P = blocks.logits.shape
-    D, axes = pos.shape[1], variance.shape[1]
-    num_samples = samples.shape[2]
-    noise = _Noise(seed, logits.device)
-    # Drawn first in the forward pass, hence drawn first here.
-    basis = noise.normal(tuple(samples.shape), logits.dtype)
-    std = basis_variance.sqrt()
-    along = (grad * basis).sum(-1, keepdim=True) if axes == 1 else grad * basis
-    half = 0.5 if mixture else 1.0
-    # c (half of it under the mixture). A variance below the smallest number is 0, and so is what it multiplies.
-    pull = half * along / std.clamp_min(torch.finfo(std.dtype).tiny ** 0.5)
-    # sum_j p_j G_j; under relaxed noise it is <g, sample> exactly.
-    mean_grad = (grad * samples).sum(-1, keepdim=True)
-    if mixture:
-        mean_grad = mean_grad - 0.5 * (along * std).sum(-1, keepdim=True)
-    rows = torch.cat([grad, -mean_grad], -1)  # times [y, 1]: <g, y> - sum_j p_j G_j
-    columns = torch.cat([blocks.pos, torch.ones_like(blocks.pos[..., :1])], -1)
-    if mixture:
-        rows, columns = torch.cat([rows, pull], -1), torch.cat([columns, blocks.variance], -1)
-    columns = columns.transpose(1, 2).contiguous()
-    rows, pull, shift = _spread(blocks, rows), _spread(blocks, pull), _spread(blocks, log_norm)
-    variances = blocks.variance.transpose(1, 2).contiguous()
+    with one_thread(logits.device) as threads:
+        tau = float(temperature)
+        blocks = _cut(logits, pos, variance, ptr, tau, cloud_size)
+        _, K, P = blocks.logits.shape
+        D, axes = pos.shape[1], variance.shape[1]
+        num_samples = samples.shape[2]
+        noise = _Noise(seed, logits.device)
+        # Drawn first in the forward pass, hence drawn first here.
+        basis = noise.normal(tuple(samples.shape), logits.dtype)
+        std = basis_variance.sqrt()
+        along = (grad * basis).sum(-1, keepdim=True) if axes == 1 else grad * basis
+        half = 0.5 if mixture else 1.0
+        # c (half of it under the mixture). A variance below the smallest number is 0, and so is what it multiplies.
+        pull = half * along / std.clamp_min(torch.finfo(std.dtype).tiny ** 0.5)
+        # sum_j p_j G_j; under relaxed noise it is <g, sample> exactly.
+        mean_grad = (grad * samples).sum(-1, keepdim=True)
+        if mixture:
+            mean_grad = mean_grad - 0.5 * (along * std).sum(-1, keepdim=True)
+        rows = torch.cat([grad, -mean_grad], -1)  # times [y, 1]: <g, y> - sum_j p_j G_j
+        columns = torch.cat([blocks.pos, torch.ones_like(blocks.pos[..., :1])], -1)
+        if mixture:
+            rows, columns = torch.cat([rows, pull], -1), torch.cat([columns, blocks.variance], -1)
+        columns = columns.transpose(1, 2).contiguous()
+        rows, pull, shift = _spread(blocks, rows), _spread(blocks, pull), _spread(blocks, log_norm)
+        variances = blocks.variance.transpose(1, 2).contiguous()
 
-    grad_logits = torch.zeros_like(blocks.logits) if need_logits else None
-    grad_pos = torch.zeros_like(blocks.pos) if need_pos else None
-    grad_variance = torch.zeros_like(blocks.variance) if need_variance else None
-    for of_samples, of_blocks in _tiles(blocks, num_samples):
-        S = of_samples.stop - of_samples.start
-        for m in of_blocks:
-            weight = _perturbed(blocks.logits[m], S, tau, noise)
+        grad_logits = torch.zeros_like(blocks.logits) if need_logits else None
+        grad_pos = torch.zeros_like(blocks.pos) if need_pos else None
+        grad_variance = torch.zeros_like(blocks.variance) if need_variance else None
+
+        def gradients(of_samples: slice, m: slice, perturbed: Perturbed) -> list[tuple[Tensor, Tensor]]:
+            """Of the tile's points: where each part of the gradient is added, and the part."""
+            S, found = of_samples.stop - of_samples.start, []
+            weight = perturbed()
             weight.sub_(shift[m, :, of_samples, None]).exp2_()
             size = weight.shape[0]
             flat = weight.view(size, K * S, P)
             row = rows[m, :, of_samples].reshape(size, K * S, -1)
             c = pull[m, :, of_samples].reshape(size, K * S, axes)
             if grad_pos is not None:
-                grad_pos[m] += flat.transpose(1, 2) @ row[..., :D]
+                found.append((grad_pos[m], flat.transpose(1, 2) @ row[..., :D]))
             if grad_logits is not None:
-                grad_logits[m] += (row @ columns[m]).view_as(weight).mul_(weight).sum(2)
+                found.append((grad_logits[m], (row @ columns[m]).view_as(weight).mul_(weight).sum(2)))
             square = flat if mixture else flat.square_()
             if grad_logits is not None and not mixture:
                 # sum over samples of c p^2, then times the variance: [K, axes, S] @ [K, S, P]
                 pulled = c.view(size, K, S, axes).transpose(2, 3) @ square.view_as(weight)
-                grad_logits[m] += (pulled * variances[m, None]).sum(2)
+                found.append((grad_logits[m], (pulled * variances[m, None]).sum(2)))
             if grad_variance is not None:
-                grad_variance[m] += square.transpose(1, 2) @ (c if mixture else 0.5 * c)
-    if grad_logits is not None:
-        grad_logits = grad_logits.div_(tau).transpose(1, 2)
-    parts = (grad_logits, grad_pos, grad_variance)
-    N = logits.shape[0]
-    out = [logits.new_empty(0) if part is None else _uncut(part, blocks, N) for part in parts]
-    return out[0], out[1], out[2]
+                found.append((grad_variance[m], square.transpose(1, 2) @ (c if mixture else 0.5 * c)))
+            return found
+
+        tasks = (
+            partial(gradients, s, m, _perturbed(blocks.logits[m], s.stop - s.start, tau, noise))
+            for s, m in _tiles(blocks, num_samples)
+        )
+        for found in in_order(tasks, threads):
+            for total, part in found:
+                total += part
+        if grad_logits is not None:
+            grad_logits = grad_logits.div_(tau).transpose(1, 2)
+        parts = (grad_logits, grad_pos, grad_variance)
+        N = logits.shape[0]
+        out = [logits.new_empty(0) if part is None else _uncut(part, blocks, N) for part in parts]
+        return out[0], out[1], out[2]
 
 
 def _draw_backward_fake(  # type: ignore[no-untyped-def]

@@ -9,14 +9,15 @@ Where Triton's kernels run, the same sums are made by `pcsa._core.fused_axes`, f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from pcsa._core import fused_axes, kernel
-from pcsa._core.kernel import _LIBRARY, _LOG2_E, _Noise, _perturbed, _twice
+from pcsa._core.kernel import _LIBRARY, _LOG2_E, Perturbed, _Noise, _perturbed, _twice
 from pcsa._core.points import full_precision
+from pcsa._core.tiles import in_order, one_thread
 
 
 def _scaled(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -28,15 +29,17 @@ def _scaled(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     return (logits - highest[:, None]).mul_(_LOG2_E / temperature), highest
 
 
-def _tiles(logits: Tensor, num_samples: int) -> Iterator[tuple[slice, slice]]:
+def _tiles(logits: Tensor, num_samples: int) -> list[tuple[slice, slice]]:
     """Ranges of maps and of samples: the order in which noise is drawn."""
     R, N = logits.shape
     tile = kernel._TILE_CPU if logits.device.type == "cpu" else kernel._TILE_DEVICE
     many_samples = min(num_samples, max(1, tile // N))
     many_maps = max(1, tile // (N * many_samples))
-    for r in range(0, R, many_maps):
-        for s in range(0, num_samples, many_samples):
-            yield slice(r, r + many_maps), slice(s, min(s + many_samples, num_samples))
+    return [
+        (slice(r, r + many_maps), slice(s, min(s + many_samples, num_samples)))
+        for r in range(0, R, many_maps)
+        for s in range(0, num_samples, many_samples)
+    ]
 
 
 def axis_sums(weight: Tensor) -> list[Tensor]:
@@ -55,20 +58,27 @@ def _draw(
     """
     if fused_axes.takes(logits, shape):
         return fused_axes.draw(logits, shape, seed, temperature, num_samples)
-    tau = float(temperature)
-    scaled, highest = _scaled(logits, tau)
-    noise = _Noise(seed, logits.device)
-    R = logits.shape[0]
-    marginals = logits.new_empty(R, num_samples, sum(shape))
-    log_norm = logits.new_empty(R, num_samples)
-    for of_maps, of_samples in _tiles(logits, num_samples):
-        weight = _perturbed(scaled[None, of_maps], of_samples.stop - of_samples.start, tau, noise)[0]
-        top = weight.amax(-1, keepdim=True)
-        weight.sub_(top).exp2_()
-        norm = weight.sum(-1, keepdim=True)
-        log_norm[of_maps, of_samples] = (norm.log2() + top).squeeze(-1)
-        marginals[of_maps, of_samples] = torch.cat(axis_sums(weight.unflatten(-1, shape)), -1).div_(norm)
-    return marginals, log_norm, highest
+    with one_thread(logits.device) as threads:
+        tau = float(temperature)
+        scaled, highest = _scaled(logits, tau)
+        noise = _Noise(seed, logits.device)
+        R = logits.shape[0]
+        marginals = logits.new_empty(R, num_samples, sum(shape))
+        log_norm = logits.new_empty(R, num_samples)
+
+        def summed(perturbed: Perturbed) -> tuple[Tensor, Tensor]:
+            weight = perturbed()[0]
+            top = weight.amax(-1, keepdim=True)
+            weight.sub_(top).exp2_()
+            norm = weight.sum(-1, keepdim=True)
+            sums = torch.cat(axis_sums(weight.unflatten(-1, shape)), -1)
+            return (norm.log2() + top).squeeze(-1), sums.div_(norm)
+
+        tiles = _tiles(logits, num_samples)
+        tasks = (partial(summed, _perturbed(scaled[None, r], s.stop - s.start, tau, noise)) for r, s in tiles)
+        for found, (r, s) in zip(in_order(tasks, threads), tiles, strict=True):
+            log_norm[r, s], marginals[r, s] = found
+        return marginals, log_norm, highest
 
 
 def _draw_backward(
@@ -88,22 +98,29 @@ def _draw_backward(
     """
     if fused_axes.takes(logits, shape):
         return fused_axes.draw_backward(grad, marginals, log_norm, highest, logits, shape, seed, temperature)
-    tau = float(temperature)
-    scaled, _ = _scaled(logits, tau)
-    noise = _Noise(seed, logits.device)
-    # An equal part of sum_j p_j G_j is taken from every axis.
-    rest = grad - (grad * marginals).sum(-1, keepdim=True) / len(shape)
-    grad_logits = torch.zeros_like(logits)
-    for of_maps, of_samples in _tiles(logits, grad.shape[1]):
-        weight = _perturbed(scaled[None, of_maps], of_samples.stop - of_samples.start, tau, noise)[0]
-        weight.sub_(log_norm[of_maps, of_samples, None]).exp2_()
-        parts = rest[of_maps, of_samples].split(shape[::-1], -1)
-        pulled = weight.new_zeros(())
-        # The slowest axis first: only the last sum is of the size of the grid.
-        for axis, part in enumerate(reversed(parts)):
-            pulled = pulled + part.view(*part.shape[:2], *[n if d == axis else 1 for d, n in enumerate(shape)])
-        grad_logits[of_maps] += (weight.unflatten(-1, shape).mul_(pulled)).sum(1).flatten(1)
-    return grad_logits.div_(tau)
+    with one_thread(logits.device) as threads:
+        tau = float(temperature)
+        scaled, _ = _scaled(logits, tau)
+        noise = _Noise(seed, logits.device)
+        # An equal part of sum_j p_j G_j is taken from every axis.
+        rest = grad - (grad * marginals).sum(-1, keepdim=True) / len(shape)
+        grad_logits = torch.zeros_like(logits)
+
+        def gradient(of_maps: slice, of_samples: slice, perturbed: Perturbed) -> Tensor:
+            weight = perturbed()[0]
+            weight.sub_(log_norm[of_maps, of_samples, None]).exp2_()
+            parts = rest[of_maps, of_samples].split(shape[::-1], -1)
+            pulled = weight.new_zeros(())
+            # The slowest axis first: only the last sum is of the size of the grid.
+            for axis, part in enumerate(reversed(parts)):
+                pulled = pulled + part.view(*part.shape[:2], *[n if d == axis else 1 for d, n in enumerate(shape)])
+            return (weight.unflatten(-1, shape).mul_(pulled)).sum(1).flatten(1)
+
+        tiles = _tiles(logits, grad.shape[1])
+        tasks = (partial(gradient, r, s, _perturbed(scaled[None, r], s.stop - s.start, tau, noise)) for r, s in tiles)
+        for part, (of_maps, _) in zip(in_order(tasks, threads), tiles, strict=True):
+            grad_logits[of_maps] += part
+        return grad_logits.div_(tau)
 
 
 def _draw_fake(logits, shape, seed, temperature, num_samples):  # type: ignore[no-untyped-def]

@@ -3,6 +3,7 @@
 import functools
 import math
 import numbers
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from pcsa._core.checks import (
     raise_first,
     reads_values,
 )
+from pcsa._core.tiles import one_thread
 
 
 class Points(NamedTuple):
@@ -51,6 +53,21 @@ def canonical(
     """
     check_floating("logits", logits)
     check_floating("pos", pos)
+    # Divided among threads, a dozen operations of microseconds wait a dozen times for one that is not running.
+    with nullcontext() if torch.compiler.is_compiling() else one_thread(logits.device):
+        return _canonical(logits, pos, bandwidth, batch, ptr, mask, batch_size, validate)
+
+
+def _canonical(
+    logits: Tensor,
+    pos: Tensor,
+    bandwidth: float | Tensor | None,
+    batch: Tensor | None,
+    ptr: Tensor | None,
+    mask: Tensor | None,
+    batch_size: int | None,
+    validate: bool,
+) -> Points:
     dtype = working_dtype(logits, pos)
     device = logits.device
     if pos.device != device:

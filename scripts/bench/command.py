@@ -9,14 +9,14 @@ from typing import Any
 import torch
 import tyro
 
-from pcsa.scripts.bench import estimators, launches, network_cases, operator_cases, waiting_cases
+from pcsa.scripts.bench import busy_cases, estimators, launches, network_cases, operator_cases, waiting_cases
 from pcsa.scripts.bench.config import BenchConfig
 from pcsa.scripts.bench.measure import describe_machine, load_average, log
 from pcsa.scripts.bench.report import Report, format_report, plot, split_page, write_json, write_page
 
 # The case `scan` is the function `bench_scan` of one of these files.
 FUNCTIONS: dict[str, Callable[[BenchConfig, torch.device], list[Any]]] = {}
-for module in (operator_cases, network_cases, waiting_cases, launches):
+for module in (operator_cases, busy_cases, network_cases, waiting_cases, launches):
     FUNCTIONS |= {name: function for name, function in vars(module).items() if name.startswith("bench_")}
 
 

@@ -11,8 +11,9 @@ import tyro
 from pcsa._core.checks import check_count, check_non_negative
 
 _Operator = Literal["limits", "operator", "compiled", "ragged", "scan"]
+_Shared = Literal["busy"]
 _Other = Literal["neighbors", "pointnet2", "skeleton", "data", "step", "launches", "start", "scaling"]
-Case = Literal[_Operator, _Other]
+Case = Literal[_Operator, _Shared, _Other]
 CASES: tuple[Case, ...] = get_args(Case)
 # The only ones that say anything without times.
 DETERMINISTIC_CASES: tuple[Case, ...] = ("operator", "scan", "skeleton", "launches", "start")

@@ -14,6 +14,7 @@ from pcsa.tasks.common.tables import markdown_table
 BEGIN, END = "<!-- pcsa bench: begin -->", "<!-- pcsa bench: end -->"
 # The issues that asked for a target.
 GROUND, FAST, SKELETON, HOUSE = "#2 detector", "#3 fast and small", "#4 Skeleton Merger", "#10 house"
+LOADED = "#13 under load"
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def replayed(logits, basis, num_samples, temperature, seeds):
     gumbel = torch.empty(B * K, num_samples, flat.shape[1], dtype=logits.dtype)
     for of_maps, of_samples in marginals._tiles(flat.detach(), num_samples):
         part = gumbel[of_maps, of_samples]
-        part.copy_(-math.log(2) * noise.log2_exponential((1, *part.shape), part.dtype)[0])
+        part.copy_(-math.log(2) * noise.log2_exponential((1, *part.shape), part.dtype)()[0])
     weight = ((flat[:, None] + gumbel) / temperature).softmax(-1)
     drawn = marginals_of(weight.view(B, K, num_samples, *shape), shape)
     sizes = [m.shape[-1] for m in drawn]

@@ -213,8 +213,10 @@ def test_tooltips_and_orbiting(page, browser):
     drawn(browser)
     assert browser.execute_script(camera)[0]["x"] == pytest.approx(turned["x"], abs=0.02)
     # So it does when the view has moved on since plotly noted it, as it does after a turn with a swing.
-    swung = "document.getElementById('plot')._fullLayout.scene._scene.glplot.camera.lookAt([0.5, 2, 0.4], [0, 0, 0], [0, 0, 1])"
-    browser.execute_script(swung)
+    browser.execute_script(
+        "document.getElementById('plot')._fullLayout.scene._scene.glplot.camera"
+        ".lookAt([0.5, 2, 0.4], [0, 0, 0], [0, 0, 1])"
+    )
     moved = browser.execute_script(camera)[0]
     assert abs(moved["x"] - turned["x"]) > 0.1
     press(browser, browser.find_element("id", "previous"))

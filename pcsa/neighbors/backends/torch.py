@@ -1,10 +1,12 @@
 """Searches in plain PyTorch, on any device."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from pcsa._core.tiles import in_order, one_thread
 from pcsa.neighbors.backends.contract import Searcher, Start, Task
 from pcsa.neighbors.ragged import Ragged, on_device
 
@@ -71,18 +73,21 @@ class Torch(Searcher):
         clouds = max(1, min(B, tile // n))
         rows = max(1, min(m, tile // (clouds * n)))
         out = torch.empty(B, m, k, dtype=torch.long, device=device)
-        buffers = torch.empty(2, clouds * rows * n, dtype=pos.dtype, device=device)
-        for b in range(0, B, clouds):
-            for row in range(0, m, rows):
-                p, q = every[:, b : b + clouds, None, :], around[:, b : b + clouds, row : row + rows, None]
-                shape = (p.shape[1], q.shape[2], n)
-                # Sums of squared differences in any dimension: |a|² − 2ab + |b|² is a matrix product, but cancels
-                # the digits that tell near points apart, and in float64, where it would not, is as slow as this.
-                distance, difference = (buffer[: math.prod(shape)].view(shape) for buffer in buffers)
-                torch.sub(q[0], p[0], out=distance).square_()
-                for axis in range(1, D):
-                    torch.sub(q[axis], p[axis], out=difference)
-                    distance.addcmul_(difference, difference)
-                out[b : b + clouds, row : row + rows] = distance.topk(k, dim=2, largest=False).indices
+
+        def search(b: int, row: int) -> None:
+            p, q = every[:, b : b + clouds, None, :], around[:, b : b + clouds, row : row + rows, None]
+            # Sums of squared differences in any dimension: |a|² − 2ab + |b|² is a matrix product, but cancels
+            # the digits that tell near points apart, and in float64, where it would not, is as slow as this.
+            distance = torch.sub(q[0], p[0]).square_()
+            difference = torch.empty_like(distance)
+            for axis in range(1, D):
+                torch.sub(q[axis], p[axis], out=difference)
+                distance.addcmul_(difference, difference)
+            out[b : b + clouds, row : row + rows] = distance.topk(k, dim=2, largest=False).indices
+
+        tiles = (partial(search, b, row) for b in range(0, B, clouds) for row in range(0, m, rows))
+        with one_thread(device) as threads:
+            for _ in in_order(tiles, threads):
+                pass
         firsts = on_device(points.bounds[:-1], device)[:, None, None]
         return (out + firsts).view(-1, k)
