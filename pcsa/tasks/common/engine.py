@@ -179,12 +179,17 @@ class StepTraining(L.LightningModule, Generic[ConfigT]):
         self.log("loss", loss.detach(), prog_bar=True, batch_size=size)
         for name, value in parts.items():
             self.log(name, value, batch_size=size)
-        self.log("temperature", self.temperature.value, batch_size=size)
+        # A tensor of the host: of a number Lightning makes one on the device, and waits for it.
+        self.log("temperature", torch.tensor(self.temperature.value), batch_size=size)
         return loss
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimizer and schedule of the configuration; the schedule goes by steps."""
-        optimizer, schedule = make_optimizer(self.config.optimizer, self.parameters(), self.steps, self.steps_per_epoch)
+        # One kernel for many parameters. In mixed precision Lightning clips no gradients of a fused optimizer.
+        fused = self.device.type == "cuda" and self.config.trainer.precision == "32-true"
+        optimizer, schedule = make_optimizer(
+            self.config.optimizer, self.parameters(), self.steps, self.steps_per_epoch, fused=fused
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -198,10 +203,16 @@ class StepTraining(L.LightningModule, Generic[ConfigT]):
 
 
 def make_optimizer(
-    o: OptimizerConfig, parameters: Iterator[nn.Parameter], steps: int, steps_per_epoch: int
+    o: OptimizerConfig,
+    parameters: Iterator[nn.Parameter],
+    steps: int,
+    steps_per_epoch: int,
+    *,
+    fused: bool = False,
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """The optimizer that a configuration names, and its schedule."""
+    """The optimizer that a configuration names, and its schedule; ``fused``, where torch has it so."""
     optimizer: torch.optim.Optimizer
+    how: dict[str, Any] = {"fused": True} if fused else {}
     if o.kind == "adadelta":
         optimizer = torch.optim.Adadelta(parameters, lr=o.lr, eps=1e-2, weight_decay=o.weight_decay)
     elif o.kind == "adamw":
@@ -212,9 +223,9 @@ def make_optimizer(
             {"params": [p for p in every if p.dim() <= 1], "weight_decay": 0.0},
         ]
         used = [group for group in groups if group["params"]]
-        optimizer = torch.optim.AdamW(used, lr=o.lr, weight_decay=o.weight_decay)
+        optimizer = torch.optim.AdamW(used, lr=o.lr, weight_decay=o.weight_decay, **how)
     else:
-        optimizer = torch.optim.Adam(parameters, lr=o.lr, weight_decay=o.weight_decay)
+        optimizer = torch.optim.Adam(parameters, lr=o.lr, weight_decay=o.weight_decay, **how)
     schedule: torch.optim.lr_scheduler.LRScheduler
     ramp: list[torch.optim.lr_scheduler.LRScheduler] = []
     if o.warmup:
