@@ -280,9 +280,10 @@ class _Scale(nn.Module):
         if self.of_features is not None:
             points = points + self.of_features(x)
         h = points.index_select(0, index.flatten()).view(*index.shape, -1) - origin[:, None]
-        h = self.rest(F.relu(self.norm(h.flatten(0, 1)), inplace=True))
-        # Not amax: its backward pass over the whole ball costs more than the indices.
-        return h.view(*index.shape, -1).max(1).values
+        h = h.flatten(0, 1)
+        if not len(self.rest):
+            return self.norm.activated(h, index.shape[1])
+        return self.rest(self.norm.activated(h), index.shape[1])
 
 
 class _Propagation(nn.Module):
@@ -301,4 +302,4 @@ class _Propagation(nn.Module):
         h = weighted_gather(h, index, weight)
         if self.of_fine is not None:
             h = h + self.of_fine(fine)
-        return self.rest(F.relu(self.norm(h), inplace=True))
+        return self.rest(self.norm.activated(h))

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import pcsa.neighbors.farthest
 import pcsa.neighbors.nearest
 from pcsa import losses
-from pcsa._core import fused, kernel
+from pcsa._core import fused, fused_norm, kernel
 from pcsa.models.detector import KeypointDetector
 from pcsa.models.pointnet2 import SINGLE_SCALE, LevelGeometry, PointNet2, build_geometry
 from pcsa.neighbors.backends.contract import Start
@@ -135,6 +135,7 @@ def step_parts(B: int, N: int, K: int, S: int) -> dict[str, Work]:
             "cross-entropy": count(cross_entropy),
             "farthest points, first level, if searched": count(lambda: Torch().farthest(pos, clouds)),
             "searches by Triton": _by_triton(lambda: build_geometry(pos, ends, SINGLE_SCALE, validate=False)),
+            "network by Triton": _by_triton(network),
             "operator by Triton": _by_triton(operator),
             "optimizer": _optimizer([p for p in detector.parameters() if p.requires_grad]),
             "copies to a graph": count(lambda: [torch.empty_like(x).copy_(x) for x in _inputs(pos, ptr, geometry)]),
@@ -152,7 +153,7 @@ def whole_steps(parts: dict[str, Work]) -> dict[str, tuple[int, bool]]:
     sampled = kernels["operator by Triton"] + kernels["losses"]
     steps: dict[str, tuple[int, bool]] = {}
     for name, objective in (("default preset", kernels["cross-entropy"]), ("sampling, bandwidth given", sampled)):
-        steps[f"step of {name}, by Triton: kernels"] = (around + objective + kernels["network"], False)
+        steps[f"step of {name}, by Triton: kernels"] = (around + objective + kernels["network by Triton"], False)
         steps[f"step of {name}, by Triton and CUDA graphs: launches"] = (around + objective + graphs, True)
     return steps
 
@@ -187,8 +188,10 @@ def _by_triton(run: Callable[[], object]) -> Work:
         mock.patch.object(pcsa.neighbors.nearest, "choose", one),
         mock.patch.object(fused, "takes", return_value=True),
         mock.patch.object(fused, "launch", launch),
+        mock.patch.object(fused_norm, "takes", return_value=True),
+        mock.patch.object(fused_norm, "_launch", launch),
         # The files of the kernels import Triton.
-        mock.patch.dict(sys.modules, {"pcsa._core.fused_points": mock.Mock()}),
+        mock.patch.dict(sys.modules, {f"pcsa._core.fused_{name}": mock.Mock() for name in ("points", "rows")}),
     ):
         work = count(run)
     work.kernels += len(launched)
