@@ -6,13 +6,13 @@ import itertools
 import torch
 from torch import Tensor
 
-from pcsa._core.triton import Launch, attempt, cdiv, next_power, obstacle, usable
+from pcsa._core.triton import Launch, attempt, next_power, obstacle, usable
 from pcsa.neighbors.backends.contract import Start, Task
 from pcsa.neighbors.backends.torch import Torch
 from pcsa.neighbors.ragged import Ragged, on_device
 
-# Points of a block whose threads hold them in registers, and the words of four bytes for each thread.
-_BLOCK, _WORDS = 8192, 36
+# Points of a block whose threads hold them in registers, words of four bytes that a thread holds, points of a tile.
+_BLOCK, _WORDS, _TILE = 8192, 36, 4096
 # One program works on a cloud. On larger ones PyTorch, which works on one with the whole device, should be as fast.
 _LARGEST = 1 << 18
 # Beyond these a program would hold too much.
@@ -40,7 +40,8 @@ class Triton(Torch):
             launch = farthest_launch(largest, pos.shape[1], pos.itemsize)
             counts = [cloud.wanted for cloud in clouds]
             places = itertools.accumulate(counts, initial=0)
-            table = on_device([[*cloud, place] for cloud, place in zip(clouds, places, strict=False)], pos.device)
+            rows = ((*cloud, place) for cloud, place in zip(clouds, places, strict=False))
+            table = on_device(list(itertools.chain.from_iterable(rows)), pos.device)
             out = torch.empty(sum(counts), dtype=torch.long, device=pos.device)
             scratch = [] if "nearest" not in launch.kernel.arg_names else [torch.empty_like(pos[:, 0])]
             launch.run(len(clouds), pos.contiguous(), table, *scratch, out)
@@ -58,10 +59,11 @@ class Triton(Torch):
 
         def kernel() -> Tensor:
             launch = nearest_launch(k, dim, pos.itemsize)
-            tiles = cdiv(max(queries.sizes), launch.constants["QUERIES"])
+            clouds = len(queries.sizes)
             bounds = on_device([*points.bounds, *queries.bounds], pos.device)
             out = torch.empty(len(query), k, dtype=torch.long, device=pos.device)
-            launch.run(tiles * len(queries.sizes), pos.contiguous(), query.contiguous(), bounds, out, tiles, k)
+            tensors = (pos.contiguous(), query.contiguous(), bounds, out)
+            launch.run(nearest_programs(len(query), clouds, launch), *tensors, clouds, clouds.bit_length(), k)
             return out
 
         if k > _MOST_NEIGHBORS or dim > _MOST_AXES:
@@ -73,12 +75,12 @@ def farthest_launch(largest: int, dim: int, itemsize: int) -> Launch:
     """Compile for clouds of at most ``largest`` points: in registers where they fit, else in tiles."""
     kernels = importlib.import_module("pcsa.neighbors.backends.triton_farthest")
     block = max(next_power(largest), 128)
-    warps = min(max(block // 256, 4), 32)
-    # A point's coordinates, and its distance to what was chosen.
-    words = block // (32 * warps) * (dim + 1) * itemsize // 4
-    if block <= _BLOCK and words <= _WORDS:
-        return Launch(kernels.farthest_in_registers, {"D": dim, "BLOCK": block}, {"num_warps": warps, **_OPTIONS})
-    return Launch(kernels.farthest_in_tiles, {"D": dim, "BLOCK": min(block, 4096)}, {"num_warps": 16, **_OPTIONS})
+    for warps in (4, 8, 16, 32):
+        points = block // (32 * warps)
+        # A point's coordinates, and its distance to what was chosen.
+        if block <= _BLOCK and points <= 8 and points * (dim + 1) * itemsize // 4 <= _WORDS:
+            return Launch(kernels.farthest_in_registers, {"D": dim, "BLOCK": block}, {"num_warps": warps, **_OPTIONS})
+    return Launch(kernels.farthest_in_tiles, {"D": dim, "BLOCK": min(block, _TILE)}, {"num_warps": 16, **_OPTIONS})
 
 
 def nearest_launch(k: int, dim: int, itemsize: int) -> Launch:
@@ -90,3 +92,8 @@ def nearest_launch(k: int, dim: int, itemsize: int) -> Launch:
         queries *= 2
     constants = {"D": dim, "QUERIES": queries, "POINTS": 64, "KEPT": kept}
     return Launch(kernels.nearest, constants, {"num_warps": 1, **_OPTIONS})
+
+
+def nearest_programs(queries: int, clouds: int, launch: Launch) -> int:
+    """Count programs, enough for every cloud to have its own, and fewer queries in the last."""
+    return queries // launch.constants["QUERIES"] + clouds

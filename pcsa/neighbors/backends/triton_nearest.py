@@ -8,22 +8,41 @@ import triton.language as tl
 _NONE = tl.constexpr(2**31 - 1)
 
 
-@triton.jit(do_not_specialize=["tiles", "k"])
+@triton.jit(do_not_specialize=["clouds", "steps", "k"])
 def nearest(
-    pos, query, bounds, out, tiles, k, D: tl.constexpr, QUERIES: tl.constexpr, POINTS: tl.constexpr, KEPT: tl.constexpr
+    pos,
+    query,
+    bounds,
+    out,
+    clouds,
+    steps,
+    k,
+    D: tl.constexpr,
+    QUERIES: tl.constexpr,
+    POINTS: tl.constexpr,
+    KEPT: tl.constexpr,
 ):
     """Write rows of ``pos`` to ``out [M, k]``, nearest first, equal distances by row; -1 where there are no more.
 
-    ``bounds`` holds the bounds of the clouds of points, then those of queries. Program i serves tile ``i % tiles`` of the
-    queries of cloud ``i // tiles``. KEPT is at least k.
+    ``bounds`` holds the bounds of the clouds of points, then those of queries. KEPT is at least k, ``steps`` the
+    number of bits of ``clouds``.
     """
-    clouds = tl.num_programs(0) // tiles
-    cloud = tl.program_id(0) // tiles
+    # Tile i of cloud b is program `begin // QUERIES + b + i`, so that few are spare however sizes differ: the last
+    # cloud that begins by this program is searched for.
+    queries = bounds + clouds + 1
+    cloud = tl.program_id(0) * 0
+    high = cloud + clouds - 1
+    for _ in range(steps):
+        middle = (cloud + high + 1) // 2
+        begun = tl.load(queries + middle) // QUERIES + middle <= tl.program_id(0)
+        cloud = tl.where(begun, middle, cloud)
+        high = tl.where(begun, high, middle - 1)
     first = tl.load(bounds + cloud)
-    queries = bounds + clouds + 1 + cloud
-    row = tl.load(queries) + (tl.program_id(0) % tiles) * QUERIES + tl.arange(0, QUERIES)
-    asked = row < tl.load(queries + 1)
-    # A tile beyond the queries of its cloud has nothing to look at.
+    begin = tl.load(queries + cloud)
+    tile = tl.program_id(0) - cloud - begin // QUERIES
+    row = begin + tile * QUERIES + tl.arange(0, QUERIES)
+    asked = row < tl.load(queries + cloud + 1)
+    # A spare program has nothing to look at.
     size = (tl.load(bounds + cloud + 1) - first).to(tl.int32) * tl.max(asked.to(tl.int32), 0)
     axes = ()
     for d in tl.static_range(D):
