@@ -19,6 +19,8 @@ _SMALLEST_RANGE = 256
 # Numbers of a tile of rows.
 _TILE = 4096
 _MOST_ROWS = 64
+#: What all kernels are compiled with.
+OPTIONS = {"num_warps": 4}
 _TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -85,7 +87,7 @@ class _Cut(NamedTuple):
 
 
 def _launch(kernel: Any, programs: int, *arguments: Any, **constants: Any) -> None:
-    triton.Launch(kernel, constants, {"num_warps": 4}).run(programs, *arguments)
+    triton.Launch(kernel, constants, OPTIONS).run(programs, *arguments)
 
 
 def _groups(size: int) -> dict[str, int]:
@@ -126,7 +128,8 @@ class _Normalized(torch.autograd.Function):
             normalize_kernel,
             triton.cdiv(M, groups["GROUPS"]) * cut.blocks,
             *(x, means, squares, weight, bias, out, place, mean, inverse, running_mean, running_variance, counter),
-            *(M, C, cut.size, cut.blocks, cut.parts, momentum),
+            *(M, C, cut.size, cut.blocks, cut.parts),
+            MOMENTUM=momentum,
             EPS=eps,
             PARTS=_PARTS,
             **groups,

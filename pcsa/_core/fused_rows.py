@@ -68,7 +68,7 @@ def normalize_kernel(
     size,
     blocks,
     parts,
-    momentum,
+    MOMENTUM: tl.constexpr,
     EPS: tl.constexpr,
     K: tl.constexpr,
     SLOTS: tl.constexpr,
@@ -88,9 +88,9 @@ def normalize_kernel(
         tl.store(mean + column, whole, mask=known)
         tl.store(inverse + column, spread, mask=known)
         kept = tl.load(running_mean + column, mask=known, other=0.0)
-        tl.store(running_mean + column, kept + (whole - kept) * momentum, mask=known)
+        tl.store(running_mean + column, kept + (whole - kept) * MOMENTUM, mask=known)
         kept = tl.load(running_variance + column, mask=known, other=0.0)
-        tl.store(running_variance + column, kept + (square / (R - 1) - kept) * momentum, mask=known)
+        tl.store(running_variance + column, kept + (square / (R - 1) - kept) * MOMENTUM, mask=known)
         if tl.program_id(0) == 0:
             tl.store(counter, tl.load(counter) + 1)
     factor = tl.load(weight + column, mask=known, other=0.0).to(like)

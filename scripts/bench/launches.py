@@ -174,6 +174,12 @@ class _OneLaunch(Torch):
         on_device([*points.bounds, *queries.bounds], points.pos.device)
         return torch.empty(len(queries.pos), k, dtype=torch.long, device=points.pos.device).zero_()
 
+    def complete(
+        self, points: Ragged, queries: Ragged, k: int, radius: float | None, weights: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        index = self.padded_nearest(points, queries, k, radius)
+        return index, torch.empty_like(index, dtype=points.pos.dtype), torch.empty_like(index, dtype=torch.bool)
+
 
 def _by_triton(run: Callable[[], object]) -> Work:
     """Count a run in which Triton's kernels would work; without them, for they have nothing to work on here."""
