@@ -103,6 +103,9 @@ def main(argv: list[str]) -> int:
         return 2
     import tyro
 
+    # The interpreter of kernels is for tests on a CPU: forgotten there, it would keep them from the card.
+    if os.environ.pop("TRITON_INTERPRET", None):
+        print("make gpu: TRITON_INTERPRET was set in the environment, and is not used", file=sys.stderr)
     config = tyro.cli(GpuConfig, args=argv, prog="python -m pcsa.scripts.gpu")
     measured = measure(config)
     table = format_table(measured)
@@ -174,8 +177,7 @@ def _run(part: Part, config: GpuConfig, folder: Path, budget: float) -> Done:
     arguments, result = _command(part, config, folder)
     if not arguments:
         return Done(part, "left out: there is no folder tests here", 0.0)
-    # The interpreter of kernels is for tests on a CPU: with it nothing would be measured.
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "TRITON_INTERPRET": "0"}
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
     # In a session of its own: what a part started ends with it.
     process = subprocess.Popen(
         [sys.executable, *arguments],

@@ -20,7 +20,7 @@ _SMALLEST_RANGE = 256
 _TILE = 4096
 _MOST_ROWS = 64
 #: What all kernels are compiled with.
-OPTIONS = {"num_warps": 4}
+OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}
 _TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 

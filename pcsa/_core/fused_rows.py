@@ -23,8 +23,8 @@ def moments_kernel(x, means, squares, R, C, size, blocks, ROWS: tl.constexpr, CO
         rows = start + tl.arange(0, ROWS)
         inside = (rows < last)[:, None] & (column < C)[None, :]
         values = tl.load(x + rows.to(tl.int64)[:, None] * C + column[None, :], mask=inside, other=0.0).to(like)
-        count = tl.minimum(last - start, ROWS) * 1.0
-        before = (start - first) * 1.0
+        count = tl.minimum(last - start, ROWS).to(like)
+        before = (start - first).to(like)
         own = tl.sum(values, 0) / count
         apart = tl.where(inside, values - own[None, :], 0.0)
         change = own - mean

@@ -99,6 +99,7 @@ def step_parts(B: int, N: int, K: int, S: int) -> dict[str, Work]:
         pos, ptr = torch.empty(B * N, 3, device=_META), ptr.to(_META)
 
         def network() -> None:
+            detector.zero_grad(set_to_none=True)
             out = detector(None, pos, ptr=ptr, geometry=geometry)
             heads = (out["logits"], out["presence"])
             torch.autograd.backward(heads, [torch.empty_like(x) for x in heads])

@@ -46,7 +46,8 @@ class GraphedNetwork:
                 "`trainer.cuda_graph` (=True) is for batches of one shape, of clouds of one size: the first batch had "
                 f"{self._shapes[0][0]} points in {self._shapes[1][0] - 1} clouds, this one {len(pos)} in {len(ptr) - 1}"
             )
-        return dict(zip(self._flat.names, self._flat(*parts), strict=True))
+        out = self._flat(*parts)
+        return dict(zip(self._flat.names, out, strict=True))
 
 
 class _Flat(nn.Module):
