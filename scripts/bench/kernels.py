@@ -76,34 +76,28 @@ def neighbor_specs() -> Iterator[Spec]:
         signature = {"pos": real, "table": "*i64", **({"nearest": real} if tiled else {}), "out": "*i64"}
         moved = B * N * (D + 2 * m if tiled else D) * itemsize + 8 * B * m
         # Of each point in each step: its distance, the smaller one, and the largest with its number.
-        work = B * m * N * (3 * D + 6)
+        work = B * m * N * (2 * D + 6)
         yield Spec("farthest points", f"B={B}, N={N:,}, m={m:,}, D={D}, {real[1:]}", launch, signature, B, moved, work)
-    for N, M, k, D, itemsize in (
-        (2048, 512, 32, 3, 4),
-        (512, 2048, 3, 3, 4),
-        (2048, 512, 128, 3, 4),
-        (2048, 512, 1024, 3, 4),
-        (2048, 512, 32, 8, 4),
-        (2048, 512, 32, 32, 4),
-        (2048, 512, 32, 3, 8),
-        (2048, 512, 128, 32, 8),
+    for N, M, k, D, dtype, weights in (
+        (2048, 512, 32, 3, torch.float32, False),
+        (512, 2048, 3, 3, torch.float32, True),
+        (2048, 512, 128, 3, torch.float32, False),
+        (2048, 512, 1024, 3, torch.float32, False),
+        (2048, 512, 32, 32, torch.float32, False),
+        (2048, 512, 32, 3, torch.float64, False),
+        (2048, 512, 128, 32, torch.float64, True),
     ):
-        launch = nearest_launch(k, D, itemsize)
-        real = f"*fp{8 * itemsize}"
-        signature = {
-            "pos": real,
-            "query": real,
-            "bounds": "*i64",
-            "out": "*i64",
-            **dict.fromkeys(("clouds", "steps", "k"), "i32"),
-        }
-        moved = B * (N + M) * D * itemsize + 8 * B * M * k
+        launch = nearest_launch(k, D, dtype, weights)
+        real = f"*fp{8 * dtype.itemsize}"
+        tensors = {"pos": real, "query": real, "bounds": "*i64", "out": "*i64", "out_value": real, "out_valid": "*i1"}
+        signature = {**tensors, "radius": "fp32", **dict.fromkeys(("clouds", "steps", "k"), "i32")}
+        moved = B * (N + M) * D * dtype.itemsize + B * M * k * (9 + dtype.itemsize)
         # Points in no order come closer than the k-th so often.
         closer = k * (1 + math.log(N / k))
-        work = B * M * (N * (3 * D + 3) + closer * (4 * launch.constants["POINTS"] + 6 * launch.constants["KEPT"]))
+        work = B * M * (N * (2 * D + 3) + closer * (4 * launch.constants["POINTS"] + 6 * launch.constants["KEPT"]))
         programs = nearest_programs(B * M, B, launch)
         size = f"B={B}, N={N:,}, M={M:,}, k={k:,}, D={D}, {real[1:]}"
-        yield Spec("nearest points", size, launch, signature, programs, moved, work)
+        yield Spec("weights" if weights else "nearest points", size, launch, signature, programs, moved, work)
 
 
 def norm_specs() -> Iterator[Spec]:

@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import math
 
 import torch
 from torch import Tensor
@@ -17,8 +18,8 @@ _BLOCK, _WORDS, _TILE = 8192, 36, 4096
 _LARGEST = 1 << 18
 # Beyond these a program would hold too much.
 _MOST_NEIGHBORS, _MOST_AXES = 1024, 32
-# Rounds as a CPU does, so that both choose the same points.
-_OPTIONS = {"enable_fp_fusion": False, "num_stages": 1}
+# A square is added to a sum with one rounding, as PyTorch does it on a CPU: so all choose the same points.
+_OPTIONS = {"enable_fp_fusion": True, "num_stages": 1}
 
 
 class Triton(Torch):
@@ -51,24 +52,34 @@ class Triton(Torch):
         return attempt(what, kernel, lambda: Torch.distinct_farthest(self, pos, clouds))
 
     def padded_nearest(self, points: Ragged, queries: Ragged, k: int, radius: float | None) -> Tensor:
-        pos, query = points.pos, queries.pos
-        dim = pos.shape[1]
-
-        def plain() -> Tensor:
+        # The caller looks at the radius.
+        found = self.complete(points, queries, k, None, False)
+        if found is None:
             return Torch.padded_nearest(self, points, queries, k, radius)
+        index, _, valid = found
+        return torch.where(valid, index, -1)
 
-        def kernel() -> Tensor:
-            launch = nearest_launch(k, dim, pos.itemsize)
-            clouds = len(queries.sizes)
+    def complete(
+        self, points: Ragged, queries: Ragged, k: int, radius: float | None, weights: bool
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        pos, query = points.pos.contiguous(), queries.pos.contiguous()
+        dim, clouds = pos.shape[1], len(queries.sizes)
+        # Numbers come to a kernel in float32.
+        if k > _MOST_NEIGHBORS or dim > _MOST_AXES or (radius is not None and pos.dtype != torch.float32):
+            return None
+
+        def kernel() -> tuple[Tensor, Tensor, Tensor] | None:
+            launch = nearest_launch(k, dim, pos.dtype, weights)
             bounds = on_device([*points.bounds, *queries.bounds], pos.device)
-            out = torch.empty(len(query), k, dtype=torch.long, device=pos.device)
-            tensors = (pos.contiguous(), query.contiguous(), bounds, out)
-            launch.run(nearest_programs(len(query), clouds, launch), *tensors, clouds, clouds.bit_length(), k)
-            return out
+            index = torch.empty(len(query), k, dtype=torch.long, device=pos.device)
+            value, valid = torch.empty_like(index, dtype=pos.dtype), torch.empty_like(index, dtype=torch.bool)
+            tensors = (pos, query, bounds, index, value, valid)
+            programs = nearest_programs(len(query), clouds, launch)
+            launch.run(programs, *tensors, math.inf if radius is None else radius, clouds, clouds.bit_length(), k)
+            return index, value, valid
 
-        if k > _MOST_NEIGHBORS or dim > _MOST_AXES:
-            return plain()
-        return attempt(f"nearest points ({pos.dtype}, {dim} axes, up to {next_power(k)} of them)", kernel, plain)
+        what = f"nearest points ({pos.dtype}, {dim} axes, up to {next_power(k)} of them, weights={weights})"
+        return attempt(what, kernel, lambda: None)
 
 
 def farthest_launch(largest: int, dim: int, itemsize: int) -> Launch:
@@ -83,17 +94,18 @@ def farthest_launch(largest: int, dim: int, itemsize: int) -> Launch:
     return Launch(kernels.farthest_in_tiles, {"D": dim, "BLOCK": min(block, _TILE)}, {"num_warps": 16, **_OPTIONS})
 
 
-def nearest_launch(k: int, dim: int, itemsize: int) -> Launch:
-    """Compile for the k nearest points."""
+def nearest_launch(k: int, dim: int, dtype: torch.dtype, weights: bool = False) -> Launch:
+    """Compile for the k nearest points, and their distances or weights."""
     kernels = importlib.import_module("pcsa.neighbors.backends.triton_nearest")
     kept, queries = next_power(k), 1
     # So that the points kept and the coordinates of the queries fit a warp's registers.
-    while queries < 4 and 2 * queries * kept <= 512 and 2 * queries * dim * itemsize <= 128:
+    while queries < 4 and 2 * queries * kept <= 512 and 2 * queries * dim * dtype.itemsize <= 128:
         queries *= 2
-    constants = {"D": dim, "QUERIES": queries, "POINTS": 64, "KEPT": kept}
+    blocks = {"QUERIES": queries, "POINTS": 64, "KEPT": kept}
+    constants = {"D": dim, **blocks, "WEIGHTS": weights, "TINY": torch.finfo(dtype).tiny}
     return Launch(kernels.nearest, constants, {"num_warps": 1, **_OPTIONS})
 
 
 def nearest_programs(queries: int, clouds: int, launch: Launch) -> int:
-    """Count programs, enough for every cloud to have its own, and fewer queries in the last."""
+    """Count programs: enough, as the last of each cloud may have fewer queries."""
     return queries // launch.constants["QUERIES"] + clouds

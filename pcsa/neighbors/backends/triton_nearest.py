@@ -14,6 +14,9 @@ def nearest(
     query,
     bounds,
     out,
+    out_value,
+    out_valid,
+    radius,
     clouds,
     steps,
     k,
@@ -21,8 +24,14 @@ def nearest(
     QUERIES: tl.constexpr,
     POINTS: tl.constexpr,
     KEPT: tl.constexpr,
+    WEIGHTS: tl.constexpr,
+    TINY: tl.constexpr,
 ):
-    """Write rows of ``pos`` to ``out [M, k]``, nearest first, equal distances by row; -1 where there are no more.
+    """Write rows of ``pos`` to ``out [M, k]``, nearest first, equal distances by row, and which are within the radius.
+
+    With each goes its squared distance or, with WEIGHTS, its weight in an interpolation. Slots beyond the radius or
+    the cloud repeat the first; their weight is zero. In float64 the radius must be infinite. TINY is the least
+    squared distance of which there is a weight.
 
     ``bounds`` holds the bounds of the clouds of points, then those of queries. KEPT is at least k, ``steps`` the
     number of bits of ``clouds``.
@@ -78,8 +87,30 @@ def nearest(
             worst = tl.max(kept, 1)
 
     kept = tl.where(slot < k, kept, beyond)
+    nearest = tl.min(kept, 1)
+    nearest_point = tl.min(tl.where(kept == nearest[:, None], kept_point, _NONE), 1)
+    value = kept.to(pos.dtype.element_ty, bitcast=True)
+    if WEIGHTS:
+        # Relative to the nearest, as 1 / d² may overflow; at distance zero points share what there is.
+        first_value = tl.maximum(nearest.to(pos.dtype.element_ty, bitcast=True), TINY)
+        value = first_value[:, None] / tl.where(kept == beyond, 1.0, tl.maximum(value, TINY))
+        value = tl.where(kept == beyond, 0.0, value)
+        value = value / tl.sum(value, 1)[:, None]
     for place in range(k):
         best = tl.min(kept, 1)
         best_point = tl.min(tl.where(kept == best[:, None], kept_point, _NONE), 1)
-        tl.store(out + row * k + place, tl.where(best == beyond, -1, first + best_point), mask=asked)
+        valid = best != beyond
+        if pos.dtype.element_ty == tl.float32:
+            # Roots are compared, rounded as IEEE asks: sqrt(r · r) is r, so a point at the radius is in.
+            away = tl.sqrt_rn(best.to(tl.float32, bitcast=True))
+            valid = valid & ((away <= radius) | (radius == float("inf")))
+        written = tl.where(valid, best_point, nearest_point)
+        if WEIGHTS:
+            best_value = tl.sum(tl.where(kept_point == best_point[:, None], value, 0.0), 1)
+            best_value = tl.where(best != beyond, best_value, 0.0)
+        else:
+            best_value = tl.where(valid, best, nearest).to(pos.dtype.element_ty, bitcast=True)
+        tl.store(out + row * k + place, first + written, mask=asked)
+        tl.store(out_value + row * k + place, best_value, mask=asked)
+        tl.store(out_valid + row * k + place, valid, mask=asked)
         kept = tl.where(kept_point == best_point[:, None], beyond, kept)
