@@ -3,7 +3,6 @@
 Kernels stand in files that import Triton, which are imported here when they are first launched.
 """
 
-import contextlib
 import functools
 import math
 from typing import Any
@@ -21,7 +20,7 @@ _PROGRAMS = 8192
 # Points (or pairs of keypoint and sample) of one step of a program. A program is one warp: no lane waits for another.
 _DRAW_POINTS = 32
 _GRADIENT_POINTS = 64
-_PAIRS = 64
+_PAIRS = 32
 _SUM_SIZE = 256
 
 
@@ -211,7 +210,5 @@ def inverse_of(temperature: Tensor) -> tuple[float, float]:
 
 
 def launch(kernel: Any, programs: int, *arguments: Any, warps: int = 1, **constants: Any) -> None:
-    """Run so many programs, on the device of the first argument."""
-    device = arguments[0].device
-    with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-        kernel[(programs,)](*arguments, **constants, num_warps=warps, enable_fp_fusion=True)
+    """Start so many programs, on the device of the first argument."""
+    triton.Launch(kernel, constants, {"num_warps": warps, "enable_fp_fusion": True}).run(programs, *arguments)

@@ -444,8 +444,14 @@ draw = torch.ops.pcsa.draw.default
 draw_backward = torch.ops.pcsa.draw_backward.default
 
 
-def draw_seed(generator: torch.Generator | None) -> Tensor:
-    """One number from the caller's generator, on the host; both passes derive their noise from it."""
+def draw_seed(generator: torch.Generator | None, device: torch.device | None = None) -> Tensor:
+    """One number from the caller's generator, on the host; both passes derive their noise from it.
+
+    While a CUDA graph is captured, it is one on the ``device`` instead: a number would be replayed with the graph.
+    """
+    on_cuda = device is not None and device.type == "cuda" and not torch.compiler.is_compiling()
+    if on_cuda and torch.cuda.is_current_stream_capturing():
+        return torch.randint(2**63 - 1, (), device=device, generator=generator)
     if generator is None or generator.device.type == "cpu":
         return torch.randint(2**63 - 1, (), generator=generator)
     # A number drawn on the device would have to be waited for. Seed and offset are known on the host.

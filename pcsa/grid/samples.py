@@ -175,7 +175,7 @@ def _joint(
         pos,
         variance,
         torch.tensor([0, N], device=logits.device),
-        draw_seed(generator),
+        draw_seed(generator, logits.device),
         _on_the_host(temperature),
         num_samples,
         basis_noise == "mixture",
@@ -192,7 +192,7 @@ def draw_axes(
     """Marginals of the relaxed weights, ``[B, K, S, n]`` for each axis, x first."""
     B, K, *shape = logits.shape
     drawn, _, _ = draw_marginals(
-        logits.reshape(B * K, -1), shape, draw_seed(generator), _on_the_host(temperature), num_samples
+        logits.reshape(B * K, -1), shape, draw_seed(generator, logits.device), _on_the_host(temperature), num_samples
     )
     return list(drawn.view(B, K, num_samples, -1).split(shape[::-1], -1))
 
