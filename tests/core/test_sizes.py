@@ -1,4 +1,4 @@
-"""The operator on clouds of very unequal sizes, and on one that is large: what it holds at once does not grow with S."""
+"""The operator on very unequal clouds, and on one that is large: what it holds at once does not grow with S."""
 
 import pytest
 import torch

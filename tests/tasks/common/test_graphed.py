@@ -2,12 +2,16 @@
 
 import copy
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
 
 from pcsa.models import KeypointDetector, LevelGeometry, PointNet2, build_geometry
+from pcsa.tasks.common.config import TrainerConfig
 from pcsa.tasks.common.graphed import GraphedNetwork
+from pcsa.tasks.supervised import Detection, DetectorConfig, SupervisedConfig
+from pcsa.tasks.unsupervised import UnsupervisedConfig
 
 
 @pytest.fixture
@@ -71,3 +75,23 @@ def test_every_field_of_a_level_is_a_tensor():
     # They are what a graph reads: a number would be that of the first batch for ever.
     assert all(isinstance(x, torch.Tensor) for level in clouds(40)[2] for x in level)
     assert set(LevelGeometry.__annotations__.values()) == {torch.Tensor}
+
+
+def test_where_graphs_are_refused(network):
+    graphs, config = TrainerConfig(cuda_graph=True), SupervisedConfig()
+    for trainer, message in (
+        (replace(graphs, cuda_graph=False, devices=2), r"several devices \(=2\)"),
+        (replace(graphs, cuda_graph=False, precision="16-mixed"), "'16-mixed': it is for 32-true and bf16-mixed"),
+    ):
+        replace(config, trainer=trainer)
+        with pytest.raises(ValueError, match=rf"`trainer.cuda_graph` \(=True\) must be False .*{message}"):
+            replace(config, trainer=replace(trainer, cuda_graph=True))
+    for model in (DetectorConfig(dropout=0.1), DetectorConfig(drop_path=0.1, local_blocks=1)):
+        with pytest.raises(ValueError, match="would repeat what it drew first"):
+            replace(config, model=model, trainer=graphs)
+    with pytest.raises(ValueError, match="must be False in this task"):
+        UnsupervisedConfig(trainer=graphs)
+    module = Detection(replace(config, trainer=graphs), network, 1)
+    assert module.state_dict().keys() == Detection(config, network, 1).state_dict().keys()
+    with pytest.raises(ValueError, match="is for a CUDA device: this training is on cpu"):
+        module.on_fit_start()
