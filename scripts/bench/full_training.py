@@ -29,7 +29,7 @@ def train_and_score(
     cuda_graph: bool = False,
     root: str | None = None,
     category: str = "chair",
-    num_shapes: int = 200,
+    num_shapes: int = 150,
 ) -> dict[str, float | int | None]:
     """Train the default preset into the folder ``out``, and score it on the clouds of its split test.
 

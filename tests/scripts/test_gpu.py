@@ -55,7 +55,7 @@ def test_parts_end_when_their_time_is_up_and_a_failure_stops_no_other(monkeypatc
     assert gpu._run("limits", GpuConfig(out=tmp_path / "gpu.json"), tmp_path, 0.0).state.startswith("left out")
     # However long the others take, something is left for the tests.
     assert PARTS[-1] == "tests"
-    assert sum(BUDGETS[part] for part in PARTS[:-1]) <= 480 - 110
+    assert sum(BUDGETS[part] for part in PARTS[:-1]) <= 480 - 90
 
 
 def test_table_has_the_targets_of_a_card():
