@@ -1,7 +1,9 @@
 import os
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 # One thread for each worker and each process that a test starts: two workers with two threads each wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -30,6 +32,28 @@ def close():
         torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol * scale)
 
     return check
+
+
+@pytest.fixture
+def interpret():
+    """Run tests in a process where Triton runs kernels as Python, on the CPU; returns how many passed.
+
+    Triton chooses when it is imported, and what it interprets it cannot compile: hence another process.
+    """
+    pytest.importorskip("triton", reason="Triton is not installed", exc_type=ImportError)
+
+    def run(*arguments: str) -> int:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", *arguments],
+            env={**os.environ, "TRITON_INTERPRET": "1"},
+            cwd=Path(__file__).parent.parent,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-1000:]
+        return int(re.search(r"(\d+) passed", done.stdout)[1])
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ HEAVY = (
     "monai",
     "kornia",
     "pycocotools",
+    "triton",
 )
 
 

@@ -3,8 +3,8 @@
 A file with kernels imports Triton, so it is imported by the function that launches them, after :func:`usable`
 said yes. Nothing else imports Triton.
 
-``TRITON_INTERPRET=1``, set before Triton is imported, runs kernels as Python on CPU tensors: for tests, a thousand times as
-slow as plain torch.
+``TRITON_INTERPRET=1``, set before Triton is imported, runs kernels as Python on CPU tensors: for tests, and much slower
+than plain torch.
 """
 
 import functools

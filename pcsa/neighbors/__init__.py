@@ -9,6 +9,10 @@ positions.
 Backends (``backend=None`` chooses; every one gives the same answer wherever the definition is unique):
 
 - ``"torch"``: any device, needs nothing else. Distances are computed in tiles, never as one N × M matrix.
+- ``"triton"``: the default on CUDA where Triton imports, as it does with torch for Linux, on cards of compute
+  capability 7.0 or newer. One launch for a batch of any clouds; ties go to the lowest row. Triton builds its launcher
+  with a C compiler at the first use. Where it cannot, or a kernel cannot be compiled, a warning says so once and
+  ``"torch"`` searches.
 - ``"scipy"``: a k-d tree on the CPU; farthest points as ``"torch"``.
 - ``"torch_cluster"``, ``"pyg_lib"``: compiled, where installed. On CUDA they take at most 100 neighbors.
 """

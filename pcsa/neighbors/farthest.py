@@ -39,7 +39,8 @@ def farthest_points(
             the CPU, to avoid a wait for the device).
         random_start: Start at a random point of each cloud instead of its first. Default false.
         generator: Source of the random start; default torch's own.
-        backend: See :mod:`pcsa.neighbors`. Default: on CUDA a compiled one where installed, else ``"torch"``.
+        backend: See :mod:`pcsa.neighbors`. Default: on CUDA ``"triton"`` or a compiled one where installed, else
+            ``"torch"``.
         validate: Check that ``pos`` is finite too; costs one synchronization on an accelerator.
 
     Returns:

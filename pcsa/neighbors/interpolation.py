@@ -4,9 +4,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pcsa._core.checks import check_floating, check_shape
+from pcsa._core.checks import check_count, check_floating, check_shape
 from pcsa.neighbors.backends.contract import Backend
-from pcsa.neighbors.nearest import knn
+from pcsa.neighbors.nearest import complete, neighbors_of, read_both
 
 
 def interpolation_weights(
@@ -44,7 +44,12 @@ def interpolation_weights(
         >>> interpolation_weights(pos, ptr, torch.tensor([[1.0]]), torch.tensor([0, 1]), k=2)
         (tensor([[0, 1]]), tensor([[0.8000, 0.2000]]))
     """
-    index, sq_distance, valid = knn(pos, ptr, k, query, query_ptr, backend=backend, validate=validate)
+    check_count("k", k)
+    points, queries = read_both(pos, ptr, query, query_ptr, validate)
+    found = complete(points, queries, k, None, True, backend)
+    if found is not None:
+        return found[:2]
+    index, sq_distance, valid = neighbors_of(points, queries, k, False, None, backend)
     # Relative to the nearest: 1/d² itself overflows near zero, and its gradient subtracts huge numbers there.
     # The leading one is a constant for the same reason.
     sq_distance = sq_distance.clamp(min=torch.finfo(sq_distance.dtype).tiny)

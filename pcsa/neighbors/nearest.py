@@ -52,8 +52,8 @@ def knn(
         query_ptr: Where each cloud of ``query`` begins, then M; given with it.
         exclude_self: Do not count a point as its own neighbor; its duplicates remain neighbors. Needs
             ``query=None``. Default false.
-        backend: See :mod:`pcsa.neighbors`. Default: on a CPU ``"scipy"`` where installed and faster, else
-            ``"torch"``.
+        backend: See :mod:`pcsa.neighbors`. Default: on a CPU ``"scipy"`` where installed and faster, on CUDA
+            ``"triton"`` where installed, else ``"torch"``.
         validate: Check that ``pos`` and ``query`` are finite too; costs one synchronization on an accelerator.
 
     Returns:
@@ -70,7 +70,8 @@ def knn(
                 [2, 1]])
     """
     check_count("k", k)
-    return _neighbors(pos, ptr, query, query_ptr, k, exclude_self, None, backend, validate)
+    points, queries = read_both(pos, ptr, query, query_ptr, validate, exclude_self)
+    return neighbors_of(points, queries, k, exclude_self, None, backend)
 
 
 def ball_query(
@@ -112,25 +113,24 @@ def ball_query(
     """
     check_count("max_neighbors", max_neighbors)
     check_positive("radius", radius)
-    return _neighbors(pos, ptr, query, query_ptr, max_neighbors, False, float(radius), backend, validate)
+    points, queries = read_both(pos, ptr, query, query_ptr, validate)
+    return neighbors_of(points, queries, max_neighbors, False, float(radius), backend)
 
 
-def _neighbors(
+def read_both(
     pos: Tensor,
     ptr: Tensor,
     query: Tensor | None,
     query_ptr: Tensor | None,
-    k: int,
-    exclude_self: bool,
-    radius: float | None,
-    backend: Backend | None,
     validate: bool,
-) -> Neighbors:
+    exclude_self: bool = False,
+) -> tuple[Ragged, Ragged]:
+    """Check the points and the queries, which are the points themselves where none are given."""
     points = read_ragged(pos, ptr, validate)
     if query is None:
         if query_ptr is not None:
             raise ValueError("`query_ptr` must be given with `query`: there is no `query`")
-        query, queries = pos, points
+        queries = points
     else:
         if exclude_self:
             raise ValueError("`exclude_self` (=True) must be False with `query`: its rows are no points of `pos`")
@@ -146,6 +146,20 @@ def _neighbors(
             raise ValueError(
                 f"`query_ptr` ({len(queries.sizes)} clouds) must have as many as `ptr` ({len(points.sizes)})"
             )
+    for b, (size, m) in enumerate(zip(points.sizes, queries.sizes, strict=True)):
+        if size == 0 and m > 0:
+            raise ValueError(f"`ptr` has no points in cloud {b}, which has queries")
+    return points, queries
+
+
+def neighbors_of(
+    points: Ragged, queries: Ragged, k: int, exclude_self: bool, radius: float | None, backend: Backend | None
+) -> Neighbors:
+    """Find neighbors; where no gradient is asked for, all at once if the backend can."""
+    found = None if exclude_self else complete(points, queries, k, radius, False, backend)
+    if found is not None:
+        return Neighbors(*found)
+    pos, query = points.pos, queries.pos
     index = search(points, queries, k, exclude_self, radius, backend)
     valid = index >= 0
     nearest = index[:, :1]
@@ -175,6 +189,18 @@ def _sq_distance(pos: Tensor, query: Tensor, index: Tensor) -> Tensor:
     return total
 
 
+def complete(
+    points: Ragged, queries: Ragged, k: int, radius: float | None, weights: bool, backend: Backend | None
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """What :meth:`pcsa.neighbors.backends.contract.Searcher.complete` finds; None where a gradient is asked for."""
+    pos, query = points.pos, queries.pos
+    if len(query) == 0 or (torch.is_grad_enabled() and (pos.requires_grad or query.requires_grad)):
+        return None
+    searcher = choose(backend, "nearest", pos, max(points.sizes))
+    points, queries = (Ragged(for_search(batch.pos), batch.bounds) for batch in (points, queries))
+    return searcher.complete(points, queries, k, radius, weights)
+
+
 @torch.no_grad()
 def search(
     points: Ragged, queries: Ragged, k: int, exclude_self: bool, radius: float | None, backend: Backend | None
@@ -183,9 +209,6 @@ def search(
 
     With a ``radius`` points beyond it may be missing, but never the nearest.
     """
-    for b, (size, m) in enumerate(zip(points.sizes, queries.sizes, strict=True)):
-        if size == 0 and m > 0:
-            raise ValueError(f"`ptr` has no points in cloud {b}, which has queries")
     device, num_queries = points.pos.device, len(queries.pos)
     searcher = choose(backend, "nearest", points.pos, max(points.sizes, default=0))
     if num_queries == 0:

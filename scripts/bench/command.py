@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import tyro
 
-from pcsa.scripts.bench import estimators, launches, network_cases, operator_cases, waiting_cases
+from pcsa.scripts.bench import estimators, kernels, launches, network_cases, operator_cases, waiting_cases
 from pcsa.scripts.bench.config import BenchConfig
 from pcsa.scripts.bench.measure import describe_machine, load_average, log
 from pcsa.scripts.bench.report import Report, format_report, plot, split_page, write_json, write_page
@@ -24,6 +24,8 @@ def main(argv: list[str]) -> int:
     """Parse options, measure, print the tables."""
     if argv[:1] == ["estimators"]:
         return estimators.main(argv[1:])
+    if argv[:1] == ["kernels"]:
+        return kernels.main(argv[1:])
     config = tyro.cli(BenchConfig, args=argv, prog="pcsa bench")
     # Found out now rather than after ten minutes.
     for name, path in (("out", config.out), ("plot", config.plot)):

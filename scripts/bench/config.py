@@ -23,7 +23,7 @@ class BenchConfig:
     """Measure time and memory on this machine. Everything takes about ten minutes, `--quick` less than one.
 
     `pcsa bench estimators` measures something else, the sampler's gradients against the exact one, and has its own
-    options.
+    options. So does `pcsa bench kernels`, which compiles Triton's kernels and counts what they have to do.
     """
 
     cases: Annotated[tuple[Case, ...], tyro.conf.Positional] = ()

@@ -6,6 +6,9 @@ import math
 import pytest
 import torch
 
+from pcsa._core.triton import interpreted, obstacle
+from pcsa.neighbors.backends import triton as triton_backend
+
 
 def available(name):
     try:
@@ -15,18 +18,47 @@ def available(name):
     return pytest.param(name)
 
 
-BACKENDS = [available(name) for name in ("torch", "scipy", "torch_cluster", "pyg_lib")]
+BACKENDS = [available(name) for name in ("torch", "triton", "scipy", "torch_cluster", "pyg_lib")]
 
 
 @pytest.fixture(params=[*BACKENDS, None])
 def backend(request):
+    if request.param == "triton":
+        device = request.getfixturevalue("device") if "device" in request.fixturenames else "cpu"
+        stop_where_no_kernel_runs(device)
     return request.param
 
 
 @pytest.fixture(scope="session")
 def backends():
-    """Names of all backends that can be imported."""
-    return [param.values[0] for param in BACKENDS if not param.marks]
+    """Names of all backends that can be imported and search on the CPU."""
+    names = [param.values[0] for param in BACKENDS if not param.marks]
+    return [name for name in names if name != "triton" or interpreted()]
+
+
+def stop_where_no_kernel_runs(device):
+    reason = obstacle(torch.device(device))
+    if reason:
+        pytest.skip(f"Triton: {reason}")
+
+
+@pytest.fixture
+def kernels_run(device):
+    """Skip the test where the device has no kernels."""
+    stop_where_no_kernel_runs(device)
+
+
+@pytest.fixture(autouse=interpreted())
+def wide_tiles(monkeypatch):
+    """More queries a program: the interpreter takes as long for many as for few."""
+    launch = triton_backend.nearest_launch
+
+    def wide(*args):
+        chosen = launch(*args)
+        return chosen._replace(constants={**chosen.constants, "QUERIES": 64})
+
+    monkeypatch.setattr(triton_backend, "nearest_launch", wide)
+    return launch
 
 
 @pytest.fixture(

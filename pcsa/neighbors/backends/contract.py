@@ -78,6 +78,15 @@ class Searcher(ABC):
             [first + first_place[first : first + size].argsort()[:count] for first, size, count, _ in clouds]
         )
 
+    def complete(
+        self, points: Ragged, queries: Ragged, k: int, radius: float | None, weights: bool
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        """All parts of :class:`pcsa.neighbors.Neighbors` at once, without gradient; None from most backends.
+
+        With ``weights``, those of an interpolation in place of the squared distances.
+        """
+        return None
+
     def padded_nearest(self, points: Ragged, queries: Ragged, k: int, radius: float | None) -> Tensor:
         """What :meth:`nearest` finds, in clouds of any size: slots beyond the last point of a cloud are -1."""
         asked = [b for b, m in enumerate(queries.sizes) if m]

@@ -8,22 +8,50 @@ import triton.language as tl
 _NONE = tl.constexpr(2**31 - 1)
 
 
-@triton.jit(do_not_specialize=["tiles", "k"])
+@triton.jit(do_not_specialize=["clouds", "steps", "k"])
 def nearest(
-    pos, query, bounds, out, tiles, k, D: tl.constexpr, QUERIES: tl.constexpr, POINTS: tl.constexpr, KEPT: tl.constexpr
+    pos,
+    query,
+    bounds,
+    out,
+    out_value,
+    out_valid,
+    radius,
+    clouds,
+    steps,
+    k,
+    D: tl.constexpr,
+    QUERIES: tl.constexpr,
+    POINTS: tl.constexpr,
+    KEPT: tl.constexpr,
+    WEIGHTS: tl.constexpr,
+    TINY: tl.constexpr,
 ):
-    """Write rows of ``pos`` to ``out [M, k]``, nearest first, equal distances by row; -1 where there are no more.
+    """Write rows of ``pos`` to ``out [M, k]``, nearest first, equal distances by row, and which are within the radius.
 
-    ``bounds`` holds the bounds of the clouds of points, then those of queries. Program i serves tile ``i % tiles`` of the
-    queries of cloud ``i // tiles``. KEPT is at least k.
+    With each goes its squared distance or, with WEIGHTS, its weight in an interpolation. Slots beyond the radius or
+    the cloud repeat the first; their weight is zero. In float64 the radius must be infinite. TINY is the least
+    squared distance of which there is a weight.
+
+    ``bounds`` holds the bounds of the clouds of points, then those of queries. KEPT is at least k, ``steps`` the
+    number of bits of ``clouds``.
     """
-    clouds = tl.num_programs(0) // tiles
-    cloud = tl.program_id(0) // tiles
+    # Tile i of cloud b is program `begin // QUERIES + b + i`, so that few are spare however sizes differ: the last
+    # cloud that begins by this program is searched for.
+    queries = bounds + clouds + 1
+    cloud = tl.program_id(0) * 0
+    high = cloud + clouds - 1
+    for _ in range(steps):
+        middle = (cloud + high + 1) // 2
+        begun = tl.load(queries + middle) // QUERIES + middle <= tl.program_id(0)
+        cloud = tl.where(begun, middle, cloud)
+        high = tl.where(begun, high, middle - 1)
     first = tl.load(bounds + cloud)
-    queries = bounds + clouds + 1 + cloud
-    row = tl.load(queries) + (tl.program_id(0) % tiles) * QUERIES + tl.arange(0, QUERIES)
-    asked = row < tl.load(queries + 1)
-    # A tile beyond the queries of its cloud has nothing to look at.
+    begin = tl.load(queries + cloud)
+    tile = tl.program_id(0) - cloud - begin // QUERIES
+    row = begin + tile * QUERIES + tl.arange(0, QUERIES)
+    asked = row < tl.load(queries + cloud + 1)
+    # A spare program has nothing to look at.
     size = (tl.load(bounds + cloud + 1) - first).to(tl.int32) * tl.max(asked.to(tl.int32), 0)
     axes = ()
     for d in tl.static_range(D):
@@ -59,8 +87,30 @@ def nearest(
             worst = tl.max(kept, 1)
 
     kept = tl.where(slot < k, kept, beyond)
+    nearest = tl.min(kept, 1)
+    nearest_point = tl.min(tl.where(kept == nearest[:, None], kept_point, _NONE), 1)
+    value = kept.to(pos.dtype.element_ty, bitcast=True)
+    if WEIGHTS:
+        # Relative to the nearest, as 1 / d² may overflow; at distance zero points share what there is.
+        first_value = tl.maximum(nearest.to(pos.dtype.element_ty, bitcast=True), TINY)
+        value = first_value[:, None] / tl.where(kept == beyond, 1.0, tl.maximum(value, TINY))
+        value = tl.where(kept == beyond, 0.0, value)
+        value = value / tl.sum(value, 1)[:, None]
     for place in range(k):
         best = tl.min(kept, 1)
         best_point = tl.min(tl.where(kept == best[:, None], kept_point, _NONE), 1)
-        tl.store(out + row * k + place, tl.where(best == beyond, -1, first + best_point), mask=asked)
+        valid = best != beyond
+        if pos.dtype.element_ty == tl.float32:
+            # Roots are compared, rounded as IEEE asks: sqrt(r · r) is r, so a point at the radius is in.
+            away = tl.sqrt_rn(best.to(tl.float32, bitcast=True))
+            valid = valid & ((away <= radius) | (radius == float("inf")))
+        written = tl.where(valid, best_point, nearest_point)
+        if WEIGHTS:
+            best_value = tl.sum(tl.where(kept_point == best_point[:, None], value, 0.0), 1)
+            best_value = tl.where(best != beyond, best_value, 0.0)
+        else:
+            best_value = tl.where(valid, best, nearest).to(pos.dtype.element_ty, bitcast=True)
+        tl.store(out + row * k + place, first + written, mask=asked)
+        tl.store(out_value + row * k + place, best_value, mask=asked)
+        tl.store(out_valid + row * k + place, valid, mask=asked)
         kept = tl.where(kept_point == best_point[:, None], beyond, kept)

@@ -1,0 +1,59 @@
+"""Every kernel compiles for cards that are not here, and spills nothing."""
+
+import pytest
+
+from pcsa._core.triton import Launch, interpreted
+from pcsa.scripts import cli
+from pcsa.scripts.bench import kernels
+from pcsa.scripts.bench.kernels import TARGETS, Built, Spec, build, specs, table
+
+pytestmark = pytest.mark.skipif(interpreted(), reason="what is interpreted is not compiled")
+
+
+@pytest.fixture(scope="module")
+def listed():
+    pytest.importorskip("triton", reason="Triton is not installed", exc_type=ImportError)
+    return specs()
+
+
+# A few seconds of compilation for each target.
+@pytest.mark.parametrize("target", [pytest.param(t, marks=[pytest.mark.slow] if t != 90 else []) for t in TARGETS])
+def test_no_kernel_spills(target, listed):
+    built = {f"{spec.name}, {spec.size}": build(spec, target) for spec in listed}
+    assert len(built) == len(listed)
+    assert {name: found for name, found in built.items() if found.spilled_bytes} == {}
+    # What a thread and a program may have on these cards.
+    assert all(0 < found.registers <= 255 and found.shared_bytes <= 99 * 1024 for found in built.values())
+
+
+def test_what_spills_is_seen(listed):
+    spec = next(spec for spec in listed if spec.name == "nearest points")
+    launch = spec.launch._replace(options={**spec.launch.options, "maxnreg": 24})
+    found = build(Spec(spec.name, spec.size, launch, spec.signature, 1, 1, 1), 90)
+    assert found.spilled_bytes > 0
+    assert found.registers <= 24
+
+
+def test_least_time():
+    # 3.35 TB/s, 67 TFLOP/s with two operations in each multiplication with addition, 132 multiprocessors.
+    launch = Launch(None, {}, {})
+    moves = Spec("", "", launch, {}, 1000, bytes=3.35e9, operations=1e6)
+    assert moves.seconds == pytest.approx(1e-3)
+    computes = Spec("", "", launch, {}, 1000, bytes=1, operations=33.5e9)
+    assert computes.seconds == pytest.approx(1e-3)
+    few = Spec("", "", launch, {}, 66, bytes=1, operations=33.5e9)
+    assert few.seconds == pytest.approx(2e-3)
+
+
+def test_table(monkeypatch, capsys):
+    spec = Spec("sums", "N=8", Launch(None, {}, {}), {}, 1000, bytes=3.35e6, operations=2e6)
+    monkeypatch.setattr(kernels, "SPECS", [lambda: iter([spec])])
+    monkeypatch.setattr(kernels, "build", lambda spec, target: Built(target, 2 * target, 0))
+    assert cli.main(["bench", "kernels", "80", "90"]) == 0
+    head, _, row = capsys.readouterr().out.strip().splitlines()
+    assert "registers (sm_80 / sm_90)" in head
+    assert "estimate" in head
+    assert [cell.strip() for cell in row.strip("|").split("|")] == [
+        *("sums", "N=8", "80 / 90", "160 / 180", "0 / 0", "3.35", "2", "1")
+    ]
+    assert row.strip() == table((80, 90)).splitlines()[-1].strip()
