@@ -7,6 +7,7 @@ measurement.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import subprocess
@@ -23,6 +24,7 @@ import tyro
 from pcsa._core import fused_norm
 from pcsa._core.triton import Launch
 from pcsa.neighbors.backends.triton import farthest_launch, nearest_launch, nearest_programs
+from pcsa.scripts.bench.operator_kernels import grid_kernels, operator_kernels
 from pcsa.tasks.common.tables import markdown_table
 
 #: Compute capabilities of A100, H100 and B200, without the point.
@@ -137,8 +139,14 @@ def _type(x: torch.Tensor | int) -> str:
     return f"*{kind}{8 * x.itemsize}"
 
 
+def operator_specs() -> Iterator[Spec]:
+    """Samples of the operator and their gradients, and marginals of grids."""
+    for name, size, noted, operations in itertools.chain(operator_kernels(), grid_kernels()):
+        yield Spec(name, size, *noted.typed(), noted.programs, noted.bytes, operations)
+
+
 #: Where the kernels of the package are listed.
-SPECS: list[Callable[[], Iterator[Spec]]] = [neighbor_specs, norm_specs]
+SPECS: list[Callable[[], Iterator[Spec]]] = [neighbor_specs, operator_specs, norm_specs]
 
 
 def specs() -> list[Spec]:
