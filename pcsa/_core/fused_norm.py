@@ -15,7 +15,7 @@ from pcsa._core import triton
 
 # Rows of a step of a program that sums, columns of all programs, and ranges at most: what combines them keeps all.
 _ROWS, _COLUMNS, _PARTS = 64, 32, 64
-_SMALLEST_RANGE = 256
+_SMALLEST_RANGE = 64
 # Numbers of a tile of rows.
 _TILE = 4096
 _MOST_ROWS = 64
@@ -151,7 +151,7 @@ class _Normalized(torch.autograd.Function):
         given = (grad, x, out, place, mean, inverse)
         _launch(
             pulls_kernel, cut.programs, *given, sums, products, M, C, cut.size, cut.blocks,
-            K=ctx.size, ROWS=_ROWS, COLUMNS=_COLUMNS,
+            K=ctx.size, ROWS=_ROWS // 2, COLUMNS=_COLUMNS,
         )  # fmt: skip
         grad_x, grad_weight, grad_bias = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
         groups = _groups(ctx.size)

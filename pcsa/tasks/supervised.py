@@ -272,7 +272,7 @@ class Detection(StepTraining[SupervisedConfig]):
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Wait for no copy, and keep the ends of the clouds on the host: the searches need them there."""
         bounds = batch.ptr.tolist() if device.type == "cuda" else None
-        batch = batch.to(device, non_blocking=True)
+        batch = batch.to(device, non_blocking=device.type == "cuda")
         if bounds is not None:
             batch.bounds = bounds
         return batch
