@@ -269,14 +269,6 @@ class Detection(StepTraining[SupervisedConfig]):
         if self.graphed is not None and self.device.type != "cuda":
             raise ValueError(f"`trainer.cuda_graph` (=True) is for a CUDA device: this training is on {self.device}")
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Wait for no copy, and keep the ends of the clouds on the host: the searches need them there."""
-        bounds = batch.ptr.tolist() if device.type == "cuda" else None
-        batch = batch.to(device, non_blocking=device.type == "cuda")
-        if bounds is not None:
-            batch.bounds = bounds
-        return batch
-
     def geometry(self, batch: Batch) -> list[LevelGeometry] | None:
         """What was searched before or, on a CUDA device, is searched now; elsewhere the network searches."""
         geometry = geometry_of(batch)

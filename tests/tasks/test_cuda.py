@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available()
 
 @pytest.fixture(scope="module")
 def training(tmp_path_factory):
-    """A training's module on the card and three batches on the host."""
+    """A training's module on the card, its data, and three batches on the host."""
     root = tmp_path_factory.mktemp("clouds")
     generate(root, ["mug"], 20, num_points=600)
 
@@ -35,7 +35,7 @@ def training(tmp_path_factory):
         items = made.data.train_items
         generator = torch.Generator().manual_seed(0)
         batches = [Batch.from_data_list([items.varied(4 * i + j, generator) for j in range(4)]) for i in range(3)]
-        return made.module.cuda(), batches
+        return made.module.cuda(), made.data, batches
 
     return make
 
@@ -45,14 +45,14 @@ def training(tmp_path_factory):
     [("default", {}), ("default", {"precompute": True}), ("sampling", {"precompute": True})],
 )
 def test_a_step_waits_for_nothing(training, preset, data):
-    module, batches = training(preset, **data)
+    module, loading, batches = training(preset, **data)
     optimizer = torch.optim.Adam(module.parameters(), fused=True)
     device = torch.device("cuda")
     before = torch.cuda.get_sync_debug_mode()
     try:
         for batch in batches:
             batch = batch.pin_memory()
-            batch = module.transfer_batch_to_device(batch, device, 0)
+            batch = loading.transfer_batch_to_device(batch, device, 0)
             loss, _, _ = module.loss(batch, 0.5, torch.Generator().manual_seed(0))
             optimizer.zero_grad()
             loss.backward()
@@ -67,7 +67,7 @@ def test_a_step_waits_for_nothing(training, preset, data):
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_graphs_take_the_steps_of_the_network(training, precision, tmp_path):
-    module, _ = training("default")
+    module, _, _ = training("default")
     losses = []
     for graph in (False, True):
         trainer = TrainerConfig(
@@ -82,14 +82,14 @@ def test_graphs_take_the_steps_of_the_network(training, precision, tmp_path):
 
 
 def test_graphs_are_refused_for_clouds_of_several_sizes(training):
-    module, batches = training("default")
+    module, loading, batches = training("default")
     module.graphed = GraphedNetwork(module.network)
     device = torch.device("cuda")
     for size, batch in ((600, batches[0]), (500, batches[1])):
         items = [item.clone() for item in batch.to_data_list()]
         for item in items:
             item.pos = item.pos[:size]
-        whole = module.transfer_batch_to_device(Batch.from_data_list(items), device, 0)
+        whole = loading.transfer_batch_to_device(Batch.from_data_list(items), device, 0)
         if size == 600:
             module.loss(whole, 0.5, torch.Generator())
         else:

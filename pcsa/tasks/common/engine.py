@@ -24,6 +24,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
+from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
 import pcsa
@@ -135,6 +136,15 @@ class StepData(L.LightningDataModule):
         batch. The metrics are means, which the repetition leaves as they are.
         """
         return self._loader(self.val_items, self.config.optimizer.batch_size)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """On a CUDA device, wait for no copy, and keep on the host where clouds begin: searches need it there."""
+        if device.type != "cuda" or not isinstance(batch, Batch):
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        bounds = batch.ptr.tolist()
+        batch = batch.to(device, non_blocking=True)
+        batch.bounds = bounds
+        return batch
 
 
 class StepTraining(L.LightningModule, Generic[ConfigT]):
