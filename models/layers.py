@@ -3,12 +3,13 @@
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pcsa._core import fused_norm
 from pcsa._core.checks import check_between
 
 NormKind = Literal["batch", "group", "none"]
@@ -34,13 +35,39 @@ class PointNorm(nn.Module):
             return F.batch_norm(x, n.running_mean, n.running_var, n.weight, n.bias, False, eps=n.eps)
         return self.norm(x)
 
+    def activated(self, x: Tensor, size: int = 1) -> Tensor:
+        """ReLU of the normalized rows ``[M * size, C]``, the largest of ``size`` at a time: ``[M, C]``."""
+        if fused_norm.takes(x, self.norm, size):
+            return fused_norm.normalized_maximum(x, cast(nn.BatchNorm1d, self.norm), size)
+        return largest(F.relu(self(x), inplace=True), size)
 
-def mlp(channels: Sequence[int], norm: NormKind) -> nn.Sequential:
+
+def largest(x: Tensor, size: int) -> Tensor:
+    """Maximum over ``size`` of the rows ``[M * size, C]`` at a time: ``[M, C]``."""
+    # Not amax: its backward pass over all rows costs more than the indices.
+    return x if size == 1 else x.view(-1, size, x.shape[1]).max(1).values
+
+
+class PointMLP(nn.Sequential):
+    """Linear layers, each with its norm and ReLU."""
+
+    def forward(self, x: Tensor, size: int = 1) -> Tensor:  # type: ignore[override]
+        """Run the layers on rows ``[M * size, C]``; of ``size`` results at a time the largest remain, ``[M, C]``."""
+        layers = list(self)
+        if not layers:
+            return largest(x, size)
+        for i in range(0, len(layers), 3):
+            norm = cast(PointNorm, layers[i + 1])
+            x = norm.activated(layers[i](x), size if i + 3 == len(layers) else 1)
+        return x
+
+
+def mlp(channels: Sequence[int], norm: NormKind) -> PointMLP:
     """Linear layers of these widths, each with its norm and ReLU."""
     layers: list[nn.Module] = []
     for a, b in itertools.pairwise(channels):
         layers += [nn.Linear(a, b, bias=norm == "none"), PointNorm(norm, b), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)
+    return PointMLP(*layers)
 
 
 class DropPath(nn.Module):

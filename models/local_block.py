@@ -78,7 +78,7 @@ class LocalBlock(nn.Module):
             weight = self.of_offset.weight / self.radius
             points, origin = F.linear(pos, weight, self.of_offset.bias), F.linear(pos, weight)
         h = gathered_maximum(points + self.of_features(x), neighbors) - origin
-        branch = self.out_norm(self.out(F.relu(self.norm(h), inplace=True)))
+        branch = self.out_norm(self.out(self.norm.activated(h)))
         return F.relu(x + self.drop_path(branch, batch, batch_size))
 
 

@@ -78,19 +78,24 @@ class LevelGeometry(NamedTuple):
 
 @not_compiled  # searches depend on the clouds' sizes: traced, each new batch compiles for minutes
 @torch.no_grad()
-def build_geometry(pos: Tensor, ptr: Tensor, levels: Sequence[Level], local_neighbors: int = 0) -> list[LevelGeometry]:
+def build_geometry(
+    pos: Tensor, ptr: Tensor, levels: Sequence[Level], local_neighbors: int = 0, *, validate: bool = True
+) -> list[LevelGeometry]:
     """Do every neighbor search that a :class:`PointNet2` with these ``levels`` needs.
 
     For one with local blocks, give its ``local_neighbors``: the nearest points of every point, itself among them.
+
+    ``ptr`` may be on the host beside positions on a device: then, without ``validate`` (a check that positions are
+    finite), nothing waits for the device.
 
     The result depends on the positions only. Scales share one search: neighbors come nearest first, so a
     smaller ball is a prefix of a larger one.
     """
     geometry: list[LevelGeometry] = []
-    device, ptr = ptr.device, ptr.cpu()  # the searches need the sizes on the host: waited for once
+    ptr = ptr.cpu()  # the searches need the sizes on the host: waited for once
     for level in levels:
         # The levels above hold points of the first.
-        check = not geometry
+        check = validate and not geometry
         if level.num_samples is None:
             index, coarse_ptr = torch.arange(pos.shape[0], device=pos.device), ptr
         else:
@@ -103,7 +108,7 @@ def build_geometry(pos: Tensor, ptr: Tensor, levels: Sequence[Level], local_neig
         # Roots are compared, as in the search: a point at the radius is inside.
         inside = torch.stack([valid & (squared.sqrt() <= r) for r in level.radii], -1)
         coarse, weight = interpolation_weights(centers, coarse_ptr, pos, ptr, validate=False)
-        there = coarse_ptr.to(device, non_blocking=True)
+        there = coarse_ptr.to(pos.device, non_blocking=True)
         if local_neighbors and not geometry:
             around = knn(pos, ptr, local_neighbors, validate=False).index
         else:
@@ -275,9 +280,10 @@ class _Scale(nn.Module):
         if self.of_features is not None:
             points = points + self.of_features(x)
         h = points.index_select(0, index.flatten()).view(*index.shape, -1) - origin[:, None]
-        h = self.rest(F.relu(self.norm(h.flatten(0, 1)), inplace=True))
-        # Not amax: its backward pass over the whole ball costs more than the indices.
-        return h.view(*index.shape, -1).max(1).values
+        h = h.flatten(0, 1)
+        if not len(self.rest):
+            return self.norm.activated(h, index.shape[1])
+        return self.rest(self.norm.activated(h), index.shape[1])
 
 
 class _Propagation(nn.Module):
@@ -296,4 +302,4 @@ class _Propagation(nn.Module):
         h = weighted_gather(h, index, weight)
         if self.of_fine is not None:
             h = h + self.of_fine(fine)
-        return self.rest(F.relu(self.norm(h), inplace=True))
+        return self.rest(self.norm.activated(h))

@@ -135,7 +135,8 @@ def sampling_argmax(
             falls to 0. Read by the relaxed estimator only.
         estimator: ``"relaxed"``, ``"straight_through"``, ``"reinmax"`` or ``"implicit"``, see above. The last two have
             no temperature.
-        generator: Source of the seed; default torch's own. For eager mode.
+        generator: Source of the seed; default torch's own. For eager mode. A seed gives the same samples in every
+            run on one kind of device, and others on another.
         mask: True at the points of dense input that exist.
         batch_size: Number of clouds. Given with ``batch``, no value is read from the device to find it, and empty
             clouds at the end are seen.
@@ -165,12 +166,12 @@ def sampling_argmax(
         if estimator != "relaxed":
             return mixture_samples(points, num_samples, estimator, temperature, generator)
         variance = bandwidth_of(points).square()
-        samples, _, _ = draw(
+        samples, _, _, _ = draw(
             points.logits.contiguous(),
             points.pos.contiguous(),
             variance,
             points.ptr,
-            draw_seed(generator),
+            draw_seed(generator, logits.device),
             # Copied: a schedule may step before the backward pass reads it.
             torch.as_tensor(temperature, dtype=torch.float64).clone(),
             num_samples,

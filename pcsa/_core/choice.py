@@ -12,6 +12,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from pcsa._core import fused
 from pcsa._core.kernel import _LIBRARY, Perturbed, _Blocks, _cut, _Noise, _perturbed, _spread, _tiles, _twice, _uncut
 from pcsa._core.points import Points, full_precision
 from pcsa._core.tiles import in_order, one_thread
@@ -45,6 +46,8 @@ def _choose_perturbed(
     logits: Tensor, ptr: Tensor, seed: Tensor, temperature: Tensor, num_samples: int, columns: int, cloud_size: int
 ) -> Tensor:
     """Rows [B, K, S] of the largest weight of each relaxed sample that `draw` takes of as many columns."""
+    if fused.takes(logits, columns, 1, False):
+        return fused.choose(logits, ptr, seed, temperature, num_samples)
     with one_thread(logits.device) as threads:
         tau = float(temperature)
         nothing = logits.new_zeros(logits.shape[0], 1)

@@ -45,7 +45,7 @@ def mixture_samples(
         tau, size = torch.as_tensor(temperature, dtype=torch.float64).clone(), points.dense_size or 0
         chosen = choose_perturbed(logits.detach(), points.ptr, seed, tau, num_samples, columns.shape[1], size)
         still = torch.zeros_like(columns[:, :1])
-        relaxed, _, _ = draw(logits, columns, still, points.ptr, seed, tau, num_samples, False, size)
+        relaxed, _, _, _ = draw(logits, columns, still, points.ptr, seed, tau, num_samples, False, size)
         soft = at(relaxed)
         return samples_of(chosen) + (soft - soft.detach())
 

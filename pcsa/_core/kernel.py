@@ -8,6 +8,8 @@ pass draws the noise of every tile again from the forward pass's seed.
 Both passes are opaque operators: inside, the number of blocks may be read from `ptr` on the CPU, where that
 costs nothing, without breaking the graph of a compiled caller. The temperature comes as a tensor on the CPU:
 a number would be compiled in, and a schedule would compile anew at every step.
+
+Where Triton's kernels run, the same sums are made by `pcsa._core.fused`, from noise of its own.
 """
 
 import math
@@ -19,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pcsa._core import fused
 from pcsa._core.points import full_precision
 from pcsa._core.tiles import in_order, one_thread
 
@@ -37,6 +40,7 @@ class _Blocks(NamedTuple):
     owner: Tensor  # [M] cloud of each block
     rows: Tensor | None  # [M, P] row of each entry, N for padding; None where the blocks are the rows in order
     num_clouds: int
+    highest: Tensor  # [B, K] largest logit of each cloud
 
 
 def _block_size(num_points: int, num_clouds: int, cloud_size: int) -> int:
@@ -73,14 +77,8 @@ def _cut(logits: Tensor, pos: Tensor, variance: Tensor, ptr: Tensor, temperature
     owner = owner.clamp_max(B - 1)
     start = ptr[owner] + (block - (last - per_cloud)[owner]) * P
     if M * P == N:  # every block is full: there is no padding, and the rows are in order
-        return _Blocks(
-            _scaled(logits.view(M, P, K).transpose(1, 2).contiguous(), owner, B, temperature),
-            pos.view(M, P, -1),
-            variance.reshape(M, P, -1),
-            owner,
-            None,
-            B,
-        )
+        scaled, highest = _scaled(logits.view(M, P, K).transpose(1, 2).contiguous(), owner, B, temperature)
+        return _Blocks(scaled, pos.view(M, P, -1), variance.reshape(M, P, -1), owner, None, B, highest)
     rows = start[:, None] + torch.arange(P, device=ptr.device)
     rows = rows.masked_fill((rows >= ptr[owner + 1][:, None]) | spare[:, None], N)
     flat = rows.flatten()
@@ -89,22 +87,19 @@ def _cut(logits: Tensor, pos: Tensor, variance: Tensor, ptr: Tensor, temperature
         padded = torch.cat([x, x.new_full((1, x.shape[1]), padding)])
         return padded.index_select(0, flat).view(M, P, -1)
 
-    return _Blocks(
-        _scaled(gather(logits, -math.inf).transpose(1, 2).contiguous(), owner, B, temperature),
-        gather(pos, 0.0),
-        gather(variance, 0.0),
-        owner,
-        rows,
-        B,
-    )
+    scaled, highest = _scaled(gather(logits, -math.inf).transpose(1, 2).contiguous(), owner, B, temperature)
+    return _Blocks(scaled, gather(pos, 0.0), gather(variance, 0.0), owner, rows, B, highest)
 
 
-def _scaled(logits: Tensor, owner: Tensor, num_clouds: int, temperature: float) -> Tensor:
-    """(logits - their cloud's maximum) / temperature, base 2: a common offset must not swallow the noise."""
+def _scaled(logits: Tensor, owner: Tensor, num_clouds: int, temperature: float) -> tuple[Tensor, Tensor]:
+    """(logits - their cloud's maximum) / temperature, base 2, and that maximum.
+
+    A common offset must not swallow the noise.
+    """
     top = logits.amax(-1)
     index = owner[:, None].expand_as(top)
     largest = top.new_full((num_clouds, top.shape[1]), -math.inf).scatter_reduce_(0, index, top, "amax")
-    return (logits - largest.index_select(0, owner).unsqueeze(-1)).mul_(_LOG2_E / temperature)
+    return (logits - largest.index_select(0, owner).unsqueeze(-1)).mul_(_LOG2_E / temperature), largest
 
 
 def _uncut(x: Tensor, blocks: _Blocks, num_rows: int) -> Tensor:
@@ -218,8 +213,13 @@ def _draw(
     num_samples: int,
     mixture: bool,
     cloud_size: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Samples [B, K, S, D], and for the backward pass log2-normalizers [B, K, S] and variances [B, K, S, 1|D]."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Samples [B, K, S, D], and for the backward pass log2-normalizers [B, K, S] and variances [B, K, S, 1|D].
+
+    Normalizers are relative to the clouds' largest logits [B, K], which come last.
+    """
+    if fused.takes(logits, pos.shape[1], variance.shape[1], mixture):
+        return fused.draw(logits, pos, variance, ptr, seed, temperature, num_samples, mixture)
     with one_thread(logits.device) as threads:
         tau = float(temperature)
         blocks = _cut(logits, pos, variance, ptr, tau, cloud_size)
@@ -271,7 +271,7 @@ def _draw(
             basis_variance[:, :, of_samples] = std2
             samples[:, :, of_samples] *= std2.sqrt()
             samples[:, :, of_samples] += total[..., :D] / norm
-        return samples, log_norm, basis_variance
+        return samples, log_norm, basis_variance, blocks.highest
 
 
 def _draw_fake(logits, pos, variance, ptr, seed, temperature, num_samples, mixture, cloud_size):  # type: ignore[no-untyped-def]
@@ -280,6 +280,7 @@ def _draw_fake(logits, pos, variance, ptr, seed, temperature, num_samples, mixtu
         logits.new_empty(B, K, num_samples, pos.shape[1]),
         logits.new_empty(B, K, num_samples),
         logits.new_empty(B, K, num_samples, variance.shape[1]),
+        logits.new_empty(B, K),
     )
 
 
@@ -288,6 +289,7 @@ def _draw_backward(
     samples: Tensor,
     log_norm: Tensor,
     basis_variance: Tensor,
+    highest: Tensor,
     logits: Tensor,
     pos: Tensor,
     variance: Tensor,
@@ -306,6 +308,10 @@ def _draw_backward(
     G_i = dL/dp_i = <g, y_i> + c p_i v_i (mixture: c v_i / 2) with c = g e / std, v = sigma^2, and
     dL/dl_i = sum_s p_i (G_i - sum_j p_j G_j) / temperature.
     """
+    need = (need_logits, need_pos, need_variance)
+    if fused.takes(logits, pos.shape[1], variance.shape[1], mixture):
+        inputs = (logits, pos, variance, ptr, seed, temperature)
+        return fused.draw_backward(grad, samples, log_norm, basis_variance, highest, *inputs, mixture, *need)
     with one_thread(logits.device) as threads:
         tau = float(temperature)
         blocks = _cut(logits, pos, variance, ptr, tau, cloud_size)
@@ -378,6 +384,7 @@ def _draw_backward_fake(  # type: ignore[no-untyped-def]
     samples,
     log_norm,
     basis_variance,
+    highest,
     logits,
     pos,
     variance,
@@ -398,13 +405,13 @@ def _draw_backward_fake(  # type: ignore[no-untyped-def]
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
     logits, pos, variance, ptr, seed, temperature, _, mixture, cloud_size = inputs
-    samples, log_norm, basis_variance = output
-    ctx.mark_non_differentiable(log_norm, basis_variance)
-    ctx.save_for_backward(samples, log_norm, basis_variance, logits, pos, variance, ptr, seed, temperature)
+    samples, log_norm, basis_variance, highest = output
+    ctx.mark_non_differentiable(log_norm, basis_variance, highest)
+    ctx.save_for_backward(samples, log_norm, basis_variance, highest, logits, pos, variance, ptr, seed, temperature)
     ctx.mixture, ctx.cloud_size = mixture, cloud_size
 
 
-def _backward(ctx, grad, _log_norm, _basis_variance):  # type: ignore[no-untyped-def]
+def _backward(ctx, grad, _log_norm, _basis_variance, _highest):  # type: ignore[no-untyped-def]
     need = ctx.needs_input_grad[:3]
     # backward() may be called inside the caller's autocast region.
     with full_precision(grad):
@@ -420,12 +427,12 @@ def _twice(ctx, *grads):  # type: ignore[no-untyped-def]
 _LIBRARY = torch.library.Library("pcsa", "DEF")
 _LIBRARY.define(
     "draw(Tensor logits, Tensor pos, Tensor variance, Tensor ptr, Tensor seed, Tensor temperature, int num_samples, "
-    "bool mixture, int cloud_size) -> (Tensor, Tensor, Tensor)"
+    "bool mixture, int cloud_size) -> (Tensor, Tensor, Tensor, Tensor)"
 )
 _LIBRARY.define(
-    "draw_backward(Tensor grad, Tensor samples, Tensor log_norm, Tensor basis_variance, Tensor logits, Tensor pos, "
-    "Tensor variance, Tensor ptr, Tensor seed, Tensor temperature, bool mixture, int cloud_size, bool need_logits, "
-    "bool need_pos, bool need_variance) -> (Tensor, Tensor, Tensor)"
+    "draw_backward(Tensor grad, Tensor samples, Tensor log_norm, Tensor basis_variance, Tensor highest, Tensor logits, "
+    "Tensor pos, Tensor variance, Tensor ptr, Tensor seed, Tensor temperature, bool mixture, int cloud_size, "
+    "bool need_logits, bool need_pos, bool need_variance) -> (Tensor, Tensor, Tensor)"
 )
 _LIBRARY.impl("draw", _draw, "CompositeExplicitAutograd")
 _LIBRARY.impl("draw_backward", _draw_backward, "CompositeExplicitAutograd")
@@ -437,8 +444,14 @@ draw = torch.ops.pcsa.draw.default
 draw_backward = torch.ops.pcsa.draw_backward.default
 
 
-def draw_seed(generator: torch.Generator | None) -> Tensor:
-    """One number from the caller's generator, on the host; both passes derive their noise from it."""
+def draw_seed(generator: torch.Generator | None, device: torch.device | None = None) -> Tensor:
+    """One number from the caller's generator, on the host; both passes derive their noise from it.
+
+    While a CUDA graph is captured, it is one on the ``device`` instead: a number would be replayed with the graph.
+    """
+    on_cuda = device is not None and device.type == "cuda" and not torch.compiler.is_compiling()
+    if on_cuda and torch.cuda.is_current_stream_capturing():
+        return torch.randint(2**63 - 1, (), device=device, generator=generator)
     if generator is None or generator.device.type == "cpu":
         return torch.randint(2**63 - 1, (), generator=generator)
     # A number drawn on the device would have to be waited for. Seed and offset are known on the host.

@@ -3,6 +3,8 @@
 The weights are those of `pcsa._core.kernel`: the same perturbed logits from the same source of noise. Here whole grids
 are summed along their axes, where the kernel for point sets takes sums over points alone. A pass runs over tiles of
 [maps, samples, cells], and the backward pass draws the noise of every tile again.
+
+Where Triton's kernels run, the same sums are made by `pcsa._core.fused_axes`, from noise of its own.
 """
 
 from __future__ import annotations
@@ -12,15 +14,19 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from pcsa._core import kernel
+from pcsa._core import fused_axes, kernel
 from pcsa._core.kernel import _LIBRARY, _LOG2_E, Perturbed, _Noise, _perturbed, _twice
 from pcsa._core.points import full_precision
 from pcsa._core.tiles import in_order, one_thread
 
 
-def _scaled(logits: Tensor, temperature: float) -> Tensor:
-    """(logits - their map's maximum) / temperature, base 2: a common offset must not swallow the noise."""
-    return (logits - logits.amax(1, keepdim=True)).mul_(_LOG2_E / temperature)
+def _scaled(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """(logits - their map's maximum) / temperature, base 2, and that maximum.
+
+    A common offset must not swallow the noise.
+    """
+    highest = logits.amax(1)
+    return (logits - highest[:, None]).mul_(_LOG2_E / temperature), highest
 
 
 def _tiles(logits: Tensor, num_samples: int) -> list[tuple[slice, slice]]:
@@ -45,11 +51,16 @@ def axis_sums(weight: Tensor) -> list[Tensor]:
 
 def _draw(
     logits: Tensor, shape: list[int], seed: Tensor, temperature: Tensor, num_samples: int
-) -> tuple[Tensor, Tensor]:
-    """From logits [R, N] marginals [R, S, sum of the axes' lengths], x first, and log2-normalizers [R, S]."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """From logits [R, N] marginals [R, S, sum of the axes' lengths], x first, and log2-normalizers [R, S].
+
+    Normalizers are relative to the maps' largest logits [R], which come last.
+    """
+    if fused_axes.takes(logits, shape):
+        return fused_axes.draw(logits, shape, seed, temperature, num_samples)
     with one_thread(logits.device) as threads:
         tau = float(temperature)
-        scaled = _scaled(logits, tau)
+        scaled, highest = _scaled(logits, tau)
         noise = _Noise(seed, logits.device)
         R = logits.shape[0]
         marginals = logits.new_empty(R, num_samples, sum(shape))
@@ -67,13 +78,14 @@ def _draw(
         tasks = (partial(summed, _perturbed(scaled[None, r], s.stop - s.start, tau, noise)) for r, s in tiles)
         for found, (r, s) in zip(in_order(tasks, threads), tiles, strict=True):
             log_norm[r, s], marginals[r, s] = found
-        return marginals, log_norm
+        return marginals, log_norm, highest
 
 
 def _draw_backward(
     grad: Tensor,
     marginals: Tensor,
     log_norm: Tensor,
+    highest: Tensor,
     logits: Tensor,
     shape: list[int],
     seed: Tensor,
@@ -84,9 +96,11 @@ def _draw_backward(
     With p the weights of one sample and g the gradients of its marginals: G_i = dL/dp_i is the sum over axes of g at
     cell i's index, and dL/dl_i = sum_s p_i (G_i - sum_j p_j G_j) / temperature.
     """
+    if fused_axes.takes(logits, shape):
+        return fused_axes.draw_backward(grad, marginals, log_norm, highest, logits, shape, seed, temperature)
     with one_thread(logits.device) as threads:
         tau = float(temperature)
-        scaled = _scaled(logits, tau)
+        scaled, _ = _scaled(logits, tau)
         noise = _Noise(seed, logits.device)
         # An equal part of sum_j p_j G_j is taken from every axis.
         rest = grad - (grad * marginals).sum(-1, keepdim=True) / len(shape)
@@ -111,25 +125,25 @@ def _draw_backward(
 
 def _draw_fake(logits, shape, seed, temperature, num_samples):  # type: ignore[no-untyped-def]
     R = logits.shape[0]
-    return logits.new_empty(R, num_samples, sum(shape)), logits.new_empty(R, num_samples)
+    return logits.new_empty(R, num_samples, sum(shape)), logits.new_empty(R, num_samples), logits.new_empty(R)
 
 
-def _draw_backward_fake(grad, marginals, log_norm, logits, shape, seed, temperature):  # type: ignore[no-untyped-def]
+def _draw_backward_fake(grad, marginals, log_norm, highest, logits, shape, seed, temperature):  # type: ignore[no-untyped-def]
     return torch.empty_like(logits)
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
     logits, ctx.shape, seed, temperature, _ = inputs
-    marginals, log_norm = output
-    ctx.mark_non_differentiable(log_norm)
-    ctx.save_for_backward(marginals, log_norm, logits, seed, temperature)
+    marginals, log_norm, highest = output
+    ctx.mark_non_differentiable(log_norm, highest)
+    ctx.save_for_backward(marginals, log_norm, highest, logits, seed, temperature)
 
 
-def _backward(ctx, grad, _log_norm):  # type: ignore[no-untyped-def]
-    marginals, log_norm, logits, seed, temperature = ctx.saved_tensors
+def _backward(ctx, grad, _log_norm, _highest):  # type: ignore[no-untyped-def]
+    *drawn, logits, seed, temperature = ctx.saved_tensors
     # backward() may be called inside the caller's autocast region.
     with full_precision(grad):
-        return draw_marginals_backward(grad, marginals, log_norm, logits, ctx.shape, seed, temperature), *[None] * 4
+        return draw_marginals_backward(grad, *drawn, logits, ctx.shape, seed, temperature), *[None] * 4
 
 
 def _basis_noise(like: Tensor, seed: Tensor, basis: str) -> Tensor:
@@ -150,11 +164,11 @@ def _basis_noise_fake(like, seed, basis):  # type: ignore[no-untyped-def]
 
 _LIBRARY.define(
     "draw_marginals(Tensor logits, SymInt[] shape, Tensor seed, Tensor temperature, SymInt num_samples) "
-    "-> (Tensor, Tensor)"
+    "-> (Tensor, Tensor, Tensor)"
 )
 _LIBRARY.define(
-    "draw_marginals_backward(Tensor grad, Tensor marginals, Tensor log_norm, Tensor logits, SymInt[] shape, "
-    "Tensor seed, Tensor temperature) -> Tensor"
+    "draw_marginals_backward(Tensor grad, Tensor marginals, Tensor log_norm, Tensor highest, Tensor logits, "
+    "SymInt[] shape, Tensor seed, Tensor temperature) -> Tensor"
 )
 _LIBRARY.define("basis_noise(Tensor like, Tensor seed, str basis) -> Tensor")
 _LIBRARY.impl("draw_marginals", _draw, "CompositeExplicitAutograd")

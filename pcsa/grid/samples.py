@@ -170,12 +170,12 @@ def _joint(
     variance = torch.cat([torch.zeros_like(columns), columns.new_ones(columns.shape[0], D)], -1)
     # All maps of the batch are keypoints of one cloud, so that the positions are there once.
     K, N = logits.shape[1], len(columns)
-    drawn, _, _ = draw(
+    drawn, _, _, _ = draw(
         logits.reshape(B * K, N).t().contiguous(),
         pos,
         variance,
         torch.tensor([0, N], device=logits.device),
-        draw_seed(generator),
+        draw_seed(generator, logits.device),
         _on_the_host(temperature),
         num_samples,
         basis_noise == "mixture",
@@ -191,8 +191,8 @@ def draw_axes(
 ) -> list[Tensor]:
     """Marginals of the relaxed weights, ``[B, K, S, n]`` for each axis, x first."""
     B, K, *shape = logits.shape
-    drawn, _ = draw_marginals(
-        logits.reshape(B * K, -1), shape, draw_seed(generator), _on_the_host(temperature), num_samples
+    drawn, _, _ = draw_marginals(
+        logits.reshape(B * K, -1), shape, draw_seed(generator, logits.device), _on_the_host(temperature), num_samples
     )
     return list(drawn.view(B, K, num_samples, -1).split(shape[::-1], -1))
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import lightning as L
 import torch
@@ -21,7 +21,7 @@ from pcsa.datasets.keypointnet.layout import models_of_split
 from pcsa.datasets.mirrors import category_mirrors
 from pcsa.datasets.transforms import Augment, Normalize, denormalize
 from pcsa.metrics import PCK, MeanKeypointError, keypoint_error
-from pcsa.models import KeypointDetector
+from pcsa.models import KeypointDetector, LevelGeometry, PointNet2, build_geometry
 from pcsa.tasks.common.belief_tables import belief_details
 from pcsa.tasks.common.categories import KeypointLabels, of_category
 from pcsa.tasks.common.clouds import (
@@ -46,6 +46,7 @@ from pcsa.tasks.common.detector import DetectorConfig, build_detector
 from pcsa.tasks.common.detours import Detours, open_detours
 from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems
 from pcsa.tasks.common.fitting import scale_of, suited, suits
+from pcsa.tasks.common.graphed import GraphedNetwork
 from pcsa.tasks.common.held_out import check_clouds_held_out
 from pcsa.tasks.common.network_noise import network_noise
 from pcsa.tasks.common.objective import draw_samples, localization_loss, point_bandwidth
@@ -92,6 +93,8 @@ class ObjectiveConfig(LocalizationConfig, BandwidthConfig):
 class SupervisedConfig(CloudConfig):
     """Everything that determines a supervised training."""
 
+    graphs: ClassVar[bool] = True
+
     data: SupervisedData = field(default_factory=SupervisedData)
     model: DetectorConfig = field(default_factory=DetectorConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -104,6 +107,11 @@ class SupervisedConfig(CloudConfig):
             raise ValueError(
                 f"`data.augment.{name}` (={getattr(self.data.augment, name)}) must be 0 with `data.precompute`: it "
                 "changes which points are neighbors"
+            )
+        if self.trainer.cuda_graph and (self.model.dropout or self.model.drop_path):
+            raise ValueError(
+                f"`trainer.cuda_graph` (=True) must be False with `model.dropout` (={self.model.dropout}) or "
+                f"`model.drop_path` (={self.model.drop_path}): a graph would repeat what it drew first"
             )
 
 
@@ -256,6 +264,22 @@ class Detection(StepTraining[SupervisedConfig]):
     ) -> None:
         super().__init__(config, network, steps_per_epoch)
         self.pck, self.error = PCK(thresholds), MeanKeypointError()
+        self.graphed = GraphedNetwork(network) if config.trainer.cuda_graph else None
+
+    def on_fit_start(self) -> None:
+        """Refuse CUDA graphs elsewhere."""
+        if self.graphed is not None and self.device.type != "cuda":
+            raise ValueError(f"`trainer.cuda_graph` (=True) is for a CUDA device: this training is on {self.device}")
+
+    def geometry(self, batch: Batch) -> list[LevelGeometry] | None:
+        """What was searched before or, on a CUDA device, is searched now; elsewhere the network searches."""
+        geometry = geometry_of(batch)
+        if geometry is None and batch.pos.is_cuda:
+            # The network would read back where clouds begin, and wait.
+            ptr = torch.tensor(batch.bounds) if "bounds" in batch else batch.ptr
+            backbone = cast(PointNet2, self.network.backbone)
+            return build_geometry(batch.pos, ptr, backbone.levels, backbone.local_neighbors, validate=False)
+        return geometry
 
     @property
     def watched(self) -> Mapping[str, Literal["min", "max"]]:
@@ -266,7 +290,11 @@ class Detection(StepTraining[SupervisedConfig]):
     ) -> tuple[Tensor, dict[str, Tensor], int]:
         model = self.config.model
         with network_noise(generator, batch.pos.device) if model.dropout or model.drop_path else nullcontext():
-            predicted = self.network(None, batch.pos, ptr=batch.ptr, geometry=geometry_of(batch))
+            geometry = self.geometry(batch)
+            if self.graphed is not None and geometry is not None:
+                predicted = self.graphed(batch.pos, batch.ptr, geometry)
+            else:
+                predicted = self.network(None, batch.pos, ptr=batch.ptr, geometry=geometry)
         loss, parts = detection_loss(self.config.objective, predicted, batch, temperature, generator)
         return loss, {f"loss_{name}": value for name, value in parts.items()}, batch.num_graphs
 

@@ -7,6 +7,7 @@ measurement.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import subprocess
@@ -14,13 +15,16 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
+from unittest import mock
 
 import torch
 import tyro
 
+from pcsa._core import fused_norm
 from pcsa._core.triton import Launch
 from pcsa.neighbors.backends.triton import farthest_launch, nearest_launch, nearest_programs
+from pcsa.scripts.bench.operator_kernels import grid_kernels, operator_kernels
 from pcsa.tasks.common.tables import markdown_table
 
 #: Compute capabilities of A100, H100 and B200, without the point.
@@ -98,8 +102,51 @@ def neighbor_specs() -> Iterator[Spec]:
         yield Spec("weights" if weights else "nearest points", size, launch, signature, programs, moved, work)
 
 
+def norm_specs() -> Iterator[Spec]:
+    """Normalization, ReLU and maximum of the levels of PointNet++, for 8 clouds, and in other precisions."""
+    for M, C, K, dtype in (
+        (8 * 512, 64, 16, torch.float32),
+        (8 * 128, 256, 16, torch.float32),
+        (8 * 2048, 128, 1, torch.float32),
+        (8 * 512, 64, 32, torch.bfloat16),
+        (8 * 512, 64, 16, torch.float64),
+    ):
+        launches: list[tuple[Any, int, tuple[Any, ...], dict[str, Any]]] = []
+
+        def keep(kernel: Any, programs: int, *given: Any, kept: list[Any] = launches, **constants: Any) -> None:
+            kept.append((kernel, programs, given, constants))
+
+        with mock.patch.object(fused_norm, "_launch", keep):
+            x = torch.empty(M * K, C, dtype=dtype, device="meta", requires_grad=True)
+            norm = torch.nn.BatchNorm1d(C, device="meta", dtype=torch.promote_types(dtype, torch.float32))
+            fused_norm.normalized_maximum(x, norm, K).backward(torch.empty(M, C, dtype=dtype, device="meta"))
+        for kernel, programs, given, constants in launches:
+            tensors = [x for x in given if isinstance(x, torch.Tensor)]
+            names = [name for name in kernel.arg_names if name not in constants]
+            signature = {name: _type(x) for name, x in zip(names, given, strict=True)}
+            size = f"{M:,} × {K} rows of {C}, {str(dtype).removeprefix('torch.')}"
+            # A handful for each number that is read.
+            work = 8.0 * max(x.numel() for x in tensors)
+            moved = float(sum(x.numel() * x.itemsize for x in tensors))
+            launch = Launch(kernel, constants, fused_norm.OPTIONS)
+            yield Spec(kernel.fn.__name__, size, launch, signature, programs, moved, work)
+
+
+def _type(x: torch.Tensor | int) -> str:
+    if not isinstance(x, torch.Tensor):
+        return "i32"
+    kind = "bf" if x.dtype == torch.bfloat16 else "fp" if x.is_floating_point() else "i"
+    return f"*{kind}{8 * x.itemsize}"
+
+
+def operator_specs() -> Iterator[Spec]:
+    """Samples of the operator and their gradients, and marginals of grids."""
+    for name, size, noted, operations in itertools.chain(operator_kernels(), grid_kernels()):
+        yield Spec(name, size, *noted.typed(), noted.programs, noted.bytes, operations)
+
+
 #: Where the kernels of the package are listed.
-SPECS: list[Callable[[], Iterator[Spec]]] = [neighbor_specs]
+SPECS: list[Callable[[], Iterator[Spec]]] = [neighbor_specs, operator_specs, norm_specs]
 
 
 def specs() -> list[Spec]:

@@ -8,6 +8,8 @@ would wait for the device, is impossible on such tensors: what can be counted wa
 from __future__ import annotations
 
 import contextlib
+import math
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
@@ -18,19 +20,24 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+import pcsa.neighbors.farthest
+import pcsa.neighbors.nearest
 from pcsa import losses
-from pcsa._core import kernel
+from pcsa._core import fused, fused_norm, kernel
 from pcsa.models.detector import KeypointDetector
 from pcsa.models.pointnet2 import SINGLE_SCALE, LevelGeometry, PointNet2, build_geometry
 from pcsa.neighbors.backends.contract import Start
 from pcsa.neighbors.backends.torch import Torch
+from pcsa.neighbors.ragged import Ragged, on_device
 from pcsa.scripts.bench.config import BenchConfig
 from pcsa.scripts.bench.contenders import sphere
-from pcsa.scripts.bench.report import FAST, Result, deterministic
+from pcsa.scripts.bench.report import CARD, FAST, Result, deterministic
 
 _META = torch.device("meta")
 # What was counted when a step was promised to be bound by launches; more would be slower.
 _KERNELS = {"network": 305, "operator": 157, "losses": 49, "farthest points, first level, if searched": 6144}
+# What a step may ask for, searches and optimizer included.
+_STEP = 250
 # They only make a tensor, or another look at one.
 _FREE = ("empty", "new_empty", "empty_like", "empty_strided", "detach", "_unsafe_view", "lift_fresh", "_reshape_alias")
 
@@ -40,10 +47,16 @@ def bench_launches(config: BenchConfig, device: torch.device) -> list[Result]:
     B, N, K, S = 8, config.points(2048), 20, 10
     checks = []
     for name, work in step_parts(B, N, K, S).items():
-        checks.append(deterministic(f"{name}: kernels", work.kernels, target=_KERNELS[name], promise=FAST))
-        checks.append(deterministic(f"{name}: read and written", work.bytes / 1e6, "MB"))
+        target = _KERNELS.get(name)
+        promise = FAST if target else None
+        checks.append(deterministic(f"{name}: kernels", work.kernels, target=target, promise=promise))
+        if work.bytes:
+            checks.append(deterministic(f"{name}: read and written", work.bytes / 1e6, "MB"))
         if work.flops:
             checks.append(deterministic(f"{name}: matrix products", work.flops / 1e9, "GFLOP"))
+    for name, (number, promised) in whole_steps(step_parts(B, N, K, S)).items():
+        target = _STEP if promised else None
+        checks.append(deterministic(name, number, target=target, promise=CARD if promised else None))
     title = f"Counted for an accelerator, not measured: forward and backward, B={B}, N={N:,}, K={K}, S={S}"
     return [Result("launches", title, checks=checks)]
 
@@ -74,10 +87,11 @@ def count(run: Callable[[], object]) -> Work:
 def step_parts(B: int, N: int, K: int, S: int) -> dict[str, Work]:
     """Count the parts of a training step of the single-scale detector, searches done before; not the optimizer.
 
-    With them, the first level's farthest points alone, for a step that searches by plain torch.
+    With them, the first level's farthest points alone, for a step that searches by plain torch, and all searches and
+    the operator as Triton's kernels do them, of which each counts as one.
     """
     # The real searches of some clouds, for their shapes.
-    ptr = torch.arange(0, B * N + 1, N)
+    ends = ptr = torch.arange(0, B * N + 1, N)
     levels = build_geometry(sphere(B, N, torch.device("cpu")).view(-1, 3), ptr, SINGLE_SCALE)
     geometry = [LevelGeometry(*(x.to(_META) for x in level)) for level in levels]
     with _without_values():
@@ -85,6 +99,7 @@ def step_parts(B: int, N: int, K: int, S: int) -> dict[str, Work]:
         pos, ptr = torch.empty(B * N, 3, device=_META), ptr.to(_META)
 
         def network() -> None:
+            detector.zero_grad(set_to_none=True)
             out = detector(None, pos, ptr=ptr, geometry=geometry)
             heads = (out["logits"], out["presence"])
             torch.autograd.backward(heads, [torch.empty_like(x) for x in heads])
@@ -106,13 +121,101 @@ def step_parts(B: int, N: int, K: int, S: int) -> dict[str, Work]:
             error = losses.sample_error(samples, target, visible=visible, validate=False)
             (error + 0.05 * losses.presence_loss(presence, visible)).backward()
 
+        scores = torch.empty(B * N, K, device=_META, requires_grad=True)
+
+        def cross_entropy() -> None:
+            options: Any = {"visible": visible, "validate": False}
+            error = losses.nearest_point_cross_entropy(scores, pos, target, ptr=ptr, **options)
+            (error + 0.05 * losses.presence_loss(presence, visible)).backward()
+
         clouds = [Start(b * N, N, min(SINGLE_SCALE[0].num_samples or N, N), 0) for b in range(B)]
         return {
             "network": count(network),
             "operator": count(operator),
             "losses": count(loss),
+            "cross-entropy": count(cross_entropy),
             "farthest points, first level, if searched": count(lambda: Torch().farthest(pos, clouds)),
+            "searches by Triton": _by_triton(lambda: build_geometry(pos, ends, SINGLE_SCALE, validate=False)),
+            "network by Triton": _by_triton(network),
+            "operator by Triton": _by_triton(operator),
+            "optimizer": _optimizer([p for p in detector.parameters() if p.requires_grad]),
+            "copies to a graph": count(lambda: [torch.empty_like(x).copy_(x) for x in _inputs(pos, ptr, geometry)]),
         }
+
+
+def whole_steps(parts: dict[str, Work]) -> dict[str, tuple[int, bool]]:
+    """Add up what the host launches in a step by Triton, clipping and optimizer included; and whether it is promised.
+
+    As CUDA graphs the network is two launches, and a copy of each of its inputs.
+    """
+    kernels = {name: part.kernels for name, part in parts.items()}
+    around = kernels["searches by Triton"] + kernels["optimizer"]
+    graphs = 2 + kernels["copies to a graph"]
+    sampled = kernels["operator by Triton"] + kernels["losses"]
+    steps: dict[str, tuple[int, bool]] = {}
+    for name, objective in (("default preset", kernels["cross-entropy"]), ("sampling, bandwidth given", sampled)):
+        steps[f"step of {name}, by Triton: kernels"] = (around + objective + kernels["network by Triton"], False)
+        steps[f"step of {name}, by Triton and CUDA graphs: launches"] = (around + objective + graphs, True)
+    return steps
+
+
+def _inputs(pos: Tensor, ptr: Tensor, geometry: list[LevelGeometry]) -> list[Tensor]:
+    """What the network reads in a step, but for what is empty."""
+    return [x for x in (pos, ptr, *(x for level in geometry for x in level)) if x.numel()]
+
+
+class _OneLaunch(Torch):
+    """Searches as Triton's backend does them: a table goes to the device, and a kernel writes what it finds."""
+
+    def distinct_farthest(self, pos: Tensor, clouds: list[Start]) -> Tensor:
+        on_device([x for cloud in clouds for x in cloud], pos.device)
+        return torch.empty(sum(cloud.wanted for cloud in clouds), dtype=torch.long, device=pos.device).zero_()
+
+    def padded_nearest(self, points: Ragged, queries: Ragged, k: int, radius: float | None) -> Tensor:
+        on_device([*points.bounds, *queries.bounds], points.pos.device)
+        return torch.empty(len(queries.pos), k, dtype=torch.long, device=points.pos.device).zero_()
+
+    def complete(
+        self, points: Ragged, queries: Ragged, k: int, radius: float | None, weights: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        index = self.padded_nearest(points, queries, k, radius)
+        return index, torch.empty_like(index, dtype=points.pos.dtype), torch.empty_like(index, dtype=torch.bool)
+
+
+def _by_triton(run: Callable[[], object]) -> Work:
+    """Count a run in which Triton's kernels would work; without them, for they have nothing to work on here."""
+    launched: list[int] = []
+
+    def launch(kernel: object, programs: int, *arguments: object, **constants: object) -> None:
+        launched.append(sum(x.numel() * x.itemsize for x in arguments if isinstance(x, Tensor) and x.device == _META))
+
+    one = mock.Mock(return_value=_OneLaunch())
+    with (
+        mock.patch.object(pcsa.neighbors.farthest, "choose", one),
+        mock.patch.object(pcsa.neighbors.nearest, "choose", one),
+        mock.patch.object(fused, "takes", return_value=True),
+        mock.patch.object(fused, "launch", launch),
+        mock.patch.object(fused_norm, "takes", return_value=True),
+        mock.patch.object(fused_norm, "_launch", launch),
+        # The files of the kernels import Triton.
+        mock.patch.dict(sys.modules, {f"pcsa._core.fused_{name}": mock.Mock() for name in ("points", "rows")}),
+    ):
+        work = count(run)
+    work.kernels += len(launched)
+    work.bytes += sum(launched)
+    return work
+
+
+def _optimizer(parameters: list[Tensor]) -> Work:
+    """Count clipping and torch's fused Adam, by the tensors that one of its launches takes.
+
+    They refuse tensors without values. One list of tensors is taken 110 at a time, four lists 36.
+    """
+    work, lists = Work(), math.ceil(len(parameters) / 110)
+    # The norms and their clean-up, the norm of them, the factor (sum, quotient in two, limit), the product.
+    clipping = 2 * lists + 2 + 4 + lists
+    work.kernels = clipping + lists + math.ceil(len(parameters) / 36)
+    return work
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ BEGIN, END = "<!-- pcsa bench: begin -->", "<!-- pcsa bench: end -->"
 # The issues that asked for a target.
 GROUND, FAST, SKELETON, HOUSE = "#2 detector", "#3 fast and small", "#4 Skeleton Merger", "#10 house"
 LOADED = "#13 under load"
+CARD = "#13 on a card"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
 
 import numpy as np
 
@@ -216,11 +216,31 @@ class TrainerConfig:
     or val_pck@0.01. The last epoch is validated, too. Scores of few items choose by chance."""
     progress: bool = True
     """Show a progress bar."""
+    cuda_graph: bool = False
+    """On a CUDA device, launch the network's forward pass as one CUDA graph and its backward pass as another, captured
+    in the first step. For clouds of one size: every batch must have the shapes of the first."""
+
+    def check_graph(self) -> None:
+        """Check what belongs together with `cuda_graph`."""
+        if not self.cuda_graph:
+            return
+        if self.devices * self.num_nodes > 1:
+            raise ValueError(
+                f"`trainer.cuda_graph` (=True) must be False on several devices (={self.devices * self.num_nodes})"
+            )
+        if self.precision not in ("32-true", "bf16-mixed"):
+            raise ValueError(
+                f"`trainer.cuda_graph` (=True) must be False with `trainer.precision` {self.precision!r}: it is for "
+                "32-true and bf16-mixed"
+            )
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that determines a training. Each task has its own data, model and objective."""
+
+    graphs: ClassVar[bool] = False
+    """Whether the task's network runs as CUDA graphs where `trainer.cuda_graph` asks for it."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: Any = None
@@ -243,6 +263,9 @@ class TrainConfig:
         o.check()
         if isinstance(self.objective, LocalizationConfig):
             self.objective.check()
+        t.check_graph()
+        if t.cuda_graph and not self.graphs:
+            raise ValueError("`trainer.cuda_graph` (=True) must be False in this task: it is for supervised detectors")
         if not isinstance(self.seed, numbers.Integral) or not 0 <= self.seed < 2**32:
             raise ValueError(f"`seed` (={self.seed}) must be from 0 to 2**32 - 1")
         devices = t.devices * t.num_nodes

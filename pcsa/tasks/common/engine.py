@@ -26,6 +26,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
+from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
 import pcsa
@@ -151,6 +152,15 @@ class StepData(L.LightningDataModule):
         """
         return self._loader(self.val_items, self.config.optimizer.batch_size)
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """On a CUDA device, wait for no copy, and keep on the host where clouds begin: searches need it there."""
+        if device.type != "cuda" or not isinstance(batch, Batch):
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        bounds = batch.ptr.tolist()
+        batch = batch.to(device, non_blocking=True)
+        batch.bounds = bounds
+        return batch
+
 
 class StepTraining(L.LightningModule, Generic[ConfigT]):
     """Optimizer steps, each with its temperature and its own noise.
@@ -195,12 +205,17 @@ class StepTraining(L.LightningModule, Generic[ConfigT]):
         self.log("loss", loss.detach(), prog_bar=True, batch_size=size)
         for name, value in parts.items():
             self.log(name, value, batch_size=size)
-        self.log("temperature", self.temperature.value, batch_size=size)
+        # A tensor of the host: of a number Lightning makes one on the device, and waits for it.
+        self.log("temperature", torch.tensor(self.temperature.value), batch_size=size)
         return loss
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimizer and schedule of the configuration; the schedule goes by steps."""
-        optimizer, schedule = make_optimizer(self.config.optimizer, self.parameters(), self.steps, self.steps_per_epoch)
+        # One kernel for many parameters. In mixed precision Lightning clips no gradients of a fused optimizer.
+        fused = self.device.type == "cuda" and self.config.trainer.precision == "32-true"
+        optimizer, schedule = make_optimizer(
+            self.config.optimizer, self.parameters(), self.steps, self.steps_per_epoch, fused=fused
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -214,10 +229,16 @@ class StepTraining(L.LightningModule, Generic[ConfigT]):
 
 
 def make_optimizer(
-    o: OptimizerConfig, parameters: Iterator[nn.Parameter], steps: int, steps_per_epoch: int
+    o: OptimizerConfig,
+    parameters: Iterator[nn.Parameter],
+    steps: int,
+    steps_per_epoch: int,
+    *,
+    fused: bool = False,
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """The optimizer that a configuration names, and its schedule."""
+    """The optimizer that a configuration names, and its schedule; ``fused``, where torch has it so."""
     optimizer: torch.optim.Optimizer
+    how: dict[str, Any] = {"fused": True} if fused else {}
     if o.kind == "adadelta":
         optimizer = torch.optim.Adadelta(parameters, lr=o.lr, eps=1e-2, weight_decay=o.weight_decay)
     elif o.kind == "adamw":
@@ -228,9 +249,9 @@ def make_optimizer(
             {"params": [p for p in every if p.dim() <= 1], "weight_decay": 0.0},
         ]
         used = [group for group in groups if group["params"]]
-        optimizer = torch.optim.AdamW(used, lr=o.lr, weight_decay=o.weight_decay)
+        optimizer = torch.optim.AdamW(used, lr=o.lr, weight_decay=o.weight_decay, **how)
     else:
-        optimizer = torch.optim.Adam(parameters, lr=o.lr, weight_decay=o.weight_decay)
+        optimizer = torch.optim.Adam(parameters, lr=o.lr, weight_decay=o.weight_decay, **how)
     schedule: torch.optim.lr_scheduler.LRScheduler
     ramp: list[torch.optim.lr_scheduler.LRScheduler] = []
     if o.warmup:

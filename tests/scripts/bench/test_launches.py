@@ -18,6 +18,13 @@ def test_counts_by_hand():
         launches.count(lambda: float(a.sum()))  # would wait for the device
 
 
+def test_clipping_and_optimizer_by_the_tensors_of_a_launch():
+    # Norms and their clean-up, the norm of norms (2), the factor (4), the product; the steps' number; 36 parameters.
+    assert launches._optimizer([torch.zeros(1)] * 36).kernels == 2 + 2 + 4 + 1 + 1 + 1
+    assert launches._optimizer([torch.zeros(1)] * 37).kernels == 12
+    assert launches._optimizer([torch.zeros(1)] * 111).kernels == 2 * 2 + 2 + 4 + 2 + 2 + 4
+
+
 @pytest.mark.slow
 def test_a_step_launches_as_many_kernels_for_more_points():
     few, many = launches.step_parts(2, 1024, 5, 4), launches.step_parts(2, 2048, 5, 4)
@@ -26,3 +33,11 @@ def test_a_step_launches_as_many_kernels_for_more_points():
     # Of the operator nearly every number belongs to a point; of the network only the finest level's.
     assert 1.8 < many["operator"].bytes / few["operator"].bytes <= 2.0
     assert few["network"].flops < many["network"].flops < 2 * few["network"].flops
+    for name in ("network by Triton", "searches by Triton", "operator by Triton"):
+        assert 3 < few[name].kernels == many[name].kernels
+    assert many["network by Triton"].kernels < many["network"].kernels
+    steps = launches.whole_steps(many)
+    assert steps == launches.whole_steps(few)
+    # As graphs the network is two launches and copies of its inputs: two of the clouds, six of each level.
+    assert many["copies to a graph"].kernels == 2 + 3 * 6
+    assert {number <= launches._STEP for number, promised in steps.values() if promised} == {True}
