@@ -150,7 +150,7 @@ def draw_backward(
         POINTS=_GRADIENT_POINTS,
     )
     sizes = [x.numel() for x in out[1:]]
-    if parts > 1 and sum(sizes):
+    if parts > 1 and any(sizes):
         launch(sum_kernel, triton.cdiv(sum(sizes), _SUM_SIZE), *partial, *out[1:], parts, *sizes, SIZE=_SUM_SIZE)
     return out[0], out[1], out[2]
 
