@@ -130,7 +130,8 @@ def _path_backward(
         grad_logits = torch.zeros_like(natural)
 
         def summed(m: slice, known: list[Tensor]) -> Tensor:
-            sums, slopes = logits.new_empty(m.stop - m.start, 2 * D + 1 + 2 * len(pairs), K, known[0].shape[2]), []
+            sums = logits.new_empty(m.stop - m.start, 2 * D + 1 + 2 * len(pairs), K, known[0].shape[2])
+            slopes: list[Tensor] = []
             for d, (weight, below, slope) in enumerate(_axes(blocks, m, known)):
                 sums[:, d] = weight.sum(-1)
                 if below is None or slope is None:
