@@ -9,15 +9,7 @@ from typing import Any
 import torch
 import tyro
 
-from pcsa.scripts.bench import (
-    busy_cases,
-    estimators,
-    kernels,
-    launches,
-    network_cases,
-    operator_cases,
-    waiting_cases,
-)
+from pcsa.scripts.bench import busy_cases, estimators, kernels, launches, network_cases, operator_cases, waiting_cases
 from pcsa.scripts.bench.config import BenchConfig
 from pcsa.scripts.bench.measure import describe_machine, load_average, log
 from pcsa.scripts.bench.report import Report, format_report, plot, split_page, write_json, write_page

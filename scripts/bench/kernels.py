@@ -87,7 +87,7 @@ def neighbor_specs() -> Iterator[Spec]:
         (2048, 512, 1024, 3, torch.float32, False),
         (2048, 512, 32, 32, torch.float32, False),
         (2048, 512, 32, 3, torch.float64, False),
-        (2048, 512, 128, 32, torch.float64, True),
+        (2048, 512, 128, 16, torch.float64, True),
     ):
         launch = nearest_launch(k, D, dtype, weights)
         real = f"*fp{8 * dtype.itemsize}"

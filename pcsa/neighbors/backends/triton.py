@@ -16,8 +16,8 @@ from pcsa.neighbors.ragged import Ragged, on_device
 _BLOCK, _WORDS, _TILE = 8192, 36, 4096
 # One program works on a cloud. On larger ones PyTorch, which works on one with the whole device, should be as fast.
 _LARGEST = 1 << 18
-# Beyond these a program would hold too much.
-_MOST_NEIGHBORS, _MOST_AXES = 1024, 32
+# Neighbors of a query, and bytes of its coordinates: of more a program would spill.
+_MOST_NEIGHBORS, _MOST_BYTES = 1024, 128
 # A square is added to a sum with one rounding, as PyTorch does it on a CPU: so all choose the same points.
 _OPTIONS = {"enable_fp_fusion": True, "num_stages": 1}
 
@@ -65,7 +65,8 @@ class Triton(Torch):
         pos, query = points.pos.contiguous(), queries.pos.contiguous()
         dim, clouds = pos.shape[1], len(queries.sizes)
         # Numbers come to a kernel in float32.
-        if k > _MOST_NEIGHBORS or dim > _MOST_AXES or (radius is not None and pos.dtype != torch.float32):
+        narrow = radius is not None and pos.dtype != torch.float32
+        if k > _MOST_NEIGHBORS or dim * pos.itemsize > _MOST_BYTES or narrow:
             return None
 
         def kernel() -> tuple[Tensor, Tensor, Tensor] | None:
@@ -99,7 +100,7 @@ def nearest_launch(k: int, dim: int, dtype: torch.dtype, weights: bool = False) 
     kernels = importlib.import_module("pcsa.neighbors.backends.triton_nearest")
     kept, queries = next_power(k), 1
     # So that the points kept and the coordinates of the queries fit a warp's registers.
-    while queries < 4 and 2 * queries * kept <= 512 and 2 * queries * dim * dtype.itemsize <= 128:
+    while queries < 4 and 2 * queries * kept <= 512 and 2 * queries * dim * dtype.itemsize <= _MOST_BYTES:
         queries *= 2
     blocks = {"QUERIES": queries, "POINTS": 64, "KEPT": kept}
     constants = {"D": dim, **blocks, "WEIGHTS": weights, "TINY": torch.finfo(dtype).tiny}

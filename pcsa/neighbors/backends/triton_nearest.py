@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-decorators
+# mypy: ignore-errors
 """Nearest points: one program goes once through the points of a cloud, for a few of its queries."""
 
 import triton
