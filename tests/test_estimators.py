@@ -131,7 +131,7 @@ def naive_straight_through(logits, pos, bandwidth, ptr, seed, temperature):
     place = torch.arange(len(pos)) - ptr[:-1].repeat_interleave(ptr.diff())
     one_hot = torch.nn.functional.one_hot(place, width).to(logits.dtype)
     tau = torch.tensor(temperature, dtype=torch.float64)
-    weight, _, _ = kernel.draw(logits, one_hot, torch.zeros_like(pos[:, :1]), ptr, choice_seed, tau, S, False, 0)
+    weight, *_ = kernel.draw(logits, one_hot, torch.zeros_like(pos[:, :1]), ptr, choice_seed, tau, S, False, 0)
     out = torch.empty_like(noise)
     for b, k, s in torch.cartesian_prod(torch.arange(len(ptr) - 1), torch.arange(K), torch.arange(S)).tolist():
         inside = slice(int(ptr[b]), int(ptr[b + 1]))

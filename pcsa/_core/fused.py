@@ -135,8 +135,8 @@ def draw_backward(
     parts = min(K, max(1, _PROGRAMS // ranges)) if need_pos or need_variance else K
     per_part = triton.cdiv(K, parts)
     parts = triton.cdiv(K, per_part)
-    out = [logits.new_empty(x.shape if need else 0) for x, need in
-           ((logits, need_logits), (pos, need_pos), (variance, need_variance))]  # fmt: skip
+    wanted = ((logits, need_logits), (pos, need_pos), (variance, need_variance))
+    out = [x.new_empty(x.shape) if needed else x.new_empty(0) for x, needed in wanted]
     partial = [x.new_empty(parts, *x.shape) if parts > 1 else x for x in out[1:]]
     launch(
         gradient_kernel,
@@ -150,7 +150,7 @@ def draw_backward(
         POINTS=_GRADIENT_POINTS,
     )
     sizes = [x.numel() for x in out[1:]]
-    if parts > 1 and sum(sizes):
+    if parts > 1 and any(sizes):
         launch(sum_kernel, triton.cdiv(sum(sizes), _SUM_SIZE), *partial, *out[1:], parts, *sizes, SIZE=_SUM_SIZE)
     return out[0], out[1], out[2]
 

@@ -45,7 +45,8 @@ class Recorded:
 
     def typed(self) -> tuple[Launch, dict[str, str]]:
         """The launch with what is None among its constants, and the types of the other arguments."""
-        signature, constants = {}, dict(self.launch.constants)
+        signature: dict[str, str] = {}
+        constants = dict(self.launch.constants)
         for name, value in zip(self.launch.kernel.arg_names, self.arguments, strict=False):
             if value is None:
                 constants[name] = None
