@@ -51,7 +51,7 @@ def largest(x: Tensor, size: int) -> Tensor:
 class PointMLP(nn.Sequential):
     """Linear layers, each with its norm and ReLU."""
 
-    def forward(self, x: Tensor, size: int = 1) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, size: int = 1) -> Tensor:
         """Run the layers on rows ``[M * size, C]``; of ``size`` results at a time the largest remain, ``[M, C]``."""
         layers = list(self)
         if not layers:

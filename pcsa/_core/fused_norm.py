@@ -98,7 +98,7 @@ def _groups(size: int) -> dict[str, int]:
 
 class _Normalized(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         x: Tensor,
         weight: Tensor,
@@ -140,7 +140,7 @@ class _Normalized(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         from pcsa._core.fused_rows import gradient_kernel, pulls_kernel
 
         x, weight, out, place, mean, inverse = ctx.saved_tensors

@@ -98,7 +98,7 @@ def _read_map(
     # One cloud by itself is dense: twice as fast as several end to end.
     pos, reach = normal.pos.float(), float(radius / scale)
     bandwidth = pcsa.knn_bandwidth(pos)
-    found = {name: ((position - offset) / scale).float()[None]}
+    found: dict[str, Tensor] = {name: ((position - offset) / scale).float()[None]}
     for other in compared:
         if other != name:
             kind, within = parse_read_out(other, radius)

@@ -14,7 +14,7 @@ from pcsa.tasks.common.engine import EpochSampler, StepTraining, WholeCheckpoint
 
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch):
     path = tmp_path / "last.ckpt"
-    WholeCheckpoints().save_checkpoint({"step": 1}, path)
+    WholeCheckpoints().save_checkpoint({"state_dict": {}, "global_step": 1}, path)
 
     def cut_short(checkpoint, file):
         Path(file).write_bytes(b"half")
@@ -22,8 +22,8 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, mo
 
     monkeypatch.setattr(torch, "save", cut_short)
     with pytest.raises(KeyboardInterrupt):
-        WholeCheckpoints().save_checkpoint({"step": 2}, path)
-    assert torch.load(path, weights_only=True) == {"step": 1}
+        WholeCheckpoints().save_checkpoint({"state_dict": {}, "global_step": 2}, path)
+    assert torch.load(path, weights_only=True) == {"state_dict": {}, "global_step": 1}
 
 
 def test_processes_share_an_epoch():
@@ -40,12 +40,14 @@ def test_processes_share_an_epoch():
 
 def test_an_epoch_is_shuffled_by_seed_and_epoch_and_repeats_a_set_smaller_than_a_batch():
     def order(seed, epoch, size=11):
-        sampler = EpochSampler(size, seed, lambda: epoch, 0, 1, 4)
+        sampler = EpochSampler(size, seed, lambda: epoch * whole_batches(size, 4), 0, 1, 4)
         items = [index for _, index in sampler]
         assert len(items) == len(sampler)
         return items
 
     assert order(0, 3) == order(0, 3)
+    # One that was stopped after a step has the rest of its epoch.
+    assert [index for _, index in EpochSampler(11, 0, lambda: 7, 0, 1, 4)] == order(0, 3)[4:]
     assert order(0, 3) != order(1, 3)
     assert order(0, 3) != order(0, 4)
     assert [whole_batches(size, 4) for size in (3, 4, 7, 8)] == [1, 1, 1, 2]

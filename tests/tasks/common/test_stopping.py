@@ -15,6 +15,14 @@ from pcsa.tasks.common.endings import DivergedError, Stopped, again
 from pcsa.tasks.common.engine import StepTraining
 
 
+@pytest.fixture(autouse=True)
+def signals():
+    """Hear of interruptions, which is not so in what a shell starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def rows(run):
     """What the logs of a run have by step, without the steps that two of them share."""
     found = {}
