@@ -23,7 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import pcsa.neighbors.farthest
 import pcsa.neighbors.nearest
 from pcsa import losses
-from pcsa._core import fused, fused_norm, kernel
+from pcsa._core import kernel
+from pcsa._core.triton import norms, points
 from pcsa.models.detector import KeypointDetector
 from pcsa.models.pointnet2 import SINGLE_SCALE, LevelGeometry, PointNet2, build_geometry
 from pcsa.neighbors.backends.contract import Start
@@ -31,6 +32,7 @@ from pcsa.neighbors.backends.torch import Torch
 from pcsa.neighbors.ragged import Ragged, on_device
 from pcsa.scripts.bench.config import BenchConfig
 from pcsa.scripts.bench.contenders import sphere
+from pcsa.scripts.bench.operator_kernels import recorded
 from pcsa.scripts.bench.report import CARD, FAST, Result, deterministic
 
 _META = torch.device("meta")
@@ -184,25 +186,19 @@ class _OneLaunch(Torch):
 
 def _by_triton(run: Callable[[], object]) -> Work:
     """Count a run in which Triton's kernels would work; without them, for they have nothing to work on here."""
-    launched: list[int] = []
-
-    def launch(kernel: object, programs: int, *arguments: object, **constants: object) -> None:
-        launched.append(sum(x.numel() * x.itemsize for x in arguments if isinstance(x, Tensor) and x.device == _META))
-
     one = mock.Mock(return_value=_OneLaunch())
     with (
         mock.patch.object(pcsa.neighbors.farthest, "choose", one),
         mock.patch.object(pcsa.neighbors.nearest, "choose", one),
-        mock.patch.object(fused, "takes", return_value=True),
-        mock.patch.object(fused, "launch", launch),
-        mock.patch.object(fused_norm, "takes", return_value=True),
-        mock.patch.object(fused_norm, "_launch", launch),
+        mock.patch.object(points, "takes", return_value=True),
+        mock.patch.object(norms, "takes", return_value=True),
         # The files of the kernels import Triton.
-        mock.patch.dict(sys.modules, {f"pcsa._core.fused_{name}": mock.Mock() for name in ("points", "rows")}),
+        mock.patch.dict(sys.modules, {f"pcsa._core.triton.{name}_kernels": mock.Mock() for name in ("point", "norm")}),
+        recorded() as launched,
     ):
         work = count(run)
     work.kernels += len(launched)
-    work.bytes += sum(launched)
+    work.bytes += sum(one.bytes for one in launched)
     return work
 
 
