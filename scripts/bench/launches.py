@@ -25,6 +25,7 @@ import pcsa.neighbors.nearest
 from pcsa import losses
 from pcsa._core import kernel
 from pcsa._core.triton import norms, points
+from pcsa._core.triton.launch import Launch
 from pcsa.models.detector import KeypointDetector
 from pcsa.models.pointnet2 import SINGLE_SCALE, LevelGeometry, PointNet2, build_geometry
 from pcsa.neighbors.backends.contract import Start
@@ -32,7 +33,6 @@ from pcsa.neighbors.backends.torch import Torch
 from pcsa.neighbors.ragged import Ragged, on_device
 from pcsa.scripts.bench.config import BenchConfig
 from pcsa.scripts.bench.contenders import sphere
-from pcsa.scripts.bench.operator_kernels import recorded
 from pcsa.scripts.bench.report import CARD, FAST, Result, deterministic
 
 _META = torch.device("meta")
@@ -186,6 +186,12 @@ class _OneLaunch(Torch):
 
 def _by_triton(run: Callable[[], object]) -> Work:
     """Count a run in which Triton's kernels would work; without them, for they have nothing to work on here."""
+    launched: list[int] = []
+
+    # Tensors that were kept here would be copied where they become gradients.
+    def note(self: Launch, programs: int, *arguments: object) -> None:
+        launched.append(sum(x.numel() * x.itemsize for x in arguments if isinstance(x, Tensor) and x.device == _META))
+
     one = mock.Mock(return_value=_OneLaunch())
     with (
         mock.patch.object(pcsa.neighbors.farthest, "choose", one),
@@ -194,11 +200,11 @@ def _by_triton(run: Callable[[], object]) -> Work:
         mock.patch.object(norms, "takes", return_value=True),
         # The files of the kernels import Triton.
         mock.patch.dict(sys.modules, {f"pcsa._core.triton.{name}_kernels": mock.Mock() for name in ("point", "norm")}),
-        recorded() as launched,
+        mock.patch.object(Launch, "run", note),
     ):
         work = count(run)
     work.kernels += len(launched)
-    work.bytes += sum(one.bytes for one in launched)
+    work.bytes += sum(launched)
     return work
 
 
