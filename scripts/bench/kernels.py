@@ -24,6 +24,7 @@ from pcsa._core.triton import norms
 from pcsa._core.triton.launch import Launch
 from pcsa.neighbors.backends.triton import farthest_launch, nearest_launch, nearest_programs
 from pcsa.scripts.bench.operator_kernels import grid_kernels, operator_kernels, recorded
+from pcsa.scripts.bench.step_kernels import step_kernels
 from pcsa.tasks.common.tables import markdown_table
 
 #: Compute capabilities of A100, H100 and B200, without the point.
@@ -127,8 +128,16 @@ def operator_specs() -> Iterator[Spec]:
         yield Spec(name, size, *noted.typed(), noted.programs, noted.bytes, operations)
 
 
+def step_specs() -> Iterator[Spec]:
+    """What clouds, balls and objectives of a training step take beside them."""
+    for size, noted in step_kernels():
+        # A handful for each number that is read.
+        work = 8.0 * max(x.numel() for x in noted.tensors)
+        yield Spec(noted.name, size, *noted.typed(), noted.programs, noted.bytes, work)
+
+
 #: Where the kernels of the package are listed.
-SPECS: list[Callable[[], Iterator[Spec]]] = [neighbor_specs, operator_specs, norm_specs]
+SPECS: list[Callable[[], Iterator[Spec]]] = [neighbor_specs, operator_specs, norm_specs, step_specs]
 
 
 def specs() -> list[Spec]:

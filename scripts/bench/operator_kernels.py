@@ -16,7 +16,14 @@ from pcsa._core.triton import grids, points
 from pcsa._core.triton.launch import Launch
 
 _META = torch.device("meta")
-_TYPES = {torch.float32: "fp32", torch.float64: "fp64", torch.bfloat16: "bf16", torch.int64: "i64", torch.int32: "i32"}
+_TYPES = {
+    torch.float32: "fp32",
+    torch.float64: "fp64",
+    torch.bfloat16: "bf16",
+    torch.int64: "i64",
+    torch.int32: "i32",
+    torch.bool: "i1",
+}
 # Operations of a number of noise (Philox's rounds for four of them, a conversion, a series, two logarithms) and of a
 # weight (its logarithm, an exponential, two comparisons), as the compiled kernels have them.
 _NOISE, _WEIGHT = 55, 8
