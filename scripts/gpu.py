@@ -156,9 +156,9 @@ def _card(device: Any) -> dict[str, Any]:
     """What else of the machine the figures depend on."""
     import torch
 
-    from pcsa._core import triton
+    from pcsa._core.triton.launch import obstacle
 
-    about: dict[str, Any] = {"cuda": torch.version.cuda, "triton": triton.obstacle(device) or "runs"}
+    about: dict[str, Any] = {"cuda": torch.version.cuda, "triton": obstacle(device) or "runs"}
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         about["capability"] = f"{properties.major}.{properties.minor}"
