@@ -25,11 +25,12 @@ from pcsa.scripts.reproduce.study import Study, open_study, study_names
 from pcsa.scripts.reproduce.tables import Made, as_csv, cells, markdown
 from pcsa.scripts.reproduce.workers import Executor, Workers, visible_gpus
 
-_UNSAID = ("--root", "--results", "--runs", "--workers", "--threads", "--executor", "--parameters", "--show")
+_UNSAID = ("--root", "--results", "--runs", "--workers", "--threads", "--executor", "--parameters", "--device", "--show")
 _EXAMPLES = """\
 Examples:
   pcsa reproduce table6 --root data/keypointnet            every run of Table 6, on all accelerators of this machine
   pcsa reproduce objectives --root data/keypointnet --categories bed --seeds 0 --workers 2
+  pcsa reproduce training --root data/keypointnet --device cuda --workers 12 --threads 1 -- --trainer.cuda-graph
   pcsa reproduce table6 --root data/keypointnet --executor slurm --workers 64 --parameters gpus_per_node=1"""
 
 
@@ -74,8 +75,11 @@ class ReproduceConfig:
     """Runs at once; default one for each accelerator, or one."""
     threads: int | None = None
     """Threads of each run; default the processors of this machine, divided by the runs at once."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device of trainings and scores; auto takes CUDA where there is one. Several runs may share an accelerator."""
     executor: Executor = "local"
-    """Where runs are made: processes on this machine, jobs of a Slurm cluster, or this very process."""
+    """Where runs are made: processes on this machine that stay, jobs of a Slurm cluster, the same jobs on this machine
+    (submitit), or this very process (debug)."""
     parameters: tuple[str, ...] = ()
     """Parameters of submitit, such as slurm_partition=gpu gpus_per_node=1 cpus_per_task=8 timeout_min=600."""
     results: Path | None = None
@@ -167,6 +171,7 @@ def reproduce(config: ReproduceConfig, study: Study, options: Sequence[str], com
 def _selection(config: ReproduceConfig, options: Sequence[str]) -> Selection:
     # A number of epochs would count in place of the steps.
     steps = () if config.steps is None else ("--optimizer.steps", str(config.steps), "--optimizer.epochs", "None")
+    device = () if config.device == "auto" else ("--trainer.accelerator", config.device)
     return Selection(
         root=config.root,
         categories=config.categories,
@@ -176,7 +181,7 @@ def _selection(config: ReproduceConfig, options: Sequence[str]) -> Selection:
         read_outs=config.read_outs,
         split=config.split,
         partial=config.partial,
-        options=(*steps, *options),
+        options=(*steps, *device, *options),
     )
 
 
@@ -196,10 +201,13 @@ def _why(network: Network, missing: Sequence[Planned], results: Results) -> str:
 
 
 def _workers(config: ReproduceConfig, missing: int) -> Workers:
-    gpus = visible_gpus() if config.executor == "local" else []
+    here = config.executor != "slurm" and config.device != "cpu"
+    gpus = visible_gpus() if here else []
+    if here and config.device == "cuda" and not gpus:
+        raise ValueError("`device` (='cuda') cannot be used: torch finds no accelerator here")
     count = config.workers or max(1, len(gpus))
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    at_once = 1 if config.executor != "local" else min(count, missing)
+    at_once = min(count, missing) if config.executor in ("local", "submitit") else 1
     threads = config.threads or max(1, processors // at_once)
     return Workers(config.executor, count, threads, gpus, _parameters(config.parameters))
 

@@ -25,6 +25,8 @@ def shown_config(config: TrainConfig) -> dict[str, Any]:
     """What determines the numbers of a run, as JSON types, without the folders of this machine."""
     shown = {name: value for name, value in to_plain(config).items() if name not in _WITHOUT_EFFECT}
     shown["trainer"] = {k: value for k, value in shown["trainer"].items() if k not in _TRAINER_WITHOUT_EFFECT}
+    # The same kernels in one launch: a row says so where it says on which device.
+    shown["trainer"]["cuda_graph"] = False
     for name, value in vars(config).items():
         if name in shown and isinstance(value, Path):
             shown[name] = f"{value.parent.name}/{value.name}"

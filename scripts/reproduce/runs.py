@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol, Self
 
 import pcsa
 from pcsa.datasets.faults import reading
+from pcsa.scripts.reproduce.devices import device_option, note_device, said_devices
 from pcsa.scripts.reproduce.digests import digest, row_key, shown_config
 from pcsa.tasks import get_task
 from pcsa.tasks.common.checkpoint import write_json
@@ -112,8 +113,11 @@ class Planned(ABC):
             if row is None:
                 row = {**self.about(), "figures": {}, "keypoints": {}, "shapes": {}}
             if unscored(self.read_outs, row):
+                networks = self.networks(row)
+                first = self.runs[0].config
                 how: dict[str, Any] = {"split": self.split, "test_time": self.test_time, "out": self.out}
-                add_scores(row, self.networks(row), self.read_outs, **how)
+                add_scores(row, networks, self.read_outs, device=device_option(first), **how)
+                row.setdefault("device", said_devices([run.config for run in self.runs]))
                 write_json(self.out / "row.json", row)
             return row
 
@@ -163,6 +167,8 @@ class PlannedRun(Planned):
         """Train what is left to train; the caller holds the lock of the folder. Return checkpoint and seconds."""
         from pcsa.scripts.once import train_once
 
+        if not self.is_trained:
+            note_device(self.config)
         return train_once(get_task(self.task), self.config)
 
 
@@ -181,7 +187,6 @@ def about(planned: Planned, command: str, more: dict[str, Any]) -> dict[str, Any
     """What a row says beside the figures, ``more`` after the configuration of the first network."""
     import torch
 
-    cuda = torch.cuda.is_available()
     first = planned.runs[0]
     return {
         "method": planned.method,
@@ -201,7 +206,6 @@ def about(planned: Planned, command: str, more: dict[str, Any]) -> dict[str, Any
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
-        "device": torch.cuda.get_device_name() if cuda else f"{platform.machine()}, {torch.get_num_threads()} threads",
     }
 
 

@@ -65,7 +65,7 @@ def test_what_is_cut_off_leaves_no_process_where_interruptions_are_ignored(tmp_p
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         monkeypatch.setattr(workers, "Job", lambda run, threads, gpu: Waits(tmp_path / "pid"))
-        job = Workers("local", 1, 1)._submit(SimpleNamespace(out=tmp_path), 0)
+        job = Workers("submitit", 1, 1)._submit(SimpleNamespace(out=tmp_path), 0)
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
