@@ -157,8 +157,13 @@ def reproduce(config: ReproduceConfig, study: Study, options: Sequence[str], com
     for job in jobs:
         if isinstance(job, Network):
             _say(_why(job, missing, results))
-    failed = [] if workers is None else _make(jobs, results, workers)
-    page = _write(study, planned, results, command)
+    failed: list[str] = []
+    try:
+        if workers is not None:
+            failed = _make(jobs, results, workers)
+    finally:
+        # Of what is finished, too, where the rest is cut off.
+        page = _write(study, planned, results, command)
     print(page)
     print(f"written: {folder / 'table.md'}, {folder / 'table.csv'}")
     if failed:

@@ -82,7 +82,7 @@ def plan(study: Study, wanted: Selection, out: Path) -> Plan:
     methods = [name for name in chosen if name in study.methods]
     combined = {name: study.combined[name] for name in chosen if name in study.combined}
     trained = {
-        method: parse_training([*study.arguments(method), *wanted.options, "--trainer.no-progress"], "reproduce")
+        method: parse_training(_quiet([*study.arguments(method), *wanted.options]), "reproduce")
         for method in dict.fromkeys([*methods, *(c.of for c in combined.values())])
     }
     seeds = list(dict.fromkeys(wanted.seeds or range(study.seeds)))
@@ -111,6 +111,15 @@ def plan(study: Study, wanted: Selection, out: Path) -> Plan:
         if here and name not in made
     ]
     return Plan(runs, left_out, incomplete)
+
+
+def _quiet(arguments: Sequence[str]) -> list[str]:
+    """Arguments over what changes no number: no progress bar, and a checkpoint to go on from not in every epoch.
+
+    What is told to end writes one anyway.
+    """
+    task, preset, *rest = arguments
+    return [task, preset, "--trainer.no-progress", "--trainer.save-every", "10", *rest]
 
 
 def _check_known(name: str, values: Sequence[Any], known: Any) -> None:
