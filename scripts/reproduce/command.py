@@ -25,7 +25,17 @@ from pcsa.scripts.reproduce.study import Study, open_study, study_names
 from pcsa.scripts.reproduce.tables import Made, as_csv, cells, markdown
 from pcsa.scripts.reproduce.workers import Executor, Workers, visible_gpus
 
-_UNSAID = ("--root", "--results", "--runs", "--workers", "--threads", "--executor", "--parameters", "--device", "--show")
+_UNSAID = (
+    "--root",
+    "--results",
+    "--runs",
+    "--workers",
+    "--threads",
+    "--executor",
+    "--parameters",
+    "--device",
+    "--show",
+)
 _EXAMPLES = """\
 Examples:
   pcsa reproduce table6 --root data/keypointnet            every run of Table 6, on all accelerators of this machine

@@ -162,6 +162,32 @@ def test_mistakes_end_in_one_message_and_status_2(call, refused, tmp_path, more,
     assert not list(tmp_path.glob("runs/*/*/last.ckpt"))
 
 
+def test_a_device_that_is_not_here_is_refused(call, refused, monkeypatch):
+    monkeypatch.setattr("pcsa.scripts.reproduce.command.visible_gpus", list)
+    assert "`device` (='cuda') cannot be used: torch finds no accelerator here" in refused(call("--device", "cuda"))
+
+
+def test_a_device_is_that_of_trainings_and_of_scores(study, calls, trains, tmp_path, monkeypatch):
+    study.write_text(STUDY.replace("--trainer.accelerator cpu", ""))
+    asked = []
+    monkeypatch.setattr("pcsa.scripts.reproduce.scoring.pick_device", asked.append)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "H100")
+    monkeypatch.setattr("pcsa.scripts.reproduce.command.visible_gpus", lambda: ["0"])
+    call = calls(study)
+    some = ("--methods", "soft", "--folds")
+    assert main(call(*some, "0", "--device", "cuda", "--", "--trainer.cuda-graph")) == 0
+    assert main(call(*some, "1", "--device", "cpu", "--threads", "1")) == 0
+    # The same runs: neither is made again elsewhere.
+    assert main(call(*some, "0", "1", "--device", "cuda")) == 0
+    assert asked == ["cuda", "cpu"]
+    here, there = Results(tmp_path / "results").rows.values()
+    assert (here["device"], "--trainer.accelerator cuda" in here["command"]) == ("H100, CUDA graphs", True)
+    assert there["device"].endswith("threads")
+    page = (tmp_path / "results" / "table.md").read_text()
+    assert f"2 of 2 runs are finished. Made on: H100, CUDA graphs (1); {there['device']} (1)." in page
+
+
 def test_help_names_the_studies(capsys):
     with pytest.raises(SystemExit):
         main(["reproduce", "--help"])
