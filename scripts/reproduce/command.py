@@ -26,16 +26,8 @@ from pcsa.scripts.reproduce.tables import Made, as_csv, cells, markdown
 from pcsa.scripts.reproduce.workers import Executor, Workers, visible_gpus
 
 _UNSAID = (
-    "--root",
-    "--results",
-    "--runs",
-    "--workers",
-    "--threads",
-    "--executor",
-    "--parameters",
-    "--device",
-    "--show",
-)
+    "--root", "--results", "--runs", "--workers", "--threads", "--executor", "--parameters", "--device", "--show",
+)  # fmt: skip
 _EXAMPLES = """\
 Examples:
   pcsa reproduce table6 --root data/keypointnet            every run of Table 6, on all accelerators of this machine

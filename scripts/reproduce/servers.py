@@ -13,6 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -47,21 +48,17 @@ class Server:
     def submit(self, call: Callable[[], Any], log: Path) -> Answer:
         """Let it make a call that can be pickled, and write what that says to a file."""
         assert self._process.stdin is not None
-        # In two layers: the thread that reads it imports nothing.
-        pickle.dump((pickle.dumps(call), str(log)), self._process.stdin)
-        try:
+        # In two layers: the thread that reads it imports nothing. That the process is gone is told by the answer.
+        with suppress(BrokenPipeError):
+            pickle.dump((pickle.dumps(call), str(log)), self._process.stdin)
             self._process.stdin.flush()
-        except BrokenPipeError:  # told by the answer
-            pass
         return Answer(self._process, log)
 
     def stop(self) -> None:
         """Let it end, and what it makes end with a checkpoint."""
         assert self._process.stdin is not None
-        try:
+        with suppress(BrokenPipeError):
             self._process.stdin.close()
-        except BrokenPipeError:
-            pass
 
     def wait(self) -> None:
         """Wait for its end after :meth:`stop`, though not for ever."""
