@@ -79,6 +79,7 @@ class Answer:
 
     def done(self) -> bool:
         """Whether the call, or its process, has ended."""
+        assert self._process.stdout is not None
         return self._process.poll() is not None or bool(select.select([self._process.stdout], [], [], 0)[0])
 
     def result(self) -> Any:
