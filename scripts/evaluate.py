@@ -23,7 +23,9 @@ from pcsa.tasks.common.run import open_ensemble
 from pcsa.tasks.common.task import EvaluateOptions, Evaluation, Run
 
 # Options that change no score.
-_WITHOUT_EFFECT = ("pictures", "page", "batch_size", "num_workers", "progress", "device", "out", "overwrite", "strict")
+_WITHOUT_EFFECT = (
+    "pictures", "page", "batch_size", "num_workers", "progress", "device", "out", "overwrite", "strict", "allow_seen",
+)  # fmt: skip
 
 log = logging.getLogger(__name__)
 

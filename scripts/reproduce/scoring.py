@@ -55,6 +55,9 @@ def add_scores(
     if together := getattr(run.task.evaluate_options, "compared", ()):
         kinds = [parse_read_out(name)[0] for name in unscored(read_outs, row)]
         more["compared"] = tuple(dict.fromkeys([*together, *kinds]))
+    # Of what is reported, nothing is fitted.
+    if hasattr(run.task.evaluate_options, "cross_fit") and split == "val":
+        more["cross_fit"] = True
     for read_out in unscored(read_outs, row):
         if read_out in row["figures"]:  # scored together with another
             continue
