@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from pcsa.datasets.files import replacing
-from pcsa.scripts.reproduce.combined import CombinedRun, Network, in_order
+from pcsa.scripts.reproduce.combined import CombinedRun, Network, all_needs, in_order
 from pcsa.scripts.reproduce.digests import ROOT, row_key
 from pcsa.scripts.reproduce.plan import Plan, PlannedT, Selection, plan, relocated
 from pcsa.scripts.reproduce.results import Results, finished_rows
@@ -202,7 +202,7 @@ def _placed(run: PlannedT, results: Results, out: Path) -> PlannedT:
 
 def _why(network: Network, missing: Sequence[Planned], results: Results) -> str:
     """Say why a run is trained of which no row is missing."""
-    rows = dict.fromkeys(run.method for run in missing if network.key in (other.key for other in run.needs))
+    rows = dict.fromkeys(run.method for run in missing if network.key in all_needs(run))
     finished = "its row is finished, but its checkpoint is not here; " * (network.key in results.rows)
     return f"to be trained alone: {network.run}: {finished}needed for {', '.join(map(repr, rows))}"
 

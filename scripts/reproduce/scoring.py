@@ -30,6 +30,7 @@ def add_scores(
     test_time: int,
     out: Path,
     device: str = "auto",
+    category: str | None = None,
 ) -> None:
     """Score the mean of some networks under all read-outs that a row lacks, and add the figures to it.
 
@@ -41,6 +42,7 @@ def add_scores(
         test_time: Variations of each.
         out: Folder of the metrics.
         device: As of ``pcsa evaluate``.
+        category: The category to score, where the networks know several.
     """
     start = time.perf_counter()
     run = open_run(checkpoints[0], pick_device(device))
@@ -55,6 +57,8 @@ def add_scores(
     if together := getattr(run.task.evaluate_options, "compared", ()):
         kinds = [parse_read_out(name)[0] for name in unscored(read_outs, row)]
         more["compared"] = tuple(dict.fromkeys([*together, *kinds]))
+    if category is not None:
+        more["category"] = category
     # Of what is reported, nothing is fitted.
     if hasattr(run.task.evaluate_options, "cross_fit") and split == "val":
         more["cross_fit"] = True

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pcsa.metrics import Interval, paired_bootstrap
+from pcsa.scripts.reproduce.combined import Combination
 from pcsa.scripts.reproduce.confidence import pooled
+from pcsa.scripts.reproduce.joint import Joint
 from pcsa.scripts.reproduce.runs import Planned
 from pcsa.scripts.reproduce.study import Study
 from pcsa.tasks.common.tables import markdown_table
@@ -187,7 +189,8 @@ def markdown(study: Study, made: Sequence[Made], notes: Sequence[str], command: 
     lines = [f"# {study.title}", "", "```", command, "```", ""]
     lines += [f"{_scored(study, made)} {finished} of {len(made)} runs are finished.{_devices(made)}", ""]
     shown = {run.method for run, _ in made}
-    notes = [*(f"{name}: {of.words}" for name, of in study.combined.items() if name in shown), *notes]
+    derived: Mapping[str, Combination | Joint] = {**study.combined, **study.joint}
+    notes = [*(f"{name}: {of.words}" for name, of in derived.items() if name in shown), *notes]
     lines += [f"- {note}" for note in notes] + [""] * bool(notes)
     if found:
         text = (

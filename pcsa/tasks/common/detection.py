@@ -34,7 +34,7 @@ from pcsa.tasks.common.belief import (
 )
 from pcsa.tasks.common.belief_tables import format_belief, shown_thresholds
 from pcsa.tasks.common.calibrations import Calibration
-from pcsa.tasks.common.categories import category_table
+from pcsa.tasks.common.categories import category_table, of_category
 from pcsa.tasks.common.clouds import CloudEvaluation, CloudsConfig, CloudTask
 from pcsa.tasks.common.cross_fitting import cross_fit
 from pcsa.tasks.common.fitting import check_suited, scale_of, suited, suits
@@ -66,6 +66,8 @@ class SupervisedEvaluateOptions(EvaluateOptions):
     """Fit a temperature on the labels of split val that makes the confidences as large as they are right, and store it
     in the checkpoint, the first of several, for the calls that follow with the same ensemble and variations. What is
     reported is right only on other clouds: not for split test."""
+    category: str | None = None
+    """Of a detector of several categories, score this one alone."""
     cross_fit: bool = False
     """Judge the confidences also under temperatures fitted on other clouds of the same split, as fit_temperature does,
     and store none."""
@@ -93,6 +95,13 @@ class DetectionEvaluation(CloudEvaluation):
                 f"`fit_temperature` (=True) must not be set for split {split!r}: what is fitted on clouds "
                 "says nothing of them"
             )
+        if options.category is not None:
+            if options.fit_temperature:
+                raise ValueError(
+                    f"`fit_temperature` (=True) must not be set with `category` (={options.category!r}): the "
+                    "checkpoint has one temperature for all of its categories"
+                )
+            run = of_category(run, options.category)
         dataset = task.annotated(run, split, options.root)
         super().__init__(
             split,
