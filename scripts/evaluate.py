@@ -23,7 +23,9 @@ from pcsa.tasks.common.run import open_ensemble
 from pcsa.tasks.common.task import EvaluateOptions, Evaluation, Run
 
 # Options that change no score.
-_WITHOUT_EFFECT = ("pictures", "page", "batch_size", "num_workers", "progress", "device", "out", "overwrite", "strict")
+_WITHOUT_EFFECT = (
+    "pictures", "page", "batch_size", "num_workers", "progress", "device", "out", "overwrite", "strict", "allow_seen",
+)  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -109,12 +111,14 @@ def evaluate(run: Run[Any, Any], options: EvaluateOptions) -> dict[str, Any]:
 
 
 def kind_of(options: EvaluateOptions) -> str:
-    """What the names of files say of other weights than those of the last checkpoint alone."""
+    """What the names of files say of other weights than those of the last checkpoint alone, and of one category."""
     kinds = ["-best"] if options.checkpoint.name == "best.ckpt" else []
     if options.ensemble:
         kinds.append(f"-mean-of-{1 + len(options.ensemble)}")
     if options.test_time > 1:
         kinds.append(f"-{options.test_time}-variations")
+    if category := getattr(options, "category", None):
+        kinds.append(f"-{category}")
     return "".join(kinds)
 
 
