@@ -19,6 +19,7 @@ from pcsa import losses
 from pcsa.datasets.keypointnet import KeypointCategories, KeypointNet
 from pcsa.datasets.keypointnet.layout import models_of_split
 from pcsa.datasets.mirrors import category_mirrors
+from pcsa.datasets.thinning import Thin
 from pcsa.datasets.transforms import Augment, Normalize, denormalize
 from pcsa.metrics import PCK, MeanKeypointError, keypoint_error
 from pcsa.models import KeypointDetector, LevelGeometry, PointNet2, build_geometry
@@ -52,6 +53,7 @@ from pcsa.tasks.common.network_noise import network_noise
 from pcsa.tasks.common.objective import draw_samples, localization_loss, point_bandwidth
 from pcsa.tasks.common.precompute import Hierarchies, geometry_of, open_hierarchies
 from pcsa.tasks.common.task import Column, Details, Evaluation, Predictor, Run, column
+from pcsa.tasks.common.thinned import thinning
 
 # No training step reads them, and every tensor of a batch that a worker hands over costs time.
 _UNUSED = ("color", "keypoint_index", "reflection", "rotation", "is_circle", "offset", "scale", "model_id", "category")
@@ -74,6 +76,8 @@ class SupervisedData(CloudsConfig):
     """Stop if a split names clouds that the root lacks, instead of reporting how many."""
     augment: Augment = field(default_factory=lambda: Augment(mirror=0.5, scale=0.1, axis_scale=0.15, shift=0.1))
     """Lengths are in units of the normalized cloud (unit sphere)."""
+    thin: Thin = field(default_factory=Thin)
+    """Points that the clouds lack, those to validate and to score on, too: before they are normalized and varied."""
     precompute: bool = False
     """Search each training cloud's neighbors once and keep them with the dataset. Under `scale` the radii of the
     network's balls scale with the cloud. Not with axis-scale, jitter, drop or resample: they change the neighbors."""
@@ -161,7 +165,8 @@ def open_validation(config: SupervisedData, train: KeypointNet) -> KeypointNet |
         ValueError: If some are trained on, too.
     """
     try:
-        val = open_annotated(config, "val", strict=config.strict, keypoint_ids=KeypointLabels.of(train).ids)
+        ids, transform = KeypointLabels.of(train).ids, thinning(config.thin)
+        val = open_annotated(config, "val", strict=config.strict, keypoint_ids=ids, transform=transform)
     except FileNotFoundError as error:
         listed = train.root / "splits" / "val.txt"
         named = listed.exists() and models_of_split(listed, train.class_id)
@@ -366,9 +371,8 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
     }
 
     def training(self, config: SupervisedConfig) -> Training:
-        train = open_annotated(
-            config.data, "train", strict=config.data.strict, keypoint_ids=most_annotated(config.data)
-        )
+        options: dict[str, Any] = {"strict": config.data.strict, "keypoint_ids": most_annotated(config.data)}
+        train = open_annotated(config.data, "train", transform=thinning(config.data.thin), **options)
         val = open_validation(config.data, train)
         for clouds in (train, val):
             if clouds is not None and not clouds.visible.any():
@@ -391,7 +395,9 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
         mirrors: dict[int, tuple[int, ...]] = {}
         # A plane of one category says nothing of another.
         if config.data.augment.mirror > 0 and not isinstance(train, KeypointCategories):
-            mirrors = category_mirrors((train[i] for i in range(len(train))), train.num_keypoints)
+            # What a view point hides moves the middle of a cloud, and with it the plane.
+            whole = open_annotated(config.data, "train", **options) if config.data.thin.active else train
+            mirrors = category_mirrors((whole[i] for i in range(len(whole))), whole.num_keypoints)
         labels = KeypointLabels.of(train, mirrors)
         L.seed_everything(config.seed, verbose=False)
         network, thresholds = self.build(config, labels), watched_thresholds(val)
@@ -408,7 +414,8 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
         return {axis: partner for axis, partner in planes.items() if partner}
 
     def annotations(self, run: DetectorRun) -> dict[str, Any]:
-        return {"strict": run.config.data.strict, "keypoint_ids": run.labels.ids}
+        data = run.config.data
+        return {"strict": data.strict, "keypoint_ids": run.labels.ids, "transform": thinning(data.thin)}
 
     def about(
         self,

@@ -6,7 +6,7 @@ import functools
 import logging
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import torch
@@ -16,6 +16,7 @@ from torch_geometric.data import Batch, Data
 from pcsa._core.checks import check_positive
 from pcsa.datasets.keypointnet import rotated_labelings, rotation_groups
 from pcsa.datasets.keypointnet.mirror import category_mirror_pairs
+from pcsa.datasets.thinning import Thin
 from pcsa.localization import ReadOut
 from pcsa.metrics import THRESHOLDS, KeypointMetrics, symmetric_error
 from pcsa.metrics.geodesic import geodesic_distances, geodesic_error
@@ -42,6 +43,7 @@ from pcsa.tasks.common.read_outs import KEYPOINTNET_RADIUS, ball_named, cloud_ra
 from pcsa.tasks.common.shape_distances import shape_distances
 from pcsa.tasks.common.tables import markdown_table, number
 from pcsa.tasks.common.task import EvaluateOptions, Run
+from pcsa.tasks.common.thinned import on_whole_clouds, run_on
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +65,9 @@ class SupervisedEvaluateOptions(EvaluateOptions):
     """Fit a temperature on the labels of split val that makes the confidences as large as they are right, and store it
     in the checkpoint, the first of several, for the calls that follow with the same ensemble and variations. What is
     reported is right only on other clouds: not for split test."""
+    thin: Thin = field(default_factory=Thin)
+    """Points that the clouds to score lack. What is not given is as in the training: `--thin.num-points 0
+    --thin.falloff 1 --thin.occlude False` scores whole clouds."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,6 +90,8 @@ class DetectionEvaluation(CloudEvaluation):
                 f"`fit_temperature` (=True) must not be set for split {split!r}: what is fitted on clouds "
                 "says nothing of them"
             )
+        run = run_on(run, options.thin)
+        thin = run.config.data.thin
         dataset = task.annotated(run, split, options.root)
         super().__init__(
             split,
@@ -95,6 +102,7 @@ class DetectionEvaluation(CloudEvaluation):
                 "num_missing": len(dataset.missing),
                 **({} if run.config.data.fold is None or split == "test" else {"fold": str(run.config.data.held_out)}),
                 "units": "the dataset's own",
+                **({"thinned": str(thin)} if thin.active else {}),
             },
             num_pictures=max(options.pictures, options.page),
         )
@@ -123,7 +131,8 @@ class DetectionEvaluation(CloudEvaluation):
         )
         self.beliefs: list[dict[str, Any]] = []
         self.template = self._template()
-        self.mirrored = category_mirror_pairs(task.annotated(run, "all", options.root))
+        # What annotators agree on is a matter of the whole clouds, which they saw.
+        self.mirrored = category_mirror_pairs(task.annotated(on_whole_clouds(run), "all", options.root))
 
     def _check_unseen(self) -> None:
         """Refuse to fit on clouds that another network of the mean was trained on; to score them is told in the log."""
@@ -335,7 +344,8 @@ def detection_table(metrics: Mapping[str, Any]) -> str:
         [
             f"{metrics['category']}, {metrics.get('fold', metrics['split'])}: {metrics['num_items']} clouds, "
             f"{overall['num_keypoints']} annotated keypoints{missing}; read-out: {metrics['read_out']}"
-            + (f", radius {metrics['radius']:g}" if metrics.get("radius") else ""),
+            + (f", radius {metrics['radius']:g}" if metrics.get("radius") else "")
+            + (f"; thinned clouds: {metrics['thinned']}" if metrics.get("thinned") else ""),
             "",
             markdown_table(heads, rows),
             *category_table(metrics, shown),
