@@ -6,9 +6,7 @@ from numpy.typing import ArrayLike, NDArray
 from pcsa._core.checks import check_positive
 
 
-def seen_points(
-    points: NDArray[np.floating], view_point: ArrayLike, *, radius: float = 100.0
-) -> NDArray[np.bool_]:
+def seen_points(points: NDArray[np.floating], view_point: ArrayLike, *, radius: float = 100.0) -> NDArray[np.bool_]:
     r"""Find the points that are not hidden by others, without a surface and without normals.
 
     The operator of Katz, Tal and Basri, `"Direct Visibility of Point Sets"

@@ -152,9 +152,7 @@ def kept_rows(pos: Float[Tensor, "N 3"], options: Thin, name: str = "") -> Int[T
     return rows
 
 
-def falling_shares(
-    height: Float[Tensor, " N"], falloff: float, num_points: int
-) -> Float[Tensor, " N"]:
+def falling_shares(height: Float[Tensor, " N"], falloff: float, num_points: int) -> Float[Tensor, " N"]:
     """Probability of each point to be kept, so that the density falls exponentially over the height.
 
     Args:

@@ -12,7 +12,9 @@ from pcsa.datasets.thinning import Thin, Thinning, draw_rows, falling_shares, ke
 
 
 def cloud(n=400, name="a", dtype=torch.float32):
-    pos = torch.rand(n, 3, generator=torch.Generator().manual_seed(1), dtype=dtype) * torch.tensor([4.0, 1, 2]).to(dtype)
+    pos = torch.rand(n, 3, generator=torch.Generator().manual_seed(1), dtype=dtype) * torch.tensor([4.0, 1, 2]).to(
+        dtype
+    )
     index = torch.tensor([[0, 7, -1, 3]]).clamp(max=n - 1)
     visible = index >= 0
     return KeypointData(
@@ -128,7 +130,9 @@ def test_occlusion_keeps_what_the_view_point_sees():
     assert set(fewer.tolist()) < set(rows.tolist())
 
 
-@pytest.mark.parametrize("options", [Thin(num_points=1), Thin(falloff=1e6), Thin(occlude=True), Thin(1, 5.0, None, True)])
+@pytest.mark.parametrize(
+    "options", [Thin(num_points=1), Thin(falloff=1e6), Thin(occlude=True), Thin(1, 5.0, None, True)]
+)
 @pytest.mark.parametrize("pos", [torch.ones(1, 3), torch.ones(6, 3), torch.arange(4.0)[:, None].expand(4, 3)])
 def test_at_least_one_point_stays(options, pos):
     data = thin_cloud(Data(pos=pos.contiguous()), options)
