@@ -201,11 +201,10 @@ def detection_loss(
     """The loss of one batch, and its parts for the log."""
     logits, pos, target, visible = predicted["logits"], batch.pos, batch.keypoints, batch.visible
     bandwidth: float | Tensor | None = config.bandwidth
-    if bandwidth is None and config.has("sampling", "mixture", "nll"):
-        if "bandwidth" in batch:  # found before, see SupervisedData.precompute
-            bandwidth = config.bandwidth_scale * batch.bandwidth
-        else:
-            bandwidth = point_bandwidth(config, pos, batch.ptr)
+    if config.has("sampling", "mixture", "nll"):
+        # Found before, see SupervisedData.precompute.
+        known = config.bandwidth_scale * batch.bandwidth if "bandwidth" in batch else None
+        bandwidth = point_bandwidth(config, pos, batch.ptr, known)
     samples = None
     if config.has("sampling"):
         assert bandwidth is not None
