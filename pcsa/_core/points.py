@@ -29,7 +29,7 @@ class Points(NamedTuple):
 
     logits: Tensor  # [N, K]; -inf at rows that a dense mask switches off, and only there
     pos: Tensor  # [N, D]; 0 at rows that are switched off
-    bandwidth: Tensor | None  # [N, 1] or [N, D]; 1 at rows that are switched off
+    bandwidth: Tensor | None  # [N, 1], [N, D] or lower-triangular [N, D, D]; 1 at rows that are switched off
     batch: Tensor  # [N] int64, sorted
     ptr: Tensor  # [B + 1] int64
     batch_size: int
@@ -123,13 +123,21 @@ def _canonical(
     if mask is not None:
         off = ~mask.reshape(-1, 1)
         logits, pos = logits.masked_fill(off, 0.0), pos.masked_fill(off, 0.0)
-        spread = spread.masked_fill(off, 1.0) if spread is not None else None
+        if spread is not None:
+            spread = spread.masked_fill(off, 1.0) if spread.dim() == 2 else _identity_where(off, spread)
         rules.append((mask.any(1).all(), "`mask` must keep at least one point of every cloud: found an empty cloud"))
     if check:
         rules += [finite("logits", logits), finite("pos", pos)]
         if isinstance(bandwidth, Tensor) and spread is not None:
-            good = (spread > 0) & spread.isfinite()
-            rules.append((good.all(), "`bandwidth` must be positive and finite everywhere"))
+            if spread.dim() == 3:
+                good = (
+                    (spread.diagonal(dim1=1, dim2=2) > 0).all() & spread.isfinite().all() & (spread.triu(1) == 0).all()
+                )
+                rule = "`bandwidth` of matrices must be finite and lower-triangular with a positive diagonal everywhere"
+                rules.append((good, rule))
+            else:
+                good = (spread > 0) & spread.isfinite()
+                rules.append((good.all(), "`bandwidth` must be positive and finite everywhere"))
         raise_first(rules)
     if off is not None:
         logits = logits.masked_fill(off, -math.inf)
@@ -306,7 +314,14 @@ def _bandwidth_rows(bandwidth: float | Tensor, pos: Tensor, dtype: torch.dtype) 
         return bandwidth.to(dtype).reshape(-1, 1)
     if bandwidth.shape == pos.shape:
         return bandwidth.to(dtype).reshape(-1, pos.shape[-1])
+    if bandwidth.shape == (*pos.shape, pos.shape[-1]):
+        return bandwidth.to(dtype).reshape(-1, *bandwidth.shape[-2:])
     raise ValueError(
-        f"`bandwidth` {list(bandwidth.shape)} must be a number, {list(pos.shape[:-1])} or {list(pos.shape)} "
-        f"as `pos` {list(pos.shape)} has it"
+        f"`bandwidth` {list(bandwidth.shape)} must be a number, {list(pos.shape[:-1])}, {list(pos.shape)} or "
+        f"{[*pos.shape, pos.shape[-1]]} as `pos` {list(pos.shape)} has it"
     )
+
+
+def _identity_where(off: Tensor, factor: Tensor) -> Tensor:
+    one = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
+    return torch.where(off.unsqueeze(-1), one, factor)

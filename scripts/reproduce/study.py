@@ -46,6 +46,8 @@ class Study:
     """Splits that are dealt out to the folds."""
     seeds: int = 3
     """Number of seeds: 0, 1, …"""
+    baselines: Mapping[str, str] = field(default_factory=dict)
+    """Baselines of methods that are compared with another one than ``baseline``, by the method."""
     published: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     """Figures of others by column, row and category."""
     combined: Mapping[str, Combination] = field(default_factory=dict)
@@ -73,6 +75,9 @@ class Study:
                 )
         if self.baseline not in self.names:
             raise ValueError(f"`baseline` (={self.baseline!r}) must be out of {_listed(self.names)}")
+        for name in (*self.baselines, *self.baselines.values()):
+            if name not in self.names:
+                raise ValueError(f"`baselines` (={name!r}) must be out of {_listed(self.names)}")
         if self.folds < 0 or self.folds == 1:
             raise ValueError(f"`folds` (={self.folds}) must be at least 2, or 0 for the splits of the dataset")
         if self.seeds < 1:
@@ -84,6 +89,11 @@ class Study:
     def names(self) -> tuple[str, ...]:
         """All rows of the tables: methods, then combined ones, then detectors of all categories."""
         return (*self.methods, *self.combined, *self.joint)
+
+    def baseline_of(self, name: str) -> str:
+        """The row that a row is compared with; a baseline has itself, unless it says otherwise."""
+        own = name == self.baseline or name in self.baselines.values()
+        return self.baselines.get(name, name if own else self.baseline)
 
     def arguments(self, method: str) -> list[str]:
         """What follows ``pcsa train`` for a method, but for the data, the seed and the folder."""
@@ -128,7 +138,7 @@ def _study(name: str, content: Mapping[str, Any]) -> Study:
         raise ValueError(f"must have {_listed(lacking)}")
     kinds: dict[str, tuple[type, str]] = {"folds": (int, "a whole number"), "seeds": (int, "a whole number")}
     kinds |= dict.fromkeys(("categories", "columns", "read_outs"), (list, "a list"))
-    kinds |= dict.fromkeys(("methods", "published", *_TABLES), (dict, "a table"))
+    kinds |= dict.fromkeys(("methods", "baselines", "published", *_TABLES), (dict, "a table"))
     for key, value in content.items():
         kind, what = kinds.get(key, (str, "a string"))
         if not isinstance(value, kind) or isinstance(value, bool):

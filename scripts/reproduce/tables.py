@@ -91,16 +91,16 @@ def cells(study: Study, made: Sequence[Made]) -> list[Cell]:
             if not any(group.means() for group in groups.values()):
                 continue
             for method in methods:
-                row = []
+                row, baseline = [], study.baseline_of(method)
                 for category in categories:
                     runs = [m for m in made if (m.run.method, m.run.category) == (method, category)]
                     cell = Cell(column, read_out, method, category, wanted=len(runs))
                     cell.runs = sum(m.row is not None for m in runs)
-                    _fill(cell, groups[method, category], groups.get((study.baseline, category)))
+                    _fill(cell, groups[method, category], groups.get((baseline, category)))
                     row.append(cell)
                 found += row
                 if len(categories) > 1:
-                    pairs = [(groups[method, c], groups.get((study.baseline, c))) for c in categories]
+                    pairs = [(groups[method, c], groups.get((baseline, c))) for c in categories]
                     found.append(_mean_cell(row, pairs))
     return found
 
@@ -194,8 +194,9 @@ def markdown(study: Study, made: Sequence[Made], notes: Sequence[str], command: 
     lines += [f"- {note}" for note in notes] + [""] * bool(notes)
     if found:
         text = (
-            f"Cells: mean over shapes, ± standard deviation over seeds; under it the difference from {study.baseline} "
-            "on the same shapes and seeds, with the 95 % interval of a paired bootstrap over shapes. "
+            "Cells: mean over shapes, ± standard deviation over seeds; under it the difference from "
+            f"{_baselines(study)} on the same shapes and seeds, with the 95 % interval of a paired bootstrap over "
+            "shapes. "
         )
         if shown & study.combined.keys():
             text += "Several networks are compared with the mean of what each of them reaches. "
@@ -204,6 +205,19 @@ def markdown(study: Study, made: Sequence[Made], notes: Sequence[str], command: 
         table = [cell for cell in found if (cell.column, cell.read_out) == (column, read_out)]
         lines += [f"## {column}, {read_out}", "", _table(study, table), ""]
     return "\n".join(lines)
+
+
+def _baselines(study: Study) -> str:
+    """Which row each row is compared with."""
+    if not study.baselines:
+        return study.baseline
+    groups: dict[str, list[str]] = {}
+    for name in study.names:
+        if name in study.baselines:
+            groups.setdefault(study.baselines[name], []).append(name)
+    # Names of methods may have commas.
+    others = [f"of `{'`, `'.join(names)}` from `{baseline}`" for baseline, names in groups.items()]
+    return "; ".join([f"`{study.baseline}`", *others]) + ";"
 
 
 def _scored(study: Study, made: Sequence[Made]) -> str:

@@ -6,7 +6,7 @@ import functools
 import logging
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import torch
@@ -16,6 +16,7 @@ from torch_geometric.data import Batch, Data
 from pcsa._core.checks import check_positive
 from pcsa.datasets.keypointnet import rotated_labelings, rotation_groups
 from pcsa.datasets.keypointnet.mirror import category_mirror_pairs
+from pcsa.datasets.thinning import Thin
 from pcsa.localization import ReadOut
 from pcsa.metrics import THRESHOLDS, KeypointMetrics, symmetric_error
 from pcsa.metrics.geodesic import geodesic_distances, geodesic_error
@@ -42,6 +43,7 @@ from pcsa.tasks.common.read_outs import KEYPOINTNET_RADIUS, ball_named, cloud_ra
 from pcsa.tasks.common.shape_distances import shape_distances
 from pcsa.tasks.common.tables import markdown_table, number
 from pcsa.tasks.common.task import EvaluateOptions, Run
+from pcsa.tasks.common.thinned import on_whole_clouds, run_on
 
 # Confidences that stand beside the distances of each shape.
 _BY_SHAPE = ("mass", "cross_fitted")
@@ -73,6 +75,9 @@ class SupervisedEvaluateOptions(EvaluateOptions):
     and store none."""
     allow_seen: bool = False
     """Score a mean of networks although one of them was trained on some of the clouds; else that is refused."""
+    thin: Thin = field(default_factory=Thin)
+    """Points that the clouds to score lack. What is not given is as in the training: `--thin.num-points 0
+    --thin.falloff 1 --thin.occlude False` scores whole clouds."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -102,6 +107,8 @@ class DetectionEvaluation(CloudEvaluation):
                     "checkpoint has one temperature for all of its categories"
                 )
             run = of_category(run, options.category)
+        run = run_on(run, options.thin)
+        thin = run.config.data.thin
         dataset = task.annotated(run, split, options.root)
         super().__init__(
             split,
@@ -112,6 +119,7 @@ class DetectionEvaluation(CloudEvaluation):
                 "num_missing": len(dataset.missing),
                 **({} if run.config.data.fold is None or split == "test" else {"fold": str(run.config.data.held_out)}),
                 "units": "the dataset's own",
+                **({"thinned": str(thin)} if thin.active else {}),
             },
             num_pictures=max(options.pictures, options.page),
         )
@@ -140,7 +148,8 @@ class DetectionEvaluation(CloudEvaluation):
         )
         self.beliefs: list[dict[str, Any]] = []
         self.template = self._template()
-        self.mirrored = category_mirror_pairs(task.annotated(run, "all", options.root))
+        # What annotators agree on is a matter of the whole clouds, which they saw.
+        self.mirrored = category_mirror_pairs(task.annotated(on_whole_clouds(run), "all", options.root))
 
     def _check_unseen(self) -> None:
         """Refuse clouds that another network of the mean was trained on, or tell of them if they are allowed."""
@@ -362,7 +371,8 @@ def detection_table(metrics: Mapping[str, Any]) -> str:
         [
             f"{metrics['category']}, {metrics.get('fold', metrics['split'])}: {metrics['num_items']} clouds, "
             f"{overall['num_keypoints']} annotated keypoints{missing}; read-out: {metrics['read_out']}"
-            + (f", radius {metrics['radius']:g}" if metrics.get("radius") else ""),
+            + (f", radius {metrics['radius']:g}" if metrics.get("radius") else "")
+            + (f"; thinned clouds: {metrics['thinned']}" if metrics.get("thinned") else ""),
             "",
             markdown_table(heads, rows),
             *category_table(metrics, shown),
