@@ -21,12 +21,12 @@ _TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 def takes(x: Tensor) -> bool:
     """Whether the kernels reduce rows of points ``x`` ``[N, C]``."""
     return (
-        x.dim() == 2
+        not torch.compiler.is_compiling()
+        and x.dim() == 2
         and 0 < x.shape[0] <= _MOST_POINTS
         and x.shape[1] > 0
         and x.dtype in _TYPES
         and x.device.type in ("cpu", "cuda")
-        and not torch.compiler.is_compiling()
         and builds(x.device, f"maximum and sum over clouds of {x.dtype}", lambda: _try(x))
     )
 
@@ -61,7 +61,7 @@ def owners(ptr: Tensor, num_points: int) -> Tensor:
 
 def owns(ptr: Tensor, num_points: int) -> bool:
     """Whether :func:`owners` runs on this device."""
-    if not num_points or ptr.device.type not in ("cpu", "cuda") or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not num_points or ptr.device.type not in ("cpu", "cuda"):
         return False
     return builds(ptr.device, "clouds of points", lambda: owners(torch.tensor([0, 1], device=ptr.device), 1))
 

@@ -19,12 +19,12 @@ _TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 def takes(table: Tensor, pos: Tensor, near: Tensor) -> bool:
     """Whether the kernels gather rows of ``table`` ``[N, C]``."""
     return (
-        pos.dtype in (torch.float32, torch.float64)
+        not torch.compiler.is_compiling()
+        and pos.dtype in (torch.float32, torch.float64)
         and not pos.requires_grad
         and near.numel() > 0
         and table.dtype in _TYPES
         and table.device.type in ("cpu", "cuda")
-        and not torch.compiler.is_compiling()
         and builds(table.device, f"gathers of {table.dtype} at {pos.dtype}", lambda: _try(table, pos))
     )
 

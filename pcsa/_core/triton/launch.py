@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
 
 log = logging.getLogger(__name__)
 R = TypeVar("R")
@@ -102,7 +101,7 @@ class Launch(NamedTuple):
     #: ``num_warps`` and others that Triton knows.
     options: dict[str, Any]
 
-    def run(self, programs: int, *args: Tensor | int | float) -> None:
+    def run(self, programs: int, *args: Any) -> None:
         """Start this many programs, on the device of the first argument, a tensor."""
         # Triton takes the current device, whatever the arguments say.
         with torch.cuda.device_of(args[0]):

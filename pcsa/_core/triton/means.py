@@ -15,10 +15,10 @@ _MOST = 1 << 16
 def takes(x: Tensor) -> bool:
     """Whether the kernels take the mean of ``x``."""
     return (
-        0 < x.numel() <= _MOST
+        not torch.compiler.is_compiling()
+        and 0 < x.numel() <= _MOST
         and x.dtype in (torch.float32, torch.float64)
         and x.device.type in ("cpu", "cuda")
-        and not torch.compiler.is_compiling()
         and builds(x.device, f"means of {x.dtype}", lambda: _try(x))
     )
 

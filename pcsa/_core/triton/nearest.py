@@ -20,12 +20,12 @@ _MOST_POINTS = 1 << 17
 def takes(logits: Tensor, pos: Tensor) -> bool:
     """Whether the kernels compute the loss of ``logits`` ``[N, K]`` on points ``pos`` ``[N, D]``."""
     return (
-        0 < logits.shape[0] <= _MOST_POINTS
+        not torch.compiler.is_compiling()
+        and 0 < logits.shape[0] <= _MOST_POINTS
         and pos.shape[1] <= _MOST_AXES
         and logits.dtype == pos.dtype
         and logits.dtype in (torch.float32, torch.float64)
         and logits.device.type in ("cpu", "cuda")
-        and not torch.compiler.is_compiling()
         and builds(
             logits.device,
             f"nearest_point_cross_entropy of {logits.dtype} with D={pos.shape[1]}",

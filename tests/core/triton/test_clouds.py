@@ -15,9 +15,13 @@ SIZES = (150, 1, 9, 64)
 
 
 @pytest.mark.skipif(interpreted(), reason="this is the process that it starts")
-def test_kernels_under_the_interpreter(interpret):
+@pytest.mark.parametrize(
+    ("tests", "least"),
+    [("empty_clouds or not_kept or by_hand or half", 4), pytest.param("test", 30, marks=pytest.mark.slow)],
+)
+def test_kernels_under_the_interpreter(tests, least, interpret):
     files = [f"tests/core/triton/test_{name}.py" for name in ("clouds", "means", "nearest", "gathers")]
-    assert interpret(*files, "-m", "not cuda") >= 20
+    assert interpret(*files, "-m", "not cuda", "-k", tests) >= least
 
 
 def ptr_of(sizes, device):

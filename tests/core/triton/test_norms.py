@@ -10,14 +10,6 @@ from pcsa._core.triton import launch, norms
 from pcsa._core.triton.launch import interpreted
 from pcsa.models.layers import PointMLP, mlp
 
-here = pytest.mark.skipif(not interpreted(), reason="kernels run here with TRITON_INTERPRET=1")
-card = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available() or interpreted(), reason="no CUDA device")]
-
-
-@pytest.fixture(params=[pytest.param("cpu", marks=here), pytest.param("cuda", marks=card)])
-def device(request):
-    return request.param
-
 
 @pytest.mark.skipif(interpreted(), reason="this is the process that it starts")
 def test_kernels_under_the_interpreter(interpret):
