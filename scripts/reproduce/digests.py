@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,11 +43,17 @@ def digest(task: str, split: str, shown: Mapping[str, Any], version: str) -> str
 
     Fields that a later version adds count with their defaults, so that a row stays what it is.
     """
+    return _digest(task, split, json.dumps(shown, sort_keys=True), version)
+
+
+# All rows are read again whenever one is added.
+@functools.cache
+def _digest(task: str, split: str, shown: str, version: str) -> str:
+    filled: Any = json.loads(shown)
     kind = get_task(task).config_type
-    try:
-        filled: Any = shown_config(from_plain(kind, shown))
-    except Exception:  # a row of a configuration that there is no more: it equals no run of today
-        filled = shown
+    # A row of a configuration that there is no more equals no run of today.
+    with suppress(Exception):
+        filled = shown_config(from_plain(kind, filled))
     return _sha([task, split, filled, version])
 
 

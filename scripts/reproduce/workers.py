@@ -52,17 +52,20 @@ class Workers:
         servers: dict[int, Server] = {}
         places = list(range(self.count))
         try:
-            while queue.waiting or running:
-                yield from queue.lost()
+            outcomes: list[Outcome] = []
+            while queue.waiting or running or outcomes:
+                outcomes += queue.lost()
                 while places and (run := queue.next()) is not None:
                     place = places.pop(0)
                     running[place] = run, self._start(run, place, servers)
-                ended = [place for place, (_, job) in running.items() if job.done()]
-                for place in ended:
+                # Now that every process has something to do.
+                yield from outcomes
+                outcomes = []
+                for place in [place for place, (_, job) in running.items() if job.done()]:
                     run, job = running.pop(place)
                     places.append(place)
-                    yield queue.ended(_outcome(run, job.result, job.log))
-                if not ended:
+                    outcomes.append(queue.ended(_outcome(run, job.result, job.log)))
+                if not outcomes:
                     time.sleep(0.05 if servers else 0.2)
         finally:
             # What is cut off goes on from its checkpoint in the next call.

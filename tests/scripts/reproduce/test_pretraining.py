@@ -146,7 +146,7 @@ def test_a_method_begins_with_the_weights_that_its_command_makes(call, rows, roo
     (tmp_path / ROOT).symlink_to(root)
     for command in row["command"].split(" && "):
         assert main(shlex.split(command)[1:]) == 0
-    other = open_run(Path("runs/run/last.ckpt"))
+    other = open_run(Path("runs/supervised/last.ckpt"))
     own = open_run(begun)
     for name, value in own.model.state_dict().items():
         torch.testing.assert_close(other.model.state_dict()[name], value)
