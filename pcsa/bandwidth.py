@@ -199,6 +199,9 @@ def surface_bandwidth(
         pos.shape[0], pos.device, batch=batch, ptr=ptr, batch_size=batch_size, check=check
     )
     if check:
+        if isinstance(bandwidth, Tensor):
+            good = (bandwidth > 0) & bandwidth.isfinite()
+            rules.append((good.all(), "`bandwidth` must be positive and finite everywhere"))
         raise_first([*rules, finite("pos", pos)])
     with full_precision(pos):
         shape = _local_shape(pos.detach().to(working_dtype(pos)), batch, ptr, k, normal)
