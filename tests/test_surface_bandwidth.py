@@ -22,8 +22,9 @@ def naive(pos, sizes, sigma, k, normal):
             near = places[np.argsort(away, kind="stable")[: k + 1]]
             second = np.cov(near.T, bias=True).reshape(len(own), -1) if len(near) > 1 else np.eye(len(own))
             variance, directions = np.linalg.eigh(second)
-            share = np.clip(2 * np.sqrt(np.maximum(variance, 0) / variance[-1]), normal, 1)
-            out.append(width**2 * (directions * share**2) @ directions.T)
+            x = np.maximum(variance, 0) / variance[-1]
+            along = np.maximum(np.minimum(1, 10 * (x - x[0])), max(2 * x[0] - 1, 0))
+            out.append(width**2 * (directions * (normal**2 + (1 - normal**2) * along)) @ directions.T)
     return torch.from_numpy(np.array(out))
 
 
@@ -77,7 +78,7 @@ def test_samples_stay_on_a_surface():
         )
         return (drawn.norm(dim=-1) - 1).square().mean().sqrt()
 
-    # What is left across is at least a tenth; the neighbors of a point bend away by a few percent.
+    # A tenth is left across, and the surface bends away from its tangent planes.
     assert off(surface_bandwidth(pos, bandwidth=sigma)) < 0.3 * off(sigma)
 
 
