@@ -23,6 +23,9 @@ from pcsa._core.points import full_precision, resolve_batch, working_dtype
 from pcsa._core.triangular import cholesky, lower_entries, lower_matrix
 from pcsa.neighbors import knn
 
+# A direction belongs to the surface if neighbors vary in it by a tenth more of the largest variance than across.
+_TANGENT = 10.0
+
 
 def knn_bandwidth(
     pos: Float[Tensor, "*N D"],
@@ -125,17 +128,17 @@ def surface_bandwidth(
     r"""Bases along the surface: for each point a factor of its covariance, so that samples stay on the surface.
 
     With :math:`\lambda_1 \ge \dots \ge \lambda_D` and :math:`u_d` the principal variances and directions of the point
-    and its k nearest neighbors, and :math:`\sigma` the point's bandwidth,
+    and its k nearest neighbors, :math:`x_d = \lambda_d / \lambda_1`, and :math:`\sigma` the point's bandwidth,
 
     .. math::
         C = \sigma^2 \sum_d s_d^2\, u_d u_d^\top, \qquad
-        s_d = \min\bigl(1, \max\bigl(\rho, 2 \sqrt{\lambda_d / \lambda_1}\bigr)\bigr)
+        s_d^2 = \rho^2 + (1 - \rho^2) \max(\min(1, 10 (x_d - x_D)),\, 2 x_D - 1,\, 0)
 
-    so that a direction in which the neighbors spread half as far as in the widest counts in full, as all of a plane
-    does, its border included; across a flat surface (or a line) the deviation is :math:`\rho \sigma`, and across a
-    bent one, or at an edge, more. C is a function of the neighbors' covariance alone: where directions are as good as
-    each other, as around a line, none is preferred, and with the cloud the bases turn, too. Without another place in
-    the cloud a basis is round.
+    On a surface that is :math:`\sigma` in all directions of the tangent plane, at its border too, and
+    :math:`\rho \sigma` across it; on a line, :math:`\rho \sigma` in all directions across. Where neighbors spread about
+    alike in all directions there is no surface, and the basis becomes round; so it is in a cloud of one place. C is a
+    continuous function of the neighbors' covariance: where directions are as good as each other none is preferred, and
+    with the cloud the bases turn, too.
 
     Neighbors are the nearest places as for :func:`knn_bandwidth`. Differentiable in ``bandwidth``, and through its
     default in ``pos``; the directions are held fixed. Where several neighbors are equally far and no more fit into k,
@@ -147,8 +150,8 @@ def surface_bandwidth(
         ptr: Where each cloud begins, then N; instead of ``batch``.
         bandwidth: Standard deviation :math:`\sigma` along the surface, in the units of ``pos``: a number, or one for
             each point. Default :func:`knn_bandwidth`.
-        normal: Least standard deviation :math:`\rho`, that across a flat surface, as a share of the one along it: above
-            0, at most 1. At 1 all bases are round. Default 0.1.
+        normal: Standard deviation :math:`\rho` across the surface, as a share of the one along it: above 0, at most 1.
+            At 1 all bases are round. Default 0.1.
         k: Number of neighbors that say how the surface lies. Default 12.
         mask: True at the points of dense input that exist; the matrices of the others are the identity.
         batch_size: Number of clouds; see :func:`pcsa.sampling_argmax`.
@@ -199,6 +202,9 @@ def surface_bandwidth(
         pos.shape[0], pos.device, batch=batch, ptr=ptr, batch_size=batch_size, check=check
     )
     if check:
+        if isinstance(bandwidth, Tensor):
+            good = (bandwidth > 0) & bandwidth.isfinite()
+            rules.append((good.all(), "`bandwidth` must be positive and finite everywhere"))
         raise_first([*rules, finite("pos", pos)])
     with full_precision(pos):
         shape = _local_shape(pos.detach().to(working_dtype(pos)), batch, ptr, k, normal)
@@ -220,9 +226,11 @@ def _local_shape(pos: Tensor, batch: Tensor, ptr: Tensor, k: int, normal: float)
     second = near.mT @ near / count - mean.mT * mean
     variance, directions = torch.linalg.eigh(second)
     widest = variance[:, -1:]
-    share = torch.where(widest > 0, variance / torch.where(widest > 0, widest, 1.0), 1.0)
     # Rounding leaves negative ones.
-    square = (4 * share).clamp(normal**2, 1.0)
+    share = torch.where(widest > 0, variance / torch.where(widest > 0, widest, 1.0), 1.0).clamp_min(0.0)
+    least = share[:, :1]
+    along = torch.maximum((_TANGENT * (share - least)).clamp(max=1.0), (2 * least - 1).clamp(min=0.0))
+    square = normal**2 + (1 - normal**2) * along
     covariance = (directions * square.unsqueeze(1)) @ directions.mT
     entries = [covariance[:, d, e] for d, e in lower_entries(pos.shape[1])]
     return lower_matrix(cholesky(torch.stack(entries, 1)))

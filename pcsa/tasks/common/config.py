@@ -91,7 +91,7 @@ class BandwidthConfig:
     bandwidth_scale: Positive = 1.0
     """Factor on the bandwidth from neighbors."""
     bandwidth_normal: Positive = 1.0
-    """Least standard deviation of a basis across the surface, as a share of the bandwidth, which is that along it; see
+    """Standard deviation of a basis across the surface, as a share of the bandwidth, which is that along it; see
     pcsa.surface_bandwidth. At 1 bases are round."""
 
     def check_bandwidth(self) -> None:
