@@ -196,3 +196,9 @@ def test_bad_arguments_are_named(options, name):
     pos = torch.randn(4, 3)
     with pytest.raises(ValueError, match=name):
         surface_bandwidth(options.pop("pos", pos), **{"bandwidth": 1.0, **options})
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_searched_and_returned_in_float32(dtype):
+    pos = torch.randn(2, 9, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
+    torch.testing.assert_close(surface_bandwidth(pos), surface_bandwidth(pos.float()))
