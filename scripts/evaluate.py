@@ -24,7 +24,9 @@ from pcsa.tasks.common.run import open_ensemble
 from pcsa.tasks.common.task import EvaluateOptions, Evaluation, Run
 
 # Options that change no score.
-_WITHOUT_EFFECT = ("pictures", "page", "batch_size", "num_workers", "progress", "device", "out", "overwrite", "strict")
+_WITHOUT_EFFECT = (
+    "pictures", "page", "batch_size", "num_workers", "progress", "device", "out", "overwrite", "strict", "allow_seen",
+)  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +118,8 @@ def kind_of(options: EvaluateOptions) -> str:
         kinds.append(f"-mean-of-{1 + len(options.ensemble)}")
     if options.test_time > 1:
         kinds.append(f"-{options.test_time}-variations")
+    if category := getattr(options, "category", None):
+        kinds.append(f"-{category}")
     thin = getattr(options, "thin", None)
     if thin is not None and thin != type(thin)():
         kinds.append("-" + re.sub(r"[^a-z0-9.]+", "-", str(thin)))

@@ -21,6 +21,7 @@ from pcsa._core.checks import (
     reads_values,
 )
 from pcsa._core.tiles import one_thread
+from pcsa._core.triton import clouds
 
 
 class Points(NamedTuple):
@@ -190,7 +191,7 @@ def resolve_batch(
             ends = (ptr[0] == 0) & (ptr[-1] == num_points)
             rules.append((ends, f"`ptr` must begin with 0 and end with the number of points (={num_points})"))
             rules.append(((ptr[1:] >= ptr[:-1]).all(), "`ptr` must not decrease"))
-        batch = torch.searchsorted(ptr, torch.arange(num_points, device=device), right=True) - 1
+        batch = owners(ptr, num_points)
     else:
         batch_size = batch_size or 1
         if batch_size != 1:
@@ -201,6 +202,13 @@ def resolve_batch(
         given = "batch" if batch_given else "ptr"
         rules.append(((ptr[1:] > ptr[:-1]).all(), f"`{given}` must give every cloud a point: found an empty cloud"))
     return batch, ptr, batch_size, rules
+
+
+def owners(ptr: Tensor, num_points: int) -> Tensor:
+    """Cloud of each point ``[N]``."""
+    if clouds.owns(ptr, num_points):
+        return clouds.owners(ptr, num_points)
+    return torch.searchsorted(ptr, torch.arange(num_points, device=ptr.device), right=True) - 1
 
 
 def bandwidth_of(points: Points) -> Tensor:
@@ -225,6 +233,8 @@ def cloud_sum(x: Tensor, points: Points) -> Tensor:
 
 def cloud_max(x: Tensor, points: Points) -> Tensor:
     """Maximum over the points of each cloud, ``[N, ...]`` to ``[B, ...]``; -inf for a cloud without points."""
+    if clouds.takes(x):
+        return clouds.maximum(x, points.ptr)
     if points.dense_size is not None:
         return x.view(points.batch_size, points.dense_size, *x.shape[1:]).amax(1)
     index = points.batch.view(-1, *[1] * (x.dim() - 1)).expand_as(x)
@@ -263,6 +273,8 @@ def cloud_softmax(logits: Tensor, points: Points) -> Tensor:
 
 def first_maximum(score: Tensor, points: Points) -> Tensor:
     """Row of the largest score of each cloud and keypoint, [B, K]: the first of equals, any row for an empty cloud."""
+    if clouds.takes(score):
+        return clouds.first_maximum(score, points.ptr)
     last = score.shape[0] - 1
     rows = torch.arange(score.shape[0], device=score.device)[:, None].expand_as(score)
     largest = cloud_max(score, points).index_select(0, points.batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -12,7 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pcsa.metrics import Interval, paired_bootstrap
+from pcsa.scripts.reproduce.combined import Combination
 from pcsa.scripts.reproduce.confidence import pooled
+from pcsa.scripts.reproduce.joint import Joint
 from pcsa.scripts.reproduce.runs import Planned
 from pcsa.scripts.reproduce.study import Study
 from pcsa.tasks.common.tables import markdown_table
@@ -184,9 +187,10 @@ def markdown(study: Study, made: Sequence[Made], notes: Sequence[str], command: 
     found = cells(study, made)
     finished = sum(row is not None for _, row in made)
     lines = [f"# {study.title}", "", "```", command, "```", ""]
-    lines += [f"{_scored(study, made)} {finished} of {len(made)} runs are finished.", ""]
+    lines += [f"{_scored(study, made)} {finished} of {len(made)} runs are finished.{_devices(made)}", ""]
     shown = {run.method for run, _ in made}
-    notes = [*(f"{name}: {of.words}" for name, of in study.combined.items() if name in shown), *notes]
+    derived: Mapping[str, Combination | Joint] = {**study.combined, **study.joint}
+    notes = [*(f"{name}: {of.words}" for name, of in derived.items() if name in shown), *notes]
     lines += [f"- {note}" for note in notes] + [""] * bool(notes)
     if found:
         text = (
@@ -220,6 +224,14 @@ def _scored(study: Study, made: Sequence[Made]) -> str:
     if study.folds:
         return f"Scored on {study.folds} folds of {study.fold_of}, each held out in turn."
     return f"Scored on {', '.join(sorted({run.split for run, _ in made})) or study.split}."
+
+
+def _devices(made: Sequence[Made]) -> str:
+    """Where the runs were made, where that is not the same for all."""
+    counts = Counter(row["device"] for _, row in made if row is not None and "device" in row)
+    if len(counts) < 2:
+        return ""
+    return " Made on: " + "; ".join(f"{device} ({count})" for device, count in sorted(counts.items())) + "."
 
 
 def _table(study: Study, table: Sequence[Cell]) -> str:
