@@ -25,6 +25,8 @@ from pcsa.neighbors import knn
 
 # A direction belongs to the surface if neighbors vary in it by a tenth more of the largest variance than across.
 _TANGENT = 10.0
+# cuSOLVER's batched eigensolver refuses more than some 32,000 matrices at once.
+_MOST_MATRICES = 1 << 14
 
 
 def knn_bandwidth(
@@ -225,7 +227,8 @@ def _local_shape(pos: Tensor, batch: Tensor, ptr: Tensor, k: int, normal: float)
     count = valid.sum(1)[:, None, None] + 1
     mean = near.sum(1, keepdim=True) / count
     second = near.mT @ near / count - mean.mT * mean
-    variance, directions = torch.linalg.eigh(second)
+    parts = [torch.linalg.eigh(part) for part in second.split(_MOST_MATRICES)]
+    variance, directions = (torch.cat(x) for x in zip(*parts, strict=True))
     widest = variance[:, -1:]
     # Rounding leaves negative ones.
     share = torch.where(widest > 0, variance / torch.where(widest > 0, widest, 1.0), 1.0).clamp_min(0.0)

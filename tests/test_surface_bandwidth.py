@@ -122,6 +122,13 @@ def test_degenerate_clouds_are_finite(pos, dtype):
     assert logits.grad.isfinite().all()
 
 
+def test_many_points_are_searched_in_parts(monkeypatch):
+    pos = torch.randn(40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    whole = surface_bandwidth(pos)
+    monkeypatch.setattr("pcsa.bandwidth._MOST_MATRICES", 7)
+    torch.testing.assert_close(surface_bandwidth(pos), whole)
+
+
 def test_a_cloud_of_one_place_has_round_bases():
     assert torch.equal(surface_bandwidth(torch.ones(3, 2), bandwidth=0.5), 0.5 * torch.eye(2).expand(3, 2, 2))
 
