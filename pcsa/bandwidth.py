@@ -25,6 +25,8 @@ from pcsa.neighbors import knn
 
 # A direction belongs to the surface if neighbors vary in it by a tenth more of the largest variance than across.
 _TANGENT = 10.0
+# cuSOLVER's batched eigensolver refuses more than some 32,000 matrices at once.
+_MOST_MATRICES = 1 << 14
 
 
 def knn_bandwidth(
@@ -188,9 +190,9 @@ def surface_bandwidth(
         kept = pos.new_ones(pos.shape[:2], dtype=torch.bool) if mask is None else mask
         check_mask("mask", kept, pos.shape[:2])
         ends = kept.sum(1).cumsum(0)
-        spread = torch.as_tensor(bandwidth, dtype=pos.dtype, device=pos.device).expand(pos.shape[:2])[kept]
-        options: dict[str, Any] = {"normal": normal, "k": k, "validate": validate}
-        ragged = surface_bandwidth(pos[kept], ptr=torch.cat([ends.new_zeros(1), ends]), bandwidth=spread, **options)
+        sigma = bandwidth[kept] if isinstance(bandwidth, Tensor) else bandwidth
+        options: dict[str, Any] = {"bandwidth": sigma, "normal": normal, "k": k, "validate": validate}
+        ragged = surface_bandwidth(pos[kept], ptr=torch.cat([ends.new_zeros(1), ends]), **options)
         out = torch.eye(pos.shape[-1], dtype=ragged.dtype, device=pos.device).repeat(*pos.shape[:2], 1, 1)
         return out.masked_scatter(kept[..., None, None], ragged)
     if mask is not None:
@@ -208,8 +210,9 @@ def surface_bandwidth(
         raise_first([*rules, finite("pos", pos)])
     with full_precision(pos):
         shape = _local_shape(pos.detach().to(working_dtype(pos)), batch, ptr, k, normal)
-        sigma = torch.as_tensor(bandwidth, dtype=shape.dtype, device=shape.device)
-        return sigma.reshape(-1, 1, 1) * shape
+        if isinstance(bandwidth, Tensor):
+            bandwidth = bandwidth.to(shape.dtype).view(-1, 1, 1)
+        return bandwidth * shape
 
 
 @torch.no_grad()
@@ -224,7 +227,8 @@ def _local_shape(pos: Tensor, batch: Tensor, ptr: Tensor, k: int, normal: float)
     count = valid.sum(1)[:, None, None] + 1
     mean = near.sum(1, keepdim=True) / count
     second = near.mT @ near / count - mean.mT * mean
-    variance, directions = torch.linalg.eigh(second)
+    parts = [torch.linalg.eigh(part) for part in second.split(_MOST_MATRICES)]
+    variance, directions = (torch.cat(x) for x in zip(*parts, strict=True))
     widest = variance[:, -1:]
     # Rounding leaves negative ones.
     share = torch.where(widest > 0, variance / torch.where(widest > 0, widest, 1.0), 1.0).clamp_min(0.0)
@@ -249,7 +253,8 @@ def _neighbor_places(pos: Tensor, batch: Tensor, ptr: Tensor, k: int) -> tuple[T
     rows = is_first.nonzero()[:, 0]
     found = knn(pos.index_select(0, rows), torch.searchsorted(rows.cpu(), ptr), k, exclude_self=True, validate=False)
     place = (is_first.cumsum(0) - 1).index_select(0, first)
-    return tuple(x.index_select(0, place) for x in (found.sq_distance, found.valid, rows[found.index]))
+    squared, valid, index = (x.index_select(0, place) for x in (found.sq_distance, found.valid, rows[found.index]))
+    return squared, valid, index
 
 
 def _of_dense(pos: Tensor, mask: Tensor | None, **options: Any) -> Tensor:

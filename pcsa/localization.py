@@ -32,7 +32,14 @@ from pcsa._core.points import (
     full_precision,
     tempered,
 )
-from pcsa._core.triangular import axis_deviations, covariance_columns, lower_entries
+from pcsa._core.triangular import (
+    axis_deviations,
+    covariance_columns,
+    lower_entries,
+    precision_columns,
+    solve,
+    symmetric_times,
+)
 
 ReadOut = Literal["expectation", "peak", "local", "mode", "median", "ball", "ball_point"]
 NEED_RADIUS: tuple[ReadOut, ...] = ("ball", "ball_point")
@@ -111,8 +118,7 @@ def localize(
     Args:
         logits: Raw scores, before softmax: ragged ``[N, K]`` or dense ``[B, N, K]``.
         pos: Positions ``[N, D]`` or ``[B, N, D]``.
-        bandwidth: Standard deviation of each point's basis, or a matrix for each, as in :func:`pcsa.sampling_argmax`;
-            no matrices for ``"mode"``.
+        bandwidth: Standard deviation of each point's basis, or a matrix for each, as in :func:`pcsa.sampling_argmax`.
         batch: Cloud of each point, sorted, for ragged input; without ``batch`` and ``ptr`` there is one cloud.
         ptr: Where each cloud begins, then N; instead of ``batch``.
         temperature: Divides the logits. Default 1.
@@ -155,10 +161,6 @@ def localize(
     if radius is None and read_out in NEED_RADIUS:
         raise ValueError(f"`radius` (=None) must be given with `read_out` {read_out!r}")
     points = canonical(logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
-    if read_out == "mode" and bandwidth_of(points).dim() == 3:
-        raise ValueError(
-            "`bandwidth` of matrices must not be given with `read_out` 'mode': the climb is for bases along the axes"
-        )
     reach = None if radius is None else _radii(radius, points, validate)
     with full_precision(logits):
         log_prob = cloud_log_softmax(tempered(points, temperature), points)
@@ -302,7 +304,9 @@ def _place_sum(score: Tensor, points: Points) -> Tensor:
 
 def _mixture_mode(log_prob: Tensor, points: Points) -> Tensor:
     bandwidth = bandwidth_of(points)
-    volume = bandwidth.expand_as(points.pos).log().sum(1, keepdim=True)
+    oriented = bandwidth.dim() == 3
+    along = bandwidth.diagonal(dim1=1, dim2=2) if oriented else bandwidth.expand_as(points.pos)
+    volume, deviation = along.log().sum(1, keepdim=True), axis_deviations(bandwidth)
 
     def log_terms(y: Tensor) -> Tensor:
         return log_prob - volume - 0.5 * squared_distance(y, points, bandwidth)
@@ -310,16 +314,18 @@ def _mixture_mode(log_prob: Tensor, points: Points) -> Tensor:
     score = _place_sum(log_prob - volume, points)  # how high the bases of each place stand on their own
     position = points.pos[first_maximum(score, points)]
     density = torch.full_like(position[..., 0], -math.inf)
-    precision = bandwidth.square().reciprocal()
+    precision = precision_columns(bandwidth) if oriented else bandwidth.square().reciprocal()
+    pulls = symmetric_times(precision, points.pos) if oriented else points.pos * precision
     for _ in range(_MODE_STARTS):
         start = first_maximum(score, points)
         y = points.pos[start]
-        reach = 4.0 * bandwidth.mean(1)[start].square()
+        reach = 4.0 * deviation.mean(1)[start].square()
         score.masked_fill_(squared_distance(y, points) <= reach.index_select(0, points.batch), -math.inf)
         for _ in range(_MODE_STEPS):
             terms = log_terms(y)
             weight = (terms - cloud_max(terms, points).index_select(0, points.batch)).exp_()
-            y = cloud_mean(weight, points.pos * precision, points) / cloud_mean(weight, precision, points)
+            pull, total = cloud_mean(weight, pulls, points), cloud_mean(weight, precision, points)
+            y = solve(total, pull) if oriented else pull / total
         reached = cloud_logsumexp(log_terms(y), points)
         better = reached > density
         position = torch.where(better.unsqueeze(-1), y, position)

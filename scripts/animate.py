@@ -89,6 +89,8 @@ def frames(config: AnimateConfig) -> list[Scene]:
         # The training gives it in units of the normalized cloud.
         scale = Normalize(task.frame)(cloud.clone()).scale.item()
         bandwidth = torch.full_like(bandwidth, objective.bandwidth * scale)
+    if objective.bandwidth_normal < 1:
+        bandwidth = pcsa.surface_bandwidth(cloud.pos, bandwidth=bandwidth, normal=objective.bandwidth_normal)
     return sampling_frames(
         cloud.pos,
         stages,

@@ -122,6 +122,13 @@ def test_degenerate_clouds_are_finite(pos, dtype):
     assert logits.grad.isfinite().all()
 
 
+def test_many_points_are_searched_in_parts(monkeypatch):
+    pos = torch.randn(40, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    whole = surface_bandwidth(pos)
+    monkeypatch.setattr("pcsa.bandwidth._MOST_MATRICES", 7)
+    torch.testing.assert_close(surface_bandwidth(pos), whole)
+
+
 def test_a_cloud_of_one_place_has_round_bases():
     assert torch.equal(surface_bandwidth(torch.ones(3, 2), bandwidth=0.5), 0.5 * torch.eye(2).expand(3, 2, 2))
 
@@ -166,13 +173,27 @@ def test_covariances_of_read_outs():
     for read_out in ("local", "median", "ball"):
         assert localize(logits, pos, factor, ptr=ptr, read_out=read_out, radius=0.5).position.isfinite().all()
     sigma = torch.rand(12, 3, generator=g, dtype=torch.float64) + 0.1
-    for read_out in ("expectation", "local"):
+    for read_out in ("expectation", "local", "mode"):
         one = localize(logits, pos, torch.diag_embed(sigma), ptr=ptr, read_out=read_out)
         other = localize(logits, pos, sigma, ptr=ptr, read_out=read_out)
         torch.testing.assert_close(one.covariance, other.covariance)
         torch.testing.assert_close(one.position, other.position)
-    with pytest.raises(ValueError, match="`read_out` 'mode'"):
-        localize(logits, pos, factor, ptr=ptr, read_out="mode")
+
+
+def test_the_mode_of_turned_bases_is_where_the_mixture_is_densest():
+    # Two long bases at right angles to each other, neither along an axis, are densest near where they meet.
+    turn = torch.tensor([[0.8, -0.6], [0.6, 0.8]], dtype=torch.float64)
+    pos = torch.tensor([[0.2, 0.02], [0.02, 0.2]], dtype=torch.float64) @ turn.T
+    shapes = [torch.tensor([1.0, 0.1]).double(), torch.tensor([0.1, 1.0]).double()]
+    factor = torch.stack([torch.linalg.cholesky(turn @ torch.diag(s**2) @ turn.T) for s in shapes])
+    logits = torch.zeros(2, 1, dtype=torch.float64)
+    found = localize(logits, pos, factor, read_out="mode").position[0, 0]
+    components = torch.distributions.MultivariateNormal(pos, scale_tril=factor)
+    axis = torch.linspace(-0.5, 1.5, 401, dtype=torch.float64)
+    grid = torch.cartesian_prod(axis, axis)
+    height = components.log_prob(grid[:, None]).logsumexp(1)
+    assert components.log_prob(found).logsumexp(0) >= height.max() - 1e-9
+    assert (found - grid[height.argmax()]).norm() < 0.01
 
 
 @pytest.mark.parametrize(
@@ -196,3 +217,9 @@ def test_bad_arguments_are_named(options, name):
     pos = torch.randn(4, 3)
     with pytest.raises(ValueError, match=name):
         surface_bandwidth(options.pop("pos", pos), **{"bandwidth": 1.0, **options})
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_searched_and_returned_in_float32(dtype):
+    pos = torch.randn(2, 9, 3, generator=torch.Generator().manual_seed(0)).to(dtype)
+    torch.testing.assert_close(surface_bandwidth(pos), surface_bandwidth(pos.float()))

@@ -41,10 +41,19 @@ def check_centers(center: Tensor, points: Points, validate: bool) -> None:
 
 
 def squared_distance(center: Tensor, points: Points, scale: Tensor | None = None) -> Tensor:
-    """Squared distance of every point to its cloud's centers [B, K, D], [N, K]; per axis over ``scale``."""
+    """Squared distance of every point to its cloud's centers [B, K, D], [N, K]; over ``scale``, a bandwidth."""
+    oriented = scale is not None and scale.dim() == 3
+    before: list[Tensor] = []
     total = points.pos.new_zeros(points.pos.shape[0], center.shape[1])
     for d in range(points.pos.shape[1]):
         away = points.pos[:, d : d + 1] - center[..., d].index_select(0, points.batch)
+        if scale is not None and oriented:
+            for e, other in enumerate(before):
+                away = away - scale[:, d, e, None] * other
+            away = away / scale[:, d, d, None]
+            before.append(away)
+            total += away.square()
+            continue
         if scale is not None:
             away = away / scale[:, min(d, scale.shape[1] - 1), None]
         total += away.square_()

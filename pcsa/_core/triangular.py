@@ -83,3 +83,36 @@ def cholesky(columns: Tensor) -> Tensor:
             there = found[e, e] > 0
             found[d, e] = torch.where(there, rest / torch.where(there, found[e, e], 1.0), 0.0)
     return torch.stack(list(found.values()), -1)
+
+
+def precision_columns(factor: Tensor) -> Tensor:
+    """Columns of the inverses of the covariances A A' of factors A ``[N, D, D]``."""
+    one = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
+    inverse = torch.linalg.solve_triangular(factor, one.expand_as(factor), upper=False)
+    return torch.stack([(inverse[:, :, d] * inverse[:, :, e]).sum(1) for d, e in lower_entries(factor.shape[-1])], 1)
+
+
+def symmetric_times(columns: Tensor, vector: Tensor) -> Tensor:
+    """C v of symmetric matrices, as columns, and vectors ``[..., D]``."""
+    out = [torch.zeros_like(vector[..., 0]) for _ in range(vector.shape[-1])]
+    for column, (d, e) in enumerate(lower_entries(vector.shape[-1])):
+        out[d] = out[d] + columns[..., column] * vector[..., e]
+        if d != e:
+            out[e] = out[e] + columns[..., column] * vector[..., d]
+    return torch.stack(out, -1)
+
+
+def solve(columns: Tensor, vector: Tensor) -> Tensor:
+    """Solve C x = v of positive definite matrices, as columns, and vectors ``[..., D]``."""
+    entries = lower_entries(vector.shape[-1])
+    factor = dict(zip(entries, cholesky(columns).unbind(-1), strict=True))
+    x = list(vector.unbind(-1))
+    for d in range(len(x)):
+        for e in range(d):
+            x[d] = x[d] - factor[d, e] * x[e]
+        x[d] = x[d] / factor[d, d]
+    for d in reversed(range(len(x))):
+        for e in range(d + 1, len(x)):
+            x[d] = x[d] - factor[e, d] * x[e]
+        x[d] = x[d] / factor[d, d]
+    return torch.stack(x, -1)

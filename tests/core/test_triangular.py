@@ -9,6 +9,9 @@ from pcsa._core.triangular import (
     lower_matrix,
     lower_times,
     num_axes,
+    precision_columns,
+    solve,
+    symmetric_times,
 )
 
 
@@ -30,6 +33,10 @@ def test_against_the_linear_algebra_of_torch(dim):
     torch.testing.assert_close(axis_deviations(factor), covariance.diagonal(dim1=1, dim2=2).sqrt())
     vector = torch.randn(2, 5, dim, dtype=torch.float64)
     torch.testing.assert_close(lower_times(columns, vector), (factor @ vector.unsqueeze(-1)).squeeze(-1))
+    own = lower_columns(covariance)
+    torch.testing.assert_close(symmetric_times(own, vector), (covariance @ vector.unsqueeze(-1)).squeeze(-1))
+    torch.testing.assert_close(symmetric_times(own, solve(own, vector)), vector)
+    torch.testing.assert_close(precision_columns(factor), lower_columns(covariance.inverse()))
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
