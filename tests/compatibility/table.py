@@ -257,7 +257,9 @@ def main() -> None:
         if key not in results:
             print(f"{key} …", file=sys.stderr, flush=True)
             row = next((r for r in ROWS if r.name == name), None)
-            results[key] = do_row(row, wheels[0], work) if row else do_without(package, wheels[0], work)
+            found = do_row(row, wheels[0], work) if row else do_without(package, wheels[0], work)
+            # Another call may have done other rows in the meantime.
+            results = {**(json.loads(file.read_text()) if file.exists() else {}), key: found}
             file.write_text(json.dumps(results, indent=1))
     text = tables(results)
     print(text)

@@ -259,6 +259,7 @@ def test_the_knives_come_with_the_list_of_misaligned_ones(served, root):
     assert (root / "knife_misaligned.txt").read_bytes() == b"a\n"
 
 
+@pytest.mark.slow
 def test_a_training_from_what_the_command_fetched(hub, release, tmp_path):
     hub.commit(NAME, release, kind="dataset", large=LARGE)
     hub.fail(r"GET /objects/", cut=900, times=1)
