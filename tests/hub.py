@@ -1,4 +1,4 @@
-"""A server on loopback that speaks enough of the Hugging Face hub's protocol for the hub's own client, and fails on demand.
+"""A server on loopback that speaks enough of the Hugging Face hub's protocol for its own client, and fails on demand.
 
 Repositories of models and of data sets: their files by revision, large ones behind a redirect, listings in pages, and
 commits from the client's uploads (`upload_folder`, `create_commit`).
@@ -177,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return getattr(self, f"_{name}")(*match.groups())
         return self._missing("EntryNotFound")
 
-    do_GET = do_HEAD = do_POST = do_PUT = _answer
+    do_GET = do_HEAD = do_POST = do_PUT = _answer  # noqa: N815
 
     def _send(self, body: bytes, status: int = 200, headers: Mapping[str, str] = {}) -> None:
         self.send_response(status)

@@ -32,4 +32,8 @@ for name in names:
     imported += 1
     if Path(origin).resolve().is_relative_to(checkout / "pcsa") or "site-packages" not in origin:
         sys.exit(f"{name} was imported from {origin}, not from the installation")
-print(f"{imported} of {len(names)} modules import from the wheel", *(f"{n} need {m}" for m, n in waiting.items()), sep="; ")
+print(
+    f"{imported} of {len(names)} modules import from the wheel",
+    *(f"{n} need {m}" for m, n in waiting.items()),
+    sep="; ",
+)

@@ -34,9 +34,9 @@ def download(
 
     Every file is compared with the checksum that the hub lists; those of the root that match are not fetched again. A
     category is whole or not there: its annotations come last, and are removed before one of its clouds is replaced.
-    Where the hub cannot be reached and `root` has a cloud for every annotated model, all stays as it is, with a warning.
-    With the knives comes ``knife_misaligned.txt``, which :class:`KeypointNet` applies. The annotations are under the
-    MIT license, the shapes under ShapeNet's terms (research).
+    Where the hub cannot be reached and `root` has a cloud for every annotated model, it stays as it is, with a
+    warning. With the knives comes ``knife_misaligned.txt``, which :class:`KeypointNet` applies. The annotations are
+    under the MIT license, the shapes under ShapeNet's terms (research).
 
     Args:
         root: The folder, made if it is missing.

@@ -38,7 +38,9 @@ def call(words: str) -> bool:
             crash = f"{type(error).__name__}: {error}"
             traceback.print_exc()
     lines = said.getvalue().strip().splitlines()
-    print(json.dumps({"words": words, "status": status, "crash": crash, "said": lines[-1] if lines else ""}), flush=True)
+    print(
+        json.dumps({"words": words, "status": status, "crash": crash, "said": lines[-1] if lines else ""}), flush=True
+    )
     if crash:
         print(said.getvalue(), file=sys.stderr)
     return not crash

@@ -2,8 +2,8 @@
 
     python tests/compatibility/table.py [--work FOLDER] [--rows NAME…] [--out FILE.md]
 
-Needs the Pythons of the rows (on the path, or from pyenv), the module `build`, and pip's index. Environments and results
-stay in the work folder: a row that is done is not done again, so that a call that was stopped goes on.
+Needs the Pythons of the rows (on the path, or from pyenv), the module `build`, and pip's index. Environments and
+results stay in the work folder: a row that is done is not done again, so that a call that was stopped goes on.
 """
 
 import argparse
@@ -175,7 +175,8 @@ def summary(ended: list[dict[str, object]]) -> str:
         return f"{len(ended)} of {len(ended)} commands"
     first = wrong[0]
     words = " ".join(str(first["words"]).split()[:2])
-    return f"{len(ended) - len(wrong)} of {len(ended)}; `{words}`: {'**' * bool(first['crash'])}{first['crash'] or first['said']}"
+    said = f"**{first['crash']}**" if first["crash"] else first["said"]
+    return f"{len(ended) - len(wrong)} of {len(ended)}; `{words}`: {said}"
 
 
 def missing_of(row: Row) -> list[str]:
@@ -223,7 +224,14 @@ def cell(value: object) -> str:
 
 def tables(results: dict[str, dict[str, object]]) -> str:
     """Both tables in Markdown."""
-    heads = ["environment", "Python", *NAMED, "modules that import", "tests of the operator", "train, evaluate, predict"]
+    heads = [
+        "environment",
+        "Python",
+        *NAMED,
+        "modules that import",
+        "tests of the operator",
+        "train, evaluate, predict",
+    ]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for row in ROWS:
         if found := results.get(row.name):

@@ -66,7 +66,7 @@ def whole(root, release, *, meshes=False):
     wanted = {
         path
         for path in there
-        if path.startswith(("splits/", MUG, "annotations/mug.json")) or meshes and f"ply/{CLASS_IDS['mug']}" in path
+        if path.startswith(("splits/", MUG, "annotations/mug.json")) or (meshes and f"ply/{CLASS_IDS['mug']}" in path)
     }
     return here == wanted and all((root / path).read_bytes() == (release / path).read_bytes() for path in wanted)
 
@@ -104,9 +104,9 @@ def test_a_cut_connection_goes_on_where_it_was_cut(served, root, release, clouds
 def test_a_connection_cut_for_good_leaves_no_category(served, root, release, clouds, what):
     file = clouds[-1] if what == "cloud" else "splits/train.txt"
     served.fail(rf"GET .*/resolve/.*{file}", cut=0)
-    with pytest.raises(ConnectionError, match=r"did not deliver `qq456cvb/KeypointNet` \(.+\)\. Check the network") as e:
+    with pytest.raises(ConnectionError, match=rf"did not deliver `{NAME}` \(.+\)\. Check the network") as error:
         fetch(served, root)
-    assert "\n" not in str(e.value)
+    assert "\n" not in str(error.value)
     assert nothing(root)
     assert not (root / file).exists()
     there = [path for path in clouds if (root / path).exists()]
