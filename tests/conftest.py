@@ -105,6 +105,7 @@ def hub(tmp_path_factory, monkeypatch):
     """A server of `tests/hub.py`; what the hub's client caches is this test's own."""
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path_factory.mktemp("hub")))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # which is a protocol of its own
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     if (name := "pcsa_tests_hub") not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("hub.py"))

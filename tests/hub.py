@@ -276,10 +276,11 @@ class _Handler(BaseHTTPRequestHandler):
         asked = json.loads(self.body)
         kind = asked.get("type") or "model"
         name = f"{asked.get('organization') or 'someone'}/{asked['name']}"
-        if (kind, name) in self.server.repositories:
-            return self._send(json.dumps({"error": "exists"}).encode(), 409)
-        self.server.commit(name, {}, kind=kind)
-        return self._json({"url": f"{self.server.endpoint}/{'datasets/' * (kind == 'dataset')}{name}", "name": name})
+        exists = (kind, name) in self.server.repositories
+        if not exists:
+            self.server.commit(name, {}, kind=kind)
+        said = {"url": f"{self.server.endpoint}/{'datasets/' * (kind == 'dataset')}{name}", "name": name}
+        self._send(json.dumps(said).encode(), 409 if exists else 200)
 
     def _validate(self) -> None:
         self._json({"errors": [], "warnings": []})

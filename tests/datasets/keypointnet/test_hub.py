@@ -154,7 +154,7 @@ def test_a_cloud_that_was_damaged_here_is_fetched_again(served, root, release, c
 
 def test_a_newer_revision_replaces_a_category_as_a_whole_or_removes_it(served, root, release, clouds):
     fetch(served, root)
-    first = list(served.repositories["dataset", NAME].commits)[0]
+    first = next(iter(served.repositories["dataset", NAME].commits))
     newer = (release / clouds[2]).read_bytes().replace(b"VERSION .7", b"VERSION 0.7")
     assert newer != (release / clouds[2]).read_bytes()
     served.commit(NAME, {clouds[2]: newer}, kind="dataset", large=LARGE)
