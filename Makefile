@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test slow check promises gpu docs wheel clean
+.PHONY: demo test slow check promises gpu docs wheel compatibility clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -61,5 +61,10 @@ wheel: $(READY)
 	cd .wheel && bin/python -P ../tests/import_everything.py ..
 	rm -rf build .wheel
 
+# Installs the wheel beside the oldest and the newest of what it needs and tries it there: gigabytes, and an hour of one core.
+# The environments stay in .compatibility, so that a call that was stopped goes on; remove the folder to start anew.
+compatibility: $(READY)
+	$(BIN)/python tests/compatibility/table.py --out docs/compatibility.md $(OPTIONS)
+
 clean:
-	rm -rf .venv .wheel build dist runs site
+	rm -rf .venv .wheel .compatibility build dist runs site

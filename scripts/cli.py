@@ -72,6 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, MemoryError, DivergedError) as error:
         print(f"pcsa {command}: {_message(error)}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "pcsa":
+            raise
+        said = str(error).splitlines()[0]
+        print(f"pcsa {command}: {said}; pip install 'pcsa[train]' brings what the commands need", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"\npcsa {command}: interrupted", file=sys.stderr)
         return 130

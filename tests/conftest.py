@@ -1,3 +1,4 @@
+import importlib.util
 import os
 import re
 import shutil
@@ -40,7 +41,8 @@ def interpret():
 
     Triton chooses when it is imported, and what it interprets it cannot compile: hence another process.
     """
-    pytest.importorskip("triton", reason="Triton is not installed", exc_type=ImportError)
+    # Triton 3.6 takes arrays of one element for numbers, which NumPy refuses.
+    pytest.importorskip("triton", minversion="3.7", reason="Triton is not installed, or too old", exc_type=ImportError)
 
     def run(*arguments: str) -> int:
         done = subprocess.run(
@@ -96,3 +98,18 @@ def display(missing):
     yield f":{number}", server
     server.kill()
     server.wait()
+
+
+@pytest.fixture
+def hub(tmp_path_factory, monkeypatch):
+    """A server of `tests/hub.py`; what the hub's client caches is this test's own."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path_factory.mktemp("hub")))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # which is a protocol of its own
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    if (name := "pcsa_tests_hub") not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("hub.py"))
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    with sys.modules[name].serving() as server:
+        yield server
