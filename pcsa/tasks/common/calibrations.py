@@ -126,8 +126,8 @@ def store_calibration(path: Path, calibration: Calibration, way: Way | None, dig
             others = [entry for entry in about.get("calibrations", ()) if not _is_of(entry, way)]
             own = {"networks": list(way.networks), "test_time": way.test_time, **calibration._asdict()}
             about["calibrations"] = [*others, own]
-        with replacing(path) as temporary:
-            torch.save(checkpoint, temporary)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)
 
 
 def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -30,6 +30,7 @@ from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
 import pcsa
+from pcsa._core.writing import remove_abandoned
 from pcsa.datasets.files import replacing
 from pcsa.datasets.transforms import item_generator
 from pcsa.tasks.common.averaging import AveragedWeights
@@ -37,7 +38,8 @@ from pcsa.tasks.common.best import BestCheckpoint, mode_of
 from pcsa.tasks.common.checkpoint import check_resumable, started_from, write_json
 from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.config import OptimizerConfig, TrainConfig, TrainerConfig, to_plain
-from pcsa.tasks.common.stopping import StopAtSignal, check_loss, check_weights
+from pcsa.tasks.common.logs import RowLogger, flush_logs
+from pcsa.tasks.common.stopping import StopAtSignal, await_the_end, check_loss, check_weights
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +130,7 @@ class StepData(L.LightningDataModule):
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=await_the_end,
         )
 
     def train_dataloader(self) -> DataLoader:
@@ -226,6 +229,7 @@ class StepTraining(L.LightningModule, Generic[ConfigT]):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what the checkpoint is, and of which configuration."""
         checkpoint["pcsa"] = {**self.about, "temperature": self.temperature.at(self.global_step)}
+        flush_logs(self.trainer)
 
 
 def make_optimizer(
@@ -331,9 +335,7 @@ def fit(task: str, config: TrainConfig, build: Callable[[], Training]) -> Path:
             # Another run may have ended here while this one was built.
             _check_start(task, config, last)
             # What a kill left of a checkpoint that was being written.
-            for stem in (last.stem, "best"):
-                for part in out.glob(f".{stem}-*{last.suffix}"):
-                    part.unlink()
+            remove_abandoned(out)
             if config.trainer.best and not config.resume:
                 # A run that was cut off before its first checkpoint begins again.
                 (out / "best.ckpt").unlink(missing_ok=True)
@@ -378,8 +380,9 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         check_weights(checkpoint["state_dict"], checkpoint["global_step"], Path(path))
-        with replacing(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        # A file of Python's: torch's own says nothing of why it cannot be written.
+        with replacing(Path(path)) as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)
 
 
 def make_trainer(
@@ -392,7 +395,7 @@ def make_trainer(
     callbacks: Sequence[L.Callback] = (),
 ) -> L.Trainer:
     """A Lightning trainer that keeps ``<out>/last.ckpt`` and a log in ``<out>/log``; ``callbacks`` come first."""
-    logger_type = TensorBoardLogger if t.logger == "tensorboard" else CSVLogger
+    logger_type = TensorBoardLogger if t.logger == "tensorboard" else RowLogger
     callbacks = [
         *callbacks,
         ModelCheckpoint(
