@@ -6,6 +6,7 @@ here on the change is made, and what is left is to move files, which the next ca
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,10 +16,12 @@ from typing import Any
 from pcsa._core.writing import explained, replacing, scratch_folder
 from pcsa.datasets.faults import reading
 from pcsa.datasets.lines import text_lines
+from pcsa.datasets.splits import SPLITS
 
 _PENDING = ".pending-"
 _PLAN = "change.json"
 _CLOUDS = "clouds"
+_FOLDERS = ("annotations", "splits")
 
 
 def replace_category(
@@ -80,7 +83,15 @@ def finish_changes(root: Path) -> None:
 
 
 def settle(root: Path) -> None:
-    """End the changes of a root that were cut off, if there are any, before it is read."""
+    """End the changes of a root that were cut off, if there are any, before it is read.
+
+    Raises:
+        ValueError: If that would change something outside of the root, to which a link in it leads.
+    """
+    for pending in pending_changes(root):
+        for path in (pending, pending / _CLOUDS, root / "pcds", *root.glob("pcds/*"), *map(root.joinpath, _FOLDERS)):
+            if path.exists() and not path.resolve().is_relative_to(root.resolve()):
+                raise ValueError(f"`{path}`: leads out of the root, whose change `{pending.name}` only its writer ends")
     if pending_changes(root):
         with writing_alone(root):
             finish_changes(root)
@@ -97,8 +108,11 @@ def _finish(root: Path, pending: Path) -> None:
         with reading(plan, "a change of a category"):
             change = json.loads(plan.read_text(encoding="utf-8"))
             category, class_id = change["category"], change["class_id"]
-            if f"{_PENDING}{category}" != pending.name or not is_plain(class_id):
-                raise ValueError("names another category")
+            records, splits = list(change["records"]), {str(name): list(v) for name, v in change["splits"].items()}
+            stale = [name for name in change["stale"] if is_plain(name)]
+            named = f"{_PENDING}{category}" == pending.name and re.fullmatch(r"\w+", class_id)
+            if not named or not splits.keys() <= set(SPLITS):
+                raise ValueError("must be a change of the category in its folder's name")
         annotations = root / "annotations" / f"{category}.json"
         folder = root / "pcds" / class_id
         # A category without annotations is absent: none is there that its clouds do not fit.
@@ -106,13 +120,12 @@ def _finish(root: Path, pending: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for cloud in (pending / _CLOUDS).iterdir():
             cloud.replace(folder / cloud.name)
-        for split, models in change["splits"].items():
+        for split, models in splits.items():
             replace_in_split(root / "splits" / f"{split}.txt", class_id, models)
-        for name in change["stale"]:
-            if is_plain(name):
-                (folder / f"{name}.pcd").unlink(missing_ok=True)
+        for name in stale:
+            (folder / f"{name}.pcd").unlink(missing_ok=True)
         with replacing(annotations) as temporary:
-            temporary.write_text(json.dumps(change["records"]))
+            temporary.write_text(json.dumps(records))
         plan.unlink()
     shutil.rmtree(pending)
 

@@ -1,4 +1,4 @@
-"""Harming a process and seeing what is left: a fault, the same call again, and the comparison with a run of no fault."""
+"""Harming a process and seeing what is left: a fault, the same call again, and a comparison with a run without."""
 
 import json
 import os
@@ -20,24 +20,23 @@ SIGNALS = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM, "interrupt": sig
 FAULTS = ("kill", "terminate", "interrupt", "full", "broken", "read-only", "clock-forward", "clock-back")
 
 
-class Lost(AssertionError):
+class LostError(AssertionError):
     """What a fault has cost, in words."""
 
 
 class Victims:
-    """Starts processes by forking one that has imported everything."""
+    """Starts processes by forking one that has imported everything, or ``light``, nothing that is slow."""
 
-    def __init__(self):
+    def __init__(self, *, light=False):
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, sys.path)]),
         }
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "victims.py")],
+            [sys.executable, str(HERE / "victims.py"), *(["--light"] if light else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=sys.stderr,
             text=True,
             env=environment,
         )
@@ -104,7 +103,7 @@ class Scenario:
         words: The program and its arguments, called in the folder.
         again: The same for the call after a fault; gets the folder.
         result: What is compared: gets the folder, returns anything that can be.
-        check: Looks at a folder right after a fault; raises :class:`Lost`.
+        check: Looks at a folder right after a fault; raises :class:`LostError`.
         command: What its messages begin with.
     """
 
@@ -188,7 +187,7 @@ class Harness:
             folder = self.new_folder(scenario, within)
             try:
                 self._try(whole, fault, folder, outcome)
-            except Lost as lost:
+            except LostError as lost:
                 outcome.lost = str(lost)
             if not outcome.lost:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -202,9 +201,7 @@ class Harness:
         self._count += 1
         disk = self.folder / f"disk-{self._count}"
         disk.mkdir()
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={fault['bytes']}", "tmpfs", str(disk)], check=True
-        )
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={fault['bytes']}", "tmpfs", str(disk)], check=True)
         try:
             yield disk
         finally:
@@ -236,12 +233,13 @@ class Harness:
             _allow(folder)
         check_ending(scenario, do, status, said, folder)
         if status == 0 and scenario.result(folder) != whole.result:
-            raise Lost("reports success with another result")
-        if do != "kill":
+            raise LostError("reports success with another result")
+        # What a signal has ended tidies up no more.
+        if status >= 0:
             left = [name for name in files_below(folder) if _TEMPORARY.search(name)]
             # What cannot be removed is removed by the next call.
             if left and do != "read-only":
-                raise Lost(f"leaves {left}")
+                raise LostError(f"leaves {left}")
         scenario.check(folder)
         if do == "small":
             subprocess.run(["mount", "-o", "remount,size=1g", str(folder.parent)], check=True)
@@ -251,12 +249,12 @@ class Harness:
         if status != 0:
             status, said = self.victims.start(scenario.again(folder), folder, name="again").end()
             if status:
-                raise Lost(f"the next call ends with status {status}: {said.strip()[-500:]}")
+                raise LostError(f"the next call ends with status {status}: {said.strip()[-500:]}")
         if scenario.result(folder) != whole.result:
-            raise Lost(f"the next call has another result: {_difference(scenario.result(folder), whole.result)}")
+            raise LostError(f"the next call has another result: {_difference(scenario.result(folder), whole.result)}")
         left = sorted(set(files_below(folder)) ^ set(whole.files))
         if left:
-            raise Lost(f"other files than without a fault: {left}")
+            raise LostError(f"other files than without a fault: {left}")
 
     def race(self, scenario, count=2):
         """Start several processes of a scenario in one folder: one does it, and the others are refused or agree."""
@@ -267,16 +265,16 @@ class Harness:
         ends = [victim.end() for victim in victims]
         try:
             if not any(status == 0 for status, _ in ends):
-                raise Lost(f"nobody succeeds: {ends}")
+                raise LostError(f"nobody succeeds: {ends}")
             for status, said in ends:
                 if status != 0:
                     check_ending(scenario, "full", status, said, folder)
             if scenario.result(folder) != whole.result:
-                raise Lost(f"another result: {_difference(scenario.result(folder), whole.result)}")
+                raise LostError(f"another result: {_difference(scenario.result(folder), whole.result)}")
             left = sorted(set(files_below(folder)) ^ set(whole.files))
             if left:
-                raise Lost(f"other files than without a fault: {left}")
-        except Lost as lost:
+                raise LostError(f"other files than without a fault: {left}")
+        except LostError as lost:
             outcome.lost = str(lost)
         else:
             shutil.rmtree(folder)
@@ -290,26 +288,26 @@ class Harness:
 def check_ending(scenario, do, status, said, folder):
     """Hold the end of a process against what the command line promises."""
     if "Traceback" in said or "Exception ignored" in said:
-        raise Lost(f"a traceback: {said.strip()[-700:]}")
+        raise LostError(f"a traceback: {said.strip()[-700:]}")
     if status == 0:
         return
     last = said.strip().splitlines()[-1] if said.strip() else ""
     if do == "kill":
         if status != -signal.SIGKILL:
-            raise Lost(f"status {status} after a kill: {last}")
+            raise LostError(f"status {status} after a kill: {last}")
     elif do in ("terminate", "interrupt"):
         number = SIGNALS[do]
         stopped = status == 128 + number and ("--resume" in last or "interrupted" in said)
         # Before there is anything to keep, and after all is written, the system's own way.
         if not stopped and status != -number:
-            raise Lost(f"status {status} after {do}: {last!r}")
+            raise LostError(f"status {status} after {do}: {last!r}")
     else:
         ours = [line for line in said.splitlines() if line.startswith("pcsa ")]
         if status != 2 or len(ours) != 1 or last != ours[0]:
-            raise Lost(f"status {status} and not one line: {said.strip()[-700:]!r}")
+            raise LostError(f"status {status} and not one line: {said.strip()[-700:]!r}")
         names = re.findall(r"`([^`]+)`", last)
         if not any(Path(folder, name).exists() or Path(folder, name).parent.exists() for name in names):
-            raise Lost(f"names no file: {last}")
+            raise LostError(f"names no file: {last}")
 
 
 def check_order(points):
@@ -324,7 +322,7 @@ def check_order(points):
         elif point["operation"] == "rename" and point["when"] == "before":
             named = Path(path).name.endswith((".ckpt", ".json", ".jsonl", ".npz", ".csv", ".html", ".txt"))
             if named and str(Path(path).parent) not in synced:
-                raise Lost(f"{path} gets its name before it is on the disk")
+                raise LostError(f"{path} gets its name before it is on the disk")
 
 
 def files_below(folder):

@@ -106,9 +106,7 @@ class _File(io.FileIO):
         return done
 
 
-def _planted_open(
-    file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, closefd=True, opener=None
-):
+def _planted_open(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, closefd=True, opener=None):
     path = None if isinstance(file, int) or opener is not None else _plan.below(file)
     if path is None or not set(mode) & set("wax+"):
         return _open(file, mode, buffering, encoding, errors, newline, closefd, opener)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pcsa.scripts
 
-COMMAND = str(Path(list(pcsa.scripts.__path__)[0]) / "cli.py")
+COMMAND = str(Path(next(iter(pcsa.scripts.__path__))) / "cli.py")
 
 
 def warm():
@@ -113,6 +113,32 @@ def result_row(number):
     }
 
 
+def whole(text):
+    """Replace a file, and add to another, as the package does."""
+    from pcsa._core.writing import append, replacing
+
+    def write():
+        with replacing(Path("whole.json")) as temporary:
+            temporary.write_text(text)
+        with open("rows", "ab", buffering=0) as file:
+            append(file, b"")
+            if not Path("rows").read_text().endswith(f"{text}\n"):
+                append(file, f"{text}\n".encode())
+
+    return _tried(write)
+
+
+def careless(text):
+    """The same as anybody would."""
+
+    def write():
+        Path("whole.json").write_text(text)
+        with open("rows", "a") as file:
+            file.write(f"{text}\n")
+
+    return _tried(write)
+
+
 def _tried(act):
     """Run something that is no command as a command runs: a mistake ends in one line."""
     import sys
@@ -130,4 +156,4 @@ def _tried(act):
     return 0
 
 
-PROGRAMS = {"pcsa": command, "label": label, "rows": rows}
+PROGRAMS = {"pcsa": command, "label": label, "rows": rows, "whole": whole, "careless": careless}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import programs
 import torch
-from harness import Lost, Scenario
+from harness import LostError, Scenario
 
 FAST = "--optimizer.steps 13 --trainer.validate-every 1 --trainer.no-progress --trainer.accelerator cpu --out run"
 CLOUDS = "--data.root ROOT --data.category chair --model.out-channels 16 --optimizer.batch-size 4"
@@ -69,9 +69,9 @@ def check_checkpoints(folder):
         try:
             weights = open_run(file).model.state_dict()
         except ValueError as error:
-            raise Lost(f"a checkpoint does not open: {error}") from None
+            raise LostError(f"a checkpoint does not open: {error}") from None
         if not all(bool(x.isfinite().all()) for x in weights.values() if x.is_floating_point()):
-            raise Lost(f"{file.name} has weights that are not finite")
+            raise LostError(f"{file.name} has weights that are not finite")
 
 
 def calls(checkpoint, inputs, root):
@@ -160,7 +160,7 @@ def _check_labeled(folder, root):
     try:
         for category, expected in (("bird", [(7, 4)]), ("fish", [(0, 6), (1, 5)])):
             if _clouds(copy, category) not in [_expected(*one) for one in expected]:
-                raise Lost(f"{category} is neither what it was nor what it should become")
+                raise LostError(f"{category} is neither what it was nor what it should become")
     finally:
         shutil.rmtree(copy)
 
@@ -196,11 +196,11 @@ def _check_chairs(root, before):
         if path.is_file() and path.parent.name != "splits":
             here = root / path.relative_to(before)
             if not here.exists() or here.read_bytes() != path.read_bytes():
-                raise Lost(f"another category has lost {here.name}")
+                raise LostError(f"another category has lost {here.name}")
     for path in (before / "splits").glob("*.txt"):
         lines = set((root / "splits" / path.name).read_text().splitlines())
         if not set(path.read_text().splitlines()) <= lines:
-            raise Lost(f"another category has lost lines of {path.name}")
+            raise LostError(f"another category has lost lines of {path.name}")
 
 
 def _with_row(folder):
@@ -221,9 +221,9 @@ def _check_rows(folder):
 
     rows = list(Results(folder / "results").rows.values())
     if [row for row in rows if row["seed"] == 0] != [programs.result_row(0)]:
-        raise Lost("the row that was there is another")
+        raise LostError("the row that was there is another")
     if any(row != programs.result_row(row["seed"]) for row in rows):
-        raise Lost("a row is not whole")
+        raise LostError("a row is not whole")
 
 
 def _digest(value):

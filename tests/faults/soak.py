@@ -4,6 +4,7 @@
 """
 
 import argparse
+import os
 import random
 import shutil
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from harness import FAULTS, Harness, Lost, Outcome, can_mount
+from harness import FAULTS, Harness, LostError, Outcome, can_mount
 from scenarios import calls, trainings
 
 # What can happen to any process at one of its points, and the chance of each: kills find most.
@@ -32,6 +33,7 @@ def main(arguments=None):
     parser.add_argument("--budget", type=float, help="minutes after which no other fault is begun")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
     parser.add_argument("--only", nargs="*", default=(), help="scenarios, such as 'landmarks' or 'label'")
+    parser.add_argument("--verbose", action="store_true", help="say what became of each fault")
     parser.add_argument("--two", action="store_true", help="trainings in two processes")
     options = parser.parse_args(arguments)
     if options.short:
@@ -51,7 +53,9 @@ def main(arguments=None):
     lost = [outcome for outcome in outcomes if outcome.lost]
     for outcome in lost:
         print(f"LOST {outcome.scenario}: {outcome.fault} {outcome.where}\n     {outcome.lost}")
-    print(f"{len(outcomes)} faults in {(time.monotonic() - begin) / 60:.1f} minutes, {len(lost)} with a loss", flush=True)
+    print(
+        f"{len(outcomes)} faults in {(time.monotonic() - begin) / 60:.1f} minutes, {len(lost)} with a loss", flush=True
+    )
     failed = bool(lost)
     if options.minutes:
         from memory import watch
@@ -74,12 +78,12 @@ def soak(folder, options, stop):
                     outcome = harness.race(scenarios[name])
                 else:
                     outcome = harness.try_fault(scenarios[name], fault)
-            except Lost as lost:
+            except LostError as lost:
                 outcome = Outcome(name, fault, lost=str(lost))
             except Exception:
                 outcome = Outcome(name, fault, lost=f"the harness itself: {traceback.format_exc()[-1500:]}")
             outcomes.append(outcome)
-            if sys.stderr.isatty() or outcome.lost:
+            if options.verbose or outcome.lost:
                 said = "LOST" if outcome.lost else "kept" if outcome.happened else "came too late"
                 print(f"{len(outcomes):4} {outcome.scenario}: {fault} {outcome.where}: {said}", file=sys.stderr)
         return outcomes
@@ -151,7 +155,7 @@ def certain(names, options):
             *((name, {"do": "kill", "share": 0.6}) for name in train[2:]),
         ]
         found += [(second, {"do": "small", "bytes": "64k"})] if can_mount() else []
-        found += [(first, {"do": "stranger"})] if _can_be_a_stranger() else []
+        found += [(first, {"do": "stranger"})] if os.geteuid() == 0 else []
     for name, like in (
         ("label", ("rename", "before", "txt")),
         ("rows", ("rename", "after", "chair.jsonl")),
@@ -164,12 +168,6 @@ def certain(names, options):
         if name in names:
             found.append((name, {"do": "kill", "like": like}))
     return found
-
-
-def _can_be_a_stranger():
-    import os
-
-    return os.geteuid() == 0
 
 
 def some_point(points, like, rng):

@@ -14,7 +14,8 @@ import sys
 def main():
     import programs
 
-    programs.warm()
+    if "--light" not in sys.argv:
+        programs.warm()
     print(json.dumps({"ready": os.getpid()}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)

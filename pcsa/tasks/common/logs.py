@@ -49,14 +49,20 @@ class RowWriter(ExperimentWriter):
         if not self.metrics:
             return
         file = Path(self.metrics_file_path)
-        begun = bool(self.metrics_keys)
+        known = list(self.metrics_keys)
         if self._record_new_keys():
             rows: list[Mapping[str, Any]] = []
-            if begun:
-                with file.open(newline="", encoding="utf-8") as lines:
-                    rows = list(csv.DictReader(lines))
-            with replacing(file) as temporary:
-                temporary.write_text(self._lines([*rows, *self.metrics], header=True), encoding="utf-8", newline="")
+            if known:
+                with file.open(newline="", encoding="utf-8") as former:
+                    rows = list(csv.DictReader(former))
+            try:
+                with replacing(file) as temporary:
+                    lines = self._lines([*rows, *self.metrics], header=True)
+                    temporary.write_text(lines, encoding="utf-8", newline="")
+            except BaseException:
+                # The file has the former columns.
+                self.metrics_keys[:] = known
+                raise
         else:
             with file.open("ab", buffering=0) as out:
                 append(out, self._lines(self.metrics).encode())
