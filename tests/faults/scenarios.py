@@ -16,6 +16,8 @@ CLOUDS = "--data.root ROOT --data.category chair --model.out-channels 16 --optim
 TASKS = {
     "landmarks": "landmarks --data.num-images 20 --data.input-size 32 32 --model.channels 8 8 "
     "--optimizer.batch-size 4 --trainer.best val_error",
+    "workers": "landmarks --data.num-images 20 --data.input-size 32 32 --model.channels 8 8 "
+    "--optimizer.batch-size 4 --trainer.num-workers 2",
     "supervised": f"supervised {CLOUDS}",
     "unsupervised": f"unsupervised demo {CLOUDS} --model.num-keypoints 4 --objective.num-loss-points 100",
     "pose2d": "pose2d --data.num-images 20 --data.input-size 32 24 --optimizer.batch-size 4",
@@ -87,6 +89,14 @@ def calls(checkpoint, inputs, root):
         "evaluate": simple(
             "evaluate",
             "pcsa evaluate run/last.ckpt --split test --batch-size 1 --no-progress --device cpu --out scores.json",
+            lambda folder: _texts(folder, "scores.json"),
+            with_checkpoint,
+            check_checkpoints,
+        ),
+        "evaluate with workers": simple(
+            "evaluate with workers",
+            "pcsa evaluate run/last.ckpt --split test --batch-size 1 --no-progress --device cpu --out scores.json "
+            "--num-workers 2",
             lambda folder: _texts(folder, "scores.json"),
             with_checkpoint,
             check_checkpoints,

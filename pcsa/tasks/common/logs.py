@@ -15,7 +15,7 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
-from pcsa._core.writing import append
+from pcsa._core.writing import append, explained
 from pcsa.datasets.files import replacing
 
 
@@ -83,7 +83,7 @@ def flush_logs(trainer: L.Trainer) -> None:
         if isinstance(logger, RowLogger):
             file = Path(logger.log_dir) / RowWriter.NAME_METRICS_FILE
             if trainer.is_global_zero and file.exists():
-                with file.open("rb+") as out:
+                with explained(file, "; its rows are kept"), file.open("rb+") as out:
                     os.fsync(out.fileno())
         elif isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
             logger.experiment.flush()
