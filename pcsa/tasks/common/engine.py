@@ -38,8 +38,9 @@ from pcsa.tasks.common.best import BestCheckpoint, mode_of
 from pcsa.tasks.common.checkpoint import check_resumable, started_from, write_json
 from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.config import OptimizerConfig, TrainConfig, TrainerConfig, to_plain
+from pcsa.tasks.common.endings import await_the_end
 from pcsa.tasks.common.logs import RowLogger, flush_logs
-from pcsa.tasks.common.stopping import StopAtSignal, await_the_end, check_loss, check_weights
+from pcsa.tasks.common.stopping import StopAtSignal, check_loss, check_weights
 
 log = logging.getLogger(__name__)
 

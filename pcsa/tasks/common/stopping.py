@@ -85,20 +85,6 @@ class StopAtSignal(L.Callback):
         return number if trainer.global_step < self.steps else 0
 
 
-def await_the_end(worker: int) -> None:
-    """Have a process that loads items outlive the first signal, which a shell or scheduler may send to all of them.
-
-    The step that a training ends with may still need it. A second one, as that of a training that ends its own, ends
-    it; without its training it ends by itself.
-    """
-
-    def end(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, end)
-
-
 def check_loss(loss: Tensor, step: int, checkpoint: Path) -> None:
     """Raise :class:`DivergedError` if the loss of a step is not finite; what is on an accelerator is not waited for."""
     if loss.device.type == "cpu" and not bool(loss.isfinite().all()):

@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from pcsa.scripts.cli import main
-from pcsa.tasks.common.endings import DivergedError, Stopped, again
+from pcsa.tasks.common.endings import DivergedError, Stopped, again, await_the_end
 from pcsa.tasks.common.engine import StepTraining
-from pcsa.tasks.common.stopping import await_the_end
 
 
 @pytest.fixture(autouse=True)
