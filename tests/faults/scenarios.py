@@ -85,6 +85,25 @@ def calls(checkpoint, inputs, root):
     def simple(name, words, result, prepare=lambda folder: None, check=lambda folder: None):
         return Scenario(name, prepare, words.split(), lambda folder: words.split(), result, check)
 
+    cached = [
+        "pcsa",
+        "train",
+        "supervised",
+        "demo",
+        "--data.category",
+        "mug",
+        "--optimizer.steps",
+        "1",
+        "--model.out-channels",
+        "16",
+        "--trainer.no-progress",
+        "--trainer.accelerator",
+        "cpu",
+        "--optimizer.batch-size",
+        "4",
+        "--out",
+        "run",
+    ]
     return {
         "evaluate": simple(
             "evaluate",
@@ -133,11 +152,13 @@ def calls(checkpoint, inputs, root):
         ),
         "rows": simple("rows", "rows results 5", _rows, _with_row, _check_rows),
         # What the cache holds is made by the first training that wants it.
-        "cache": simple(
+        "cache": Scenario(
             "cache",
-            "pcsa train supervised demo --data.category mug --optimizer.steps 1 --model.out-channels 16 "
-            "--trainer.no-progress --trainer.accelerator cpu --optimizer.batch-size 4 --out run",
+            lambda folder: None,
+            cached,
+            lambda folder: [*cached, "--resume"] if (folder / "run" / "last.ckpt").exists() else cached,
             lambda folder: {name: value for name, value in trained(folder).items() if name.startswith("last.ckpt")},
+            check_checkpoints,
         ),
     }
 
