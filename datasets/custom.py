@@ -161,7 +161,7 @@ def write_labeled(
         for cloud, model_id in zip(clouds, model_ids, strict=True):
             write_pcd(into / f"{model_id}.pcd", _stored(cloud), cloud.colors, binary=binary)
 
-    splits = {
+    splits: dict[str, list[str]] = {
         split: [m for m, s in zip(model_ids, split_of, strict=True) if s == number]
         for number, split in enumerate(SPLITS)
     }

@@ -101,6 +101,6 @@ def save_animation(
     table.putpalette(np.where((colors > 247).all(1, keepdims=True), 255, colors).ravel().tolist())
     played = [picture.quantize(palette=table, dither=Image.Dither.NONE) for picture in pictures]
     durations = [round(1000 * seconds)] * (len(played) - 1) + [1500]
-    more = {"save_all": True, "append_images": played[1:], "duration": durations, "loop": 0, "optimize": False}
+    first, *rest = played
     with replacing(path) as temporary:
-        played[0].save(temporary, **more)
+        first.save(temporary, save_all=True, append_images=rest, duration=durations, loop=0, optimize=False)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).parent
-_TEMPORARY = re.compile(r"(^|/)\.[^/]*-[0-9a-f]{32}(\.[^/]*)?($|/)|\.part$|\.tmp$")
+_TEMPORARY = re.compile(r"(^|/)\.[^/]*-[0-9a-f]{32}(\.[^./]*)?($|/)|\.part$|\.tmp$")
 SIGNALS = {"kill": signal.SIGKILL, "terminate": signal.SIGTERM, "interrupt": signal.SIGINT}
 # A file system that is full for good, as against a fault that is planted.
 FAULTS = ("kill", "terminate", "interrupt", "full", "broken", "read-only", "clock-forward", "clock-back")

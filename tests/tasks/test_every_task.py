@@ -119,10 +119,13 @@ def test_killed_run_resumes_to_the_same_weights(
         half = temporary.name
         shutil.copy(killed.out / "last.ckpt", temporary)
     (killed.out / half).write_bytes(b"half")
+    for folder in (killed.out / "log").iterdir():
+        (folder / half).write_bytes(b"half")
     resumed = task.train(replace(killed, resume=True))
     assert (killed.out / "log" / "version_0").exists()
     assert (killed.out / "log" / "version_1").exists()
     assert sorted(file.name for file in killed.out.iterdir()) == ["config.json", "last.ckpt", "log"]
+    assert not list(killed.out.glob("log/*/.*"))
     assert torch.load(resumed, weights_only=True)["global_step"] == 7
     assert same(weights(whole), weights(resumed))
 

@@ -365,8 +365,9 @@ def fit(task: str, config: TrainConfig, build: Callable[[], Training]) -> Path:
         if trainer.is_global_zero:
             # Another run may have ended here while this one was built.
             _check_start(task, config, last)
-            # What a kill left of a checkpoint that was being written.
-            remove_abandoned(out)
+            # What a kill left of a checkpoint, or a log, that was being written.
+            for folder in (out, *out.glob("log/*/")):
+                remove_abandoned(folder)
             if config.trainer.best and not config.resume:
                 # A run that was cut off before its first checkpoint begins again.
                 (out / "best.ckpt").unlink(missing_ok=True)
