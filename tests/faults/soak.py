@@ -130,7 +130,9 @@ def faults(harness, scenarios, options):
         if "share" in fault:
             fault = {**fault, "after": fault.pop("share") * whole.seconds}
         elif fault["do"] in FAULTS and "at" not in fault:
-            fault = {**fault, "at": some_point(whole.points, fault.pop("like", None), rng)}
+            # One operation is broken, or none finds room: not what has been done already.
+            before = fault["do"] == "broken"
+            fault = {**fault, "at": some_point(whole.points, fault.pop("like", None), rng, before=before)}
         yield name, fault
 
 
@@ -170,7 +172,7 @@ def certain(names, options):
     return found
 
 
-def some_point(points, like, rng):
+def some_point(points, like, rng, *, before=False):
     """The number of a point: one that is like what is asked for, else any, each kind of point as likely as another."""
     numbered = list(enumerate(points))
     if like is not None:
@@ -186,6 +188,8 @@ def some_point(points, like, rng):
             return rng.choice(alike)
     kinds = {}
     for number, point in numbered:
+        if before and point["when"] != "before":
+            continue
         kinds.setdefault((point["operation"], point["when"], point["path"]), []).append(number)
     return rng.choice(rng.choice(list(kinds.values())))
 

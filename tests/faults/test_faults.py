@@ -134,5 +134,8 @@ def test_the_table_counts_what_happened(modules):
     assert lines[2:] == ["| train oct | 2 |  | 2 | 1 |", "| label |  | 1 | 1 | 0 |", "| all | 2 | 1 | 3 | 1 |"]
     points = [{"operation": op, "when": "after", "path": path} for op, path in (("write", "a.x"), ("rename", "b.y"))]
     assert some_point(points, ("rename", "after", "b.y"), random.Random(0)) == 1
+    points.append({"operation": "fsync", "when": "before", "path": "c.z"})
+    assert some_point(points, None, random.Random(0), before=True) == 2
+    points.pop()
     assert {some_point(points, None, random.Random(seed)) for seed in range(20)} == {0, 1}
     assert HERE in sys.path

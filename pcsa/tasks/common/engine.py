@@ -32,11 +32,10 @@ from torch_geometric.loader import DataLoader
 
 import pcsa
 from pcsa._core.writing import remove_abandoned
-from pcsa.datasets.files import replacing
 from pcsa.datasets.transforms import item_generator
 from pcsa.tasks.common.averaging import AveragedWeights
 from pcsa.tasks.common.best import BestCheckpoint, mode_of
-from pcsa.tasks.common.checkpoint import check_resumable, started_from, write_json
+from pcsa.tasks.common.checkpoint import check_resumable, started_from, write_checkpoint, write_json
 from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.config import OptimizerConfig, TrainConfig, TrainerConfig, to_plain
 from pcsa.tasks.common.endings import await_the_end
@@ -412,9 +411,7 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         check_weights(checkpoint["state_dict"], checkpoint["global_step"], Path(path))
-        # A file of Python's: torch's own says nothing of why it cannot be written.
-        with replacing(Path(path)) as temporary, temporary.open("wb") as file:
-            torch.save(checkpoint, file)
+        write_checkpoint(Path(path), checkpoint)
 
 
 def make_trainer(
