@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test slow check promises gpu docs wheel compatibility clean
+.PHONY: demo test slow check promises gpu soak soak-faults docs wheel compatibility clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -36,6 +36,14 @@ check: $(READY)
 # Measures again every figure that was promised: about eight minutes on two idle cores. Times never fail it.
 promises: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pcsa.scripts.promises $(OPTIONS)
+
+# Does harm to everything that writes, and to everything that reads, for hours: tables of what was lost, and of memory.
+# `make soak-faults OPTIONS=--short` takes four minutes; `tests/faults/soak.py --help` lists the options.
+soak: soak-faults
+	$(MAKE) soak-inputs
+
+soak-faults: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/soak.py $(OPTIONS)
 
 # Measures on a machine with a card what is counted or estimated elsewhere: at most eight minutes, no network. Where there
 # is no .venv it takes $(PYTHON), which must have a torch for CUDA and what constraints.txt pins.

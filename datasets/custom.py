@@ -1,9 +1,7 @@
 """Your own labeled clouds: from (points, keypoints, names) to a root that `KeypointNet` loads."""
 
-import json
 import os
 import re
-import tempfile
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from pcsa._core.checks import check_count
 from pcsa.datasets.keypointnet.annotations import read_records
 from pcsa.datasets.keypointnet.categories import CLASS_IDS
-from pcsa.datasets.lines import text_lines
+from pcsa.datasets.keypointnet.changes import finish_changes, replace_category, writing_alone
 from pcsa.datasets.pcd import write_pcd
 from pcsa.datasets.point_cloud import lossless_dtype
 from pcsa.datasets.splits import SPLITS
@@ -95,9 +93,10 @@ def write_labeled(
 ) -> None:
     """Write labeled clouds as a category of a root in KeypointNet's layout.
 
-    Keypoints move to the nearest point of their cloud. Points are written in float32, or in float64 where float32 would
-    move one by more than 1e-6 of the cloud's extent. ``KeypointNet(root, category, "train")`` loads the result, with
-    your names. The same items and seed give the same bytes.
+    The category appears as a whole: a call that is cut off leaves the former one, or one that the next call that
+    writes or reads the root ends. Keypoints move to the nearest point of their cloud. Points are written in float32,
+    or in float64 where float32 would move one by more than 1e-6 of the cloud's extent. ``KeypointNet(root, category,
+    "train")`` loads the result, with your names. The same items and seed give the same bytes.
 
     Args:
         root: The folder, made if it is missing; it may hold other categories.
@@ -151,10 +150,6 @@ def write_labeled(
 
     class_id = CLASS_IDS.get(category, category)
     annotations = root / "annotations" / f"{category}.json"
-    folder = root / "pcds" / class_id
-    if annotations.exists() and not overwrite:
-        raise FileExistsError(f"`{annotations}` exists: `overwrite` replaces the category")
-    old = _model_ids_of(annotations) if annotations.exists() else []
     model_ids = [_model_id(cloud, number) for number, cloud in enumerate(clouds)]
     records = [
         _record(cloud, class_id, model_id, all_names, mirror_pairs)
@@ -162,23 +157,20 @@ def write_labeled(
     ]
     split_of = _split(len(clouds), fractions, seed)
 
-    for path in (annotations.parent, folder, root / "splits"):
-        path.mkdir(parents=True, exist_ok=True)
-    # In a folder of their own until all are written: whatever goes wrong before, the root is as it was.
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as scratch:
+    def write_clouds(into: Path) -> None:
         for cloud, model_id in zip(clouds, model_ids, strict=True):
-            write_pcd(Path(scratch, f"{model_id}.pcd"), _stored(cloud), cloud.colors, binary=binary)
-        for model_id in model_ids:
-            Path(scratch, f"{model_id}.pcd").replace(folder / f"{model_id}.pcd")
-    for number, split in enumerate(SPLITS):
-        path = root / "splits" / f"{split}.txt"
-        lines = [line for _, line in text_lines(path)] if path.exists() else []
-        lines = [line for line in lines if not line.startswith(f"{class_id}-")]
-        lines += [f"{class_id}-{m}" for m, s in zip(model_ids, split_of, strict=True) if s == number]
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
-    annotations.write_text(json.dumps(records))
-    for model_id in set(old) - set(model_ids):
-        (folder / f"{model_id}.pcd").unlink(missing_ok=True)
+            write_pcd(into / f"{model_id}.pcd", _stored(cloud), cloud.colors, binary=binary)
+
+    splits: dict[str, list[str]] = {
+        split: [m for m, s in zip(model_ids, split_of, strict=True) if s == number]
+        for number, split in enumerate(SPLITS)
+    }
+    with writing_alone(root):
+        finish_changes(root)
+        if annotations.exists() and not overwrite:
+            raise FileExistsError(f"`{annotations}` exists: `overwrite` replaces the category")
+        old = _model_ids_of(annotations) if annotations.exists() else []
+        replace_category(root, category, class_id, write_clouds, records, splits, old)
 
 
 # People have scripts with the British spelling.

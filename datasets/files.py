@@ -1,12 +1,12 @@
-"""Files that people name: those that exist, those in a folder, names for what is made of them, and writing it."""
+"""Files that people name: those that exist, those in a folder, names for what is made of them, and writing it whole."""
 
 import os
-import uuid
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from pcsa._core.writing import replacing as replacing
 
 
 def existing(path: str | os.PathLike[str]) -> Path:
@@ -150,21 +150,3 @@ def visible_files(folder: str | os.PathLike[str], suffixes: Sequence[str]) -> li
     """List the names of a folder's files of these suffixes, in any case, sorted; hidden ones are never taken."""
     names = (entry.name for entry in os.scandir(folder) if entry.is_file())
     return sorted(name for name in names if not name.startswith(".") and name.lower().endswith(tuple(suffixes)))
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a path to write to, and put what was written there in place of ``path``: as a whole, or not at all.
-
-    The folder is made if need be. Two processes that write the same file do not see each other's parts.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem[:40]}-{uuid.uuid4().hex}{path.suffix}")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            # Else a power cut may leave the new name with nothing in it.
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

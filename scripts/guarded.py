@@ -9,6 +9,7 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from pcsa.datasets.faults import said
+from pcsa.tasks.common.endings import await_the_end
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,11 @@ def guarded_batches(
     # The class of the loader decides how its items become a batch.
     collate = _Collate(loader(items, batch_size=1).collate_fn)
     guarded: DataLoader[Any] = DataLoader(
-        Guarded(items), batch_sampler=[list(batch) for batch in batches], num_workers=num_workers, collate_fn=collate
+        Guarded(items),
+        batch_sampler=[list(batch) for batch in batches],
+        num_workers=num_workers,
+        collate_fn=collate,
+        worker_init_fn=await_the_end,
     )
     return iter(guarded)
 

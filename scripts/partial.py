@@ -6,10 +6,12 @@ import hashlib
 import json
 from collections.abc import Collection
 from dataclasses import fields
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pcsa
+from pcsa._core.writing import append
 from pcsa.tasks.common.config import to_plain
 from pcsa.tasks.common.task import EvaluateOptions, PredictOptions
 
@@ -41,20 +43,19 @@ class Partial:
         if empty or (lines and not is_same(self.path, lines[0].get("made_with"), made_with, of, overwrite=overwrite)):
             lines, self._size = [], 0
         self.lines = lines[1:]
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
 
     def add(self, line: dict[str, Any]) -> None:
         """Write down a part."""
         text = json.dumps(line) + "\n"
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("ab")
+            self._file = self.path.open("ab", buffering=0)
             # The line at which the call before was killed may have no end.
             self._file.truncate(self._size)
             if self._size == 0:
                 text = json.dumps({"made_with": self.made_with}) + "\n" + text
-        self._file.write(text.encode())
-        self._file.flush()
+        append(self._file, text.encode())
 
     def close(self) -> None:
         """Close the file, and leave it for the next call."""

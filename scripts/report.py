@@ -163,7 +163,11 @@ def read_log(folder: Path) -> dict[str, tuple[Array, Array]]:
     parts = {f.parent.name.removeprefix("version_"): f for f in folder.glob("version_*/metrics.csv")}
     for part in sorted((part for part in parts if part.isdigit()), key=int):
         file = parts[part]
-        with reading(file, "a log"), file.open(newline="", encoding="utf-8") as lines:
+        with reading(file, "a log"):
+            lines = file.read_bytes().decode("utf-8", errors="replace").splitlines(keepends=True)
+            if lines and not lines[-1].endswith(("\r", "\n")):
+                _log.warning("`%s`: its last line is cut off, and left out", file)
+                lines.pop()
             for number, row in enumerate(csv.DictReader(lines), 2):
                 for key, value in row.items():
                     if value and key not in ("step", "epoch"):

@@ -9,6 +9,7 @@ from pathlib import Path
 from pcsa.datasets.faults import Problem, some
 from pcsa.datasets.keypointnet.annotations import Record, cloud_faults, read_records
 from pcsa.datasets.keypointnet.categories import CLASS_IDS
+from pcsa.datasets.keypointnet.changes import pending_changes
 from pcsa.datasets.keypointnet.label_facts import LabelFacts
 from pcsa.datasets.keypointnet.layout import (
     ALL,
@@ -48,6 +49,10 @@ def check_root(root: str | os.PathLike[str], facts: list[str] | None = None) -> 
         return [Problem(str(root), "no such folder")]
     problems = [
         Problem(folder, "missing") for folder in ("annotations", "pcds", "splits") if not (root / folder).is_dir()
+    ]
+    problems += [
+        Problem(pending.name, "a change of the category was cut off: reading it by KeypointNet ends the change")
+        for pending in pending_changes(root)
     ]
     folders = sorted(path for path in root.glob("pcds/*") if path.is_dir() and not path.name.startswith("."))
     clouds = {path.name: cloud_files(path) for path in folders}

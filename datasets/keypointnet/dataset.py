@@ -16,6 +16,7 @@ from torch_geometric.data import Data
 from pcsa.datasets.cache import Table, kept
 from pcsa.datasets.faults import some
 from pcsa.datasets.folds import Fold
+from pcsa.datasets.keypointnet.changes import settle
 from pcsa.datasets.keypointnet.layout import MISALIGNED, models_of_split
 from pcsa.datasets.keypointnet.processed import processed_category
 from pcsa.datasets.keypointnet.symmetry import Symmetry, rotation_groups
@@ -141,6 +142,7 @@ class KeypointNet(Dataset[Data]):
         self.root, self.category, self.split, self.fold = Path(root), category, split, fold
         self.transform = transform
         self._cache_dir = None if cache_dir is None else Path(cache_dir)
+        settle(self.root)
         table = processed_category(self.root, category, self._cache_dir)
 
         self.class_id = str(table["class_id"])

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pcsa._core.writing import replacing
 from pcsa.viz.html import save_html
 from pcsa.viz.legend import beside
 from pcsa.viz.png import MAX_POINTS, draw, entries, fit
@@ -99,6 +100,7 @@ def save_animation(
     colors = np.array(table.getpalette()).reshape(-1, 3)
     table.putpalette(np.where((colors > 247).all(1, keepdims=True), 255, colors).ravel().tolist())
     played = [picture.quantize(palette=table, dither=Image.Dither.NONE) for picture in pictures]
-    path.parent.mkdir(parents=True, exist_ok=True)
     durations = [round(1000 * seconds)] * (len(played) - 1) + [1500]
-    played[0].save(path, save_all=True, append_images=played[1:], duration=durations, loop=0, optimize=False)
+    first, *rest = played
+    with replacing(path) as temporary:
+        first.save(temporary, save_all=True, append_images=rest, duration=durations, loop=0, optimize=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import struct
 import zlib
 from collections.abc import Collection, Iterable, Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pcsa._core.writing import replacing
 from pcsa.viz.colors import Array, heat, keypoint_colors, strengths
 from pcsa.viz.scene import LAYERS, Scene, deviations, note_of, shading, size_of, thin, view_axes, within_reach
 
@@ -58,37 +58,29 @@ def save_html(
         raise ValueError(f"pages take plotly: pip install 'pcsa[viz]' ({error})") from None
     page = resources.files("pcsa.viz").joinpath("viewer.html").read_text(encoding="utf-8")
     head, tail = page.split("<!--SCENES-->")
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A page is there as a whole, or not at all.
-    part = path.with_name(path.name + ".part")
     present: set[str] = set()
     count = 0
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(head)
-            for scene in _thinned(scenes):
-                file.write(f'<script class="scene" type="text/plain">{_text(_packed(scene))}</script>\n')
-                present.update(scene.layers)
-                count += 1
-            if not count:
-                raise ValueError("`scenes` must hold at least one scene")
-            data = {
-                "title": title,
-                "count": count,
-                "layers": [name for name in LAYERS if name in present],
-                "shown": [name for name in LAYERS if name in layers],
-                "eye": view_axes()[2].tolist(),
-                "heat": _scale(heat(np.linspace(0, 1, 9))),
-                "strength": _scale(strengths(np.linspace(0, 1, 9))),
-                "steps": {"places": _PLACES, "shares": _SHARES, "shades": _SHADES},
-            }
-            # In a script, only `<` could end it or open a comment.
-            text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-            file.write(tail.replace("/*DATA*/", text).replace("/*PLOTLY*/", _text(get_plotlyjs().encode())))
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(Path(path)) as part, part.open("w", encoding="utf-8") as file:
+        file.write(head)
+        for scene in _thinned(scenes):
+            file.write(f'<script class="scene" type="text/plain">{_text(_packed(scene))}</script>\n')
+            present.update(scene.layers)
+            count += 1
+        if not count:
+            raise ValueError("`scenes` must hold at least one scene")
+        data = {
+            "title": title,
+            "count": count,
+            "layers": [name for name in LAYERS if name in present],
+            "shown": [name for name in LAYERS if name in layers],
+            "eye": view_axes()[2].tolist(),
+            "heat": _scale(heat(np.linspace(0, 1, 9))),
+            "strength": _scale(strengths(np.linspace(0, 1, 9))),
+            "steps": {"places": _PLACES, "shares": _SHARES, "shades": _SHADES},
+        }
+        # In a script, only `<` could end it or open a comment.
+        text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+        file.write(tail.replace("/*DATA*/", text).replace("/*PLOTLY*/", _text(get_plotlyjs().encode())))
 
 
 def _thinned(scenes: Iterable[Scene]) -> Iterator[Scene]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcsa._core.checks import check_count, check_one_of
+from pcsa._core.writing import replacing
 from pcsa.viz import gl
 from pcsa.viz.colors import Array, keypoint_colors
 from pcsa.viz.legend import Entry, beside, rgb, shortened, write
@@ -301,10 +302,9 @@ def in_rows(panels: Sequence[Image], columns: int) -> Image:
 
 def write_png(path: Path | str, picture: Image) -> None:
     """Write a picture into a file; folders are made if need be."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Level 6, the default, takes four times as long for a tenth less.
-    picture.save(path, format="PNG", compress_level=2)
+    with replacing(Path(path)) as temporary:
+        picture.save(temporary, format="PNG", compress_level=2)
 
 
 def titled(pixels: Pixels, title: str, note: str, always: bool = False) -> Image:

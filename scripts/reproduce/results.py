@@ -62,11 +62,12 @@ class Results:
             rows = sorted(self.rows.values(), key=_order)
             apart = (*_BY_SHAPE, _BY_KEYPOINT)
             plain = [{name: value for name, value in row.items() if name not in apart} for row in rows]
-            _write(self.folder / ROWS, plain)
             mine = [other for other in rows if other["category"] == row["category"] and other["keypoints"]]
             if mine:
                 lines = [{name: other[name] for name in ("run", *apart) if other.get(name)} for other in mine]
                 _write(self.folder / SHAPES / f"{row['category']}.jsonl", lines)
+            # Last: a row that is there is there with its shapes.
+            _write(self.folder / ROWS, plain)
 
 
 def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import is_dataclass, replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import lightning as L
 import pytest
 import torch
 
+from pcsa.datasets.files import replacing
 from pcsa.tasks import get_task, open_run, task_names
 from pcsa.tasks.common.config import from_plain, to_plain
 from pcsa.tasks.common.engine import StepTraining
@@ -113,11 +115,17 @@ def test_killed_run_resumes_to_the_same_weights(
             task.train(killed)
     assert torch.load(killed.out / "last.ckpt", weights_only=True)["global_step"] == 4
     # What is left of a checkpoint that was being written is no use.
-    (killed.out / ".last-0123.ckpt").write_bytes(b"half")
+    with replacing(killed.out / "last.ckpt") as temporary:
+        half = temporary.name
+        shutil.copy(killed.out / "last.ckpt", temporary)
+    (killed.out / half).write_bytes(b"half")
+    for folder in (killed.out / "log").iterdir():
+        (folder / half).write_bytes(b"half")
     resumed = task.train(replace(killed, resume=True))
     assert (killed.out / "log" / "version_0").exists()
     assert (killed.out / "log" / "version_1").exists()
     assert sorted(file.name for file in killed.out.iterdir()) == ["config.json", "last.ckpt", "log"]
+    assert not list(killed.out.glob("log/*/.*"))
     assert torch.load(resumed, weights_only=True)["global_step"] == 7
     assert same(weights(whole), weights(resumed))
 

@@ -1,10 +1,8 @@
 """Shapes as files, in KeypointNet's release layout."""
 
-import contextlib
 import hashlib
 import json
 import os
-import tempfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from pcsa._core.checks import check_count
+from pcsa._core.writing import explained, replacing, scratch_folder
 from pcsa.datasets.cache import SHAPES, cache_folder, locked
+from pcsa.datasets.keypointnet.changes import replace_in_split, settle, writing_alone
 from pcsa.datasets.keypointnet.layout import models_of_split
-from pcsa.datasets.lines import text_lines
 from pcsa.datasets.pcd import write_pcd
 from pcsa.datasets.procedural.shapes.categories import TABLE, check_categories
 from pcsa.datasets.procedural.shapes.shape import MIN_POINTS, Cloud, Shape, make_shape, sample_shape
@@ -75,13 +74,13 @@ def generate(
     root = Path(root)
     if root.exists() and not root.is_dir():
         raise FileExistsError(f"`root` (={root}) must be a folder")
+    settle(root)
     for name in categories:
         _check_root(root, name, overwrite)
 
-    root.mkdir(parents=True, exist_ok=True)
     for name in categories:
-        with tempfile.TemporaryDirectory(prefix=".procedural-", dir=root) as scratch:
-            _write_category(root, Path(scratch), name, num_shapes, num_points, seed, shares, meshes)
+        with explained(root, "; other categories are kept"), scratch_folder(root, "procedural") as scratch:
+            _write_category(root, scratch, name, num_shapes, num_points, seed, shares, meshes)
     return root
 
 
@@ -102,18 +101,19 @@ def embedded_root(category: str, num_shapes: int = 200, *, seed: int = 0) -> Pat
     with locked(root):
         if not root.exists():
             try:
-                cache.mkdir(parents=True, exist_ok=True)
-                folder = tempfile.TemporaryDirectory(prefix=".embedded-", dir=cache)
+                with scratch_folder(cache, "embedded") as scratch:
+                    made = generate(scratch / "root", category, num_shapes, seed=seed)
+                    # Where there are no locks, one of two processes comes second and finds the same data in place.
+                    try:
+                        made.rename(root)
+                    except OSError:
+                        if not root.exists():
+                            raise
             except OSError as error:
                 raise type(error)(
-                    f"`{cache}` cannot be written ({error.strerror}): set PCSA_CACHE_DIR to a folder for the clouds "
-                    "that are made, or name a root of your own"
+                    f"`{cache}` cannot be written ({error.strerror or error}): set PCSA_CACHE_DIR to a folder for the "
+                    "clouds that are made, or name a root of your own"
                 ) from None
-            with folder as scratch:
-                made = generate(Path(scratch, "root"), category, num_shapes, seed=seed)
-                # Where there are no locks, one of two processes comes second and finds the same data in place.
-                with contextlib.suppress(OSError):
-                    made.rename(root)
     return root
 
 
@@ -179,32 +179,24 @@ def _write_category(
     train = num_shapes - val - test
     bounds = dict(zip(SPLITS, ((0, train), (train, train + val), (train + val, num_shapes)), strict=True))
 
-    # Without its annotation a category counts as absent: it goes first and comes last, so that whoever is
-    # interrupted in between leaves no annotation that its clouds do not fit.
-    annotation = root / "annotations" / f"{category}.json"
-    annotation.unlink(missing_ok=True)
-    for suffix, folder in folders.items():
-        fresh = {path.name: path for path in scratch.glob(f"*.{suffix}")}
-        for stale in folder.iterdir() if folder.exists() else ():
-            if stale.name not in fresh:
-                stale.unlink()
-        if fresh:
-            folder.mkdir(parents=True, exist_ok=True)
-        for name, path in fresh.items():
-            os.replace(path, folder / name)
-    for split_name, (start, stop) in bounds.items():
-        path = root / "splits" / f"{split_name}.txt"
-        lines = [line for _, line in text_lines(path)] if path.exists() else []
-        lines = [line for line in lines if not line.startswith(f"{class_id}-")]
-        lines += [f"{class_id}-{model_id}" for model_id in model_ids[start:stop]]
-        _replace(path, scratch, "\n".join(lines) + "\n")
-    _replace(annotation, scratch, json.dumps(records))
-
-
-def _replace(path: Path, scratch: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    (scratch / path.name).write_text(text, newline="\n")
-    os.replace(scratch / path.name, path)
+    with writing_alone(root):
+        # Without its annotation a category counts as absent: it goes first and comes last, so that whoever is
+        # interrupted in between leaves no annotation that its clouds do not fit.
+        annotation = root / "annotations" / f"{category}.json"
+        annotation.unlink(missing_ok=True)
+        for suffix, folder in folders.items():
+            fresh = {path.name: path for path in scratch.glob(f"*.{suffix}")}
+            for stale in folder.iterdir() if folder.exists() else ():
+                if stale.name not in fresh:
+                    stale.unlink()
+            if fresh:
+                folder.mkdir(parents=True, exist_ok=True)
+            for name, path in fresh.items():
+                os.replace(path, folder / name)
+        for split_name, (start, stop) in bounds.items():
+            replace_in_split(root / "splits" / f"{split_name}.txt", class_id, model_ids[start:stop])
+        with replacing(annotation) as temporary:
+            temporary.write_text(json.dumps(records), newline="\n")
 
 
 def _record(class_id: str, model_id: str, shape: Shape, cloud: Cloud) -> dict[str, Any]:

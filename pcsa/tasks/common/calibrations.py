@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
-from pcsa.datasets.files import replacing
-from pcsa.tasks.common.checkpoint import read_checkpoint
+from pcsa.tasks.common.checkpoint import read_checkpoint, write_checkpoint
 from pcsa.tasks.common.claim import claimed
 
 # So long another process may take to store what it has fitted, in seconds.
@@ -126,8 +124,7 @@ def store_calibration(path: Path, calibration: Calibration, way: Way | None, dig
             others = [entry for entry in about.get("calibrations", ()) if not _is_of(entry, way)]
             own = {"networks": list(way.networks), "test_time": way.test_time, **calibration._asdict()}
             about["calibrations"] = [*others, own]
-        with replacing(path) as temporary:
-            torch.save(checkpoint, temporary)
+        write_checkpoint(path, checkpoint)
 
 
 def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:

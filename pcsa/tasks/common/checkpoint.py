@@ -37,6 +37,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def write_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Write a checkpoint that is complete or not there.
+
+    Raises:
+        OSError: If the disk is full, say; the message names ``path`` and says what is kept.
+    """
+    # A file of Python's: torch's own says nothing of why it cannot be written.
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save(checkpoint, file)
+
+
 def check_resumable(config: TrainConfig, path: Path, task: str) -> None:
     """Refuse to resume a run with another configuration than the one that determines its numbers."""
     about = read_checkpoint(path)["pcsa"]

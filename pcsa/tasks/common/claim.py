@@ -46,7 +46,9 @@ def claimed(path: Path, *, wait: float = 0.0) -> Iterator[None]:
     ours = not isinstance(lock, SoftFileLock)
     try:
         if ours:
-            file.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+            # For messages: on a full disk it holds all the same.
+            with suppress(OSError):
+                file.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield
     finally:
         if ours:

@@ -6,6 +6,7 @@ import shlex
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 
 class Stopped(SystemExit):
@@ -31,3 +32,17 @@ def again(arguments: Sequence[str]) -> str:
     """The command that goes on with what ``pcsa train`` was given."""
     words = [*arguments] if "--resume" in arguments else [*arguments, "--resume"]
     return shlex.join(["pcsa", "train", *words])
+
+
+def await_the_end(worker: int) -> None:
+    """Have a process that loads items outlive the first signal, which a shell or scheduler may send to all of them.
+
+    The step that a training ends with may still need it. A second one, as that of a training that ends its own, ends
+    it; without its training it ends by itself.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end)

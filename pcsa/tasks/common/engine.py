@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -31,13 +31,15 @@ from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
 import pcsa
-from pcsa.datasets.files import replacing
+from pcsa._core.writing import remove_abandoned
 from pcsa.datasets.transforms import item_generator
 from pcsa.tasks.common.averaging import AveragedWeights
 from pcsa.tasks.common.best import BestCheckpoint, mode_of
-from pcsa.tasks.common.checkpoint import check_resumable, started_from, write_json
+from pcsa.tasks.common.checkpoint import check_resumable, started_from, write_checkpoint, write_json
 from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.config import OptimizerConfig, TrainConfig, TrainerConfig, to_plain
+from pcsa.tasks.common.endings import await_the_end
+from pcsa.tasks.common.logs import RowLogger, flush_logs
 from pcsa.tasks.common.stopping import StopAtSignal, check_loss, check_weights
 
 log = logging.getLogger(__name__)
@@ -150,6 +152,7 @@ class StepData(L.LightningDataModule):
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=await_the_end,
         )
 
     def train_dataloader(self) -> DataLoader:
@@ -256,6 +259,7 @@ class StepTraining(L.LightningModule, Generic[ConfigT]):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what the checkpoint is, and of which configuration."""
         checkpoint["pcsa"] = {**self.about, "temperature": self.temperature.at(self.global_step)}
+        flush_logs(self.trainer)
 
 
 def make_optimizer(
@@ -360,10 +364,9 @@ def fit(task: str, config: TrainConfig, build: Callable[[], Training]) -> Path:
         if trainer.is_global_zero:
             # Another run may have ended here while this one was built.
             _check_start(task, config, last)
-            # What a kill left of a checkpoint that was being written.
-            for stem in (last.stem, "best"):
-                for part in out.glob(f".{stem}-*{last.suffix}"):
-                    part.unlink()
+            # What a kill left of a checkpoint, or a log, that was being written.
+            for folder in (out, *out.glob("log/*/")):
+                remove_abandoned(folder)
             if config.trainer.best and not config.resume:
                 # A run that was cut off before its first checkpoint begins again.
                 (out / "best.ckpt").unlink(missing_ok=True)
@@ -408,8 +411,7 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         check_weights(checkpoint["state_dict"], checkpoint["global_step"], Path(path))
-        with replacing(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        write_checkpoint(Path(path), checkpoint)
 
 
 def make_trainer(
@@ -422,7 +424,7 @@ def make_trainer(
     callbacks: Sequence[L.Callback] = (),
 ) -> L.Trainer:
     """A Lightning trainer that keeps ``<out>/last.ckpt`` and a log in ``<out>/log``; ``callbacks`` come first."""
-    logger_type = TensorBoardLogger if t.logger == "tensorboard" else CSVLogger
+    logger_type = TensorBoardLogger if t.logger == "tensorboard" else RowLogger
     callbacks = [
         *callbacks,
         ModelCheckpoint(

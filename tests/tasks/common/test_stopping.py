@@ -1,6 +1,7 @@
 """A training that is stopped, or whose numbers go wrong, keeps what is good and says what to do."""
 
 import csv
+import errno
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from pcsa.scripts.cli import main
-from pcsa.tasks.common.endings import DivergedError, Stopped, again
+from pcsa.tasks.common.endings import DivergedError, Stopped, again, await_the_end
 from pcsa.tasks.common.engine import StepTraining
 
 
@@ -136,6 +137,65 @@ def test_a_diverged_run_keeps_its_last_good_checkpoint(trained, weights, same, m
     assert kept["global_step"] == 4
     assert not list(config.out.glob(".last-*"))
     assert same(weights(whole), weights(task.train(replace(config, resume=True))))
+
+
+@pytest.mark.parametrize("file", ["last", "metrics"])
+def test_a_full_disk_is_named_and_costs_nothing_that_was_written(
+    trained, weights, same, monkeypatch, tmp_path, capsys, file
+):
+    task, config, whole = trained("landmarks")
+    config = replace(config, out=tmp_path / "run")
+    fsync = os.fsync
+
+    def full(number):
+        # From the second checkpoint on.
+        if (config.out / "last.ckpt").exists() and f"/{file}" in os.readlink(f"/proc/self/fd/{number}").replace(
+            ".", ""
+        ):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(
+            OSError, match=r"No space left on device; (what it held before is|its rows are) kept"
+        ) as error:
+            task.train(config)
+    assert error.value.filename.endswith("last.ckpt" if file == "last" else "metrics.csv")
+    assert sorted(found.name for found in config.out.iterdir()) == ["config.json", "last.ckpt", "log"]
+    assert torch.load(config.out / "last.ckpt", weights_only=True)["global_step"] == 2
+    assert same(weights(whole), weights(task.train(replace(config, resume=True))))
+    assert rows(config.out) == rows(whole.parent)
+
+
+def test_rows_are_on_the_disk_before_the_checkpoint_that_follows_them(trained, monkeypatch, tmp_path):
+    task, config, _ = trained("landmarks")
+    synced = []
+    fsync = os.fsync
+
+    def watched(number):
+        synced.append(os.path.basename(os.readlink(f"/proc/self/fd/{number}")).strip(".")[:4])
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    task.train(replace(config, out=tmp_path / "run"))
+    checkpoints = [i for i, name in enumerate(synced) if name == "last"]
+    assert len(checkpoints) > 3
+    assert all(synced[i - 1] == "metr" for i in checkpoints)
+
+
+def test_a_process_that_loads_items_outlives_the_first_signal():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        await_the_end(0)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert callable(signal.getsignal(signal.SIGTERM))
+        os.kill(os.getpid(), signal.SIGTERM)
+        # The next one ends it.
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
 
 
 def test_the_command_says_how_to_go_on(tmp_path, monkeypatch, capsys):
