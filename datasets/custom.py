@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from pcsa._core.checks import check_count
 from pcsa.datasets.keypointnet.annotations import read_records
 from pcsa.datasets.keypointnet.categories import CLASS_IDS
+from pcsa.datasets.limits import check_inside
 from pcsa.datasets.lines import text_lines
 from pcsa.datasets.pcd import write_pcd
 from pcsa.datasets.point_cloud import lossless_dtype
@@ -70,7 +71,7 @@ def check_labeled(
         model_id = _model_id(cloud, number)
         where = f"item {number} ({model_id!r}): "
         faults += [where + fault for fault in _item_faults(cloud, names, tolerance)]
-        if not re.fullmatch(r"\w([\w .-]*[\w.-])?", model_id):
+        if not _is_name(model_id):
             faults.append(where + "`model_id` must be letters, digits, `_`, `.`, `-` and spaces within")
         if model_id in seen:
             faults.append(where + f"`model_id` is that of item {seen[model_id]} too")
@@ -154,6 +155,9 @@ def write_labeled(
     folder = root / "pcds" / class_id
     if annotations.exists() and not overwrite:
         raise FileExistsError(f"`{annotations}` exists: `overwrite` replaces the category")
+    for path in (annotations, folder, *(root / "splits" / f"{split}.txt" for split in SPLITS)):
+        # What another made may hold links: nothing is written, or removed, behind those that lead out of it.
+        check_inside(path, root)
     old = _model_ids_of(annotations) if annotations.exists() else []
     model_ids = [_model_id(cloud, number) for number, cloud in enumerate(clouds)]
     records = [
@@ -216,7 +220,12 @@ def _record(
 
 def _model_ids_of(annotations: Path) -> list[str]:
     """Return the model ids of annotations that are to be replaced; of broken ones, those that can be read."""
-    return [record.model_id for record in read_records(annotations)[0]]
+    return [record.model_id for record in read_records(annotations)[0] if _is_name(record.model_id)]
+
+
+def _is_name(model_id: str) -> bool:
+    """Whether a model id may name a file: it leads nowhere else."""
+    return re.fullmatch(r"\w([\w .-]*[\w.-])?", model_id) is not None
 
 
 def _model_id(cloud: LabeledCloud, number: int) -> str:

@@ -8,17 +8,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pcsa.datasets.limits import check_regular
+
 
 def existing(path: str | os.PathLike[str]) -> Path:
     """Return a path that exists.
 
     Raises:
         FileNotFoundError: If it does not; the message names the path.
+        ValueError: If it is a pipe, a socket or a device.
 
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"`{path}` is missing")
+    check_regular(path)
     return path
 
 

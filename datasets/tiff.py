@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pcsa.datasets.limits import check_pixels, check_unpacked
+
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BITS, _PHOTOMETRIC, _DESCRIPTION, _FORMAT = 258, 262, 270, 339  # tags
 _UNSIGNED, _FLOAT, _UNKNOWN = 1, 3, 4  # values of the tag for the format
@@ -86,6 +88,9 @@ def read_tiff(path: Path) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
         if page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
             kind = page.photometric.name
             raise ValueError(f"photometric interpretation ({kind}) of {page.dtype} must be gray or RGB")
+        # Depth, and copies of a picture in one page, count as well.
+        check_pixels(path, page.imagewidth, page.imagelength * max(1, page.imagedepth))
+        check_unpacked("the picture", page.size * page.dtype.itemsize, path)
         try:
             values, axes = page.asarray(), page.axes
         except ValueError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pcsa.datasets.faults import reading
+from pcsa.datasets.limits import leads_out
 from pcsa.scripts.reproduce.combined import Combination
 from pcsa.tasks.common.config import from_plain
 
@@ -122,6 +123,23 @@ def _study(name: str, content: Mapping[str, Any]) -> Study:
     for key, known in (("split", ("val", "test")), ("fold_of", ("train", "train+val"))):
         if content.get(key, known[0]) not in known:
             raise ValueError(f"`{key}` (={content[key]!r}) must be one of {', '.join(known)}")
+    for key in ("categories", "columns", "read_outs"):
+        for value in content.get(key, []):
+            if not isinstance(value, str):
+                raise ValueError(f"`{key}` has {value!r}: must be a list of strings")
+    for value in content["categories"]:
+        # They become folders.
+        if leads_out(value) or "/" in value or value == ".":
+            raise ValueError(f"`categories` has {value!r}: must be names without a path")
+    for row, words in {"options": content.get("options", ""), **content["methods"]}.items():
+        try:
+            shlex.split(words)
+        except (ValueError, AttributeError) as error:
+            raise ValueError(f"`{row}` (={words!r}) must be options of `pcsa train` ({error})") from None
+    for column in content.get("published", {}).values():
+        tables = column.values() if isinstance(column, dict) else [column]
+        if not all(isinstance(row, dict) and all(type(x) in (int, float) for x in row.values()) for row in tables):
+            raise ValueError("`published` must have numbers by column, row and category")
     combined = {row: _combination(row, table) for row, table in content.get("combined", {}).items()}
     return from_plain(Study, {"name": name, **content, "combined": combined})
 

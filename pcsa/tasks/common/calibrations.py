@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pcsa.datasets.files import replacing
 from pcsa.tasks.common.checkpoint import read_checkpoint
+from pcsa.tasks.common.checksum import sign
 from pcsa.tasks.common.claim import claimed
 
 # So long another process may take to store what it has fitted, in seconds.
@@ -128,6 +129,7 @@ def store_calibration(path: Path, calibration: Calibration, way: Way | None, dig
             about["calibrations"] = [*others, own]
         with replacing(path) as temporary:
             torch.save(checkpoint, temporary)
+            sign(temporary)
 
 
 def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
