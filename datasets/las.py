@@ -123,9 +123,7 @@ def _check_unpacking(path: Path, header: Any) -> None:
         chunks = lazrs.read_chunk_table(file, about)
     points, held = (sum(column) for column in zip(*chunks, strict=True)) if chunks else (0, 0)
     if held > path.stat().st_size or points < header.point_count:
-        raise ValueError(
-            f"{len(chunks)} compressed chunks of {points} points and {held} bytes are not all of them"
-        )
+        raise ValueError(f"{len(chunks)} compressed chunks of {points} points and {held} bytes are not all of them")
     check_unpacked("a chunk", max((count for count, _ in chunks), default=0) * width, path)
 
 

@@ -362,7 +362,9 @@ def _listed(root: Path, split: Split) -> tuple[list[Path], list[Problem]]:
         name = line.replace("\\", "/")
         path = root / (name if name.endswith(".npz") else f"{name}.npz")
         if leads_out(name):
-            problems.append(Problem(str(listing), f"line {number}: `{line[:120]}` must lead to a file below the folder"))
+            problems.append(
+                Problem(str(listing), f"line {number}: `{line[:120]}` must lead to a file below the folder")
+            )
         elif not path.exists():
             problems.append(Problem(str(listing), f"line {number}: `{path}` is missing"))
         elif path in found:

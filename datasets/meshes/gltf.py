@@ -119,7 +119,9 @@ class _Scene:
                     colors.append(color)
                     offset += len(points)
                     if offset > _MOST_VERTICES or offset * 24 > self.most:
-                        raise ValueError(f"the scene of {offset} vertices or more is too large, for such a file at least")
+                        raise ValueError(
+                            f"the scene of {offset} vertices or more is too large, for such a file at least"
+                        )
         return Mesh(np.concatenate(vertices), np.concatenate(faces), np.concatenate(colors) if colored else None)
 
     def _item(self, kind: str, index: Any) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib
+import json
 import os
 import random
 import resource
@@ -20,6 +22,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,11 @@ sys.path.append(str(HERE))
 
 SECONDS = 10  # that one input may take
 MEMORY = 3 << 30  # bytes that one input may take beyond what the process has
+MODULES = (
+    *("pcsa.datasets.check", "pcsa.datasets.custom", "pcsa.datasets.keypointnet", "pcsa.models.simple_pose"),
+    *("pcsa.scripts.journal", "pcsa.scripts.records", "pcsa.scripts.report", "pcsa.scripts.reproduce.results"),
+    *("pcsa.scripts.reproduce.study", "pcsa.tasks.common.run", "pcsa.tasks.common.map_inputs", "pcsa.tasks.landmarks"),
+)
 
 
 class TooLong(BaseException):
@@ -55,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"no target {', '.join(unknown)}: there are {', '.join(TARGETS)}")
     names = options.targets or list(TARGETS)
-    _import_everything()
+    _import_everything(options.coverage)
     total = sum(TARGETS[name].weight for name in names)
     begin, findings, sums = time.monotonic(), 0, [0, 0, 0]
     print(f"{'reader':24}{'inputs':>9}{'read':>9}{'refused':>9}{'findings':>10}{'slowest':>9}{'memory':>9}")
@@ -63,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         share = max(1, round(options.inputs * TARGETS[name].weight / total))
         left = (options.seconds - (time.monotonic() - begin)) / (len(names) - place)
         count = _Count(name)
-        (_guided if options.coverage else _random)(count, share, left, options)
+        _run(count, share, left, options)
         findings += len(count.found)
         sums = [a + b for a, b in zip(sums, (count.inputs, count.read, count.refused), strict=True)]
         print(count, flush=True)
@@ -94,8 +102,8 @@ class _Count:
         self.found.update(other["found"])
 
 
-def _import_everything() -> None:
-    """Import once what every process needs."""
+def _import_everything(coverage: bool) -> None:
+    """Import once what every process needs, so that it tells which of its lines are reached if it is to."""
     import h5py
     import laspy
     import lzf
@@ -105,22 +113,27 @@ def _import_everything() -> None:
     import tifffile
     import torch
 
-    from pcsa.datasets import check, custom, shapenet
-    from pcsa.scripts import journal, records, report
-    from pcsa.scripts.reproduce import results, study
-    from pcsa.tasks import get_task, task_names
+    told: Any = nullcontext()
+    if coverage:
+        import atheris
 
-    for name in task_names():
-        get_task(name)
+        told = atheris.instrument_imports(include=["pcsa.datasets", "pcsa.scripts", "pcsa.metrics.coco_file"])
+        sys.stderr.flush()
+    with told:
+        for module in MODULES:
+            importlib.import_module(module)
+    tasks = importlib.import_module("pcsa.tasks")
+    for name in tasks.task_names():
+        tasks.get_task(name)
     torch.set_num_threads(1)
     PIL.Image.init()
-    del h5py, laspy, lzf, scipy, tifffile, check, custom, shapenet, journal, records, report, results, study
+    del h5py, laspy, lzf, scipy, tifffile
+    # What a process shares with this one it should not copy.
+    gc.freeze()
 
 
-def _random(count: _Count, inputs: int, seconds: float, options: Any) -> None:
-    """Try random changes in processes of their own: one that crashes is a finding, and the next goes on behind it."""
-    import json
-
+def _run(count: _Count, inputs: int, seconds: float, options: Any) -> None:
+    """Try inputs in processes of their own: one that crashes is a finding, and the next goes on behind it."""
     begin, done = time.monotonic(), 0
     while done < inputs and time.monotonic() - begin < seconds:
         with tempfile.TemporaryDirectory(prefix="pcsa-fuzz-") as scratch:
@@ -130,28 +143,30 @@ def _random(count: _Count, inputs: int, seconds: float, options: Any) -> None:
                 status = 70
                 try:
                     left = seconds - (time.monotonic() - begin)
-                    result = _try(count.name, done, inputs, left, options, Path(scratch))
-                    report.write_text(json.dumps(result))
+                    _try(count.name, done, inputs, left, options, Path(scratch))
                     status = 0
                 except BaseException:
                     report.with_suffix(".error").write_text(traceback.format_exc())
                 finally:
                     os._exit(status)
             _, status = os.waitpid(process, 0)
+            result = json.loads(report.read_text()) if report.exists() else {}
+            if result:
+                count.add(result)
             if status == 0:
-                count.add(json.loads(report.read_text()))
                 return
             if report.with_suffix(".error").exists():
                 raise RuntimeError(report.with_suffix(".error").read_text())
             place = int(current.with_suffix(".number").read_text())
             content = current.read_bytes()
             how = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit status {os.WEXITSTATUS(status)}"
-            count.add({"inputs": place + 1 - done, "read": 0, "refused": 0, "slowest": 0, "memory": 0, "found": {}})
+            count.inputs += place + 1 - done - result.get("inputs", 0)
             count.found.setdefault(how, f"  the process ended by {how}{_kept(options, count.name, content)}")
             done = place + 1
 
 
-def _try(name: str, first: int, inputs: int, seconds: float, options: Any, scratch: Path) -> dict[str, Any]:
+def _try(name: str, first: int, inputs: int, seconds: float, options: Any, scratch: Path) -> None:
+    """Try inputs until there are enough, or it is late, and write down what came of them."""
     from fuzz_mutate import mutated
     from fuzz_targets import TARGETS, attempt, prepare
 
@@ -165,33 +180,65 @@ def _try(name: str, first: int, inputs: int, seconds: float, options: Any, scrat
     outcomes = [_within(lambda content=content: attempt(target, folder, content)) for content in whole]
     if outcomes[0] != "read":
         raise ValueError(f"{name}: a whole file is {outcomes[0]}")
-    begin, peak = time.monotonic(), _peak()
+    begin, peak, number = time.monotonic(), _peak(), first
     out: dict[str, Any] = {"inputs": 0, "read": 0, "refused": 0, "slowest": 0.0, "memory": 0, "found": {}}
-    for number in range(first, inputs):
-        if time.monotonic() - begin > seconds:
-            break
-        rng = random.Random(f"{options.seed}-{name}-{number}")
-        content = mutated(rng, rng.choice(whole), target.inside)
+
+    def write_down() -> None:
+        (scratch / "report.json").write_text(json.dumps(out))
+
+    def one(content: bytes) -> None:
+        nonlocal peak, number
+        # For whoever finds this process dead.
         (scratch / "current").write_bytes(content)
         (scratch / "current.number").write_text(str(number))
         start, found = time.monotonic(), None
         try:
-            out[_within(lambda content=content: attempt(target, folder, content))] += 1
+            out[_within(lambda: attempt(target, folder, content))] += 1
+        except KeyboardInterrupt:
+            raise
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                raise
             found = _signature(error), _told(error)
         taken, grown = time.monotonic() - start, _peak() - peak
-        peak = max(peak, _peak())
+        peak += grown
+        number += 1
         out["inputs"] += 1
         out["slowest"], out["memory"] = max(out["slowest"], taken), max(out["memory"], grown)
         if found is None and grown > MEMORY:
             found = "memory", f"  {grown >> 20} MB for one input"
         if found is not None and found[0] not in out["found"]:
             out["found"][found[0]] = found[1] + _kept(options, name, content)
-        if number % 200 == 0:
+            write_down()
+        if number % 100 == 0:
+            write_down()
             gc.collect()
-    return out
+            if options.coverage and (number >= inputs or time.monotonic() - begin > seconds):
+                os._exit(0)
+
+    if options.coverage:
+        _guide(one, whole, lambda content, seed: mutated(random.Random(seed), content, target.inside), options, scratch)
+    while number < inputs and time.monotonic() - begin < seconds:
+        rng = random.Random(f"{options.seed}-{name}-{number}")
+        one(mutated(rng, rng.choice(whole), target.inside))
+    write_down()
+
+
+def _guide(one: Any, whole: Sequence[bytes], change: Any, options: Any, scratch: Path) -> None:
+    """Let atheris make inputs, half of them by our own changes, and keep those that reach new lines; never return."""
+    import atheris
+
+    corpus = scratch / "corpus"
+    corpus.mkdir()
+    for number, content in enumerate(whole):
+        (corpus / str(number)).write_bytes(content)
+
+    def mutate(content: bytes, most: int, seed: int) -> bytes:
+        return atheris.Mutate(content, most) if seed % 2 else change(content, seed)[:most]
+
+    flags = "-rss_limit_mb=0 -max_len=65536 -timeout=1000 -print_final_stats=0 -verbosity=0"
+    flags += " -handle_segv=0 -handle_abrt=0 -handle_bus=0 -handle_fpe=0 -handle_ill=0 -handle_int=0 -handle_term=0"
+    arguments = ["fuzz", *flags.split(), f"-seed={options.seed + 1}", str(corpus)]
+    atheris.Setup(arguments, one, custom_mutator=mutate)
+    atheris.Fuzz()
 
 
 def _quiet() -> None:
@@ -231,7 +278,9 @@ def _signature(error: BaseException) -> str:
 
 
 def _told(error: BaseException) -> str:
-    frames = [f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb((error.__cause__ or error).__traceback__)]
+    frames = [
+        f"{Path(f.filename).name}:{f.lineno}" for f in traceback.extract_tb((error.__cause__ or error).__traceback__)
+    ]
     return f"  {type(error).__name__}: {' '.join(str(error).split())[:200]}\n    at {' '.join(frames[-6:])}"
 
 
@@ -256,11 +305,6 @@ def _one(target: Any, content: bytes) -> int:
         prepare(target, folder)
         print(_within(lambda: attempt(target, folder, content)))
     return 0
-
-
-def _guided(count: _Count, inputs: int, seconds: float, options: Any) -> None:
-    """Try what atheris makes, in a process of its own: its loop ends the process."""
-    raise NotImplementedError
 
 
 if __name__ == "__main__":

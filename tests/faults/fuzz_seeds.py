@@ -25,11 +25,15 @@ def written(write: Any, name: str = "seed") -> bytes:
 def pcd() -> list[bytes]:
     from pcsa.datasets.pcd import write_pcd
 
-    seeds = [written(lambda f, b=b, c=c: write_pcd(f, POINTS, c, binary=b)) for b in (False, True) for c in (None, COLORS)]
+    seeds = [
+        written(lambda f, b=b, c=c: write_pcd(f, POINTS, c, binary=b)) for b in (False, True) for c in (None, COLORS)
+    ]
     import lzf
 
     # Half of the points repeat, so that there is something to compress.
-    columns = np.tile(POINTS[:20], (2, 1)).astype("<f4").T.tobytes() + np.tile(COLORS[:20, 0], 2).astype("<u4").tobytes()
+    columns = (
+        np.tile(POINTS[:20], (2, 1)).astype("<f4").T.tobytes() + np.tile(COLORS[:20, 0], 2).astype("<u4").tobytes()
+    )
     packed = lzf.compress(columns) or b""
     head = b"VERSION .7\nFIELDS x y z rgb\nSIZE 4 4 4 4\nTYPE F F F U\nCOUNT 1 1 1 1\nWIDTH 40\nHEIGHT 1\nPOINTS 40\n"
     seeds.append(head + b"DATA binary_compressed\n" + struct.pack("<II", len(packed), 640) + packed)
@@ -56,14 +60,20 @@ def obj() -> list[bytes]:
 
 
 def off() -> list[bytes]:
-    return [b"OFF\n5 2 0\n0 0 0\n1 0 0\n1 1 0\n.4 .5 0\n0 1 0\n3 0 1 2\n5 0 1 2 3 4 1 1 1\n", b"COFF 3 1 0\n0 1 .5 1 2 3 4\n1 1 .5 1 2 3 4\n0 3 .5 1 2 3 4\n3 0 1 2\n"]
+    return [
+        b"OFF\n5 2 0\n0 0 0\n1 0 0\n1 1 0\n.4 .5 0\n0 1 0\n3 0 1 2\n5 0 1 2 3 4 1 1 1\n",
+        b"COFF 3 1 0\n0 1 .5 1 2 3 4\n1 1 .5 1 2 3 4\n0 3 .5 1 2 3 4\n3 0 1 2\n",
+    ]
 
 
 def stl() -> list[bytes]:
     facet = "facet normal 0 0 1\nouter loop\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\nendloop\nendfacet\n"
     triangles = np.zeros(3, np.dtype([("n", "<f4", 3), ("v", "<f4", (3, 3)), ("a", "<u2")]))
     triangles["v"] = np.arange(27).reshape(3, 3, 3) % 7
-    return [f"solid a\n{facet * 3}endsolid a\n".encode(), b"head".ljust(80) + struct.pack("<I", 3) + triangles.tobytes()]
+    return [
+        f"solid a\n{facet * 3}endsolid a\n".encode(),
+        b"head".ljust(80) + struct.pack("<I", 3) + triangles.tobytes(),
+    ]
 
 
 def gltf() -> list[bytes]:
@@ -77,7 +87,16 @@ def gltf() -> list[bytes]:
         "accessors": [
             {"bufferView": 0, "componentType": 5126, "count": 3, "type": "VEC3"},
             {"bufferView": 1, "componentType": 5123, "count": 3, "type": "SCALAR"},
-            {"componentType": 5126, "count": 3, "type": "VEC3", "sparse": {"count": 1, "indices": {"bufferView": 1, "componentType": 5123}, "values": {"bufferView": 0}}},
+            {
+                "componentType": 5126,
+                "count": 3,
+                "type": "VEC3",
+                "sparse": {
+                    "count": 1,
+                    "indices": {"bufferView": 1, "componentType": 5123},
+                    "values": {"bufferView": 0},
+                },
+            },
         ],
         "bufferViews": [{"buffer": 0, "byteLength": 36}, {"buffer": 0, "byteOffset": 36, "byteLength": 8}],
         "buffers": [{"byteLength": len(data)}],
@@ -116,7 +135,12 @@ def laz() -> list[bytes]:
 def text() -> list[bytes]:
     rows = "".join("{} {} {}\n".format(*row) for row in POINTS.tolist())
     table = "".join("{},{},{},{},{},{}\n".format(*p, *c) for p, c in zip(POINTS.tolist(), COLORS.tolist(), strict=True))
-    return [rows.encode(), f"40\n{rows}".encode(), f"x,y,z,r,g,b\n{table}".encode(), f"//X Y Z\n{rows}".encode("utf-16")]
+    return [
+        rows.encode(),
+        f"40\n{rows}".encode(),
+        f"x,y,z,r,g,b\n{table}".encode(),
+        f"//X Y Z\n{rows}".encode("utf-16"),
+    ]
 
 
 def npz(**arrays: Any) -> bytes:
@@ -178,7 +202,11 @@ def mat() -> list[bytes]:
     value = joints().transpose(2, 1, 0)
     seeds = []
     for changes in ({}, {"do_compression": True}):
-        for content in ({"joints": value}, {"joints": cells, "more": {"a": 1}}, {"joints": value.astype(np.uint8), "b": "text"}):
+        for content in (
+            {"joints": value},
+            {"joints": cells, "more": {"a": 1}},
+            {"joints": value.astype(np.uint8), "b": "text"},
+        ):
             stream = io.BytesIO()
             savemat(stream, content, **changes)
             seeds.append(stream.getvalue())
@@ -226,7 +254,14 @@ def _coco() -> dict[str, Any]:
     from pcsa.datasets.coco import NAMES
 
     flat = [value for k in range(17) for value in (3 + k, 2 + k, 1 + k % 2)]
-    person = {"image_id": 7, "category_id": 1, "iscrowd": 0, "area": 150.0, "num_keypoints": 17, "bbox": [2.0, 1.0, 20.0, 20.0]}
+    person = {
+        "image_id": 7,
+        "category_id": 1,
+        "iscrowd": 0,
+        "area": 150.0,
+        "num_keypoints": 17,
+        "bbox": [2.0, 1.0, 20.0, 20.0],
+    }
     return {
         "images": [{"id": 7, "file_name": "7.png", "width": 32, "height": 24}],
         "annotations": [{**person, "id": i, "keypoints": flat} for i in (1, 2)],
@@ -249,7 +284,10 @@ def lsp() -> list[bytes]:
 
 def mtfl() -> list[bytes]:
     values = " ".join(str(v) for v in (8, 16, 12, 9, 15, 5, 5, 9, 13, 13))
-    return ["".join(f" 7.png {values} 1 2 2 3\n" for _ in range(4)).encode(), f"a b\\7.png {values}\n".encode("latin-1") * 4]
+    return [
+        "".join(f" 7.png {values} 1 2 2 3\n" for _ in range(4)).encode(),
+        f"a b\\7.png {values}\n".encode("latin-1") * 4,
+    ]
 
 
 def scans() -> list[bytes]:
@@ -261,7 +299,26 @@ def scans() -> list[bytes]:
 
 def volumes() -> list[bytes]:
     scan, size = 256, (8, 16)
-    head = struct.pack("<12s 3I 3d 2I 2d I d 4s Q i I", b"HSF-OCT-103\0", 16, 2, 8, 0.01, 0.1, 0.004, 4, 4, 0, 0, 0, 0, b"OD\0\0", 0, 0, scan)
+    head = struct.pack(
+        "<12s 3I 3d 2I 2d I d 4s Q i I",
+        b"HSF-OCT-103\0",
+        16,
+        2,
+        8,
+        0.01,
+        0.1,
+        0.004,
+        4,
+        4,
+        0,
+        0,
+        0,
+        0,
+        b"OD\0\0",
+        0,
+        0,
+        scan,
+    )
     body = b"".join((b"HSF-BS-103\0").ljust(scan, b"\0") + np.full(size, 0.5, "<f4").tobytes() for _ in range(2))
     return [head.ljust(2048, b"\0") + bytes(16) + body]
 
@@ -287,7 +344,19 @@ def pictures() -> list[bytes]:
 
     pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 4), dtype=np.uint8)
     seeds = []
-    for form, mode in (("PNG", "RGB"), ("PNG", "RGBA"), ("PNG", "P"), ("PNG", "I;16"), ("JPEG", "RGB"), ("BMP", "RGB"), ("WEBP", "RGB"), ("TIFF", "RGB"), ("TIFF", "L"), ("GIF", "P"), ("PPM", "L")):
+    for form, mode in (
+        ("PNG", "RGB"),
+        ("PNG", "RGBA"),
+        ("PNG", "P"),
+        ("PNG", "I;16"),
+        ("JPEG", "RGB"),
+        ("BMP", "RGB"),
+        ("WEBP", "RGB"),
+        ("TIFF", "RGB"),
+        ("TIFF", "L"),
+        ("GIF", "P"),
+        ("PPM", "L"),
+    ):
         picture = Image.fromarray(pixels)
         if mode == "I;16":
             picture = Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 257)
@@ -338,7 +407,13 @@ def _frames() -> dict[str, Any]:
     part = np.ones((1, 17, 3))
     part[:, :, :2] = 1000 * positions[:, :, :2] / positions[:, :, 2:3] + [16, 12]
     name = "S1/S1_Walk.54138969/S1_Walk.54138969_000001.png"
-    return {"imgname": np.array([name]), "center": np.array([[16.0, 12.0]]), "scale": np.full(1, 0.08), "part": part, "S": positions}
+    return {
+        "imgname": np.array([name]),
+        "center": np.array([[16.0, 12.0]]),
+        "scale": np.full(1, 0.08),
+        "part": part,
+        "S": positions,
+    }
 
 
 def frames() -> list[bytes]:
@@ -364,7 +439,10 @@ def metrics() -> list[bytes]:
         "category": "mug",
         "num_items": 5,
         "thresholds": [0.0, 0.01, 0.1],
-        "overall": {"euclidean": distance, "calibration": {"threshold": 0.01, "pearson": None, "reliability": reliability}},
+        "overall": {
+            "euclidean": distance,
+            "calibration": {"threshold": 0.01, "pearson": None, "reliability": reliability},
+        },
         "per_keypoint": {"mug": {"rim": {"num_shapes": 5, "euclidean": distance}}},
     }
     grid = {"task": "landmarks", "num_items": 12, "nme": 0.04, "failure_rate@0.1": 0.1, "calibration": {"pearson": 0.4}}
@@ -398,7 +476,13 @@ MADE_WITH = {"version": "0.1.0", "device": "cpu"}
 def _predicted() -> dict[str, Any]:
     items = [{"input": "/a.ply", "keypoints": [[0.5, 0.25, 1.0]], "confidence": [0.5]}]
     inputs = {"/a.ply": {"size": 3, "mtime_ns": 4, "pictures": None}}
-    return {"names": ["nose"], "items": items, "failed": [{"input": "/b.ply", "reason": "cut off"}], "made_with": MADE_WITH, "inputs": inputs}
+    return {
+        "names": ["nose"],
+        "items": items,
+        "failed": [{"input": "/b.ply", "reason": "cut off"}],
+        "made_with": MADE_WITH,
+        "inputs": inputs,
+    }
 
 
 def predictions() -> list[bytes]:
@@ -438,7 +522,13 @@ def seconds() -> list[bytes]:
 
 
 def labeled() -> list[bytes]:
-    item = {"points": POINTS.tolist(), "keypoints": POINTS[:2].tolist(), "names": ["a", "b"], "colors": None, "model_id": "x"}
+    item = {
+        "points": POINTS.tolist(),
+        "keypoints": POINTS[:2].tolist(),
+        "names": ["a", "b"],
+        "colors": None,
+        "model_id": "x",
+    }
     return [json.dumps([list(item.values()), list(item.values())[:3]]).encode()]
 
 
@@ -456,9 +546,24 @@ def checkpoint_content() -> dict[str, Any]:
         torch.manual_seed(0)
         model = get_task("landmarks").build(config, labels)
     state = {f"network.{name}": value for name, value in model.state_dict().items()}
-    about = {"task": "landmarks", "version": "0.1.0", "config": to_plain(config), "labels": to_plain(labels), "temperature": 1.0}
+    about = {
+        "task": "landmarks",
+        "version": "0.1.0",
+        "config": to_plain(config),
+        "labels": to_plain(labels),
+        "temperature": 1.0,
+    }
     about["calibration"] = {"temperature": 1.5, "split": "val"}
-    return {"epoch": 1, "global_step": 4, "pytorch-lightning_version": "2.6.0", "state_dict": state, "optimizer_states": [{"state": {}, "param_groups": []}], "lr_schedulers": [], "loops": {}, "pcsa": about}
+    return {
+        "epoch": 1,
+        "global_step": 4,
+        "pytorch-lightning_version": "2.6.0",
+        "state_dict": state,
+        "optimizer_states": [{"state": {}, "param_groups": []}],
+        "lr_schedulers": [],
+        "loops": {},
+        "pcsa": about,
+    }
 
 
 def checkpoints() -> list[bytes]:

@@ -109,7 +109,7 @@ def check_fits(build: Callable[[], nn.Module], weights: Mapping[str, Tensor]) ->
     finally:
         hook.remove()
     if {k: v.shape for k, v in network.state_dict().items()} != {k: v.shape for k, v in weights.items()}:
-        network.load_state_dict(weights)  # says what is wrong
+        network.load_state_dict({name: value.to("meta") for name, value in weights.items()})  # says what is wrong
 
 
 class _Outline(pickle.Unpickler):
