@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test slow check promises gpu docs wheel clean
+.PHONY: demo test slow check inputs soak-inputs promises gpu docs wheel clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -41,6 +41,19 @@ promises: $(READY)
 # is no .venv it takes $(PYTHON), which must have a torch for CUDA and what constraints.txt pins.
 gpu:
 	PYTHONPATH="$$PWD$${PYTHONPATH:+:$$PYTHONPATH}" $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m pcsa.scripts.gpu $(OPTIONS)
+
+# What guides the fuzzing by coverage is not in the environment that the tests wait for.
+.venv/.soak: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[soak]"
+	touch $@
+
+# Reads a million changed files by every reader, guided by coverage: about two hours of one core.
+soak-inputs: .venv/.soak
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/fuzz.py --coverage --inputs 1000000 --seconds 10800 $(OPTIONS)
+
+# The same with random changes, ten thousand: a minute and a half of one core.
+inputs: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/fuzz.py --inputs 10000 $(OPTIONS)
 
 # What builds the documentation is not in the environment that the tests wait for.
 .venv/.docs: $(READY)

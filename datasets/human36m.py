@@ -32,8 +32,8 @@ from pcsa.datasets.arrays import read_arrays
 from pcsa.datasets.crops import CropAugment
 from pcsa.datasets.faults import Problem, noting, reading, refuse, some
 from pcsa.datasets.files import existing
-from pcsa.datasets.limits import leads_out
 from pcsa.datasets.images import KeypointImages, check_readable, labeled_size, masked
+from pcsa.datasets.limits import leads_out
 from pcsa.datasets.plausible import check_inside
 from pcsa.datasets.splits import Split, checked_root
 from pcsa.datasets.values import ValueRange

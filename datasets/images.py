@@ -44,8 +44,8 @@ def read_image(path: str | os.PathLike[str], value_range: ValueRange | None = No
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no picture, is cut off, holds several, is too large (:mod:`pcsa.datasets.limits`), or has
-            values that the rule refuses; the message names the file.
+        ValueError: If the file is no picture, is cut off, holds several, is too large (:mod:`pcsa.datasets.limits`),
+            or has values that the rule refuses; the message names the file.
 
     """
     path = existing(path)

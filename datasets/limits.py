@@ -63,7 +63,7 @@ def check_pixels(path: str | os.PathLike[str], width: int, height: int) -> None:
     """Raise a ValueError if a picture has more pixels than it may.
 
     These are Pillow's ``Image.MAX_IMAGE_PIXELS``, 89 million, and above :data:`FEW_PIXELS` no more than
-    :data:`PIXELS_PER_BYTE`: a picture of one color may have thousands in each byte of its file, one of anything has not.
+    :data:`PIXELS_PER_BYTE`: a picture of one color may have thousands for each byte, one of anything has not.
     """
     from PIL import Image
 
@@ -88,7 +88,7 @@ def read_whole(path: str | os.PathLike[str]) -> bytes:
 
 
 def leads_out(name: str) -> bool:
-    """Whether a name out of a file leads out of the folder that it belongs to: it is absolute, or has ``..``.
+    r"""Whether a name out of a file leads out of the folder that it belongs to: it is absolute, or has ``..``.
 
     Args:
         name: The name, with the separators of any system.

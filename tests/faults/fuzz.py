@@ -14,7 +14,6 @@ import json
 import os
 import random
 import resource
-import shutil
 import signal
 import sys
 import tempfile
@@ -40,7 +39,7 @@ MODULES = (
 )
 
 
-class TooLong(BaseException):
+class TooLongError(BaseException):
     """An input that takes more than its seconds."""
 
 
@@ -254,7 +253,7 @@ def _within(call: Any) -> Any:
     """Call, and end it after its seconds."""
 
     def late(*_: Any) -> None:
-        raise TooLong(f"more than {SECONDS} seconds")
+        raise TooLongError(f"more than {SECONDS} seconds")
 
     signal.signal(signal.SIGALRM, late)
     signal.alarm(SECONDS)
@@ -270,7 +269,7 @@ def _peak() -> int:
 
 def _signature(error: BaseException) -> str:
     """Name what went wrong where, so that one fault is one finding."""
-    cause = error.__cause__ if type(error).__name__ == "Undocumented" and error.__cause__ else error
+    cause = error.__cause__ if type(error).__name__ == "UndocumentedError" and error.__cause__ else error
     frames = [f for f in traceback.extract_tb(cause.__traceback__) if "/tests/faults/" not in f.filename]
     own = [f for f in frames if "site-packages" not in f.filename and "/lib/python" not in f.filename]
     last = (own or frames or [None])[-1]

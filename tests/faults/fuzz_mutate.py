@@ -18,8 +18,9 @@ NUMBERS = (
 )  # fmt: skip
 WORDS = (
     b"null", b"true", b"[]", b"{}", b'""', b"[[]]", b'"..\\/..\\/x"', b'"/etc/passwd"', b"[" * 3000, b'{"a":' * 2000,
-    b"\xff\xfe", b"\xef\xbb\xbf", b"\0", b"\r", b"\n", b"\x85", b"\xe2\x80\xa8", b"'", b'"', b"\\", b"#", b"//", b";", b"`",
-    b"%s%n", b"<script>", b"\xed\xa0\x80", b"\xf0\x9f\x92\xa9", b"  " * 50, b"../", b"=", b"{", b"}", b"]", b"(", b"lambda:0",
+    b"\xff\xfe", b"\xef\xbb\xbf", b"\0", b"\r", b"\n", b"\x85", b"\xe2\x80\xa8", b"'", b'"', b"\\", b"#", b"//",
+    b";", b"`", b"%s%n", b"<script>", b"\xed\xa0\x80", b"\xf0\x9f\x92\xa9", b"  " * 50, b"../", b"=", b"{", b"}",
+    b"]", b"(", b"lambda:0",
 )  # fmt: skip
 _NUMBER = re.compile(rb"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
 _WORD = re.compile(rb"\"[^\"]*\"|[A-Za-z_]+|\[[^\[\]]*\]|\{[^{}]*\}")
@@ -229,8 +230,9 @@ def _change(rng: random.Random, value: object) -> None:
     import torch
 
     odd = (
-        None, 0, -1, 10**9, 2**80, float("nan"), float("inf"), "", "x", "../../../x", "/x", [], {}, [[]] * 3, True, (), "<script>", b"x",
-        torch.zeros(()), torch.full((2,), float("nan")), torch.zeros(3, dtype=torch.int64), torch.zeros(1).expand(10**6),
+        None, 0, -1, 10**9, 2**80, float("nan"), float("inf"), "", "x", "../../../x", "/x", [], {}, [[]] * 3, True, (), "<script>",
+        b"x", torch.zeros(()), torch.full((2,), float("nan")), torch.zeros(3, dtype=torch.int64),
+        torch.zeros(1).expand(10**6),
     )  # fmt: skip
     while isinstance(value, (dict, list)) and value:
         key = rng.choice(list(value) if isinstance(value, dict) else range(len(value)))

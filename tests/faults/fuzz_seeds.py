@@ -357,11 +357,9 @@ def pictures() -> list[bytes]:
         ("GIF", "P"),
         ("PPM", "L"),
     ):
-        picture = Image.fromarray(pixels)
-        if mode == "I;16":
-            picture = Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 257)
-        else:
-            picture = picture.convert(mode)
+        deep = mode == "I;16"
+        picture = Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 257 if deep else pixels)
+        picture = picture if deep else picture.convert(mode)
         stream = io.BytesIO()
         exif = Image.Exif()
         exif[0x0112] = 6

@@ -1,4 +1,4 @@
-"""Every reader of files as a target of the fuzzing: the file that varies, the whole ones around it, and what is called."""
+"""Every reader of files as a target of the fuzzing: the file that varies, those around it, and what reads them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import fuzz_seeds as seeds
 import numpy as np
@@ -230,7 +229,9 @@ def _frames(folder: Path) -> None:
     from pcsa.datasets.human36m import Human36M, check_human36m
 
     check_human36m(folder)
-    Human36M(folder, "train").source(0)
+    dataset = Human36M(folder, "train")
+    for i in range(len(dataset)):
+        dataset.source(i)
 
 
 def _study(folder: Path) -> None:
@@ -242,8 +243,8 @@ def _study(folder: Path) -> None:
 
 
 def _run_of(folder: Path) -> None:
-    from pcsa.scripts.report import _details, _row, read_run
     from pcsa.datasets.faults import reading
+    from pcsa.scripts.report import _details, _row, read_run
 
     run = read_run(folder, "a", "val")
     with reading(folder, "a run"):
@@ -439,7 +440,7 @@ def prepare(target: Target, folder: Path) -> None:
     (folder / target.file).parent.mkdir(parents=True, exist_ok=True)
 
 
-class Undocumented(Exception):
+class UndocumentedError(Exception):
     """What a reader let through, or did."""
 
 
@@ -447,7 +448,7 @@ def attempt(target: Target, folder: Path, content: bytes) -> str:
     """Read a content: ``read`` or ``refused``, or whatever is raised that is not documented.
 
     Raises:
-        Undocumented: If a documented error does not name a file.
+        UndocumentedError: If a documented error does not name a file.
     """
     file = folder / target.file
     file.write_bytes(content)
@@ -458,6 +459,6 @@ def attempt(target: Target, folder: Path, content: bytes) -> str:
     except (ValueError, OSError) as error:
         where = getattr(error, "filename", None)
         if str(folder) not in f"{error} {where if isinstance(where, (str, Path)) else ''}":
-            raise Undocumented(f"an error without its file: {type(error).__name__}: {error}") from error
+            raise UndocumentedError(f"an error without its file: {type(error).__name__}: {error}") from error
         return "refused"
     return "read"

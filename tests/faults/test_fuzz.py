@@ -39,7 +39,7 @@ def test_an_undocumented_exception_is_a_finding(fuzz, tmp_path):
     def anonymous(folder):
         raise ValueError("it is wrong")
 
-    with pytest.raises(targets.Undocumented, match="without its file"):
+    with pytest.raises(targets.UndocumentedError, match="without its file"):
         targets.attempt(targets.Target("a", list, anonymous), tmp_path, b"")
 
 
