@@ -94,7 +94,7 @@ def leads_out(name: str) -> bool:
         name: The name, with the separators of any system.
 
     Example:
-        >>> [leads_out(name) for name in ("a/b.png", "a/../../b.png", "/etc/passwd", "C:\\\\x.png")]
+        >>> [leads_out(name) for name in ("a/b.png", "a/../../b.png", "/etc/passwd", "C:\\x.png")]
         [False, True, True, True]
 
     """

@@ -230,8 +230,8 @@ def _change(rng: random.Random, value: object) -> None:
     import torch
 
     odd = (
-        None, 0, -1, 10**9, 2**80, float("nan"), float("inf"), "", "x", "../../../x", "/x", [], {}, [[]] * 3, True, (), "<script>",
-        b"x", torch.zeros(()), torch.full((2,), float("nan")), torch.zeros(3, dtype=torch.int64),
+        None, 0, -1, 10**9, 2**80, float("nan"), float("inf"), "", "x", "../../../x", "/x", [], {}, [[]] * 3, True, (),
+        "<script>", b"x", torch.zeros(()), torch.full((2,), float("nan")), torch.zeros(3, dtype=torch.int64),
         torch.zeros(1).expand(10**6),
     )  # fmt: skip
     while isinstance(value, (dict, list)) and value:

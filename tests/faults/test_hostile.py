@@ -21,6 +21,8 @@ from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.datasets.keypointnet.annotations import read_records
 from pcsa.datasets.lines import text_lines
 from pcsa.datasets.matlab import read_matlab
+from pcsa.datasets.meshes import triangles
+from pcsa.datasets.meshes.read import load_mesh
 from pcsa.datasets.mtfl import Mtfl
 from pcsa.datasets.oct import OctScans
 from pcsa.datasets.points import CLOUDS, MESHES, read_cloud
@@ -208,6 +210,24 @@ def test_a_scene_of_many_instances(tmp_path):
     (tmp_path / "a.gltf").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"a\.gltf`: .* 67108864 rows of zeros, for which the file is too small"):
         read_cloud(tmp_path / "a.gltf")
+
+
+def test_polygons_that_take_an_hour(tmp_path, soon, monkeypatch):
+    """Spirals, which share their vertices: of a thousand corners, each is a line of the file and half a minute."""
+    monkeypatch.setattr(triangles, "_LEAST_TRIES", 5000)
+    angle = np.linspace(0, 12 * np.pi, 60)
+    inner, outer = (
+        np.stack([(shift + angle) * np.cos(angle), (shift + angle) * np.sin(angle)], 1) for shift in (0.5, 1)
+    )
+    points = np.concatenate([outer, inner[::-1]])
+    face = f"{len(points)} {' '.join(map(str, range(len(points))))}\n"
+    for count in (1, 10):
+        text = f"OFF\n{len(points)} {count} 0\n" + "".join(f"{x:.6f} {y:.6f} 0\n" for x, y in points) + face * count
+        (tmp_path / "a.off").write_text(text)
+        if count == 1:
+            assert len(load_mesh(tmp_path / "a.off").faces) == len(points) - 2
+    with pytest.raises(ValueError, match=r"a\.off`: polygons that are not convex take too long to cut"):
+        load_mesh(tmp_path / "a.off")
 
 
 OUT = ("../secret", "a/../../secret", "/etc/passwd", "C:\\secret", "..\\secret")
