@@ -71,7 +71,7 @@ def check_outline(path: Path) -> None:
         raw = file.read(pickles[0])
     for operation, argument, _ in pickletools.genops(raw):
         # A place in the memory of a pickle, for which all places before it are made.
-        if "PUT" in operation.name and int(argument) > len(raw):
+        if "PUT" in operation.name and int(argument or 0) > len(raw):
             raise ValueError("has a description that takes more memory than it may")
     _check_parts(_Outline(raw, sizes).load())
 
