@@ -18,7 +18,7 @@ MOST_READ = 2**33
 #: Pixels that a picture may have, however small its file is: 16.8 million.
 FEW_PIXELS = 2**24
 #: Pixels for each byte of its file that a picture may have, if that is more.
-PIXELS_PER_BYTE = 256
+PIXELS_PER_BYTE = 1024
 
 _KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
@@ -63,7 +63,7 @@ def check_pixels(path: str | os.PathLike[str], width: int, height: int) -> None:
     """Raise a ValueError if a picture has more pixels than it may.
 
     These are Pillow's ``Image.MAX_IMAGE_PIXELS``, 89 million, and above :data:`FEW_PIXELS` no more than
-    :data:`PIXELS_PER_BYTE`: a picture of one color may have thousands for each byte, one of anything has not.
+    :data:`PIXELS_PER_BYTE`: a PNG of one color may have thousands, an empty page of a scanner has some hundreds.
     """
     from PIL import Image
 

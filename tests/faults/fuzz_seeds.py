@@ -515,10 +515,6 @@ def boxes() -> list[bytes]:
     return [json.dumps({"7.png": [[1, 2, 10.5, 12]], "b.png": []}).encode()]
 
 
-def seconds() -> list[bytes]:
-    return [b"12.5\n"]
-
-
 def labeled() -> list[bytes]:
     item = {
         "points": POINTS.tolist(),

@@ -320,13 +320,6 @@ def _boxes(folder: Path) -> None:
     read_boxes(folder / "boxes.json")
 
 
-def _seconds(folder: Path) -> None:
-    from pcsa.datasets.faults import reading
-
-    with reading(folder / "seconds.json", "seconds"):
-        float(json.loads((folder / "seconds.json").read_text(encoding="utf-8")))
-
-
 def _labeled(folder: Path) -> None:
     from pcsa.datasets.custom import check_labeled
 
@@ -421,7 +414,6 @@ TARGETS: dict[str, Target] = {
     "journals": Target("out.json.partial", seeds.journals, _journal),
     "records": Target("out.json.partial", seeds.records, _records),
     "boxes": Target("boxes.json", seeds.boxes, _boxes),
-    "seconds": Target("seconds.json", seeds.seconds, _seconds, weight=0.2),
     "own labels": Target("items.json", seeds.labeled, _labeled),
     "checkpoints": Target("last.ckpt", seeds.checkpoints, _run, inside="checkpoint", weight=0.3),
     "checkpoints to resume": Target("last.ckpt", seeds.checkpoints, _outside, inside="checkpoint", weight=0.3),

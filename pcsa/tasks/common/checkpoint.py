@@ -113,7 +113,7 @@ def started_from(last: Path) -> Path | None:
     """The checkpoint that a run was begun from, as its own checkpoint says."""
     config = read_checkpoint(last)["pcsa"].get("config")
     begun = config.get("init_from") if isinstance(config, dict) else None
-    return None if begun is None else Path(begun)
+    return Path(begun) if isinstance(begun, str) else None
 
 
 def write_json(path: Path, value: Any) -> None:
