@@ -51,6 +51,7 @@ REGRESSIONS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "directory of a zip file before its begin": (
         "predictions npz", lambda: seeds.predictions_npz()[0][:-6] + b"\xff\xff\xff\xff\0\0"
     ),
+    "record without items": ("records", lambda: seeds.records()[0].replace(b'"items"', b'"x"')),
     "brackets without end": ("records", lambda: seeds.records()[0] + b"[" * 100_000 + b"\n"),
     "brackets without end in annotations": ("annotations", lambda: b'[{"keypoints": ' + b"[" * 100_000),
     "boxes without end": ("boxes", lambda: b'{"a":' * 100_000),
