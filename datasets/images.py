@@ -166,7 +166,7 @@ def _decoded(
             orientation = _check_header(path, file)
             if labeled:
                 _check_upright(orientation)
-            if file.format == "TIFF" and needs_tifffile(file.tag_v2):  # type: ignore[attr-defined]
+            if file.format == "TIFF" and needs_tifffile(file.tag_v2):
                 return (*read_tiff(path), None)
             image: Any = ImageOps.exif_transpose(file)
             if image.mode.startswith(("I", "F")):
