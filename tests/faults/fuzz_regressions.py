@@ -6,6 +6,7 @@ import json
 import struct
 from collections.abc import Callable
 
+import fuzz_outputs as outputs
 import fuzz_seeds as seeds
 
 
@@ -44,15 +45,15 @@ def _circle() -> bytes:
 REGRESSIONS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "box of numbers beyond 64 bits": ("coco detections", lambda: _json(seeds.detections, bbox=[10**30, 1, 10**30, 9])),
     "face list of one line": ("mtfl", lambda: seeds.mtfl()[0].splitlines(keepends=True)[0]),
-    "method that is a number": ("studies", lambda: seeds.studies()[0].replace(b"[methods]\n", b"[methods]\nodd = 3\n")),
+    "method that is a number": ("studies", lambda: outputs.studies()[0].replace(b"[methods]", b"[methods]\nodd = 3")),
     "category that is a path": ("studies", lambda: b'categories = ["../../x"]\n' + b"\n".join(
-        line for line in seeds.studies()[0].splitlines() if not line.startswith(b"categories"))),
+        line for line in outputs.studies()[0].splitlines() if not line.startswith(b"categories"))),
     "run that is an object": ("shapes", lambda: json.dumps({"run": {}}).encode() + b"\n"),
     "directory of a zip file before its begin": (
-        "predictions npz", lambda: seeds.predictions_npz()[0][:-6] + b"\xff\xff\xff\xff\0\0"
+        "predictions npz", lambda: outputs.predictions_npz()[0][:-6] + b"\xff\xff\xff\xff\0\0"
     ),
-    "record without items": ("records", lambda: seeds.records()[0].replace(b'"items"', b'"x"')),
-    "brackets without end": ("records", lambda: seeds.records()[0] + b"[" * 100_000 + b"\n"),
+    "record without items": ("records", lambda: outputs.records()[0].replace(b'"items"', b'"x"')),
+    "brackets without end": ("records", lambda: outputs.records()[0] + b"[" * 100_000 + b"\n"),
     "brackets without end in annotations": ("annotations", lambda: b'[{"keypoints": ' + b"[" * 100_000),
     "boxes without end": ("boxes", lambda: b'{"a":' * 100_000),
     "pickle that takes from nothing": ("weights", lambda: b"\x80\x02]q\x00ee."),
@@ -80,7 +81,7 @@ def _checkpoint(model: object = None, **changes: object) -> bytes:
 
     import torch
 
-    content = {**seeds.checkpoint_content(), **changes}
+    content = {**outputs.checkpoint_content(), **changes}
     if model is not None:
         content["pcsa"]["config"]["model"] = model
     stream = io.BytesIO()

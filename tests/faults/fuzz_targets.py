@@ -10,6 +10,7 @@ from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 
+import fuzz_outputs as outputs
 import fuzz_seeds as seeds
 import numpy as np
 
@@ -277,16 +278,16 @@ def _results(folder: Path) -> None:
 
 
 def _rows_around(folder: Path) -> None:
-    (folder / "results.jsonl").write_bytes(seeds.rows()[0])
+    (folder / "results.jsonl").write_bytes(outputs.rows()[0])
     (folder / "shapes").mkdir()
-    (folder / "shapes" / "bed.jsonl").write_bytes(seeds.shapes()[0])
+    (folder / "shapes" / "bed.jsonl").write_bytes(outputs.shapes()[0])
 
 
 def _journal(folder: Path) -> None:
     from pcsa.scripts.journal import Journal
 
     name = "out.npz" if (folder / "out.npz").exists() else "out.json"
-    journal = Journal(folder / name, seeds.MADE_WITH)
+    journal = Journal(folder / name, outputs.MADE_WITH)
     try:
         copies = {name: entry.items for name, entry in journal.entries.items()}
         json.dumps(copies)
@@ -306,7 +307,7 @@ class _Evaluation:
 def _records(folder: Path) -> None:
     from pcsa.scripts.records import Records
 
-    found = Records(folder / "out.json", seeds.MADE_WITH, _Evaluation(), 2)
+    found = Records(folder / "out.json", outputs.MADE_WITH, _Evaluation(), 2)
     try:
         for batch in found.batches:
             found.known(batch)
@@ -402,22 +403,24 @@ TARGETS: dict[str, Target] = {
     "volumes npz": Target("a.npz", seeds.grids_npz, _grid, inside="zip"),
     "frames": Target("frames.npz", seeds.frames, _frames, _body, inside="zip"),
     "cameras": Target("cameras.json", seeds.cameras, _frames, _body),
-    "studies": Target("a.toml", seeds.studies, _study),
-    "metrics": Target("metrics-val.json", seeds.metrics, _run_of),
-    "settings": Target("config.json", seeds.settings, _run_of, lambda f: _put(f, "metrics-val.json", seeds.metrics)),
-    "report": Target("metrics-val.json", seeds.metrics, _reported, weight=0.02),
-    "logs": Target("log/version_0/metrics.csv", seeds.logs, _log),
-    "results": Target("results.jsonl", seeds.rows, _results, _rows_around, weight=0.2),
-    "shapes": Target("shapes/bed.jsonl", seeds.shapes, _results, _rows_around, weight=0.2),
-    "predictions": Target("out.json", seeds.predictions, _journal),
-    "predictions npz": Target("out.npz", seeds.predictions_npz, _journal, inside="zip"),
-    "journals": Target("out.json.partial", seeds.journals, _journal),
-    "records": Target("out.json.partial", seeds.records, _records),
-    "boxes": Target("boxes.json", seeds.boxes, _boxes),
-    "own labels": Target("items.json", seeds.labeled, _labeled),
-    "checkpoints": Target("last.ckpt", seeds.checkpoints, _run, inside="checkpoint", weight=0.3),
-    "checkpoints to resume": Target("last.ckpt", seeds.checkpoints, _outside, inside="checkpoint", weight=0.3),
-    "weights": Target("a.pth", seeds.weights, _weights),
+    "studies": Target("a.toml", outputs.studies, _study),
+    "metrics": Target("metrics-val.json", outputs.metrics, _run_of),
+    "settings": Target(
+        "config.json", outputs.settings, _run_of, lambda f: _put(f, "metrics-val.json", outputs.metrics)
+    ),
+    "report": Target("metrics-val.json", outputs.metrics, _reported, weight=0.02),
+    "logs": Target("log/version_0/metrics.csv", outputs.logs, _log),
+    "results": Target("results.jsonl", outputs.rows, _results, _rows_around, weight=0.2),
+    "shapes": Target("shapes/bed.jsonl", outputs.shapes, _results, _rows_around, weight=0.2),
+    "predictions": Target("out.json", outputs.predictions, _journal),
+    "predictions npz": Target("out.npz", outputs.predictions_npz, _journal, inside="zip"),
+    "journals": Target("out.json.partial", outputs.journals, _journal),
+    "records": Target("out.json.partial", outputs.records, _records),
+    "boxes": Target("boxes.json", outputs.boxes, _boxes),
+    "own labels": Target("items.json", outputs.labeled, _labeled),
+    "checkpoints": Target("last.ckpt", outputs.checkpoints, _run, inside="checkpoint", weight=0.3),
+    "checkpoints to resume": Target("last.ckpt", outputs.checkpoints, _outside, inside="checkpoint", weight=0.3),
+    "weights": Target("a.pth", outputs.weights, _weights),
     "cache": Target("a.npz", seeds.clouds_npz, _kept, weight=0.3),
 }
 

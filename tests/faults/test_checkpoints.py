@@ -19,7 +19,7 @@ from pcsa.tasks.common.outline import check_outline
 @pytest.fixture
 def content(fuzz):
     """A whole checkpoint, as the library has it."""
-    return fuzz("fuzz_seeds").checkpoint_content()
+    return fuzz("fuzz_outputs").checkpoint_content()
 
 
 @pytest.fixture

@@ -329,7 +329,7 @@ def test_a_root_may_be_a_link(tmp_path, items):
 
 
 def test_a_study_names_no_folder_elsewhere(fuzz, tmp_path):
-    seed = fuzz("fuzz_seeds").studies()[0].decode()
+    seed = fuzz("fuzz_outputs").studies()[0].decode()
     lines = [line for line in seed.splitlines() if not line.startswith("categories")]
     for name in ("../../x", "/x", "a/b", ".", ".."):
         (tmp_path / "a.toml").write_text("\n".join([f'categories = ["{name}"]', *lines]))

@@ -32,7 +32,7 @@ def dom(missing, tmp_path):
 def test_markup_in_a_report_is_text(dom, fuzz, tmp_path):
     folder = tmp_path / "<b>bold<"
     folder.mkdir()
-    metrics = json.loads(fuzz("fuzz_seeds").metrics()[0])
+    metrics = json.loads(fuzz("fuzz_outputs").metrics()[0])
     metrics["category"] = MARKUP
     metrics["per_keypoint"] = {MARKUP: {MARKUP: metrics["per_keypoint"]["mug"]["rim"]}}
     (folder / "metrics-val.json").write_text(json.dumps(metrics))
