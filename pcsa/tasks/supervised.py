@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, cast, get_args
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 import pcsa
@@ -19,6 +19,7 @@ from pcsa import losses
 from pcsa.datasets.keypointnet import KeypointCategories, KeypointNet
 from pcsa.datasets.keypointnet.layout import models_of_split
 from pcsa.datasets.mirrors import category_mirrors
+from pcsa.datasets.thinning import Thin
 from pcsa.datasets.transforms import Augment, Normalize, denormalize
 from pcsa.metrics import PCK, MeanKeypointError, keypoint_error
 from pcsa.models import KeypointDetector, LevelGeometry, PointNet2, build_geometry
@@ -44,14 +45,15 @@ from pcsa.tasks.common.config import (
 from pcsa.tasks.common.detection import DetectionEvaluation, SupervisedEvaluateOptions, detection_table
 from pcsa.tasks.common.detector import DetectorConfig, build_detector
 from pcsa.tasks.common.detours import Detours, open_detours
-from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems
+from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems, one_size
 from pcsa.tasks.common.fitting import scale_of, suited, suits
-from pcsa.tasks.common.graphed import GraphedNetwork
+from pcsa.tasks.common.graphed import Graphed, NetworkOfTensors, levels_of, tensors_of
 from pcsa.tasks.common.held_out import check_clouds_held_out
 from pcsa.tasks.common.network_noise import network_noise
 from pcsa.tasks.common.objective import draw_samples, localization_loss, point_bandwidth
 from pcsa.tasks.common.precompute import Hierarchies, geometry_of, open_hierarchies
 from pcsa.tasks.common.task import Column, Details, Evaluation, Predictor, Run, column
+from pcsa.tasks.common.thinned import thinning
 
 # No training step reads them, and every tensor of a batch that a worker hands over costs time.
 _UNUSED = ("color", "keypoint_index", "reflection", "rotation", "is_circle", "offset", "scale", "model_id", "category")
@@ -74,6 +76,8 @@ class SupervisedData(CloudsConfig):
     """Stop if a split names clouds that the root lacks, instead of reporting how many."""
     augment: Augment = field(default_factory=lambda: Augment(mirror=0.5, scale=0.1, axis_scale=0.15, shift=0.1))
     """Lengths are in units of the normalized cloud (unit sphere)."""
+    thin: Thin = field(default_factory=Thin)
+    """Points that the clouds lack, those to validate and to score on, too: before they are normalized and varied."""
     precompute: bool = False
     """Search each training cloud's neighbors once and keep them with the dataset. Under `scale` the radii of the
     network's balls scale with the cloud. Not with axis-scale, jitter, drop or resample: they change the neighbors."""
@@ -161,7 +165,8 @@ def open_validation(config: SupervisedData, train: KeypointNet) -> KeypointNet |
         ValueError: If some are trained on, too.
     """
     try:
-        val = open_annotated(config, "val", strict=config.strict, keypoint_ids=KeypointLabels.of(train).ids)
+        ids, transform = KeypointLabels.of(train).ids, thinning(config.thin)
+        val = open_annotated(config, "val", strict=config.strict, keypoint_ids=ids, transform=transform)
     except FileNotFoundError as error:
         listed = train.root / "splits" / "val.txt"
         named = listed.exists() and models_of_split(listed, train.class_id)
@@ -192,21 +197,28 @@ def detection_loss(
     batch: Batch,
     temperature: float,
     generator: torch.Generator,
+    size: int | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of one batch, and its parts for the log."""
+    """The loss of one batch, and its parts for the log; ``size`` if it is known to be that of every cloud."""
     logits, pos, target, visible = predicted["logits"], batch.pos, batch.keypoints, batch.visible
+    ptr: Tensor | None = batch.ptr
     bandwidth: float | Tensor | None = config.bandwidth
-    if bandwidth is None and config.has("sampling", "mixture", "nll"):
-        if "bandwidth" in batch:  # found before, see SupervisedData.precompute
-            bandwidth = config.bandwidth_scale * batch.bandwidth
-        else:
-            bandwidth = point_bandwidth(config, pos, batch.ptr)
+    if config.has("sampling", "mixture", "nll"):
+        # Found before, see SupervisedData.precompute.
+        known = config.bandwidth_scale * batch.bandwidth if "bandwidth" in batch else None
+        bandwidth = point_bandwidth(config, pos, batch.ptr, known)
+    detour = batch.get("detour")
+    if size is not None and detour is None:
+        # Sums over a column of a dense tensor are no sums of rows whose number the device must look up.
+        logits, pos, ptr = logits.view(-1, size, logits.shape[1]), pos.view(-1, size, pos.shape[1]), None
+        if isinstance(bandwidth, Tensor):
+            bandwidth = bandwidth.view(-1, size, *bandwidth.shape[1:])
     samples = None
     if config.has("sampling"):
         assert bandwidth is not None
-        samples = draw_samples(config, logits, pos, bandwidth, batch.ptr, temperature, generator)
+        samples = draw_samples(config, logits, pos, bandwidth, ptr, temperature, generator)
     loss, parts = localization_loss(
-        config, samples, logits, pos, bandwidth, 1.0, target, visible, ptr=batch.ptr, detour=batch.get("detour")
+        config, samples, logits, pos, bandwidth, 1.0, target, visible, ptr=ptr, detour=detour
     )
     # Also at weight 0: several processes wait for the gradient of every parameter.
     if "counted" in batch:
@@ -217,6 +229,22 @@ def detection_loss(
         presence = losses.presence_loss(predicted["presence"], visible)
     parts["presence"] = presence.detach()
     return loss + config.presence_weight * presence, parts
+
+
+class _Step(nn.Module):
+    """Network and objective, as :class:`pcsa.tasks.common.graphed.Graphed` takes them; ``names`` of what follows."""
+
+    def __init__(self, network: nn.Module, objective: ObjectiveConfig, names: Sequence[str], size: int | None) -> None:
+        super().__init__()
+        self.network, self.objective, self.names, self.size = network, objective, names, size
+
+    def forward(self, pos: Tensor, ptr: Tensor, *others: Tensor) -> dict[str, Tensor]:
+        named, geometry = others[: len(self.names)], others[len(self.names) :]
+        batch = Data(pos=pos, ptr=ptr, **dict(zip(self.names, named, strict=True)))
+        predicted = self.network(None, pos, ptr=ptr, geometry=levels_of(geometry))
+        # It draws nothing.
+        loss, parts = detection_loss(self.objective, predicted, batch, 1.0, torch.Generator(), self.size)
+        return {"loss": loss, **parts}
 
 
 class DetectionItems(TrainingItems[Data]):
@@ -264,11 +292,11 @@ class Detection(StepTraining[SupervisedConfig]):
     ) -> None:
         super().__init__(config, network, steps_per_epoch)
         self.pck, self.error = PCK(thresholds), MeanKeypointError()
-        self.graphed = GraphedNetwork(network) if config.trainer.cuda_graph else None
+        self.graphed: Graphed | None = None
 
     def on_fit_start(self) -> None:
         """Refuse CUDA graphs elsewhere."""
-        if self.graphed is not None and self.device.type != "cuda":
+        if self.config.trainer.cuda_graph and self.device.type != "cuda":
             raise ValueError(f"`trainer.cuda_graph` (=True) is for a CUDA device: this training is on {self.device}")
 
     def geometry(self, batch: Batch) -> list[LevelGeometry] | None:
@@ -291,12 +319,36 @@ class Detection(StepTraining[SupervisedConfig]):
         model = self.config.model
         with network_noise(generator, batch.pos.device) if model.dropout or model.drop_path else nullcontext():
             geometry = self.geometry(batch)
-            if self.graphed is not None and geometry is not None:
-                predicted = self.graphed(batch.pos, batch.ptr, geometry)
+            if self.config.trainer.cuda_graph and geometry is not None:
+                loss, parts = self.replayed(batch, geometry, temperature, generator)
             else:
                 predicted = self.network(None, batch.pos, ptr=batch.ptr, geometry=geometry)
-        loss, parts = detection_loss(self.config.objective, predicted, batch, temperature, generator)
+                loss, parts = detection_loss(
+                    self.config.objective, predicted, batch, temperature, generator, one_size(batch)
+                )
         return loss, {f"loss_{name}": value for name, value in parts.items()}, batch.num_graphs
+
+    def replayed(
+        self, batch: Batch, geometry: Sequence[LevelGeometry], temperature: float, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch by CUDA graphs, of the objective, too, where it neither draws nor searches."""
+        objective, size = self.config.objective, one_size(batch)
+        if size is None:
+            raise ValueError("`trainer.cuda_graph` (=True) is for clouds of one size: those of this batch differ")
+        if objective.has("sampling") or objective.bandwidth_normal != 1:
+            if self.graphed is None:
+                self.graphed = Graphed(NetworkOfTensors(self.network))
+            predicted = self.graphed(batch.pos, batch.ptr, *tensors_of(geometry))
+            return detection_loss(objective, predicted, batch, temperature, generator, size)
+        if objective.has("mixture", "nll") and objective.bandwidth is None and "bandwidth" not in batch:
+            # Its search reads what it finds.
+            batch.bandwidth = pcsa.knn_bandwidth(batch.pos, ptr=batch.ptr, validate=False)
+        names = [name for name in ("keypoints", "visible", "bandwidth", "detour", "counted") if name in batch]
+        if self.graphed is None:
+            self.graphed = Graphed(_Step(self.network, objective, names, size))
+        out = self.graphed(batch.pos, batch.ptr, *(batch[name] for name in names), *tensors_of(geometry))
+        # The next step overwrites what the log may still hold.
+        return out.pop("loss"), {name: value.detach().clone() for name, value in out.items()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """PCK and mean error of the expectation, Euclidean, raw units, without symmetry."""
@@ -366,9 +418,8 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
     }
 
     def training(self, config: SupervisedConfig) -> Training:
-        train = open_annotated(
-            config.data, "train", strict=config.data.strict, keypoint_ids=most_annotated(config.data)
-        )
+        options: dict[str, Any] = {"strict": config.data.strict, "keypoint_ids": most_annotated(config.data)}
+        train = open_annotated(config.data, "train", transform=thinning(config.data.thin), **options)
         val = open_validation(config.data, train)
         for clouds in (train, val):
             if clouds is not None and not clouds.visible.any():
@@ -391,7 +442,9 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
         mirrors: dict[int, tuple[int, ...]] = {}
         # A plane of one category says nothing of another.
         if config.data.augment.mirror > 0 and not isinstance(train, KeypointCategories):
-            mirrors = category_mirrors((train[i] for i in range(len(train))), train.num_keypoints)
+            # What a view point hides moves the middle of a cloud, and with it the plane.
+            whole = open_annotated(config.data, "train", **options) if config.data.thin.active else train
+            mirrors = category_mirrors((whole[i] for i in range(len(whole))), whole.num_keypoints)
         labels = KeypointLabels.of(train, mirrors)
         L.seed_everything(config.seed, verbose=False)
         network, thresholds = self.build(config, labels), watched_thresholds(val)
@@ -408,7 +461,8 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
         return {axis: partner for axis, partner in planes.items() if partner}
 
     def annotations(self, run: DetectorRun) -> dict[str, Any]:
-        return {"strict": run.config.data.strict, "keypoint_ids": run.labels.ids}
+        data = run.config.data
+        return {"strict": data.strict, "keypoint_ids": run.labels.ids, "transform": thinning(data.thin)}
 
     def about(
         self,

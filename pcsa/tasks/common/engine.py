@@ -6,6 +6,7 @@ seed, the epoch and the item: a resumed run, or one with other workers, reaches 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import signal
 from abc import abstractmethod
@@ -106,8 +107,29 @@ class EpochSampler(Sampler[tuple[int, int]]):
             yield epoch, index
 
 
+class _Whole:
+    """A way to put items into a batch that forgets which of them is where."""
+
+    def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, items: list[Any]) -> Any:
+        batch = self.collate(items)
+        if isinstance(batch, Batch):
+            batch._slice_dict = batch._inc_dict = None
+        return batch
+
+
 class ResumableLoader(DataLoader):
-    """A loader whose sampler asks the run where it is; Lightning wants to hear that it can be resumed."""
+    """A loader whose sampler asks the run where it is; Lightning wants to hear that it can be resumed.
+
+    Its batches cannot be taken apart: where each of their items lies would be most of the tensors that a worker hands
+    over, each of them through a socket.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.collate_fn = _Whole(self.collate_fn)
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -167,6 +189,12 @@ class StepData(L.LightningDataModule):
         return batch
 
 
+def one_size(batch: Batch) -> int | None:
+    """Points of every cloud, where the host knows that all have as many."""
+    sizes = {end - begin for begin, end in itertools.pairwise(batch.bounds)} if "bounds" in batch else set()
+    return sizes.pop() if len(sizes) == 1 else None
+
+
 class StepTraining(L.LightningModule, Generic[ConfigT]):
     """Optimizer steps, each with its temperature and its own noise.
 
@@ -207,11 +235,13 @@ class StepTraining(L.LightningModule, Generic[ConfigT]):
         generator = torch.Generator().manual_seed(int(state.generate_state(1, np.uint64)[0]))
         loss, parts, size = self.loss(batch, self.temperature.value, generator)
         check_loss(loss, self.global_step, self.config.out / "last.ckpt")
-        self.log("loss", loss.detach(), prog_bar=True, batch_size=size)
-        for name, value in parts.items():
-            self.log(name, value, batch_size=size)
-        # A tensor of the host: of a number Lightning makes one on the device, and waits for it.
-        self.log("temperature", torch.tensor(self.temperature.value), batch_size=size)
+        # Lightning takes a millisecond to hear of a number, and writes those of few steps.
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0 or self.global_step + 1 >= self.steps:
+            self.log("loss", loss.detach(), prog_bar=True, batch_size=size)
+            for name, value in parts.items():
+                self.log(name, value, batch_size=size)
+            # A tensor of the host: of a number Lightning makes one on the device, and waits for it.
+            self.log("temperature", torch.tensor(self.temperature.value), batch_size=size)
         return loss
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
