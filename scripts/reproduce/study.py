@@ -160,7 +160,7 @@ def _study(name: str, content: Mapping[str, Any]) -> Study:
         rows |= {
             row: table["options"]
             for row, table in content.get(key, {}).items()
-            if isinstance(table, dict) and "options" in table
+            if isinstance(table, dict) and isinstance(table.get("options"), str)
         }
     for row, words in rows.items():
         try:
