@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test slow check promises gpu soak soak-faults docs wheel compatibility clean
+.PHONY: demo test slow check inputs promises gpu soak soak-faults soak-inputs docs wheel compatibility clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -49,6 +49,22 @@ soak-faults: $(READY)
 # is no .venv it takes $(PYTHON), which must have a torch for CUDA and what constraints.txt pins.
 gpu:
 	PYTHONPATH="$$PWD$${PYTHONPATH:+:$$PYTHONPATH}" $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m pcsa.scripts.gpu $(OPTIONS)
+
+# What guides the fuzzing by coverage is not in the environment that the tests wait for.
+.venv/.soak: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[soak]"
+	touch $@
+
+# Reads a million changed files by every reader, a fifth of them guided by coverage, which is slower: at most four hours
+# of one core. Another SEED makes others.
+SEED ?= 1
+soak-inputs: .venv/.soak
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/fuzz.py --coverage --inputs 200000 --seconds 7200 --seed $(SEED) $(OPTIONS)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/fuzz.py --inputs 800000 --seconds 7200 --seed $(SEED) $(OPTIONS)
+
+# The same with random changes, ten thousand: a minute and a half of one core.
+inputs: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/fuzz.py --inputs 10000 $(OPTIONS)
 
 # What builds the documentation is not in the environment that the tests wait for.
 .venv/.docs: $(READY)

@@ -1,7 +1,7 @@
 """Clouds in files of arrays: NumPy's, and HDF5."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from pcsa.datasets.arrays import ARRAYS, read_arrays
 from pcsa.datasets.colors import color_bytes
 from pcsa.datasets.columns import Columns, cloud_of_columns, column_names, plain_name, unnamed
 from pcsa.datasets.faults import reading
+from pcsa.datasets.hdf5_files import read_dataset
 from pcsa.datasets.point_cloud import PointCloud, finite_cloud
 
 HDF5 = (".h5", ".hdf5")
@@ -65,28 +66,30 @@ def _hdf5_cloud(path: str | os.PathLike[str], names: tuple[str, ...] | None) -> 
         datasets = {name: things[0] for name, things in found.items()}
         if clouds == ["data"]:
             datasets["points"] = datasets.pop("data")
-        return _cloud(datasets, names)
+        return _cloud(datasets, names, lambda dataset: read_dataset(dataset, path))
 
 
-def _cloud(arrays: Mapping[str, Any], names: tuple[str, ...] | None) -> PointCloud:
+def _cloud(
+    arrays: Mapping[str, Any], names: tuple[str, ...] | None, read: Callable[[Any], NDArray[Any]] = np.asarray
+) -> PointCloud:
     """Return the cloud among arrays, which may be datasets that are not read yet."""
     lower = {name.lower(): array for name, array in arrays.items()}
     arrays = lower if len(lower) == len(arrays) else arrays
     chosen = next((name for name in _POINTS if name in arrays), None)
     if chosen is None and {"x", "y", "z"} <= {plain_name(name) for name in arrays}:
-        return cloud_of_columns({name: np.asarray(array).reshape(-1) for name, array in arrays.items()})
+        return cloud_of_columns({name: read(array).reshape(-1) for name, array in arrays.items()})
     if chosen is None and len(arrays) != 1:
         listed = ", ".join(f"{name} {list(array.shape)}" for name, array in list(arrays.items())[:8])
         raise ValueError(f"holds {listed or 'no array'}: one array, or one that is called pos, points, xyz or vertices")
     if chosen == "vertices" and {"faces", "triangles"} & set(arrays):
         raise ValueError("holds a mesh, vertices and faces: save it as .ply or .obj, or the vertices alone")
-    array = np.asarray(arrays[chosen or next(iter(arrays))])
+    array = read(arrays[chosen or next(iter(arrays))])
     if array.dtype.names is not None:
         return _structured(array, names)
     cloud = _points(array, names)
     colors = next((arrays[name] for name in _COLORS if name in arrays and arrays[name].shape == (len(array), 3)), None)
     if cloud.colors is None and colors is not None and colors.dtype.kind in "fiu":
-        return PointCloud(cloud.points, color_bytes(np.asarray(colors)))
+        return PointCloud(cloud.points, color_bytes(read(colors)))
     return cloud
 
 

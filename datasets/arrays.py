@@ -1,9 +1,12 @@
 """NumPy's files: the arrays in them, and volumes."""
 
+import math
 import os
+import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -12,9 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsa.datasets.faults import reading
+from pcsa.datasets.limits import check_unpacked
 from pcsa.datasets.values import ValueRange, unit_values
 
 ARRAYS = (".npy", ".npz")
+_MOST_ARRAYS = 10_000
 
 
 def read_arrays(path: str | os.PathLike[str], names: Sequence[str] = ()) -> dict[str, NDArray[Any]]:
@@ -39,20 +44,54 @@ def read_arrays(path: str | os.PathLike[str], names: Sequence[str] = ()) -> dict
             if not begin.startswith((b"\x93NUMPY", b"PK", b"\x80")):
                 raise ValueError("cannot be read as arrays (not written by np.save or np.savez)")
             try:
+                if begin.startswith(b"\x93NUMPY"):
+                    _check_header(stream, os.fstat(stream.fileno()).st_size)
+                    stream.seek(0)
                 loaded = np.load(stream)
                 if isinstance(loaded, np.ndarray):
                     # np.save into an open file appends.
                     if stream.read().strip(b"\0\r\n"):
                         raise ValueError("more follows after its first array: np.savez keeps several in one file")
                     loaded = {"array": loaded}
+                else:
+                    _check_members(loaded.zip, names, path)
                 absent = [name for name in names if name not in loaded]
                 arrays = {} if absent else {name: loaded[name] for name in names or loaded}
+                # Other files may lie in a zip file; they come as bytes.
+                arrays = {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
+                absent += [name for name in names if name not in arrays and name not in absent]
             except ValueError as error:  # NumPy's own words are about what its caller might do
                 objects = " of objects, which may run anything" * ("allow_pickle" in str(error))
                 raise ValueError(f"cannot be read as arrays{objects} ({str(error).split('. ')[0]})") from error
         if absent:
             raise ValueError(f"must hold {', '.join(names)}: it has {', '.join(loaded)}")
         return arrays
+
+
+def _check_members(packed: zipfile.ZipFile, names: Sequence[str], path: str | os.PathLike[str]) -> None:
+    """Raise unless the arrays of a zip file fit into the memory that it may take, and into what they are packed in."""
+    members = [info for info in packed.infolist() if not names or info.filename.removesuffix(".npy") in names]
+    if len(members) > _MOST_ARRAYS:
+        raise ValueError(f"{len(members)} arrays, must be at most {_MOST_ARRAYS}")
+    check_unpacked(f"the content of {len(members)} arrays", sum(info.file_size for info in members), path)
+    for info in members:
+        with packed.open(info) as stream:
+            if info.filename.endswith(".npy"):
+                _check_header(stream, info.file_size)
+
+
+def _check_header(stream: IO[bytes], size: int) -> None:
+    """Raise unless the array that a header describes is as large as what holds it, of ``size`` bytes."""
+    version = np.lib.format.read_magic(stream)
+    if version > (2, 0):
+        return  # names of fields beyond Latin-1: NumPy has no public reader of that header
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a header is evaluated as Python, which warns of odd texts
+        shape, _, dtype = read(stream)
+    needed, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if not dtype.hasobject and (min(shape, default=0) < 0 or needed > held):
+        raise ValueError(f"an array {list(shape)} of {dtype} takes {needed} bytes, {held} are there")
 
 
 def read_volume(file: Path, value_range: ValueRange | None = None) -> Float[Tensor, "1 D H W"]:

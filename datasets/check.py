@@ -12,8 +12,10 @@ from pcsa.datasets.arrays import read_arrays
 from pcsa.datasets.coco import check_coco
 from pcsa.datasets.faults import Problem
 from pcsa.datasets.files import existing, find_files
+from pcsa.datasets.hdf5_files import own_dataset
 from pcsa.datasets.human36m import check_human36m
 from pcsa.datasets.keypointnet.check import check_root
+from pcsa.datasets.limits import check_regular, read_whole
 from pcsa.datasets.lsp import check_lsp
 from pcsa.datasets.mtfl import check_mtfl
 from pcsa.datasets.oct import check_oct
@@ -154,8 +156,8 @@ def _annotation_files(root: Path) -> Iterable[Path]:
 
 def _has_images(path: Path) -> bool:
     try:
-        content: Any = json.loads(path.read_bytes())
-    except ValueError:
+        content: Any = json.loads(read_whole(path))
+    except (ValueError, RecursionError):
         return False
     return isinstance(content, dict) and "images" in content and "annotations" in content
 
@@ -186,9 +188,10 @@ def _has_batch(path: Path) -> bool:
     import h5py
 
     try:
+        check_regular(path)
         with h5py.File(path, "r") as file:
-            return "data" in file and getattr(file["data"], "ndim", 0) == 3
-    except (OSError, KeyError):
+            return getattr(own_dataset(file, "data"), "ndim", 0) == 3
+    except Exception:  # whatever is wrong with it, the check of its layout says so
         return False
 
 

@@ -13,6 +13,7 @@ from pcsa._core.checks import check_count
 from pcsa.datasets.keypointnet.annotations import read_records
 from pcsa.datasets.keypointnet.categories import CLASS_IDS
 from pcsa.datasets.keypointnet.changes import finish_changes, replace_category, writing_alone
+from pcsa.datasets.limits import check_inside
 from pcsa.datasets.pcd import write_pcd
 from pcsa.datasets.point_cloud import lossless_dtype
 from pcsa.datasets.splits import SPLITS
@@ -68,7 +69,7 @@ def check_labeled(
         model_id = _model_id(cloud, number)
         where = f"item {number} ({model_id!r}): "
         faults += [where + fault for fault in _item_faults(cloud, names, tolerance)]
-        if not re.fullmatch(r"\w([\w .-]*[\w.-])?", model_id):
+        if not _is_name(model_id):
             faults.append(where + "`model_id` must be letters, digits, `_`, `.`, `-` and spaces within")
         if model_id in seen:
             faults.append(where + f"`model_id` is that of item {seen[model_id]} too")
@@ -169,6 +170,9 @@ def write_labeled(
         finish_changes(root)
         if annotations.exists() and not overwrite:
             raise FileExistsError(f"`{annotations}` exists: `overwrite` replaces the category")
+        for path in (annotations, root / "pcds" / class_id, *(root / "splits" / f"{split}.txt" for split in SPLITS)):
+            # What another made may hold links: nothing is written, or removed, behind those that lead out of it.
+            check_inside(path, root)
         old = _model_ids_of(annotations) if annotations.exists() else []
         replace_category(root, category, class_id, write_clouds, records, splits, old)
 
@@ -208,7 +212,12 @@ def _record(
 
 def _model_ids_of(annotations: Path) -> list[str]:
     """Return the model ids of annotations that are to be replaced; of broken ones, those that can be read."""
-    return [record.model_id for record in read_records(annotations)[0]]
+    return [record.model_id for record in read_records(annotations)[0] if _is_name(record.model_id)]
+
+
+def _is_name(model_id: str) -> bool:
+    """Whether a model id may name a file: it leads nowhere else."""
+    return re.fullmatch(r"\w([\w .-]*[\w.-])?", model_id) is not None
 
 
 def _model_id(cloud: LabeledCloud, number: int) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from pcsa.datasets.limits import check_regular
+
 
 class Problem(NamedTuple):
     """One thing that is missing or broken: where, and what."""
@@ -23,7 +25,8 @@ def reading(path: str | os.PathLike[str], what: str) -> Iterator[None]:
 
     A ValueError keeps its text and gets the file's name before it, unless it begins with that already: raise
     ``ValueError("line 3: x (=nan) must be finite")`` within. What a library raises becomes "`file`: cannot be read as
-    …". A file that is missing, or may not be read, stays the OSError that it is.
+    …", whatever it is: too little memory, and a panic of a library in Rust, which is no Exception, too. A file that is
+    missing, or may not be read, stays the OSError that it is. A pipe, a socket or a device is refused unread.
 
     Args:
         path: The file.
@@ -38,9 +41,12 @@ def reading(path: str | os.PathLike[str], what: str) -> Iterator[None]:
 
     """
     prefix = f"`{os.fspath(path)}`"
+    check_regular(path)
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
             raise
         text = " ".join(str(error).split())

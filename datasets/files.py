@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pcsa._core.writing import replacing as replacing
+from pcsa.datasets.limits import check_regular
 
 
 def existing(path: str | os.PathLike[str]) -> Path:
@@ -14,11 +15,13 @@ def existing(path: str | os.PathLike[str]) -> Path:
 
     Raises:
         FileNotFoundError: If it does not; the message names the path.
+        ValueError: If it is a pipe, a socket or a device.
 
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"`{path}` is missing")
+    check_regular(path)
     return path
 
 

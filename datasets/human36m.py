@@ -33,6 +33,7 @@ from pcsa.datasets.crops import CropAugment
 from pcsa.datasets.faults import Problem, noting, reading, refuse, some
 from pcsa.datasets.files import existing
 from pcsa.datasets.images import KeypointImages, check_readable, labeled_size, masked
+from pcsa.datasets.limits import leads_out
 from pcsa.datasets.plausible import check_inside
 from pcsa.datasets.splits import Split, checked_root
 from pcsa.datasets.values import ValueRange
@@ -442,6 +443,9 @@ def _frames(path: Path) -> dict[str, np.ndarray]:
         if frames["imgname"].dtype.kind == "S":
             frames["imgname"] = np.char.decode(frames["imgname"], "utf-8")
         frames["imgname"] = np.char.replace(frames["imgname"], "\\", "/")
+        for row, name in enumerate(frames["imgname"].tolist()):
+            if leads_out(name):
+                raise ValueError(f"`imgname`: frame {row}: `{name[:120]}` must lead to a picture below the folder")
     return frames
 
 

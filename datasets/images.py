@@ -1,5 +1,6 @@
 """Pictures from files, and the base of all datasets of pictures with keypoints."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +15,15 @@ from pcsa._core.checks import check_interval
 from pcsa.datasets.crops import CropAugment, crop
 from pcsa.datasets.faults import reading
 from pcsa.datasets.files import existing
+from pcsa.datasets.limits import check_pixels
 from pcsa.datasets.samples import Samples
 from pcsa.datasets.tiff import declared_bits, is_tiff, may_have_more, needs_tifffile, num_pages, read_tiff
 from pcsa.datasets.values import ValueRange, unit_values
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _ORIENTATION = 0x0112  # EXIF's tag: 1 is upright
+#: Formats that are read, by Pillow's names.
+_FORMATS = ("PNG", "JPEG", "JPEG2000", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM", "TGA", "PCX", "SGI")
 _ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND"}  # what whole files end with
 TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
 
@@ -33,15 +37,15 @@ def read_image(path: str | os.PathLike[str], value_range: ValueRange | None = No
     pictures (pages, frames) is refused; a JPEG with further pictures behind its own (MPO) is that one.
 
     Args:
-        path: Any file that Pillow reads, or a TIFF of integers or floats.
+        path: A PNG, JPEG, BMP, GIF, WebP or another of Pillow's formats of pixels, or a TIFF of integers or floats.
         value_range: What 0 and 1 stand for in the file. Default: see the rule.
         labeled: Whether labels belong to the picture. One that EXIF turns is then refused: whether its labels are
             in pixels as they are stored or as they are shown is not known.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no picture, is cut off, holds several, or has values that the rule refuses; the
-            message names the file.
+        ValueError: If the file is no picture, is cut off, holds several, is too large (:mod:`pcsa.datasets.limits`),
+            or has values that the rule refuses; the message names the file.
 
     """
     path = existing(path)
@@ -57,12 +61,12 @@ def read_image(path: str | os.PathLike[str], value_range: ValueRange | None = No
 
 def check_readable(path: str | os.PathLike[str], value_range: ValueRange | None = None) -> None:
     """Raise as :func:`read_image` does, without decoding the pictures of 8 bits that are whole to their end."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     path = existing(path)
     with reading(path, "a picture"):
         try:
-            with Image.open(path) as file:
+            with _opened(path) as file:
                 plain = file.format in _ENDS and file.mode[0] not in "IF" and value_range is None
                 if plain and not (file.format == "PNG" and _png_bits(path) == 16) and _is_whole(path, str(file.format)):
                     return
@@ -70,6 +74,19 @@ def check_readable(path: str | os.PathLike[str], value_range: ValueRange | None 
             if not is_tiff(path):
                 raise
         read_image(path, value_range)
+
+
+def _opened(path: Path) -> Any:
+    """Open a picture of a known format, none that another program would be started for, and none too large."""
+    from PIL import Image
+
+    file = Image.open(path, formats=_FORMATS)
+    try:
+        check_pixels(path, file.width, file.height)
+    except ValueError:
+        file.close()
+        raise
+    return file
 
 
 def _is_whole(path: Path, format: str) -> bool:
@@ -93,12 +110,12 @@ def picture_header(path: str | os.PathLike[str]) -> PictureHeader:
         ValueError: If the file is no picture, or holds several; the message names the file.
 
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import UnidentifiedImageError
 
     path = existing(path)
     with reading(path, "a picture"):
         try:
-            with Image.open(path) as file:
+            with _opened(path) as file:
                 turned = _check_header(path, file)
                 # Pillow gives the size of a TIFF as it is shown, and of all others as they are stored.
                 swapped = turned in TURNED and file.format != "TIFF"
@@ -142,14 +159,14 @@ def _decoded(
     path: Path, value_range: ValueRange | None, labeled: bool
 ) -> tuple[NDArray[Any], NDArray[np.float32] | None, int | None]:
     """Return the values of a picture `[H, W]` or `[H, W, 3]`, its opacity `[H, W]`, and its declared bits."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(path) as file:
+        with _opened(path) as file:
             orientation = _check_header(path, file)
             if labeled:
                 _check_upright(orientation)
-            if file.format == "TIFF" and needs_tifffile(file.tag_v2):  # type: ignore[attr-defined]
+            if file.format == "TIFF" and needs_tifffile(file.tag_v2):
                 return (*read_tiff(path), None)
             image: Any = ImageOps.exif_transpose(file)
             if image.mode.startswith(("I", "F")):
@@ -242,7 +259,7 @@ def masked(keypoints: np.ndarray, visible: np.ndarray) -> dict[str, Tensor]:
 
 def clipped_box(box: Sequence[float], width: int, height: int) -> list[float] | None:
     """Return the part of a box that is in the picture; None if no area of it is."""
-    if len(box) != 4 or not all(np.isfinite(box)):
+    if len(box) != 4 or not all(math.isfinite(value) for value in box):
         return None
     left, top = max(box[0], 0.0), max(box[1], 0.0)
     right, bottom = min(box[0] + box[2], width), min(box[1] + box[3], height)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pcsa.datasets.colors import color_bytes
 from pcsa.datasets.faults import reading
+from pcsa.datasets.limits import check_unpacked
 from pcsa.datasets.point_cloud import PointCloud
 
 _CHUNK = 1_000_000
@@ -65,6 +66,8 @@ def read_las(path: str | os.PathLike[str]) -> PointCloud:
             points: list[NDArray[np.float64]] = []
             colors: list[NDArray[np.uint16]] = []
             try:
+                if header.are_points_compressed:
+                    _check_unpacking(Path(path), header)
                 # In chunks, because a damaged header may declare more compressed points than there is memory for.
                 for chunk in file.chunk_iterator(_CHUNK):
                     points.append(np.stack([np.asarray(chunk[axis], np.float64) for axis in "xyz"], axis=1))
@@ -94,6 +97,34 @@ def _check_chunks(path: Path, start: int, size: int) -> None:
         number = int.from_bytes(file.read(4), "little")
     if number * _LEAST_CHUNK > size:
         raise ValueError(f"a table of {number} compressed chunks does not fit into the file of {size} bytes")
+
+
+def _check_unpacking(path: Path, header: Any) -> None:
+    """Raise unless the compressed chunks are in the file and fit into memory: lazrs takes their word for it.
+
+    Where it gets no memory, it ends the whole process.
+    """
+    check_unpacked(f"{header.point_count} points", header.point_count * (24 + header.point_format.size), path)
+    try:
+        import lazrs
+    except ImportError:  # another package unpacks
+        return
+    record = next((vlr for vlr in header.vlrs if (vlr.user_id, vlr.record_id) == ("laszip encoded", 22204)), None)
+    if record is None:
+        raise ValueError("no record says how the points are compressed")
+    about = lazrs.LazVlr(record.record_data)
+    width = about.item_size()
+    if width != header.point_format.size:
+        raise ValueError(f"compressed points of {width} bytes, must be {header.point_format.size}")
+    if not about.uses_variable_size_chunks():
+        check_unpacked(f"a chunk of {about.chunk_size()} points", about.chunk_size() * width, path)
+    with open(path, "rb") as file:
+        file.seek(header.offset_to_point_data)
+        chunks = lazrs.read_chunk_table(file, about)
+    points, held = (sum(column) for column in zip(*chunks, strict=True)) if chunks else (0, 0)
+    if held > path.stat().st_size or points < header.point_count:
+        raise ValueError(f"{len(chunks)} compressed chunks of {points} points and {held} bytes are not all of them")
+    check_unpacked("a chunk", max((count for count, _ in chunks), default=0) * width, path)
 
 
 def _check_header(head: bytes, size: int) -> None:

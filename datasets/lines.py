@@ -4,6 +4,7 @@ import codecs
 import os
 
 from pcsa.datasets.files import existing
+from pcsa.datasets.limits import read_whole
 
 
 def text_lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
@@ -16,7 +17,7 @@ def text_lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
         FileNotFoundError: If there is no such file.
 
     """
-    content = existing(path).read_bytes()
+    content = read_whole(existing(path))
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         text = content.decode("utf-16", errors="replace")
     else:

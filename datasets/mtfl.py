@@ -14,6 +14,7 @@ from pcsa.datasets.crops import CropAugment
 from pcsa.datasets.faults import Problem, noting, reading, refuse
 from pcsa.datasets.files import existing
 from pcsa.datasets.images import KeypointImages, masked
+from pcsa.datasets.limits import leads_out
 from pcsa.datasets.lines import text_lines
 from pcsa.datasets.plausible import check_first_pixel, check_in_pixels, check_inside, check_pictures
 from pcsa.datasets.splits import Split, checked_root, split_rows
@@ -96,7 +97,8 @@ class Mtfl(KeypointImages):
             testing, more = _read(self.root / "testing.txt", one_based)
             self._items, problems = self._items + testing, problems + more
         elif not problems:
-            check_count("num_test", num_test, most=num_train - 1)
+            with reading(self.root / "training.txt", "a list of faces"):
+                check_count("num_test", num_test, most=num_train - 1)
             num_train -= num_test
         refuse(problems)
         rows = split_rows(num_train, len(self._items) - num_train, split, num_val)
@@ -186,6 +188,8 @@ def _line(line: str) -> tuple[str, NDArray[np.float64]]:
             f"must be a path, x1 … x5 y1 … y5 and {', '.join(_ATTRIBUTES)}: it has {len(values)} numbers after "
             f"`{name if len(name) < 100 else '… ' + name[-80:]}`"
         )
+    if leads_out(name):
+        raise ValueError(f"`{name[:120]}` must lead to a picture below the folder of the list")
     if not np.isfinite(values).all():
         raise ValueError(f"landmarks (={', '.join(f'{v:g}' for v in values)}) must be finite")
     for (attribute, most), value in zip(_ATTRIBUTES.items(), values[_LANDMARKS:].tolist(), strict=False):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pcsa.datasets.faults import Problem, noting, refuse, some
 from pcsa.datasets.files import existing, visible_files
+from pcsa.datasets.limits import leads_out
 from pcsa.datasets.lines import text_lines
 from pcsa.datasets.samples import Samples
 from pcsa.datasets.scans import ScanAugment, read_scan, window
@@ -360,7 +361,11 @@ def _listed(root: Path, split: Split) -> tuple[list[Path], list[Problem]]:
     for number, line in text_lines(listing):
         name = line.replace("\\", "/")
         path = root / (name if name.endswith(".npz") else f"{name}.npz")
-        if not path.exists():
+        if leads_out(name):
+            problems.append(
+                Problem(str(listing), f"line {number}: `{line[:120]}` must lead to a file below the folder")
+            )
+        elif not path.exists():
             problems.append(Problem(str(listing), f"line {number}: `{path}` is missing"))
         elif path in found:
             rule = f"must be named once: line {found[path]} has it too"

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from pcsa._core.checks import check_shape
 from pcsa.datasets.columns import cloud_of_columns
 from pcsa.datasets.faults import reading
+from pcsa.datasets.limits import read_whole
 from pcsa.datasets.point_cloud import PointCloud, finite_cloud, lossless_dtype
 from pcsa.datasets.text import as_bytes, parse_table
 
@@ -22,6 +23,7 @@ _TYPES = {
 _KEYS = ("VERSION", "FIELDS", "COLUMNS", "SIZE", "TYPE", "COUNT", "WIDTH", "HEIGHT", "VIEWPOINT", "POINTS", "DATA")
 _ENCODINGS = ("ascii", "binary", "binary_compressed")
 _AXES = ("x", "y", "z")
+_MOST_TIMES = 264 // 3  # bytes that LZF makes of one: at most 264 of three
 _COLORS = ("rgb", "rgba", "r", "g", "b", "red", "green", "blue")
 
 
@@ -70,7 +72,7 @@ def read_pcd(path: str | os.PathLike[str], *, drop_invalid: bool = False) -> Poi
 
     """
     with reading(path, "a PCD file"):
-        raw = as_bytes(Path(path).read_bytes())
+        raw = as_bytes(read_whole(path))
         header = _parse_header(raw)
         body = raw[header.start :]
         columns = _read_ascii(body, header) if header.encoding == "ascii" else _read_binary(body, header)
@@ -274,6 +276,8 @@ def _decompressed(body: bytes, header: _Header) -> bytes:
     ]
     if size not in sizes:
         raise ValueError(f"{size} bytes of data before compression where the header says {sizes[0]}")
+    if size > _MOST_TIMES * compressed:
+        raise ValueError(f"{compressed} bytes of compressed data cannot hold {size}")
     try:
         data = lzf.decompress(body[8 : 8 + compressed], size)
     except ValueError:

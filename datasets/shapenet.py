@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pcsa.datasets.clouds import CloudList, as_tensors
 from pcsa.datasets.faults import Problem, reading
 from pcsa.datasets.folds import Fold
+from pcsa.datasets.hdf5_files import own_dataset, read_dataset
 from pcsa.datasets.hdf5_splits import SUFFIXES as SUFFIXES, hdf5_files as hdf5_files, hdf5_splits, is_hdf5 as is_hdf5
 from pcsa.datasets.point_cloud import count_copies
 
@@ -121,20 +122,20 @@ def _read(path: Path, labeled: bool) -> _Clouds:
     import h5py
 
     with reading(path, "an HDF5 file"), h5py.File(path, "r") as file:
-        points = _points(_numbers(file, "data", h5py))
-        labels = _labels(_numbers(file, "label", h5py), len(points)) if labeled else None
+        points = _points(_numbers(file, "data", h5py, path))
+        labels = _labels(_numbers(file, "label", h5py, path), len(points)) if labeled else None
     return _Clouds(points, labels)
 
 
-def _numbers(file: Any, name: str, h5py: Any) -> NDArray[Any]:
-    if not isinstance(file.get(name), h5py.Dataset):
+def _numbers(file: Any, name: str, h5py: Any, path: Path) -> NDArray[Any]:
+    dataset = own_dataset(file, name)
+    if not isinstance(dataset, h5py.Dataset):
         found: list[str] = []
         file.visititems(lambda key, value: found.append(f"{key} {list(getattr(value, 'shape', ()) or ())}"))
         raise ValueError(f"has no dataset `{name}`, only {', '.join(sorted(found)) or 'nothing'}")
-    dataset = file[name]
     if dataset.dtype.kind not in "fiu":
         raise ValueError(f"`{name}` {list(dataset.shape or ())} ({dataset.dtype}) must be numbers")
-    return np.asarray(dataset[()])
+    return read_dataset(dataset, path)
 
 
 def _points(data: NDArray[Any]) -> NDArray[Any]:

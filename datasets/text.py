@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pcsa.datasets.columns import Columns, cloud_of_columns, column_names, coordinates, plain_name, unnamed
 from pcsa.datasets.faults import reading
+from pcsa.datasets.limits import read_whole
 from pcsa.datasets.point_cloud import PointCloud, finite_cloud
 
 TEXTS = (".xyz", ".txt", ".pts", ".csv")
@@ -61,7 +62,7 @@ def read_text(
     """
     names = column_names(columns)
     with reading(path, "lines of points"):
-        body = as_bytes(Path(path).read_bytes())
+        body = as_bytes(read_whole(path))
         if b"\n" not in body:
             body = body.replace(b"\r", b"\n")  # old Macintosh line ends
         start = _find_start(body)

@@ -5,6 +5,8 @@ bits that counts from white for gray that counts from black, and refuses floats 
 decompress JPEG or LZW by itself, so that what Pillow reads rightly stays Pillow's.
 """
 
+import os
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pcsa.datasets.limits import check_pixels, check_unpacked
+
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BITS, _PHOTOMETRIC, _DESCRIPTION, _FORMAT = 258, 262, 270, 339  # tags
 _UNSIGNED, _FLOAT, _UNKNOWN = 1, 3, 4  # values of the tag for the format
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2  # values of the tag for the photometric interpretation
 _REDUCED, _MASK = 1, 4  # flags of a page that is no picture of its own
+_MOST_PAGES = 10_000
 _OPACITY = 2  # value of the tag for extra samples: an opacity that colors are not multiplied by
 
 
@@ -52,8 +57,29 @@ def num_pages(path: Path) -> int:
     """Count the pictures of a file, without smaller copies and masks; ImageJ's stacks may have one page for all."""
     import tifffile
 
+    _check_chain(path)
     with tifffile.TiffFile(path) as file:
         return _count(file)
+
+
+def _check_chain(path: Path) -> None:
+    """Raise if pages follow each other in a circle, which tifffile would go round four million times."""
+    with open(path, "rb") as file:
+        head = file.read(16).ljust(16, b"\0")
+        order, big = "<" if head.startswith(b"II") else ">", 43 in head[2:4]
+        count_type, entry, next_type = ("Q", 20, "Q") if big else ("H", 12, "I")
+        (place,) = struct.unpack(order + next_type, head[8:16] if big else head[4:8])
+        seen: set[int] = set()
+        while place:
+            if place in seen or len(seen) >= _MOST_PAGES:
+                raise ValueError(
+                    f"pages (at least {len(seen)}) must be at most {_MOST_PAGES}, and no page follow itself"
+                )
+            seen.add(place)
+            file.seek(place)
+            (count,) = struct.unpack(order + count_type, file.read(struct.calcsize(count_type)))
+            file.seek(count * entry, os.SEEK_CUR)
+            (place,) = struct.unpack(order + next_type, file.read(struct.calcsize(next_type)))
 
 
 def _count(file: Any) -> int:
@@ -75,6 +101,7 @@ def read_tiff(path: Path) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
     """
     import tifffile
 
+    _check_chain(path)
     with tifffile.TiffFile(path) as file:
         number = _count(file)
         if number != 1:
@@ -86,6 +113,9 @@ def read_tiff(path: Path) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
         if page.photometric not in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB):
             kind = page.photometric.name
             raise ValueError(f"photometric interpretation ({kind}) of {page.dtype} must be gray or RGB")
+        # Depth, and copies of a picture in one page, count as well.
+        check_pixels(path, page.imagewidth, page.imagelength * max(1, page.imagedepth))
+        check_unpacked("the picture", page.size * page.dtype.itemsize, path)
         try:
             values, axes = page.asarray(), page.axes
         except ValueError as error:

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from pcsa.datasets.arrays import read_arrays
 from pcsa.datasets.faults import reading
 from pcsa.datasets.files import replacing
+from pcsa.datasets.limits import MOST_UNPACKED, check_regular, check_unpacked
 from pcsa.scripts.partial import Partial, is_same
 from pcsa.tasks.common.checkpoint import write_json
 
@@ -110,17 +112,21 @@ def _read(out: Path) -> dict[str, Any] | None:
     """Read what a call has written; None where there is nothing, and no ``made_with`` where it is something else."""
     if not out.exists():
         return None
+    check_regular(out)
     try:
         if out.suffix == ".json":
             text = out.read_text(encoding="utf-8")
         else:
-            with out.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                text = zlib.decompress(arrays["document"].tobytes()).decode()
+            document = read_arrays(out, ["document"])["document"]
+            unpacked = zlib.decompressobj().decompress(document.tobytes(), MOST_UNPACKED + 1)
+            check_unpacked("the document", len(unpacked), out)
+            text = unpacked.decode()
         document = json.loads(text)
         if {"made_with", "inputs", "items", "failed"} <= set(document):
             return dict(document)
-    except OSError:
-        raise
+    except OSError as error:
+        if error.filename is not None:  # else a library's own, about what is in the file
+            raise
     except Exception:  # whatever it is, it is not ours
         pass
     return {"made_with": None}

@@ -12,6 +12,7 @@ from typing import Any
 
 import pcsa
 from pcsa._core.writing import append
+from pcsa.datasets.limits import read_whole
 from pcsa.tasks.common.config import to_plain
 from pcsa.tasks.common.task import EvaluateOptions, PredictOptions
 
@@ -110,10 +111,10 @@ def _read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """Read the whole lines of a file, and the bytes that they take."""
     lines: list[dict[str, Any]] = []
     size = 0
-    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+    for line in read_whole(path).splitlines(keepends=True) if path.exists() else ():
         try:
             value = json.loads(line) if line.endswith(b"\n") else None
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
             # A file of something else has no first line of ours.

@@ -67,9 +67,11 @@ class Records:
     def known(self, batch: Sequence[int]) -> Found | None:
         """What an earlier call found in a batch, unless that would be another thing now."""
         line = self._lines.get(batch[0])
-        if line is None or line["items"] != self._stamps[batch[0]]:
+        if line is None:
             return None
         with reading(self.path, "scores"):
+            if line["items"] != self._stamps[batch[0]]:
+                return None
             failed = [Failure(**fault) for fault in line["failed"]]
             # What failed is tried again.
             if any(self._guarded[fault.index] != fault for fault in failed):

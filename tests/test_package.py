@@ -123,4 +123,12 @@ def test_version(pyproject):
 
 
 def test_extras(pyproject):
-    assert set(pyproject["project"]["optional-dependencies"]) == {"train", "viz", "cluster", "dev", "docs", "all"}
+    assert set(pyproject["project"]["optional-dependencies"]) == {
+        "train",
+        "viz",
+        "cluster",
+        "dev",
+        "soak",
+        "docs",
+        "all",
+    }

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcsa.datasets.faults import reading
+from pcsa.datasets.limits import leads_out, read_whole
 
 # The release prints xyz with more digits than the clouds have: they agree to 5e-7 of a shape of size 1.
 _XYZ_TOLERANCE = 1e-5
@@ -41,7 +42,7 @@ def read_records(path: Path, class_id: str | None = None) -> tuple[list[Record],
 
     """
     with reading(path, "annotations of KeypointNet"):
-        entries = _entries(path.read_bytes())
+        entries = _entries(read_whole(path))
         if class_id is not None:
             entries = [(n, e) for n, e in entries if not isinstance(e, dict) or e.get("class_id") in (None, class_id)]
             if not entries:
@@ -50,7 +51,7 @@ def read_records(path: Path, class_id: str | None = None) -> tuple[list[Record],
     for number, entry in entries:
         try:
             records.append(_parse(entry))
-        except (ValueError, OverflowError) as error:
+        except (ValueError, OverflowError, RecursionError) as error:
             faults.append(f"record {number}{_name_of(entry)}: {error}")
     repeated = [model_id for model_id, count in Counter(r.model_id for r in records).items() if count > 1]
     faults += [f"model {model_id} is annotated more than once" for model_id in repeated]
@@ -70,11 +71,16 @@ def class_ids_of(path: Path) -> set[str]:
 
     """
     with reading(path, "annotations of KeypointNet"):
-        raw = path.read_bytes()
+        raw = read_whole(path)
         # Inside a string of JSON the quotes would be escaped: what looks like the field is the field.
         if found := re.findall(rb'"class_id"\s*:\s*"([\w.-]+)"', raw):
-            return {name.decode("ascii", "replace") for name in set(found)}
-        return {str(e["class_id"]) for _, e in _entries(raw) if isinstance(e, dict) and "class_id" in e}
+            names = {name.decode("ascii", "replace") for name in set(found)}
+        else:
+            names = {str(e["class_id"]) for _, e in _entries(raw) if isinstance(e, dict) and "class_id" in e}
+        for name in names:
+            if leads_out(name) or "/" in name:
+                raise ValueError(f"`class_id` (={name[:80]}) must be a name without a path")
+        return names
 
 
 def _entries(raw: bytes) -> list[tuple[int, Any]]:
@@ -148,6 +154,8 @@ def _identifier(entry: dict[str, Any], name: str) -> str:
     value = _field(entry, name)
     good = (isinstance(value, str) and value.strip() != "") or (isinstance(value, int) and not isinstance(value, bool))
     _check(good, f"`{name}`", value, "a name")
+    # A file and a folder have these names.
+    _check(not (leads_out(str(value)) or "/" in str(value)), f"`{name}`", value, "a name without a path")
     return str(value)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pcsa.datasets.colors import color_bytes
 from pcsa.datasets.faults import reading
+from pcsa.datasets.limits import MOST_TIMES, MOST_UNPACKED, leads_out, read_whole
 from pcsa.datasets.meshes.triangles import Mesh, check_corners, no_faces
 
 _COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
@@ -50,7 +51,7 @@ def load_gltf(path: str | os.PathLike[str]) -> Mesh:
 
     """
     with reading(path, "a glTF file"):
-        raw = Path(path).read_bytes()
+        raw = read_whole(path)
         content, binary = _chunks(raw) if raw.startswith(b"glTF") else (raw, None)
         content = json.loads(content.decode("utf-8-sig"))
         if not isinstance(content, dict) or "asset" not in content:
@@ -63,7 +64,7 @@ def load_gltf(path: str | os.PathLike[str]) -> Mesh:
                 raise ValueError(
                     f"the extension `{extension}`, which the file requires, is not read: export without it"
                 )
-        return _Scene(content, binary, Path(path).parent).mesh()
+        return _Scene(content, binary, Path(path).parent, len(raw)).mesh()
 
 
 def _chunks(raw: bytes) -> tuple[bytes, bytes | None]:
@@ -91,9 +92,11 @@ def _chunks(raw: bytes) -> tuple[bytes, bytes | None]:
 class _Scene:
     """The scene of one file."""
 
-    def __init__(self, content: dict[str, Any], binary: bytes | None, folder: Path) -> None:
+    def __init__(self, content: dict[str, Any], binary: bytes | None, folder: Path, size: int) -> None:
         self.content, self.binary, self.folder = content, binary, folder
         self.buffers: dict[int, bytes] = {}
+        # Instances of instances make a large scene of a small file.
+        self.most = max(MOST_UNPACKED // 4, MOST_TIMES * size)
         self.worlds: dict[int, _Matrix] = {}
 
     def mesh(self) -> Mesh:
@@ -115,8 +118,10 @@ class _Scene:
                     faces.append(corners + offset)
                     colors.append(color)
                     offset += len(points)
-                    if offset > _MOST_VERTICES:
-                        raise ValueError(f"the scene has more than {_MOST_VERTICES} vertices")
+                    if offset > _MOST_VERTICES or offset * 24 > self.most:
+                        raise ValueError(
+                            f"the scene of {offset} vertices or more is too large, for such a file at least"
+                        )
         return Mesh(np.concatenate(vertices), np.concatenate(faces), np.concatenate(colors) if colored else None)
 
     def _item(self, kind: str, index: Any) -> dict[str, Any]:
@@ -272,7 +277,7 @@ class _Scene:
         columns, count = _WIDTHS[entry["type"]], entry.get("count")
         if width not in (None, columns):
             raise ValueError(f"{name}: {columns} values per row, must be {width}")
-        if not isinstance(count, int) or not 0 <= count <= _MOST_VERTICES:
+        if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= _MOST_VERTICES:
             raise ValueError(f"{name}: `count` (={count}) must be from 0 to {_MOST_VERTICES}")
         dtype = np.dtype(_COMPONENTS[entry["componentType"]])
         sparse = entry.get("sparse")
@@ -281,6 +286,8 @@ class _Scene:
         elif sparse is None:
             raise ValueError(f"{name}: neither `bufferView` nor `sparse`: it has no data")
         else:
+            if count * columns * dtype.itemsize > self.most:
+                raise ValueError(f"{name}: {count} rows of zeros, for which the file is too small")
             values = np.zeros((count, columns), dtype)
         if sparse is not None:
             values = values.copy()
@@ -327,11 +334,14 @@ class _Scene:
                 data = base64.b64decode(uri.partition(",")[2])
             elif "://" in uri:
                 raise ValueError(f"{name}: `{uri[:80]}` must be a file beside this one")
+            elif leads_out(unquote(uri)):
+                raise ValueError(f"{name}: `{uri[:80]}` must be a file beside this one, or below it")
             else:
                 file = self.folder / unquote(uri)
                 if not file.is_file():
                     raise ValueError(f"{name}: its file `{unquote(uri)}` is missing")
-                data = file.read_bytes()
+                data = read_whole(file)
+                self.most += MOST_TIMES * len(data)
             if len(data) < entry.get("byteLength", 0):
                 raise ValueError(f"{name}: it declares {entry['byteLength']} bytes, there are {len(data)} (cut off?)")
             self.buffers[index] = data

@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pcsa.datasets.colors import color_bytes
 from pcsa.datasets.faults import reading
+from pcsa.datasets.limits import read_whole
 from pcsa.datasets.meshes.triangles import Mesh, check_corners, triangulate
 
 _SURFACES = ("surf", "bzp", "bsp", "cdp", "res")
@@ -38,7 +38,7 @@ def load_obj(path: str | os.PathLike[str]) -> Mesh:
 
     """
     with reading(path, "an OBJ file"):
-        raw = Path(path).read_bytes()
+        raw = read_whole(path)
         if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
             return _parse(raw.decode("utf-16"))
         if b"\0" in raw:

@@ -2,12 +2,12 @@
 
 import os
 import re
-from pathlib import Path
 
 import numpy as np
 
 from pcsa.datasets.colors import color_bytes
 from pcsa.datasets.faults import reading
+from pcsa.datasets.limits import read_whole
 from pcsa.datasets.meshes.rows import Lines, number_rows, text_lines
 from pcsa.datasets.meshes.triangles import Mesh, check_corners, triangulate
 
@@ -34,7 +34,7 @@ def load_off(path: str | os.PathLike[str]) -> Mesh:
 
     """
     with reading(path, "an OFF file"):
-        lines = text_lines(Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf"), comment="#")
+        lines = text_lines(read_whole(path).removeprefix(b"\xef\xbb\xbf"), comment="#")
         header = re.match(r"\s*(ST)?(C)?(N)?(4)?(n)?(?:OFF|off)(.*)", lines.texts[0] if lines.texts else "", re.DOTALL)
         if header is None:
             raise ValueError("not an OFF file: line 1 must begin with `OFF`, `COFF`, `NOFF` or `STOFF`")

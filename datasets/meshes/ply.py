@@ -5,7 +5,6 @@ import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from pcsa.datasets.colors import color_bytes
 from pcsa.datasets.faults import reading
+from pcsa.datasets.limits import read_whole
 from pcsa.datasets.meshes.rows import Lines, number_rows, text_lines
 from pcsa.datasets.meshes.triangles import Mesh, check_corners, no_faces, triangulate
 
@@ -96,7 +96,7 @@ def load_ply(path: str | os.PathLike[str]) -> Mesh:
 
     """
     with reading(path, "a PLY file"):
-        raw = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf")
+        raw = read_whole(path).removeprefix(b"\xef\xbb\xbf")
         order, elements, start, number = _parse_header(raw)
         if order:
             return _to_mesh(elements, _read_binary(raw, start, elements, order), [])

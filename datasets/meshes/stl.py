@@ -2,12 +2,12 @@
 
 import os
 import struct
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pcsa.datasets.faults import reading
+from pcsa.datasets.limits import read_whole
 from pcsa.datasets.meshes.rows import text_lines
 from pcsa.datasets.meshes.triangles import Mesh, triangulate
 
@@ -33,7 +33,7 @@ def load_stl(path: str | os.PathLike[str]) -> Mesh:
 
     """
     with reading(path, "an STL file"):
-        raw = Path(path).read_bytes()
+        raw = read_whole(path)
         declared = struct.unpack_from("<I", raw, 80)[0] if len(raw) >= _HEADER else None
         # A binary file may begin with `solid` too: the size of the file decides.
         if declared is not None and len(raw) == _HEADER + declared * _TRIANGLE.itemsize:

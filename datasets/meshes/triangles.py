@@ -1,5 +1,6 @@
 """Meshes of triangles: polygons cut into triangles, and points sampled by area."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,6 +8,8 @@ from numpy.typing import NDArray
 
 _MOST_CORNERS = 1000  # the time of clipping ears grows with the cube
 _THIN = 1e-12
+# Ears that are looked for: so many at all, and for each corner. Two or three do; a spiral takes more than forty.
+_LEAST_TRIES, _TRIES = 100_000, 10
 
 
 class Mesh(NamedTuple):
@@ -64,11 +67,13 @@ def triangulate(
         counts: Number of corners of every polygon.
 
     Raises:
-        ValueError: If a polygon of which no fan can be made has more than 1000 corners.
+        ValueError: If a polygon of which no fan can be made has more than 1000 corners, or many of them are spirals,
+            so that cutting them would take more than time in proportion to their corners.
 
     """
     starts = np.cumsum(counts) - counts
     triangles, order = [no_faces()], [np.empty(0, np.int64)]
+    tries = iter(range(_LEAST_TRIES + _TRIES * len(index)))
     for size in np.unique(counts[counts >= 3]).tolist():
         (rows,) = np.nonzero(counts == size)
         corners = index[starts[rows, None] + np.arange(size)]
@@ -85,7 +90,7 @@ def triangulate(
                 local[folded[good]] = turned
                 folded = folded[~good]
             for row in folded:
-                local[row] = _without_ears(vertices[corners[row]], fan)
+                local[row] = _without_ears(vertices[corners[row]], fan, tries)
         triangles.append(np.take_along_axis(corners, local.reshape(len(rows), -1), axis=1).reshape(-1, 3))
         order.append(np.repeat(rows, size - 2))
     return np.concatenate(triangles)[np.argsort(np.concatenate(order), kind="stable")]
@@ -101,7 +106,7 @@ def _folds(vertices: NDArray[np.float64], fans: NDArray[np.int64]) -> NDArray[np
         return np.asarray(along.min(axis=1) < -1e-6 * (whole**2).sum(axis=2)[:, 0])
 
 
-def _without_ears(corners: NDArray[np.float64], fan: NDArray[np.int64]) -> NDArray[np.int64]:
+def _without_ears(corners: NDArray[np.float64], fan: NDArray[np.int64], tries: Iterator[int]) -> NDArray[np.int64]:
     if len(corners) > _MOST_CORNERS:
         raise ValueError(
             f"a polygon of {len(corners)} corners is not convex, must have at most {_MOST_CORNERS}: cut it into "
@@ -116,6 +121,8 @@ def _without_ears(corners: NDArray[np.float64], fan: NDArray[np.int64]) -> NDArr
     ring, triangles = list(range(len(corners))), []
     while len(ring) > 3:
         for i in range(len(ring)):
+            if next(tries, None) is None:
+                raise ValueError("polygons that are not convex take too long to cut: cut them into triangles")
             ear = (ring[i - 1], ring[i], ring[(i + 1) % len(ring)])
             if _is_ear(flat, ear, ring):
                 triangles.append(ear)

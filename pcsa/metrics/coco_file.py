@@ -8,6 +8,7 @@ import contextlib
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -49,7 +50,10 @@ def _is_box(value: Any) -> bool:
 _ID: Rule = (_is_id, "must be a whole number or a text")
 _BOX: Rule = (_is_box, "must be [x, y, width, height], finite numbers, the last two at least 0")
 _SIZE: Rule = (lambda x: _is_whole(x) and x >= 1, "must be a whole number of at least 1")
-_NAME: Rule = (lambda x: isinstance(x, str) and x != "", "must be the name of a file")
+_NAME: Rule = (
+    lambda x: isinstance(x, str) and x != "" and not re.search(r"^[A-Za-z]:[/\\]|^[/\\]|(^|[/\\])\.\.([/\\]|$)|\0", x),
+    "must be the name of a file below the folder of the pictures",
+)
 _AREA: Rule = (lambda x: _is_number(x) and x >= 0, "must be the area of the mask in square pixels, at least 0")
 _CROWD: Rule = (lambda x: isinstance(x, Real) and x in (0, 1), "must be 0 or 1")
 _FINITE: Rule = (_is_number, "must be a finite number")

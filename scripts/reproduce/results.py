@@ -37,7 +37,8 @@ class Results:
         self.rows = {}
         shapes = {}
         for file in sorted((self.folder / SHAPES).glob("*.jsonl")):
-            shapes.update({(file.stem, line["run"]): line for line in _lines(file)})
+            with reading(file, "rows of shapes"):
+                shapes.update({(file.stem, line["run"]): line for line in _lines(file)})
         for row in _lines(self.folder / ROWS):
             with reading(self.folder / ROWS, "rows of runs"):
                 line = shapes.get((row["category"], row["run"]), {})

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pcsa.datasets.faults import reading
+from pcsa.datasets.limits import leads_out
 from pcsa.scripts.reproduce.combined import Combination
 from pcsa.scripts.reproduce.joint import Joint
 from pcsa.scripts.reproduce.pretraining import Pretraining
@@ -146,6 +147,30 @@ def _study(name: str, content: Mapping[str, Any]) -> Study:
     for key, known in (("split", ("val", "test")), ("fold_of", ("train", "train+val"))):
         if content.get(key, known[0]) not in known:
             raise ValueError(f"`{key}` (={content[key]!r}) must be one of {', '.join(known)}")
+    for key in ("categories", "columns", "read_outs"):
+        for value in content.get(key, []):
+            if not isinstance(value, str):
+                raise ValueError(f"`{key}` has {value!r}: must be a list of strings")
+    for value in content["categories"]:
+        # They become folders.
+        if leads_out(value) or "/" in value or value == ".":
+            raise ValueError(f"`categories` has {value!r}: must be names without a path")
+    rows = {"options": content.get("options", ""), **content["methods"]}
+    for key in _TABLES:
+        rows |= {
+            row: table["options"]
+            for row, table in content.get(key, {}).items()
+            if isinstance(table, dict) and isinstance(table.get("options"), str)
+        }
+    for row, words in rows.items():
+        try:
+            shlex.split(words)
+        except (ValueError, AttributeError) as error:
+            raise ValueError(f"`{row}` (={words!r}) must be options of `pcsa train` ({error})") from None
+    for column in content.get("published", {}).values():
+        figures = column.values() if isinstance(column, dict) else [column]
+        if not all(isinstance(row, dict) and all(type(x) in (int, float) for x in row.values()) for row in figures):
+            raise ValueError("`published` must have numbers by column, row and category")
     tables = {
         key: {row: _table(key, kind, row, table) for row, table in content.get(key, {}).items()}
         for key, kind in _TABLES.items()

@@ -48,7 +48,7 @@ def test_what_is_no_matlab_file(tmp_path: Path, save_73: Any) -> None:
     whole = path.read_bytes()
     for content in (b"", b"nonsense" * 100, whole[: len(whole) // 2], whole[:600]):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"a\.mat`: cannot be read as a MATLAB file"):
+        with pytest.raises(ValueError, match=r"a\.mat`: (cannot be read as|not) a MATLAB file"):
             read_matlab(path, ["joints"])
     with pytest.raises(FileNotFoundError):
         read_matlab(tmp_path / "none.mat", ["joints"])

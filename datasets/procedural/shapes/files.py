@@ -123,8 +123,8 @@ def _check_root(root: Path, category: str, overwrite: bool) -> None:
     found: dict[Path, list[str]] = {}
     if annotation.exists():
         try:
-            found[annotation] = [record["model_id"] for record in json.loads(annotation.read_text())]
-        except (ValueError, KeyError, TypeError) as error:
+            found[annotation] = [str(record["model_id"]) for record in json.loads(annotation.read_text())]
+        except Exception as error:
             raise FileExistsError(f"`{annotation}` exists and is not an annotation file: {error!r}") from error
     for folder in (root / "pcds" / class_id, root / "meshes" / class_id):
         if folder.exists():

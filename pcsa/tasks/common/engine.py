@@ -32,10 +32,17 @@ from torch_geometric.loader import DataLoader
 
 import pcsa
 from pcsa._core.writing import remove_abandoned
+from pcsa.datasets.faults import reading
 from pcsa.datasets.transforms import item_generator
 from pcsa.tasks.common.averaging import AveragedWeights
 from pcsa.tasks.common.best import BestCheckpoint, mode_of
-from pcsa.tasks.common.checkpoint import check_resumable, started_from, write_checkpoint, write_json
+from pcsa.tasks.common.checkpoint import (
+    check_resumable,
+    read_checkpoint,
+    started_from,
+    write_checkpoint,
+    write_json,
+)
 from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.config import OptimizerConfig, TrainConfig, TrainerConfig, to_plain
 from pcsa.tasks.common.endings import await_the_end
@@ -43,6 +50,9 @@ from pcsa.tasks.common.logs import RowLogger, flush_logs
 from pcsa.tasks.common.stopping import StopAtSignal, check_loss, check_weights
 
 log = logging.getLogger(__name__)
+
+# What Lightning puts into a checkpoint and takes out of it.
+_TO_RESUME = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step")
 
 _Item = TypeVar("_Item")
 ConfigT = TypeVar("ConfigT", bound=TrainConfig)
@@ -412,6 +422,15 @@ class WholeCheckpoints(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         check_weights(checkpoint["state_dict"], checkpoint["global_step"], Path(path))
         write_checkpoint(Path(path), checkpoint)
+
+    def load_checkpoint(self, path: str | Path, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """Read a checkpoint to resume from as all others are read: nothing in it is run, and its checksum is right."""
+        checkpoint = read_checkpoint(Path(path))
+        with reading(path, "a checkpoint to resume from"):
+            lacking = [name for name in _TO_RESUME if name not in checkpoint]
+            if lacking:
+                raise ValueError(f"must have `{lacking[0]}` to be resumed")
+        return checkpoint
 
 
 def make_trainer(

@@ -20,6 +20,7 @@ from pcsa.tasks.common.calibrations import (
 )
 from pcsa.tasks.common.checkpoint import read_checkpoint
 from pcsa.tasks.common.config import TrainConfig, from_plain
+from pcsa.tasks.common.outline import check_fits
 from pcsa.tasks.common.registry import get_task
 from pcsa.tasks.common.task import Run
 
@@ -45,8 +46,11 @@ def open_run(path: Path | str, device: str | torch.device = "cpu", *, task: str 
         of = get_task(about["task"])
         config: TrainConfig = from_plain(of.config_type, about["config"])
         labels = from_plain(of.labels_type, about["labels"])
+        weights = network_state(checkpoint)
+        # A network that the file has no weights for may be one that there is no memory for.
+        check_fits(lambda: of.build(config, labels), weights)
         model = of.build(config, labels)
-        model.load_state_dict(network_state(checkpoint))
+        model.load_state_dict(weights)
         step, temperature = int(checkpoint["global_step"]), float(about["temperature"])
         calibrations = read_calibrations(about)
         calibration = calibrations.get(None, Calibration())
