@@ -59,9 +59,10 @@ def soft_argmax(
         tensor([[[0.5000, 0.0000]]])
     """
     check_temperature(temperature)
-    points = canonical(logits, pos, None, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
+    points = canonical(logits, pos, None, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate, near=True)
     with full_precision(logits):
-        return cloud_mean(cloud_softmax(tempered(points, temperature), points), points.pos, points)
+        prob = cloud_softmax(tempered(points, temperature), points)
+        return points.outside(cloud_mean(prob, points.pos, points))
 
 
 def sampling_argmax(
@@ -161,10 +162,10 @@ def sampling_argmax(
     check_count("num_samples", num_samples)
     check_one_of("basis_noise", basis_noise, get_args(BasisNoise))
     check_one_of("estimator", estimator, get_args(Estimator))
-    points = canonical(logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
+    points = canonical(logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate, near=True)
     with full_precision(logits):
         if estimator != "relaxed":
-            return mixture_samples(points, num_samples, estimator, temperature, generator)
+            return points.outside(mixture_samples(points, num_samples, estimator, temperature, generator))
         variance = bandwidth_of(points).square()
         samples, _, _, _ = draw(
             points.logits.contiguous(),
@@ -178,7 +179,7 @@ def sampling_argmax(
             basis_noise == "mixture",
             points.dense_size or 0,
         )
-    return samples
+        return points.outside(samples)
 
 
 class SoftArgmax(nn.Module):

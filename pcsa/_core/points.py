@@ -22,17 +22,35 @@ from pcsa._core.checks import (
 )
 from pcsa._core.tiles import one_thread
 
+# Extents of a cloud between its middle and the origin from which on it is far away.
+_FAR = 4.0
+# The square must be a number, and so must sums of it.
+_LARGEST_BANDWIDTH = {torch.float32: 1e18, torch.float64: 1e153}
+
 
 class Points(NamedTuple):
     """Clouds laid end to end: cloud ``b`` owns rows ``ptr[b]:ptr[b + 1]``."""
 
     logits: Tensor  # [N, K]; -inf at rows that a dense mask switches off, and only there
-    pos: Tensor  # [N, D]; 0 at rows that are switched off
+    pos: Tensor  # [N, D] less the cloud's origin; 0 at rows that are switched off
     bandwidth: Tensor | None  # [N, 1] or [N, D]; 1 at rows that are switched off
     batch: Tensor  # [N] int64, sorted
     ptr: Tensor  # [B + 1] int64
     batch_size: int
     dense_size: int | None  # points per cloud where all clouds have the same number by construction
+    origin: Tensor | None = None  # [B, D]; None: 0
+
+    def within(self, places: Tensor) -> Tensor:
+        """From the frame of the caller to that of ``pos``: places ``[B, ..., D]``."""
+        return places if self.origin is None else places - self._origin(places)
+
+    def outside(self, places: Tensor) -> Tensor:
+        """From the frame of ``pos`` to that of the caller: places ``[B, ..., D]``."""
+        return places if self.origin is None else places + self._origin(places)
+
+    def _origin(self, places: Tensor) -> Tensor:
+        assert self.origin is not None
+        return self.origin.view(len(self.origin), *[1] * (places.dim() - 2), -1)
 
 
 def canonical(
@@ -45,8 +63,11 @@ def canonical(
     mask: Tensor | None = None,
     batch_size: int | None = None,
     validate: bool = True,
+    near: bool = False,
 ) -> Points:
     """Check and flatten what a public function was given.
+
+    With ``near``, for sums of products with positions, see :func:`far_origin`.
 
     Rules on shapes and types always hold. Rules on values (finite, sorted, positive, no empty cloud) are read
     back from the device in one piece, and only where ``validate`` is true and nothing is being compiled.
@@ -55,7 +76,7 @@ def canonical(
     check_floating("pos", pos)
     # Divided among threads, a dozen operations of microseconds wait a dozen times for one that is not running.
     with nullcontext() if torch.compiler.is_compiling() else one_thread(logits.device):
-        return _canonical(logits, pos, bandwidth, batch, ptr, mask, batch_size, validate)
+        return _canonical(logits, pos, bandwidth, batch, ptr, mask, batch_size, validate, near)
 
 
 def _canonical(
@@ -67,6 +88,7 @@ def _canonical(
     mask: Tensor | None,
     batch_size: int | None,
     validate: bool,
+    near: bool,
 ) -> Points:
     dtype = working_dtype(logits, pos)
     device = logits.device
@@ -129,10 +151,17 @@ def _canonical(
         if isinstance(bandwidth, Tensor) and spread is not None:
             good = (spread > 0) & spread.isfinite()
             rules.append((good.all(), "`bandwidth` must be positive and finite everywhere"))
+            most = _LARGEST_BANDWIDTH[dtype]
+            rules.append(((spread <= most).all(), f"`bandwidth` must be at most {most:g} everywhere, for its square"))
         raise_first(rules)
+    origin = None
+    if near:
+        origin = far_origin(pos, batch, num_clouds, dense_size, off)
+        pos = pos - origin.index_select(0, batch)
+        pos = pos if off is None else pos.masked_fill(off, 0.0)
     if off is not None:
         logits = logits.masked_fill(off, -math.inf)
-    return Points(logits, pos, spread, batch, ptr, num_clouds, dense_size)
+    return Points(logits, pos, spread, batch, ptr, num_clouds, dense_size, origin)
 
 
 def resolve_batch(
@@ -193,6 +222,30 @@ def resolve_batch(
         given = "batch" if batch_given else "ptr"
         rules.append(((ptr[1:] > ptr[:-1]).all(), f"`{given}` must give every cloud a point: found an empty cloud"))
     return batch, ptr, batch_size, rules
+
+
+@torch.no_grad()
+def far_origin(pos: Tensor, batch: Tensor, num_clouds: int, dense_size: int | None, off: Tensor | None) -> Tensor:
+    """What to subtract from the positions of each cloud ``[B, D]``: 0, unless it lies far from the origin.
+
+    A sum of products with positions is off by their rounding, which far away may be more than the cloud's extent; less
+    the middle of the cloud's bounding box, they are as exact as they were given. That changes the last digit of any
+    cloud's sums, so that a cloud is moved only along the axes on which it lies more than ``_FAR`` times its extent
+    away: there the difference is exact, and points in different places stay apart. Nothing waits for the device.
+    """
+    # One reduction for both ends: launches cost more than numbers.
+    ends = torch.cat([-pos, pos], 1)
+    if off is not None:
+        ends = ends.masked_fill(off, -math.inf)
+    if dense_size is not None:
+        ends = ends.view(num_clouds, dense_size, -1).amax(1)
+    else:
+        index = batch.unsqueeze(1).expand_as(ends)
+        ends = ends.new_full((num_clouds, ends.shape[1]), -math.inf).scatter_reduce(0, index, ends, "amax")
+    low, high = ends.chunk(2, 1)  # the lower end with its sign turned
+    # Halved before the sum, which may be too large.
+    middle = torch.sub(high / 2, low, alpha=0.5)
+    return torch.where(middle.abs() > _FAR * (high + low), middle, 0.0)
 
 
 def bandwidth_of(points: Points) -> Tensor:
@@ -284,6 +337,8 @@ def _bandwidth_rows(bandwidth: float | Tensor, pos: Tensor, dtype: torch.dtype) 
         if not isinstance(bandwidth, numbers.Real):
             raise ValueError(f"`bandwidth` ({type(bandwidth).__name__}) must be a number or a tensor")
         check_positive("bandwidth", bandwidth)
+        if bandwidth > _LARGEST_BANDWIDTH[dtype]:
+            raise ValueError(f"`bandwidth` (={bandwidth}) must be at most {_LARGEST_BANDWIDTH[dtype]:g}, for its square")
         return pos.new_full((pos.shape[:-1].numel(), 1), bandwidth, dtype=dtype)
     check_floating("bandwidth", bandwidth)
     if bandwidth.device != pos.device:

@@ -52,7 +52,7 @@ def nearest_point_cross_entropy(
     if index is not None:
         row = keypoints.known_rows(index, points, dense=logits.dim() == 3)
     elif target is not None:
-        row = _nearest(points, keypoints.known(target, points.pos))
+        row = _nearest(points, keypoints.known(target, points))
     # No score can tell copies of a point apart: all of them are right.
     first = first_in_place(points.pos, points.batch)
     right = first[:, None] == first[row].index_select(0, points.batch)

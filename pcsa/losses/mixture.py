@@ -46,7 +46,7 @@ def mixture_expected_error(
     check_one_of("norm", norm, ("l1", "squared", "bounded"))
     width = bounded_width(sigma) if norm == "bounded" else 0.0
     points, keypoints = map_of(logits, pos, bandwidth, batch, **options)
-    target = keypoints.known(target, points.pos)
+    target = keypoints.known(target, points)
     cost = torch.zeros_like(points.logits)
     for offset, spread in offsets_and_bandwidths(points, target):
         if norm == "squared":
@@ -89,7 +89,7 @@ def mixture_nll(
             :class:`pcsa.losses.Options`.
     """
     points, keypoints = map_of(logits, pos, bandwidth, batch, **options)
-    target = keypoints.known(target, points.pos)
+    target = keypoints.known(target, points)
     joint = cloud_log_softmax(points.logits, points)
     for offset, sigma in offsets_and_bandwidths(points, target):
         # The bound keeps z² and its gradient finite in float32 for the tiny bandwidths of coinciding points.
