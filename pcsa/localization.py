@@ -120,7 +120,8 @@ def localize(
             the most probable point; to the others it is for the confidence alone.
         mask: True at the points of dense input that exist.
         batch_size: Number of clouds; see :func:`pcsa.sampling_argmax`.
-        validate: Check values too.
+        validate: Check values too. Without it, as for :func:`pcsa.soft_argmax`: what is found of a map of −inf alone
+            or of a cloud without points means nothing.
 
     Returns:
         A named tuple of

@@ -34,7 +34,8 @@ def soft_argmax(
     <https://arxiv.org/abs/2110.08825>`_, Eq. 1, and the prediction of soft-argmax training (Eq. 2).
 
     Differentiable in ``logits`` and ``pos``. Computed in float32 under autocast and from half precision; float64
-    stays float64.
+    stays float64. Far from the origin, positions are summed less the middle of their cloud: they and their gradients
+    keep what float32 of ``pos`` itself holds.
 
     Args:
         logits: Raw scores, before softmax: ragged ``[N, K]`` or dense ``[B, N, K]``.
@@ -46,6 +47,8 @@ def soft_argmax(
         batch_size: Number of clouds. Given with ``batch``, no value is read from the device to find it, and empty
             clouds at the end are seen.
         validate: Check values (finite, sorted, no empty cloud) too; costs one synchronization on an accelerator.
+            Without it, a score of −inf is a point without probability; a map of −inf alone and a cloud without points
+            have no position and give NaN, there and in the gradients of their cloud; all others are right.
 
     Returns:
         Positions ``[B, K, D]`` in the units and frame of ``pos``.
@@ -117,14 +120,15 @@ def sampling_argmax(
 
     Differentiable (once) in ``logits``, ``pos`` and ``bandwidth``. The memory needed does not grow with
     ``num_samples``: noise is drawn again in the backward pass, without touching the caller's generator.
-    Computed in float32 under autocast and from half precision; float64 stays float64.
+    Computed in float32 under autocast and from half precision; float64 stays float64. Far from the origin, as
+    :func:`soft_argmax`.
 
     Args:
         logits: Raw scores, before softmax: ragged ``[N, K]`` or dense ``[B, N, K]``.
         pos: Positions in any unit and frame: ``[N, D]`` or ``[B, N, D]``, D at least 1.
         bandwidth: Standard deviation of each point's basis in the units of ``pos``: one number (or 0-d tensor)
             for all, ``[N]`` per point or ``[N, D]`` per point and axis (dense: ``[B, N]``, ``[B, N, D]``).
-            See :func:`pcsa.knn_bandwidth`.
+            At most 1e18, in float64 1e153. See :func:`pcsa.knn_bandwidth`.
         batch: Cloud of each point, sorted, for ragged input; without ``batch`` and ``ptr`` there is one cloud.
         ptr: Where each cloud begins, then N; instead of ``batch``.
         num_samples: Samples S of every keypoint. Default 1.
@@ -142,7 +146,7 @@ def sampling_argmax(
         batch_size: Number of clouds. Given with ``batch``, no value is read from the device to find it, and empty
             clouds at the end are seen.
         validate: Check values (finite, sorted, positive, no empty cloud) too; costs one synchronization on an
-            accelerator.
+            accelerator. Without it, as for :func:`soft_argmax`.
 
     Returns:
         Samples ``[B, K, S, D]`` in the units and frame of ``pos``.
