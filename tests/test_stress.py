@@ -342,3 +342,32 @@ def test_bandwidths(case):
             nearest = away.sort(1).values[:, 1 : k + 1]
             expected = nearest.mean(1) if k else torch.zeros(len(nearest), dtype=torch.float64)
             check(found[own], expected.clamp_min(floor), 1e-6 * (extent + floor))
+
+
+@pytest.mark.parametrize("estimator", ["relaxed", "straight_through", "reinmax", "implicit"])
+def test_the_largest_bandwidth(estimator):
+    logits = torch.tensor([[1.0], [0.0], [2.0]], requires_grad=True)
+    pos = torch.eye(3, requires_grad=True)
+    for largest in (1e18, torch.full((3,), 1e18, requires_grad=True)):
+        samples = pcsa.sampling_argmax(logits, pos, largest, num_samples=50, estimator=estimator)
+        leaves = [logits, pos] + [largest] * isinstance(largest, torch.Tensor)
+        grads = torch.autograd.grad(samples.sum(), leaves)
+        assert all(x.isfinite().all() for x in (samples, *grads))
+    for more in (2e18, torch.full((3,), 2e18)):
+        with pytest.raises(ValueError, match=r"`bandwidth` .*must be at most 1e\+18"):
+            pcsa.sampling_argmax(logits, pos, more, estimator=estimator)
+
+
+def test_a_map_without_any_probability_spoils_only_its_own_cloud():
+    logits, pos = torch.randn(5, 2), torch.rand(5, 3).requires_grad_()
+    logits[:2, 0] = -math.inf
+    logits.requires_grad_()
+    how = {"ptr": torch.tensor([0, 2, 5]), "validate": False}
+    for found in (pcsa.soft_argmax(logits, pos, **how), pcsa.sampling_argmax(logits, pos, 0.1, **how)):
+        assert found[0, 0].isnan().all()
+        right = torch.cat([found[0, 1:].flatten(), found[1].flatten()])
+        assert right.isfinite().all()
+        grads = torch.autograd.grad(found[1].sum(), [logits, pos])
+        assert all(grad[2:].isfinite().all() for grad in grads)
+    with pytest.raises(ValueError, match="`logits` must be finite"):
+        pcsa.soft_argmax(logits, pos, ptr=how["ptr"])

@@ -337,7 +337,7 @@ def _bandwidth_rows(bandwidth: float | Tensor, pos: Tensor, dtype: torch.dtype) 
         if not isinstance(bandwidth, numbers.Real):
             raise ValueError(f"`bandwidth` ({type(bandwidth).__name__}) must be a number or a tensor")
         check_positive("bandwidth", bandwidth)
-        if bandwidth > _LARGEST_BANDWIDTH[dtype]:
+        if float(bandwidth) > _LARGEST_BANDWIDTH[dtype]:  # NumPy's would have to hold the bound
             raise ValueError(f"`bandwidth` (={bandwidth}) must be at most {_LARGEST_BANDWIDTH[dtype]:g}, for its square")
         return pos.new_full((pos.shape[:-1].numel(), 1), bandwidth, dtype=dtype)
     check_floating("bandwidth", bandwidth)
