@@ -153,7 +153,9 @@ def localize(
     check_one_of("read_out", read_out, get_args(ReadOut))
     if radius is None and read_out in NEED_RADIUS:
         raise ValueError(f"`radius` (=None) must be given with `read_out` {read_out!r}")
-    points = canonical(logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate, near=True)
+    points = canonical(
+        logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate, near=True
+    )
     reach = None if radius is None else _radii(radius, points, validate)
     with full_precision(logits):
         log_prob = cloud_log_softmax(tempered(points, temperature), points)

@@ -62,7 +62,9 @@ def soft_argmax(
         tensor([[[0.5000, 0.0000]]])
     """
     check_temperature(temperature)
-    points = canonical(logits, pos, None, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate, near=True)
+    points = canonical(
+        logits, pos, None, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate, near=True
+    )
     with full_precision(logits):
         prob = cloud_softmax(tempered(points, temperature), points)
         return points.outside(cloud_mean(prob, points.pos, points))
@@ -166,7 +168,9 @@ def sampling_argmax(
     check_count("num_samples", num_samples)
     check_one_of("basis_noise", basis_noise, get_args(BasisNoise))
     check_one_of("estimator", estimator, get_args(Estimator))
-    points = canonical(logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate, near=True)
+    points = canonical(
+        logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate, near=True
+    )
     with full_precision(logits):
         if estimator != "relaxed":
             return points.outside(mixture_samples(points, num_samples, estimator, temperature, generator))

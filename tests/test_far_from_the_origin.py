@@ -71,11 +71,11 @@ def check_gradients(found, expected):
 
 
 OPERATORS = {
-    "soft_argmax": lambda l, y, s, **o: pcsa.soft_argmax(l, y, **o),
+    "soft_argmax": lambda x, y, s, **o: pcsa.soft_argmax(x, y, **o),
     **{
         f"{estimator} {noise}": functools.partial(
-            lambda l, y, s, e, n, **o: pcsa.sampling_argmax(
-                l, y, s, num_samples=S, estimator=e, basis_noise=n, generator=torch.Generator().manual_seed(0), **o
+            lambda x, y, s, e, n, **o: pcsa.sampling_argmax(
+                x, y, s, num_samples=S, estimator=e, basis_noise=n, generator=torch.Generator().manual_seed(0), **o
             ),
             e=estimator,
             n=noise,
@@ -131,18 +131,18 @@ SIGMA = {"norm": "bounded", "sigma": 0.8}
 LOSSES = {
     **{
         f"expectation {n.get('norm', 'l2')}": functools.partial(
-            lambda l, y, s, t, n, **o: losses.expectation_error(l, y, t, **n, **o), n=n
+            lambda x, y, s, t, n, **o: losses.expectation_error(x, y, t, **n, **o), n=n
         )
         for n in ({}, {"norm": "l1"}, {"norm": "squared"}, SIGMA)
     },
-    "discrete": lambda l, y, s, t, **o: losses.discrete_expected_error(l, y, t, **o),
-    "mixture": lambda l, y, s, t, **o: losses.mixture_expected_error(l, y, s, t, **o),
-    "nll": lambda l, y, s, t, **o: losses.mixture_nll(l, y, s, t, **o),
-    "cross_entropy": lambda l, y, s, t, **o: losses.nearest_point_cross_entropy(l, y, t, **o),
-    "soft_label": lambda l, y, s, t, **o: losses.soft_label_cross_entropy(l, y, 0.5, t, **o),
-    "variance": lambda l, y, s, t, **o: losses.variance_regularization(l, y, target_variance=0.1, **o),
-    "js mean": lambda l, y, s, t, **o: losses.js_regularization(l, y, 0.5, **o),
-    "js target": lambda l, y, s, t, **o: losses.js_regularization(l, y, 0.5, t, center="target", **o),
+    "discrete": lambda x, y, s, t, **o: losses.discrete_expected_error(x, y, t, **o),
+    "mixture": lambda x, y, s, t, **o: losses.mixture_expected_error(x, y, s, t, **o),
+    "nll": lambda x, y, s, t, **o: losses.mixture_nll(x, y, s, t, **o),
+    "cross_entropy": lambda x, y, s, t, **o: losses.nearest_point_cross_entropy(x, y, t, **o),
+    "soft_label": lambda x, y, s, t, **o: losses.soft_label_cross_entropy(x, y, 0.5, t, **o),
+    "variance": lambda x, y, s, t, **o: losses.variance_regularization(x, y, target_variance=0.1, **o),
+    "js mean": lambda x, y, s, t, **o: losses.js_regularization(x, y, 0.5, **o),
+    "js target": lambda x, y, s, t, **o: losses.js_regularization(x, y, 0.5, t, center="target", **o),
 }
 
 

@@ -5,7 +5,6 @@ the very noise. Lengths are compared in units of the cloud's extent and the band
 """
 
 import dataclasses
-import functools
 import itertools
 import math
 
@@ -279,16 +278,16 @@ def literal_losses(case, logits, pos):
 
 
 OURS = {
-    "expectation": lambda l, y, s, t, **o: losses.expectation_error(l, y, t, **o),
-    "bounded": lambda l, y, s, t, **o: losses.expectation_error(l, y, t, norm="bounded", sigma=SIGMA, **o),
-    "discrete": lambda l, y, s, t, **o: losses.discrete_expected_error(l, y, t, **o),
-    "mixture": lambda l, y, s, t, **o: losses.mixture_expected_error(l, y, s, t, norm="l1", **o),
-    "squared": lambda l, y, s, t, **o: losses.mixture_expected_error(l, y, s, t, norm="squared", **o),
-    "nll": lambda l, y, s, t, **o: losses.mixture_nll(l, y, s, t, **o),
-    "cross_entropy": lambda l, y, s, t, **o: losses.nearest_point_cross_entropy(l, y, t, **o),
-    "soft_label": lambda l, y, s, t, **o: losses.soft_label_cross_entropy(l, y, SIGMA, t, **o),
-    "variance": lambda l, y, s, t, **o: losses.variance_regularization(l, y, target_variance=0.01, **o),
-    "js": lambda l, y, s, t, **o: losses.js_regularization(l, y, SIGMA, **o),
+    "expectation": lambda x, y, s, t, **o: losses.expectation_error(x, y, t, **o),
+    "bounded": lambda x, y, s, t, **o: losses.expectation_error(x, y, t, norm="bounded", sigma=SIGMA, **o),
+    "discrete": lambda x, y, s, t, **o: losses.discrete_expected_error(x, y, t, **o),
+    "mixture": lambda x, y, s, t, **o: losses.mixture_expected_error(x, y, s, t, norm="l1", **o),
+    "squared": lambda x, y, s, t, **o: losses.mixture_expected_error(x, y, s, t, norm="squared", **o),
+    "nll": lambda x, y, s, t, **o: losses.mixture_nll(x, y, s, t, **o),
+    "cross_entropy": lambda x, y, s, t, **o: losses.nearest_point_cross_entropy(x, y, t, **o),
+    "soft_label": lambda x, y, s, t, **o: losses.soft_label_cross_entropy(x, y, SIGMA, t, **o),
+    "variance": lambda x, y, s, t, **o: losses.variance_regularization(x, y, target_variance=0.01, **o),
+    "js": lambda x, y, s, t, **o: losses.js_regularization(x, y, SIGMA, **o),
 }
 
 

@@ -338,7 +338,9 @@ def _bandwidth_rows(bandwidth: float | Tensor, pos: Tensor, dtype: torch.dtype) 
             raise ValueError(f"`bandwidth` ({type(bandwidth).__name__}) must be a number or a tensor")
         check_positive("bandwidth", bandwidth)
         if float(bandwidth) > _LARGEST_BANDWIDTH[dtype]:  # NumPy's would have to hold the bound
-            raise ValueError(f"`bandwidth` (={bandwidth}) must be at most {_LARGEST_BANDWIDTH[dtype]:g}, for its square")
+            raise ValueError(
+                f"`bandwidth` (={bandwidth}) must be at most {_LARGEST_BANDWIDTH[dtype]:g}, for its square"
+            )
         return pos.new_full((pos.shape[:-1].numel(), 1), bandwidth, dtype=dtype)
     check_floating("bandwidth", bandwidth)
     if bandwidth.device != pos.device:

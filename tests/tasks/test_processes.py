@@ -77,7 +77,9 @@ def test_two_processes_minimize_what_one_does(found, task):
         assert size > 0 or name.endswith("none")
         for key, value in whole[name].items():
             scale = max(size, 1e-12) if key.startswith("gradient") else max(float(value.abs()), 1e-12)
-            torch.testing.assert_close(halves[name][key] / scale, value / scale, rtol=0, atol=1e-6, msg=f"{name}: {key}")
+            torch.testing.assert_close(
+                halves[name][key] / scale, value / scale, rtol=0, atol=1e-6, msg=f"{name}: {key}"
+            )
 
 
 def test_one_process_exchanges_nothing(monkeypatch):

@@ -78,7 +78,9 @@ def _is_of_connection(error: BaseException) -> bool:
 
 
 def _advice(checkpoint: Path) -> str:
-    kept = f"`{checkpoint}` stays as it was, set `resume` to go on from it" if checkpoint.exists() else "nothing is kept"
+    kept = (
+        f"`{checkpoint}` stays as it was, set `resume` to go on from it" if checkpoint.exists() else "nothing is kept"
+    )
     return f": the training cannot go on without it; {kept}"
 
 
