@@ -310,7 +310,7 @@ def _of_trainings(found: dict[str, Any], steps: int) -> list[Check]:
         if training["step"] is not None:
             limit = 0.004 if promised else None
             out.append(seconds(f"training, {name}: one step", [training["step"]], limit))
-        out.append(deterministic(f"training, {name}: PCK@0.01", training["pck"], "%"))
+        out.append(deterministic(f"training, {name}: PCK@0.01 on {training['split']}", training["pck"], "%"))
         if training["peak_bytes"] is not None:
             out.append(deterministic(f"training, {name}: peak memory", training["peak_bytes"] / 1e6, "MB"))
     return out

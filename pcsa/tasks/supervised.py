@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -11,7 +12,7 @@ from typing import Any, ClassVar, Literal, cast, get_args
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 import pcsa
@@ -46,7 +47,7 @@ from pcsa.tasks.common.detector import DetectorConfig, build_detector
 from pcsa.tasks.common.detours import Detours, open_detours
 from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems
 from pcsa.tasks.common.fitting import scale_of, suited, suits
-from pcsa.tasks.common.graphed import GraphedNetwork
+from pcsa.tasks.common.graphed import Graphed, NetworkOfTensors, levels_of, tensors_of
 from pcsa.tasks.common.held_out import check_clouds_held_out
 from pcsa.tasks.common.network_noise import network_noise
 from pcsa.tasks.common.objective import draw_samples, localization_loss, point_bandwidth
@@ -193,21 +194,28 @@ def detection_loss(
     batch: Batch,
     temperature: float,
     generator: torch.Generator,
+    size: int | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of one batch, and its parts for the log."""
+    """The loss of one batch, and its parts for the log; ``size`` if it is known to be that of every cloud."""
     logits, pos, target, visible = predicted["logits"], batch.pos, batch.keypoints, batch.visible
+    ptr: Tensor | None = batch.ptr
     bandwidth: float | Tensor | None = config.bandwidth
     if bandwidth is None and config.has("sampling", "mixture", "nll"):
         if "bandwidth" in batch:  # found before, see SupervisedData.precompute
             bandwidth = config.bandwidth_scale * batch.bandwidth
         else:
             bandwidth = point_bandwidth(config, pos, batch.ptr)
+    detour = batch.get("detour")
+    if size is not None and detour is None:
+        # Sums over a column of a dense tensor are no sums of rows whose number the device must look up.
+        logits, pos, ptr = logits.view(-1, size, logits.shape[1]), pos.view(-1, size, pos.shape[1]), None
+        bandwidth = bandwidth.view(-1, size) if isinstance(bandwidth, Tensor) else bandwidth
     samples = None
     if config.has("sampling"):
         assert bandwidth is not None
-        samples = draw_samples(config, logits, pos, bandwidth, batch.ptr, temperature, generator)
+        samples = draw_samples(config, logits, pos, bandwidth, ptr, temperature, generator)
     loss, parts = localization_loss(
-        config, samples, logits, pos, bandwidth, 1.0, target, visible, ptr=batch.ptr, detour=batch.get("detour")
+        config, samples, logits, pos, bandwidth, 1.0, target, visible, ptr=ptr, detour=detour
     )
     # Also at weight 0: several processes wait for the gradient of every parameter.
     if "counted" in batch:
@@ -220,6 +228,28 @@ def detection_loss(
         presence = losses.presence_loss(predicted["presence"], visible)
     parts["presence"] = presence.detach()
     return loss + config.presence_weight * presence, parts
+
+
+def one_size(batch: Batch) -> int | None:
+    """Points of every cloud, where the host knows that all have as many."""
+    sizes = {end - begin for begin, end in itertools.pairwise(batch.bounds)} if "bounds" in batch else set()
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+class _Step(nn.Module):
+    """Network and objective, as :class:`pcsa.tasks.common.graphed.Graphed` takes them; ``names`` of what follows."""
+
+    def __init__(self, network: nn.Module, objective: ObjectiveConfig, names: Sequence[str], size: int | None) -> None:
+        super().__init__()
+        self.network, self.objective, self.names, self.size = network, objective, names, size
+
+    def forward(self, pos: Tensor, ptr: Tensor, *others: Tensor) -> dict[str, Tensor]:
+        named, geometry = others[: len(self.names)], others[len(self.names) :]
+        batch = Data(pos=pos, ptr=ptr, **dict(zip(self.names, named, strict=True)))
+        predicted = self.network(None, pos, ptr=ptr, geometry=levels_of(geometry))
+        # It draws nothing.
+        loss, parts = detection_loss(self.objective, predicted, batch, 1.0, torch.Generator(), self.size)
+        return {"loss": loss, **parts}
 
 
 class DetectionItems(TrainingItems[Data]):
@@ -267,11 +297,11 @@ class Detection(StepTraining[SupervisedConfig]):
     ) -> None:
         super().__init__(config, network, steps_per_epoch)
         self.pck, self.error = PCK(thresholds), MeanKeypointError()
-        self.graphed = GraphedNetwork(network) if config.trainer.cuda_graph else None
+        self.graphed: Graphed | None = None
 
     def on_fit_start(self) -> None:
         """Refuse CUDA graphs elsewhere."""
-        if self.graphed is not None and self.device.type != "cuda":
+        if self.config.trainer.cuda_graph and self.device.type != "cuda":
             raise ValueError(f"`trainer.cuda_graph` (=True) is for a CUDA device: this training is on {self.device}")
 
     def geometry(self, batch: Batch) -> list[LevelGeometry] | None:
@@ -294,12 +324,36 @@ class Detection(StepTraining[SupervisedConfig]):
         model = self.config.model
         with network_noise(generator, batch.pos.device) if model.dropout or model.drop_path else nullcontext():
             geometry = self.geometry(batch)
-            if self.graphed is not None and geometry is not None:
-                predicted = self.graphed(batch.pos, batch.ptr, geometry)
+            if self.config.trainer.cuda_graph and geometry is not None:
+                loss, parts = self.replayed(batch, geometry, temperature, generator)
             else:
                 predicted = self.network(None, batch.pos, ptr=batch.ptr, geometry=geometry)
-        loss, parts = detection_loss(self.config.objective, predicted, batch, temperature, generator)
+                loss, parts = detection_loss(
+                    self.config.objective, predicted, batch, temperature, generator, one_size(batch)
+                )
         return loss, {f"loss_{name}": value for name, value in parts.items()}, batch.num_graphs
+
+    def replayed(
+        self, batch: Batch, geometry: Sequence[LevelGeometry], temperature: float, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch by CUDA graphs, of the objective, too, where it draws nothing."""
+        objective, size = self.config.objective, one_size(batch)
+        if size is None:
+            raise ValueError("`trainer.cuda_graph` (=True) is for clouds of one size: those of this batch differ")
+        if objective.has("sampling"):
+            if self.graphed is None:
+                self.graphed = Graphed(NetworkOfTensors(self.network))
+            predicted = self.graphed(batch.pos, batch.ptr, *tensors_of(geometry))
+            return detection_loss(objective, predicted, batch, temperature, generator, size)
+        if objective.has("mixture", "nll") and objective.bandwidth is None and "bandwidth" not in batch:
+            # Its search reads what it finds.
+            batch.bandwidth = pcsa.knn_bandwidth(batch.pos, ptr=batch.ptr, validate=False)
+        names = [name for name in ("keypoints", "visible", "bandwidth", "detour", "counted") if name in batch]
+        if self.graphed is None:
+            self.graphed = Graphed(_Step(self.network, objective, names, size))
+        out = self.graphed(batch.pos, batch.ptr, *(batch[name] for name in names), *tensors_of(geometry))
+        # The next step overwrites what the log may still hold.
+        return out.pop("loss"), {name: value.detach().clone() for name, value in out.items()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """PCK and mean error of the expectation, Euclidean, raw units, without symmetry."""

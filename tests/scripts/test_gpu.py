@@ -59,7 +59,7 @@ def test_parts_end_when_their_time_is_up_and_a_failure_stops_no_other(monkeypatc
 
 
 def test_table_has_the_targets_of_a_card():
-    training = {"seconds": 8.0, "step": 0.005, "peak_bytes": 300_000_000, "pck": 55.5}
+    training = {"seconds": 8.0, "step": 0.005, "peak_bytes": 300_000_000, "pck": 55.5, "split": "test"}
     found = {
         "operator": report(checks=[spread("time / literal, S=30", 0.04), spread("memory / literal, S=30", 0.03)]),
         "limits": report([spread("uniform_", 2.0), spread("operator", 10.0)]),
@@ -81,7 +81,7 @@ def test_table_has_the_targets_of_a_card():
     assert rows["farthest points, 512: time / torch-cluster"] == ["0.5 ×", "≤ 1", "yes"]
     assert rows["training, float32: 800 steps"] == ["8 s", "≤ 10", "yes"]
     assert rows["training, float32: one step"] == ["0.005 s", "≤ 0.004", "no"]
-    assert rows["training, bfloat16: PCK@0.01"] == ["54 %", "", ""]
+    assert rows["training, bfloat16: PCK@0.01 on test"] == ["54 %", "", ""]
     assert rows["training, float32: peak memory"] == ["300 MB", "", ""]
     assert rows["tests"] == ["done", "9 s", "5 passed, 1 skipped"]
     assert rows["step"] == ["failed (1): boom", "2 s", ""]

@@ -24,7 +24,7 @@ def farthest_in_registers(pos, table, out, D: tl.constexpr, BLOCK: tl.constexpr)
         distance = tl.zeros([BLOCK], pos.dtype.element_ty)
         for d in tl.static_range(D):
             difference = axes[d] - tl.load(pos + (first + last) * D + d)
-            distance += difference * difference
+            distance = tl.fma(difference, difference, distance)
         nearest = tl.where(local == last, -1.0, tl.minimum(nearest, distance))
         last = _largest(nearest, local)
 
@@ -46,7 +46,7 @@ def farthest_in_tiles(pos, table, nearest, out, D: tl.constexpr, BLOCK: tl.const
             for d in range(D):
                 there = tl.load(pos + local.to(tl.int64) * D + d, mask=inside, other=0.0)
                 difference = there - tl.load(pos + last.to(tl.int64) * D + d)
-                distance += difference * difference
+                distance = tl.fma(difference, difference, distance)
             before = tl.load(nearest + local, mask=inside & (step > 0), other=float("inf"))
             now = tl.where(inside & (local != last), tl.minimum(before, distance), -1.0)
             tl.store(nearest + local, now, mask=inside)

@@ -72,8 +72,10 @@ def nearest(
             # Differences keep the digits of clouds far from the origin.
             there = tl.load(pos + (first + point) * D + d, mask=point < size, other=0.0)
             difference = axes[d][:, None] - there[None, :]
-            total += difference * difference
-        distance = tl.where((point < size)[None, :], total.to(integer, bitcast=True), beyond)
+            total = tl.fma(difference, difference, total)
+        # A card's NaN has all bits set, and would be taken for a point that is not there.
+        bits = tl.minimum(total.to(integer, bitcast=True), beyond - 1)
+        distance = tl.where((point < size)[None, :], bits, beyond)
         best = tl.min(distance, 1)
         while tl.max((best < worst).to(tl.int32), 0) > 0:
             best_point = tl.min(tl.where(distance == best[:, None], point[None, :], _NONE), 1)

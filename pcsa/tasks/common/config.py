@@ -217,8 +217,9 @@ class TrainerConfig:
     progress: bool = True
     """Show a progress bar."""
     cuda_graph: bool = False
-    """On a CUDA device, launch the network's forward pass as one CUDA graph and its backward pass as another, captured
-    in the first step. For clouds of one size: every batch must have the shapes of the first."""
+    """On a CUDA device, launch the forward pass of the network, and of an objective that draws no samples, as one CUDA
+    graph and the backward pass as another, captured in the first step. For clouds of one size: every batch must have
+    the shapes of the first."""
 
     def check_graph(self) -> None:
         """Check what belongs together with `cuda_graph`."""

@@ -103,8 +103,29 @@ class EpochSampler(Sampler[tuple[int, int]]):
             yield epoch, index
 
 
+class _Whole:
+    """A way to put items into a batch that forgets which of them is where."""
+
+    def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, items: list[Any]) -> Any:
+        batch = self.collate(items)
+        if isinstance(batch, Batch):
+            batch._slice_dict = batch._inc_dict = None
+        return batch
+
+
 class ResumableLoader(DataLoader):
-    """A loader whose sampler asks the run where it is; Lightning wants to hear that it can be resumed."""
+    """A loader whose sampler asks the run where it is; Lightning wants to hear that it can be resumed.
+
+    Its batches cannot be taken apart: where each of their items lies would be most of the tensors that a worker hands
+    over, each of them through a socket.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.collate_fn = _Whole(self.collate_fn)
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -203,13 +224,18 @@ class StepTraining(L.LightningModule, Generic[ConfigT]):
         state = np.random.SeedSequence([self.config.seed, self.global_step, self.global_rank])
         generator = torch.Generator().manual_seed(int(state.generate_state(1, np.uint64)[0]))
         loss, parts, size = self.loss(batch, self.temperature.value, generator)
-        logged = mean_over_processes({"loss": loss.detach(), **parts})
-        # A loss that is no number in one process is none in all of them, and they end together.
+        logged = {"loss": loss.detach(), **parts}
+        # Lightning takes a millisecond to hear of a number, and writes those of few steps.
+        written = (self.global_step + 1) % self.trainer.log_every_n_steps == 0 or self.global_step + 1 >= self.steps
+        if written or loss.device.type == "cpu":
+            logged = mean_over_processes(logged)
+        # On a CPU a loss that is no number in one process is none in all of them, and they end together.
         check_loss(logged["loss"], self.global_step, self.config.out / "last.ckpt")
-        for name, value in logged.items():
-            self.log(name, value, prog_bar=name == "loss", batch_size=size)
-        # A tensor of the host: of a number Lightning makes one on the device, and waits for it.
-        self.log("temperature", torch.tensor(self.temperature.value), batch_size=size)
+        if written:
+            for name, value in logged.items():
+                self.log(name, value, prog_bar=name == "loss", batch_size=size)
+            # A tensor of the host: of a number Lightning makes one on the device, and waits for it.
+            self.log("temperature", torch.tensor(self.temperature.value), batch_size=size)
         return loss
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

@@ -1,7 +1,7 @@
-"""A detector's forward and backward pass as CUDA graphs: two launches in place of hundreds.
+"""Forward and backward pass of a detector, and of its objective, as CUDA graphs: two launches in place of hundreds.
 
-What a graph does is fixed when it is captured: shapes, addresses, and the numbers that a kernel is launched with. The
-network is captured alone; the objective, whose temperature and seed change, and the optimizer follow outside.
+What a graph does is fixed when it is captured: shapes, addresses, and the numbers that a kernel is launched with. An
+objective that draws samples, whose temperature and seed change, and the optimizer follow outside.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ from pcsa.models.pointnet2 import LevelGeometry
 log = logging.getLogger(__name__)
 
 
-class GraphedNetwork:
-    """A network that is captured at the first call; if that fails, it runs as it is, and the log says so.
+class Graphed:
+    """A function of tensors that is captured at the first call; if that fails, it runs as it is, and the log says so.
+
+    What it returns is overwritten by the next call.
 
     Args:
-        network: Called as ``network(None, pos, ptr=ptr, geometry=geometry)``, returns a dict of tensors. It must be on
-            a CUDA device by the first call, in train mode, and draw nothing.
+        function: Called as ``function(pos, ptr, *others)``, all of them tensors, returns a dict of tensors. It must be
+            on a CUDA device by the first call, in train mode, and draw nothing.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        self._flat = _Flat(network)
+    def __init__(self, function: nn.Module) -> None:
+        self._flat = _Flat(function)
         self._shapes: list[torch.Size] = []
         self._captured = False
 
-    def __call__(self, pos: Tensor, ptr: Tensor, geometry: Sequence[LevelGeometry]) -> dict[str, Tensor]:
-        """Replay the network.
+    def __call__(self, *parts: Tensor) -> dict[str, Tensor]:
+        """Replay the function.
 
         Raises:
             ValueError: If the shapes are not those of the first call.
         """
-        parts = [pos, ptr, *(x for level in geometry for x in level)]
         shapes = [x.shape for x in parts]
         if not self._shapes:
             self._shapes = shapes
@@ -44,25 +45,47 @@ class GraphedNetwork:
         if self._captured and shapes != self._shapes:
             raise ValueError(
                 "`trainer.cuda_graph` (=True) is for batches of one shape, of clouds of one size: the first batch had "
-                f"{self._shapes[0][0]} points in {self._shapes[1][0] - 1} clouds, this one {len(pos)} in {len(ptr) - 1}"
+                f"{self._shapes[0][0]} points in {self._shapes[1][0] - 1} clouds, this one {shapes[0][0]} in "
+                f"{shapes[1][0] - 1}"
             )
         out = self._flat(*parts)
         return dict(zip(self._flat.names, out, strict=True))
 
 
-class _Flat(nn.Module):
-    """The network as a function of tensors to tensors: all that a graph knows."""
-
-    names: tuple[str, ...] = ()
+class NetworkOfTensors(nn.Module):
+    """A network called as ``network(None, pos, ptr=ptr, geometry=geometry)``, as :class:`Graphed` takes it."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, pos: Tensor, ptr: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
-        size = len(LevelGeometry._fields)
-        geometry = [LevelGeometry(*parts[i : i + size]) for i in range(0, len(parts), size)]
-        out = self.network(None, pos, ptr=ptr, geometry=geometry)
+    def forward(self, pos: Tensor, ptr: Tensor, *geometry: Tensor) -> dict[str, Tensor]:
+        out: dict[str, Tensor] = self.network(None, pos, ptr=ptr, geometry=levels_of(geometry))
+        return out
+
+
+def tensors_of(geometry: Sequence[LevelGeometry]) -> list[Tensor]:
+    """Every tensor of every level."""
+    return [x for level in geometry for x in level]
+
+
+def levels_of(tensors: Sequence[Tensor]) -> list[LevelGeometry]:
+    """What :func:`tensors_of` took apart."""
+    size = len(LevelGeometry._fields)
+    return [LevelGeometry(*tensors[i : i + size]) for i in range(0, len(tensors), size)]
+
+
+class _Flat(nn.Module):
+    """A function of tensors to tensors: all that a graph knows."""
+
+    names: tuple[str, ...] = ()
+
+    def __init__(self, function: nn.Module) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *parts: Tensor) -> tuple[Tensor, ...]:
+        out = self.function(*parts)
         self.names = tuple(out)
         return tuple(out.values())
 
@@ -83,7 +106,7 @@ def _capture(flat: _Flat, parts: Sequence[Tensor]) -> bool:
     except RuntimeError as error:
         flat.forward = eager  # type: ignore[method-assign]
         log.warning(
-            "`trainer.cuda_graph`: the network cannot be captured (%s); its kernels are launched one by one", error
+            "`trainer.cuda_graph`: the step cannot be captured (%s); its kernels are launched one by one", error
         )
         return False
     finally:

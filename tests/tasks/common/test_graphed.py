@@ -6,12 +6,22 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch_geometric.data import Data
 
 from pcsa.models import KeypointDetector, LevelGeometry, PointNet2, build_geometry
 from pcsa.tasks.common.config import TrainerConfig
-from pcsa.tasks.common.graphed import GraphedNetwork
-from pcsa.tasks.supervised import Detection, DetectorConfig, SupervisedConfig
+from pcsa.tasks.common.graphed import Graphed, NetworkOfTensors, levels_of, tensors_of
+from pcsa.tasks.supervised import Detection, DetectorConfig, ObjectiveConfig, SupervisedConfig, detection_loss
 from pcsa.tasks.unsupervised import UnsupervisedConfig
+
+OBJECTIVES = [
+    {"method": "cross_entropy"},
+    {"method": "nll"},
+    {"method": "mixture", "norm": "l1", "bandwidth": 0.1, "plus": (("soft_label", 0.5),)},
+    {"method": "soft", "regularization": "js"},
+    {"method": "discrete", "regularization": "variance"},
+    {"method": "sampling"},
+]
 
 
 @pytest.fixture
@@ -23,7 +33,7 @@ def network():
 def clouds(*sizes):
     pos = torch.rand(sum(sizes), 3, generator=torch.Generator().manual_seed(len(sizes)))
     ptr = torch.tensor([0, *sizes]).cumsum(0)
-    return pos, ptr, build_geometry(pos, ptr, PointNet2().levels)
+    return pos, ptr, *tensors_of(build_geometry(pos, ptr, PointNet2().levels))
 
 
 def capture(flat, args):
@@ -35,10 +45,11 @@ def capture(flat, args):
 
 def test_warming_up_leaves_no_trace(network, monkeypatch):
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
-    plain, graphed = copy.deepcopy(network), GraphedNetwork(network)
-    pos, ptr, geometry = clouds(40, 40)
+    plain, graphed = copy.deepcopy(network), Graphed(NetworkOfTensors(network))
+    pos, ptr, *geometry = clouds(40, 40)
     for _ in range(2):
-        expected, found = plain(None, pos, ptr=ptr, geometry=geometry), graphed(pos, ptr, geometry)
+        expected = plain(None, pos, ptr=ptr, geometry=levels_of(geometry))
+        found = graphed(pos, ptr, *geometry)
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], expected[name]) for name in expected)
     state = plain.state_dict()
@@ -48,7 +59,7 @@ def test_warming_up_leaves_no_trace(network, monkeypatch):
 
 def test_batches_of_another_shape_are_refused(network, monkeypatch):
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
-    graphed = GraphedNetwork(network)
+    graphed = Graphed(NetworkOfTensors(network))
     graphed(*clouds(40, 40))
     for other, shown in ((clouds(40, 41), "81 in 2"), (clouds(40, 20, 20), "80 in 3")):
         match = rf"`trainer.cuda_graph` \(=True\) .* 80 points in 2 clouds, this one {shown}"
@@ -62,18 +73,18 @@ def test_a_network_that_cannot_be_captured_runs_as_it_is(network, monkeypatch, c
         raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", fails)
-    graphed = GraphedNetwork(network.eval())
+    graphed = Graphed(NetworkOfTensors(network.eval()))
     with caplog.at_level(logging.WARNING):
         for batch in (clouds(40, 40), clouds(30, 50)):
-            pos, ptr, geometry = batch
-            assert torch.equal(graphed(*batch)["logits"], network(None, pos, ptr=ptr, geometry=geometry)["logits"])
+            expected = network(None, batch[0], ptr=batch[1], geometry=levels_of(batch[2:]))
+            assert torch.equal(graphed(*batch)["logits"], expected["logits"])
     (record,) = caplog.records
     assert "cannot be captured (operation not permitted" in record.message
 
 
 def test_every_field_of_a_level_is_a_tensor():
     # They are what a graph reads: a number would be that of the first batch for ever.
-    assert all(isinstance(x, torch.Tensor) for level in clouds(40)[2] for x in level)
+    assert all(isinstance(x, torch.Tensor) for x in clouds(40))
     assert set(LevelGeometry.__annotations__.values()) == {torch.Tensor}
 
 
@@ -95,3 +106,45 @@ def test_where_graphs_are_refused(network):
     assert module.state_dict().keys() == Detection(config, network, 1).state_dict().keys()
     with pytest.raises(ValueError, match="is for a CUDA device: this training is on cpu"):
         module.on_fit_start()
+
+
+def labeled(sizes, counted=False):
+    pos, ptr, *geometry = clouds(*sizes)
+    generator = torch.Generator().manual_seed(3)
+    batch = Data(pos=pos, ptr=ptr, bounds=ptr.tolist(), num_graphs=len(sizes))
+    batch.keypoints = torch.rand(len(sizes), 3, 3, generator=generator)
+    batch.visible = torch.rand(len(sizes), 3, generator=generator) < 0.7
+    batch.visible[0, 0] = True
+    if counted:
+        batch.counted = torch.rand(len(sizes), 3, generator=generator) < 0.9
+    return batch, levels_of(geometry)
+
+
+@pytest.mark.parametrize("counted", [False, True])
+@pytest.mark.parametrize("options", OBJECTIVES, ids=lambda options: options["method"])
+def test_the_step_that_is_captured_is_that_of_ragged_clouds(network, monkeypatch, options, counted):
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
+    config = SupervisedConfig(objective=ObjectiveConfig(**options), trainer=TrainerConfig(cuda_graph=True))
+    module = Detection(config, network, 1).eval()
+    batch, geometry = labeled((40, 40), counted)
+    predicted = network(None, batch.pos, ptr=batch.ptr, geometry=geometry)
+    expected, parts = detection_loss(config.objective, predicted, batch, 0.5, torch.Generator().manual_seed(1))
+    weights = list(network.parameters())
+    grads = torch.autograd.grad(expected, weights, allow_unused=True)
+    for _ in range(2):
+        loss, found = module.replayed(batch, geometry, 0.5, torch.Generator().manual_seed(1))
+        torch.testing.assert_close(loss, expected)
+        assert found.keys() == parts.keys()
+        for name in parts:
+            torch.testing.assert_close(found[name], parts[name])
+        for a, b in zip(torch.autograd.grad(loss, weights, allow_unused=True), grads, strict=True):
+            assert (a is None) == (b is None)
+            if a is not None:
+                torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
+
+
+def test_clouds_of_several_sizes_are_refused(network):
+    module = Detection(SupervisedConfig(trainer=TrainerConfig(cuda_graph=True)), network, 1)
+    batch, geometry = labeled((30, 50))
+    with pytest.raises(ValueError, match=r"`trainer.cuda_graph` \(=True\) is for clouds of one size"):
+        module.replayed(batch, geometry, 0.5, torch.Generator())
