@@ -24,6 +24,8 @@ from pcsa._core.tiles import one_thread
 
 # Extents of a cloud between its middle and the origin from which on it is far away.
 _FAR = 4.0
+# Points of a cloud above which float32 sums, one number after the other, lose a digit that matters.
+_MANY = 1 << 18
 # The square must be a number, and so must sums of it.
 _LARGEST_BANDWIDTH = {torch.float32: 1e18, torch.float64: 1e153}
 
@@ -260,8 +262,15 @@ def full_precision(x: Tensor) -> torch.autocast:
     return torch.autocast(x.device.type, enabled=False)
 
 
+def _loses_digits(x: Tensor, points: Points) -> bool:
+    """Whether sums over clouds of this size, which a CPU takes one by one, are better in float64 than in float32."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and len(x) > _MANY * points.batch_size
+
+
 def cloud_sum(x: Tensor, points: Points) -> Tensor:
     """Sum over the points of each cloud, ``[N, ...]`` to ``[B, ...]``."""
+    if _loses_digits(x, points):
+        return cloud_sum(x.double(), points).to(x.dtype)
     if points.dense_size is not None:
         return x.view(points.batch_size, points.dense_size, *x.shape[1:]).sum(1)
     index = points.batch.view(-1, *[1] * (x.dim() - 1)).expand_as(x)
@@ -284,6 +293,8 @@ def tempered(points: Points, temperature: float | Tensor) -> Tensor:
 
 def cloud_log_softmax(logits: Tensor, points: Points) -> Tensor:
     """Logarithm of the softmax over the points of each cloud, ``[N, K]``; -inf at rows switched off."""
+    if _loses_digits(logits, points):
+        return cloud_log_softmax(logits.double(), points).to(logits.dtype)
     if points.dense_size is not None:
         dense = logits.view(points.batch_size, points.dense_size, *logits.shape[1:])
         return dense.log_softmax(1).view_as(logits)
@@ -299,6 +310,8 @@ def cloud_logsumexp(x: Tensor, points: Points) -> Tensor:
 
 def cloud_softmax(logits: Tensor, points: Points) -> Tensor:
     """Softmax over the points of each cloud, ``[N, K]``; 0 at rows switched off."""
+    if _loses_digits(logits, points):
+        return cloud_softmax(logits.double(), points).to(logits.dtype)
     if points.dense_size is not None:
         dense = logits.view(points.batch_size, points.dense_size, *logits.shape[1:])
         return dense.softmax(1).view_as(logits)
@@ -320,6 +333,8 @@ def first_maximum(score: Tensor, points: Points) -> Tensor:
 
 def cloud_mean(weight: Tensor, value: Tensor, points: Points) -> Tensor:
     """Weighted sum of per-point values, ``[N, K]`` and ``[N, D]`` to ``[B, K, D]``."""
+    if _loses_digits(weight, points):
+        return cloud_mean(weight.double(), value.double(), points).to(weight.dtype)
     if points.dense_size is not None:
         shape = (points.batch_size, points.dense_size, -1)
         return weight.view(shape).transpose(1, 2) @ value.view(shape)
