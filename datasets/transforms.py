@@ -247,7 +247,7 @@ def drop_points(data: Data, generator: torch.Generator, max_share: float) -> Dat
     n = data.num_nodes
     count = max(1, n - int(n * max_share * torch.rand((), generator=generator).item()))
     keep = torch.randperm(n, generator=generator)[:count].sort().values
-    return _take_points(data, keep)
+    return take_points(data, keep)
 
 
 def resample_points(data: Data, generator: torch.Generator, num_points: int) -> Data:
@@ -256,7 +256,7 @@ def resample_points(data: Data, generator: torch.Generator, num_points: int) -> 
     chosen = torch.randperm(n, generator=generator)[:num_points]
     if num_points > n:
         chosen = torch.cat([chosen, torch.randint(n, (num_points - n,), generator=generator)])
-    return _take_points(data, chosen)
+    return take_points(data, chosen)
 
 
 def random_mirror(data: Data, generator: torch.Generator, probability: float = 0.5, tolerance: float = 0.03) -> Data:
@@ -352,7 +352,8 @@ def _map_positions(data: Data, function: Callable[[Tensor], Tensor]) -> Data:
     return out
 
 
-def _take_points(data: Data, rows: Int[Tensor, " M"]) -> Data:
+def take_points(data: Data, rows: Int[Tensor, " M"]) -> Data:
+    """Keep the points of these rows, in this order; the ``keypoint_index`` of a point that is not kept becomes -1."""
     out = copy.copy(data)
     n = data.num_nodes
     for key, value in data.to_dict().items():

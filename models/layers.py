@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pcsa._core import fused_norm
 from pcsa._core.checks import check_between
+from pcsa._core.triton import norms
 
 NormKind = Literal["batch", "group", "none"]
 
@@ -37,8 +37,8 @@ class PointNorm(nn.Module):
 
     def activated(self, x: Tensor, size: int = 1) -> Tensor:
         """ReLU of the normalized rows ``[M * size, C]``, the largest of ``size`` at a time: ``[M, C]``."""
-        if fused_norm.takes(x, self.norm, size):
-            return fused_norm.normalized_maximum(x, cast(nn.BatchNorm1d, self.norm), size)
+        if norms.takes(x, self.norm, size):
+            return norms.normalized_maximum(x, cast(nn.BatchNorm1d, self.norm), size)
         return largest(F.relu(self(x), inplace=True), size)
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from pcsa._core.checks import check_count, check_one_of, check_positive
 from pcsa._core.compiling import not_compiled
 from pcsa._core.points import full_precision
+from pcsa._core.triton import clouds, gathers
 from pcsa.models.latent_attention import LatentAttention
 from pcsa.models.layers import NormKind, PointNorm, mlp
 from pcsa.models.local_block import LocalBlock
@@ -106,16 +107,19 @@ def build_geometry(
             pos, ptr, max(level.radii), max(level.num_neighbors), query=centers, query_ptr=coarse_ptr, validate=check
         )
         # Roots are compared, as in the search: a point at the radius is inside.
-        inside = torch.stack([valid & (squared.sqrt() <= r) for r in level.radii], -1)
+        largest = max(level.radii)
+        scales = [valid if r == largest else valid & (squared.sqrt() <= r) for r in level.radii]
+        inside = torch.stack(scales, -1) if len(scales) > 1 else valid.unsqueeze(-1)
         coarse, weight = interpolation_weights(centers, coarse_ptr, pos, ptr, validate=False)
-        there = coarse_ptr.to(pos.device, non_blocking=True)
         if local_neighbors and not geometry:
             around = knn(pos, ptr, local_neighbors, validate=False).index
         else:
             around = coarse[:, :0]
-        geometry.append(LevelGeometry(index, there, neighbors, inside, coarse, weight, around))
+        geometry.append(LevelGeometry(index, coarse_ptr, neighbors, inside, coarse, weight, around))
         pos, ptr = centers, coarse_ptr
-    return geometry
+    # One copy to the device.
+    there = torch.stack([level.ptr for level in geometry]).to(pos.device, non_blocking=True)
+    return [level._replace(ptr=own) for level, own in zip(geometry, there, strict=True)]
 
 
 class PointNet2(nn.Module):
@@ -237,10 +241,12 @@ class PointNet2(nn.Module):
                 scale(features[-1], pos, centers, level.neighbors, inside)
                 for scale, inside in zip(cast(nn.ModuleList, scales), level.inside.unbind(-1), strict=True)
             ]
-            features.append(torch.cat(found, 1))
+            features.append(torch.cat(found, 1) if len(found) > 1 else found[0])
             pos = centers
         top = features[-1]
-        if self.context is not None:
+        if self.context is not None and clouds.takes(top):
+            top = clouds.plus(top, self.context(clouds.maximum(top, geometry[-1].ptr)), geometry[-1].ptr)
+        elif self.context is not None:
             rows = torch.arange(top.shape[0], device=top.device)
             owner = torch.searchsorted(geometry[-1].ptr, rows, right=True) - 1
             index = owner[:, None].expand_as(top)
@@ -271,19 +277,26 @@ class _Scale(nn.Module):
 
     def forward(self, x: Tensor, pos: Tensor, centers: Tensor, neighbors: Tensor, inside: Tensor) -> Tensor:
         k = min(self.num_neighbors, neighbors.shape[1])
+        features = None if self.of_features is None else self.of_features(x)
+        if features is not None and self.of_offset.bias is None and gathers.takes(features, pos, neighbors):
+            shared = (self.of_offset.weight, neighbors, inside, k, self.radius)
+            return self._finished(gathers.gathered(features, pos, centers, *shared), k)
         # A slot outside the ball repeats the nearest point: the maximum does not notice.
         index = torch.where(inside[:, :k], neighbors[:, :k], neighbors[:, :1])
         # W[f_j, x_j - x_i] = (W_f f_j + W_x x_j) - W_x x_i. The positions' part cancels: not in half precision.
         with full_precision(pos):
             weight = self.of_offset.weight / self.radius
             points, origin = F.linear(pos, weight, self.of_offset.bias), F.linear(centers, weight)
-        if self.of_features is not None:
-            points = points + self.of_features(x)
+        if features is not None:
+            points = points + features
         h = points.index_select(0, index.flatten()).view(*index.shape, -1) - origin[:, None]
-        h = h.flatten(0, 1)
+        return self._finished(h.flatten(0, 1), k)
+
+    def _finished(self, h: Tensor, k: int) -> Tensor:
+        """Run what follows the first linear layer on rows ``[M * k, C]``."""
         if not len(self.rest):
-            return self.norm.activated(h, index.shape[1])
-        return self.rest(self.norm.activated(h), index.shape[1])
+            return self.norm.activated(h, k)
+        return self.rest(self.norm.activated(h), k)
 
 
 class _Propagation(nn.Module):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         tasks as tasks,
         viz as viz,
     )
-    from pcsa.bandwidth import knn_bandwidth as knn_bandwidth
+    from pcsa.bandwidth import knn_bandwidth as knn_bandwidth, surface_bandwidth as surface_bandwidth
     from pcsa.certainty import expected_distance as expected_distance
     from pcsa.localization import Localization as Localization, ball_mass as ball_mass, localize as localize
     from pcsa.sampling import (
@@ -48,6 +48,7 @@ else:
         "localize": "localization",
         "sampling_argmax": "sampling",
         "soft_argmax": "sampling",
+        "surface_bandwidth": "bandwidth",
     }
     _MODULES = {module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")}
 

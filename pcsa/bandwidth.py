@@ -1,4 +1,4 @@
-"""Per-point bandwidths from neighbor distances."""
+"""Per-point bandwidths from neighbor distances, round or along the surface."""
 
 import math
 from typing import Any
@@ -7,10 +7,24 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pcsa._core.checks import check_count, check_mask, check_positive, finite, raise_first, reads_values
+from pcsa._core.checks import (
+    check_between,
+    check_count,
+    check_floating,
+    check_mask,
+    check_positive,
+    check_shape,
+    finite,
+    raise_first,
+    reads_values,
+)
 from pcsa._core.places import first_in_place
 from pcsa._core.points import full_precision, resolve_batch, working_dtype
+from pcsa._core.triangular import cholesky, lower_entries, lower_matrix
 from pcsa.neighbors import knn
+
+# A direction belongs to the surface if neighbors vary in it by a tenth more of the largest variance than across.
+_TANGENT = 10.0
 
 
 def knn_bandwidth(
@@ -86,7 +100,7 @@ def knn_bandwidth(
         raise_first([*rules, finite("pos", pos)])
     with full_precision(pos):
         pos = pos.to(working_dtype(pos))
-        squared, valid = _neighbor_places(pos, batch, ptr, k or pos.shape[1])
+        squared, valid, _ = _neighbor_places(pos, batch, ptr, k or pos.shape[1])
         # The root's slope is infinite at 0, where squares of tiny distances may end.
         apart = valid & (squared > 0)
         distance = torch.where(apart, squared, 1.0).sqrt() * apart
@@ -99,8 +113,131 @@ def knn_bandwidth(
         return torch.maximum(scale * mean, floor.index_select(0, batch))
 
 
-def _neighbor_places(pos: Tensor, batch: Tensor, ptr: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Squared distances ``[N, k]`` to the k nearest other places, nearest first, and which of the slots hold one."""
+def surface_bandwidth(
+    pos: Float[Tensor, "*N D"],
+    batch: Int[Tensor, " N"] | None = None,
+    *,
+    ptr: Int[Tensor, " B_plus_1"] | None = None,
+    bandwidth: float | Float[Tensor, "*N"] | None = None,
+    normal: float = 0.1,
+    k: int = 12,
+    mask: Bool[Tensor, "B N"] | None = None,
+    batch_size: int | None = None,
+    validate: bool = True,
+) -> Float[Tensor, "*N D D"]:
+    r"""Bases along the surface: for each point a factor of its covariance, so that samples stay on the surface.
+
+    With :math:`\lambda_1 \ge \dots \ge \lambda_D` and :math:`u_d` the principal variances and directions of the point
+    and its k nearest neighbors, :math:`x_d = \lambda_d / \lambda_1`, and :math:`\sigma` the point's bandwidth,
+
+    .. math::
+        C = \sigma^2 \sum_d s_d^2\, u_d u_d^\top, \qquad
+        s_d^2 = \rho^2 + (1 - \rho^2) \max(\min(1, 10 (x_d - x_D)),\, 2 x_D - 1,\, 0)
+
+    On a surface that is :math:`\sigma` in all directions of the tangent plane, at its border too, and
+    :math:`\rho \sigma` across it; on a line, :math:`\rho \sigma` in all directions across. Where neighbors spread about
+    alike in all directions there is no surface, and the basis becomes round; so it is in a cloud of one place. C is a
+    continuous function of the neighbors' covariance: where directions are as good as each other none is preferred, and
+    with the cloud the bases turn, too.
+
+    Neighbors are the nearest places as for :func:`knn_bandwidth`. Differentiable in ``bandwidth``, and through its
+    default in ``pos``; the directions are held fixed. Where several neighbors are equally far and no more fit into k,
+    which of them count is left to the search.
+
+    Args:
+        pos: Positions: ragged ``[N, D]`` or dense ``[B, N, D]``.
+        batch: Cloud of each point, sorted; without ``batch`` and ``ptr`` there is one cloud.
+        ptr: Where each cloud begins, then N; instead of ``batch``.
+        bandwidth: Standard deviation :math:`\sigma` along the surface, in the units of ``pos``: a number, or one for
+            each point. Default :func:`knn_bandwidth`.
+        normal: Standard deviation :math:`\rho` across the surface, as a share of the one along it: above 0, at most 1.
+            At 1 all bases are round. Default 0.1.
+        k: Number of neighbors that say how the surface lies. Default 12.
+        mask: True at the points of dense input that exist; the matrices of the others are the identity.
+        batch_size: Number of clouds; see :func:`pcsa.sampling_argmax`.
+        validate: Check values (finite, sorted, no empty cloud) too.
+
+    Returns:
+        Lower-triangular factors A ``[N, D, D]`` or ``[B, N, D, D]`` of the covariances :math:`C = A A^\top`, in the
+        units of ``pos``: the ``bandwidth`` of :func:`pcsa.sampling_argmax`, of the likelihood and of the closed forms.
+
+    Raises:
+        ValueError: Naming the argument, its value and the rule.
+
+    Example:
+        >>> plane = torch.cartesian_prod(torch.arange(3.0), torch.arange(3.0), torch.zeros(1))
+        >>> surface_bandwidth(plane, normal=0.25)[4]
+        tensor([[1.0000, 0.0000, 0.0000],
+                [0.0000, 1.0000, 0.0000],
+                [0.0000, 0.0000, 0.2500]])
+    """
+    check_count("k", k)
+    check_between("normal", normal, 0, 1, "(]")
+    if bandwidth is None:
+        bandwidth = knn_bandwidth(pos, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
+    elif isinstance(bandwidth, Tensor):
+        check_floating("bandwidth", bandwidth)
+        check_shape("bandwidth", bandwidth, pos.shape[:-1])
+    else:
+        check_positive("bandwidth", bandwidth)
+    if pos.dim() == 3:
+        if batch is not None or ptr is not None or batch_size not in (None, len(pos)):
+            raise ValueError(
+                "`batch`, `ptr` and `batch_size` are for ragged `pos` [N, D]; dense `pos` [B, N, D] takes `mask`"
+            )
+        kept = pos.new_ones(pos.shape[:2], dtype=torch.bool) if mask is None else mask
+        check_mask("mask", kept, pos.shape[:2])
+        ends = kept.sum(1).cumsum(0)
+        spread = torch.as_tensor(bandwidth, dtype=pos.dtype, device=pos.device).expand(pos.shape[:2])[kept]
+        options: dict[str, Any] = {"normal": normal, "k": k, "validate": validate}
+        ragged = surface_bandwidth(pos[kept], ptr=torch.cat([ends.new_zeros(1), ends]), bandwidth=spread, **options)
+        out = torch.eye(pos.shape[-1], dtype=ragged.dtype, device=pos.device).repeat(*pos.shape[:2], 1, 1)
+        return out.masked_scatter(kept[..., None, None], ragged)
+    if mask is not None:
+        raise ValueError(f"`mask` is for dense `pos` [B, N, D]; ragged `pos` {list(pos.shape)} has none")
+    if pos.dim() != 2 or not pos.is_floating_point() or pos.numel() == 0:
+        raise ValueError(f"`pos` {list(pos.shape)} ({pos.dtype}) must be floating point [N, D] or [B, N, D], not empty")
+    check = reads_values(validate)
+    batch, ptr, batch_size, rules = resolve_batch(
+        pos.shape[0], pos.device, batch=batch, ptr=ptr, batch_size=batch_size, check=check
+    )
+    if check:
+        if isinstance(bandwidth, Tensor):
+            good = (bandwidth > 0) & bandwidth.isfinite()
+            rules.append((good.all(), "`bandwidth` must be positive and finite everywhere"))
+        raise_first([*rules, finite("pos", pos)])
+    with full_precision(pos):
+        shape = _local_shape(pos.detach().to(working_dtype(pos)), batch, ptr, k, normal)
+        sigma = torch.as_tensor(bandwidth, dtype=shape.dtype, device=shape.device)
+        return sigma.reshape(-1, 1, 1) * shape
+
+
+@torch.no_grad()
+def _local_shape(pos: Tensor, batch: Tensor, ptr: Tensor, k: int, normal: float) -> Tensor:
+    """Factors ``[N, D, D]`` of covariances whose widest direction has the deviation 1."""
+    _, valid, index = _neighbor_places(pos, batch, ptr, k)
+    near = torch.where(valid.unsqueeze(-1), pos[index] - pos.unsqueeze(1), 0.0)
+    # In units of the farthest: squares of tiny distances would be 0.
+    reach = near.abs().amax((1, 2), keepdim=True)
+    near = near / torch.where(reach > 0, reach, 1.0)
+    # With the point itself, at 0.
+    count = valid.sum(1)[:, None, None] + 1
+    mean = near.sum(1, keepdim=True) / count
+    second = near.mT @ near / count - mean.mT * mean
+    variance, directions = torch.linalg.eigh(second)
+    widest = variance[:, -1:]
+    # Rounding leaves negative ones.
+    share = torch.where(widest > 0, variance / torch.where(widest > 0, widest, 1.0), 1.0).clamp_min(0.0)
+    least = share[:, :1]
+    along = torch.maximum((_TANGENT * (share - least)).clamp(max=1.0), (2 * least - 1).clamp(min=0.0))
+    square = normal**2 + (1 - normal**2) * along
+    covariance = (directions * square.unsqueeze(1)) @ directions.mT
+    entries = [covariance[:, d, e] for d, e in lower_entries(pos.shape[1])]
+    return lower_matrix(cholesky(torch.stack(entries, 1)))
+
+
+def _neighbor_places(pos: Tensor, batch: Tensor, ptr: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Squared distances ``[N, k]`` to the k nearest other places, nearest first, which slots hold one, and its row."""
     first = first_in_place(pos, batch)
     is_first = first == torch.arange(len(pos), device=pos.device)
     # Read with what the search reads anyway: one wait for the device.
@@ -108,11 +245,11 @@ def _neighbor_places(pos: Tensor, batch: Tensor, ptr: Tensor, k: int) -> tuple[T
     ptr = torch.tensor(bounds)
     if no_copies:
         found = knn(pos, ptr, k, exclude_self=True, validate=False)
-        return found.sq_distance, found.valid
+        return found.sq_distance, found.valid, found.index
     rows = is_first.nonzero()[:, 0]
     found = knn(pos.index_select(0, rows), torch.searchsorted(rows.cpu(), ptr), k, exclude_self=True, validate=False)
     place = (is_first.cumsum(0) - 1).index_select(0, first)
-    return found.sq_distance.index_select(0, place), found.valid.index_select(0, place)
+    return tuple(x.index_select(0, place) for x in (found.sq_distance, found.valid, rows[found.index]))
 
 
 def _of_dense(pos: Tensor, mask: Tensor | None, **options: Any) -> Tensor:

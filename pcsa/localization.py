@@ -32,6 +32,7 @@ from pcsa._core.points import (
     full_precision,
     tempered,
 )
+from pcsa._core.triangular import axis_deviations, covariance_columns, lower_entries
 
 ReadOut = Literal["expectation", "peak", "local", "mode", "median", "ball", "ball_point"]
 NEED_RADIUS: tuple[ReadOut, ...] = ("ball", "ball_point")
@@ -56,7 +57,7 @@ class Localization(NamedTuple):
 def localize(
     logits: Float[Tensor, "*N K"],
     pos: Float[Tensor, "*N D"],
-    bandwidth: float | Float[Tensor, ""] | Float[Tensor, "*N"] | Float[Tensor, "*N D"],
+    bandwidth: float | Float[Tensor, ""] | Float[Tensor, "*N"] | Float[Tensor, "*N D"] | Float[Tensor, "*N D D"],
     batch: Int[Tensor, " N"] | None = None,
     *,
     ptr: Int[Tensor, " B_plus_1"] | None = None,
@@ -110,7 +111,8 @@ def localize(
     Args:
         logits: Raw scores, before softmax: ragged ``[N, K]`` or dense ``[B, N, K]``.
         pos: Positions ``[N, D]`` or ``[B, N, D]``.
-        bandwidth: Standard deviation of each point's basis, as in :func:`pcsa.sampling_argmax`.
+        bandwidth: Standard deviation of each point's basis, or a matrix for each, as in :func:`pcsa.sampling_argmax`;
+            no matrices for ``"mode"``.
         batch: Cloud of each point, sorted, for ragged input; without ``batch`` and ``ptr`` there is one cloud.
         ptr: Where each cloud begins, then N; instead of ``batch``.
         temperature: Divides the logits. Default 1.
@@ -156,6 +158,10 @@ def localize(
     points = canonical(
         logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate, near=True
     )
+    if read_out == "mode" and bandwidth_of(points).dim() == 3:
+        raise ValueError(
+            "`bandwidth` of matrices must not be given with `read_out` 'mode': the climb is for bases along the axes"
+        )
     reach = None if radius is None else _radii(radius, points, validate)
     with full_precision(logits):
         log_prob = cloud_log_softmax(tempered(points, temperature), points)
@@ -266,13 +272,20 @@ def _covariance(prob: Tensor, mean: Tensor, points: Points) -> Tensor:
     for d in range(D):
         for e in range(d, D):
             covariance[..., d, e] = covariance[..., e, d] = cloud_sum(prob * away[d] * away[e], points)
-    basis = cloud_mean(prob, bandwidth_of(points).square(), points)
-    covariance.diagonal(dim1=-2, dim2=-1).add_(basis)
+    bandwidth = bandwidth_of(points)
+    if bandwidth.dim() == 3:
+        basis = cloud_mean(prob, covariance_columns(bandwidth), points)
+        for column, (d, e) in zip(basis.unbind(-1), lower_entries(D), strict=True):
+            covariance[..., d, e] += column
+            if d != e:
+                covariance[..., e, d] += column
+        return covariance
+    covariance.diagonal(dim1=-2, dim2=-1).add_(cloud_mean(prob, bandwidth.square(), points))
     return covariance
 
 
 def _local_expectation(prob: Tensor, best: Tensor, radius: Tensor | None, points: Points) -> Tensor:
-    own = 3.0 * bandwidth_of(points).mean(1)[best]
+    own = 3.0 * axis_deviations(bandwidth_of(points)).mean(1)[best]
     near = own if radius is None else radius[:, None].expand_as(own)
     inside = squared_distance(points.pos[best], points) <= near.square().index_select(0, points.batch)
     weight = prob * inside

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pcsa._core.checks import check_count, check_one_of, check_temperature
 from pcsa._core.estimators import Estimator as Estimator, mixture_samples
 from pcsa._core.kernel import draw, draw_seed
+from pcsa._core.moments import covariance_samples
 from pcsa._core.points import bandwidth_of, canonical, cloud_mean, cloud_softmax, full_precision, tempered
 from pcsa.schedules import ScheduledTemperature, TemperatureSchedule
 
@@ -73,7 +74,7 @@ def soft_argmax(
 def sampling_argmax(
     logits: Float[Tensor, "*N K"],
     pos: Float[Tensor, "*N D"],
-    bandwidth: float | Float[Tensor, ""] | Float[Tensor, "*N"] | Float[Tensor, "*N D"],
+    bandwidth: float | Float[Tensor, ""] | Float[Tensor, "*N"] | Float[Tensor, "*N D"] | Float[Tensor, "*N D D"],
     batch: Int[Tensor, " N"] | None = None,
     *,
     ptr: Int[Tensor, " B_plus_1"] | None = None,
@@ -97,7 +98,8 @@ def sampling_argmax(
 
     Given :math:`\hat\pi`, the noise :math:`\sum_i \hat\pi_i \sigma_i \varepsilon_i` is exactly Gaussian with variance
     :math:`\sum_i \hat\pi_i^2 \sigma_i^2`, so one vector is drawn per sample instead of one per point: the same
-    distribution, with gradients that are unbiased and never of more variance (Rao-Blackwell).
+    distribution, with gradients that are unbiased and never of more variance (Rao-Blackwell). In the same way the noise
+    of bases with covariances :math:`C_i` is :math:`\mathcal N(0, \sum_i \hat\pi_i^2 C_i)`.
 
     A relaxed sample is contracted: the further the temperature is from 0, the closer it is to the expectation.
 
@@ -129,8 +131,11 @@ def sampling_argmax(
         logits: Raw scores, before softmax: ragged ``[N, K]`` or dense ``[B, N, K]``.
         pos: Positions in any unit and frame: ``[N, D]`` or ``[B, N, D]``, D at least 1.
         bandwidth: Standard deviation of each point's basis in the units of ``pos``: one number (or 0-d tensor)
-            for all, ``[N]`` per point or ``[N, D]`` per point and axis (dense: ``[B, N]``, ``[B, N, D]``).
-            At most 1e18, in float64 1e153. See :func:`pcsa.knn_bandwidth`.
+            for all, ``[N]`` per point or ``[N, D]`` per point and axis (dense: ``[B, N]``, ``[B, N, D]``), see
+            :func:`pcsa.knn_bandwidth`; or ``[N, D, D]`` (``[B, N, D, D]``), a lower-triangular matrix :math:`A_i` per
+            point with a positive diagonal, whose basis then has the covariance :math:`A_i A_i^\top`, see
+            :func:`pcsa.surface_bandwidth`. Not for the implicit estimator, whose distribution functions are along axes.
+            At most 1e18, in float64 1e153.
         batch: Cloud of each point, sorted, for ragged input; without ``batch`` and ``ptr`` there is one cloud.
         ptr: Where each cloud begins, then N; instead of ``batch``.
         num_samples: Samples S of every keypoint. Default 1.
@@ -172,6 +177,15 @@ def sampling_argmax(
         logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate, near=True
     )
     with full_precision(logits):
+        oriented = bandwidth_of(points).dim() == 3
+        if estimator == "implicit" and oriented:
+            raise ValueError(
+                "`bandwidth` of matrices must not be given with `estimator` 'implicit': its distribution functions are "
+                "along the axes, and those of a turned basis depend on each other"
+            )
+        if estimator == "relaxed" and oriented:
+            drawn = covariance_samples(points, num_samples, temperature, basis_noise == "mixture", generator)
+            return points.outside(drawn)
         if estimator != "relaxed":
             return points.outside(mixture_samples(points, num_samples, estimator, temperature, generator))
         variance = bandwidth_of(points).square()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -23,7 +24,9 @@ from pcsa.tasks.common.run import open_ensemble
 from pcsa.tasks.common.task import EvaluateOptions, Evaluation, Run
 
 # Options that change no score.
-_WITHOUT_EFFECT = ("pictures", "page", "batch_size", "num_workers", "progress", "device", "out", "overwrite", "strict")
+_WITHOUT_EFFECT = (
+    "pictures", "page", "batch_size", "num_workers", "progress", "device", "out", "overwrite", "strict", "allow_seen",
+)  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -109,12 +112,17 @@ def evaluate(run: Run[Any, Any], options: EvaluateOptions) -> dict[str, Any]:
 
 
 def kind_of(options: EvaluateOptions) -> str:
-    """What the names of files say of other weights than those of the last checkpoint alone."""
+    """What the names of files say of other weights than those of the last checkpoint alone, and of other clouds."""
     kinds = ["-best"] if options.checkpoint.name == "best.ckpt" else []
     if options.ensemble:
         kinds.append(f"-mean-of-{1 + len(options.ensemble)}")
     if options.test_time > 1:
         kinds.append(f"-{options.test_time}-variations")
+    if category := getattr(options, "category", None):
+        kinds.append(f"-{category}")
+    thin = getattr(options, "thin", None)
+    if thin is not None and thin != type(thin)():
+        kinds.append("-" + re.sub(r"[^a-z0-9.]+", "-", str(thin)))
     return "".join(kinds)
 
 

@@ -12,10 +12,10 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from pcsa._core import fused
 from pcsa._core.kernel import _LIBRARY, Perturbed, _Blocks, _cut, _Noise, _perturbed, _spread, _tiles, _twice, _uncut
 from pcsa._core.points import Points, full_precision
 from pcsa._core.tiles import in_order, one_thread
+from pcsa._core.triton import points as fused
 
 # Of an offset over a bandwidth: its square stays finite in float32, a Gaussian is 0 long before.
 _FAR = 1e15

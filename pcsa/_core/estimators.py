@@ -9,6 +9,7 @@ from pcsa._core.choice import choose, choose_perturbed, path
 from pcsa._core.kernel import draw, draw_seed
 from pcsa._core.marginals import basis_noise
 from pcsa._core.points import Points, bandwidth_of, cloud_log_softmax, cloud_mean
+from pcsa._core.triangular import lower_columns, lower_times
 
 Estimator = Literal["relaxed", "straight_through", "reinmax", "implicit"]
 
@@ -27,18 +28,21 @@ def mixture_samples(
     """
     logits, pos, deviation = points.logits.contiguous(), points.pos, bandwidth_of(points)
     B, K, D = points.batch_size, logits.shape[1], pos.shape[1]
-    columns = torch.cat([pos, deviation], 1).detach().contiguous()
+    oriented = deviation.dim() == 3
+    spread = lower_columns(deviation) if oriented else deviation
+    columns = torch.cat([pos, spread], 1).detach().contiguous()
     noise = basis_noise(logits.new_empty(B, K, num_samples, D), draw_seed(generator), "gaussian")
     seed = draw_seed(generator)
 
     def at(column: Tensor) -> Tensor:
         # The places of points, or their means, with the noise of each sample.
-        return column[..., :D] + noise * column[..., D:]
+        moved = lower_times(column[..., D:], noise) if oriented else noise * column[..., D:]
+        return column[..., :D] + moved
 
     def samples_of(chosen: Tensor) -> Tensor:
         row = chosen.flatten()
-        own = [x.index_select(0, row).view(B, K, num_samples, -1) for x in (pos, deviation)]
-        return own[0] + noise * own[1]
+        own = [x.index_select(0, row).view(B, K, num_samples, -1) for x in (pos, spread)]
+        return at(torch.cat(own, -1)) if oriented else own[0] + noise * own[1]
 
     if estimator == "straight_through":
         # Copied: a schedule may step before the backward pass reads it.

@@ -9,7 +9,7 @@ Both passes are opaque operators: inside, the number of blocks may be read from 
 costs nothing, without breaking the graph of a compiled caller. The temperature comes as a tensor on the CPU:
 a number would be compiled in, and a schedule would compile anew at every step.
 
-Where Triton's kernels run, the same sums are made by `pcsa._core.fused`, from noise of its own.
+Where Triton's kernels run, the same sums are made by `pcsa._core.triton.points`, from noise of its own.
 """
 
 import math
@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcsa._core import fused
 from pcsa._core.points import full_precision
 from pcsa._core.tiles import in_order, one_thread
+from pcsa._core.triton import points as fused
 
 # Elements of one tile: a few tiles fit the cache of a CPU core; on an accelerator, few launches matter more.
 _TILE_CPU = 1 << 18

@@ -4,7 +4,7 @@ The weights are those of `pcsa._core.kernel`: the same perturbed logits from the
 are summed along their axes, where the kernel for point sets takes sums over points alone. A pass runs over tiles of
 [maps, samples, cells], and the backward pass draws the noise of every tile again.
 
-Where Triton's kernels run, the same sums are made by `pcsa._core.fused_axes`, from noise of its own.
+Where Triton's kernels run, the same sums are made by `pcsa._core.triton.grids`, from noise of its own.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from pcsa._core import fused_axes, kernel
+from pcsa._core import kernel
 from pcsa._core.kernel import _LIBRARY, _LOG2_E, Perturbed, _Noise, _perturbed, _twice
 from pcsa._core.points import full_precision
 from pcsa._core.tiles import in_order, one_thread
+from pcsa._core.triton import grids as fused
 
 
 def _scaled(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -56,8 +57,8 @@ def _draw(
 
     Normalizers are relative to the maps' largest logits [R], which come last.
     """
-    if fused_axes.takes(logits, shape):
-        return fused_axes.draw(logits, shape, seed, temperature, num_samples)
+    if fused.takes(logits, shape):
+        return fused.draw(logits, shape, seed, temperature, num_samples)
     with one_thread(logits.device) as threads:
         tau = float(temperature)
         scaled, highest = _scaled(logits, tau)
@@ -96,8 +97,8 @@ def _draw_backward(
     With p the weights of one sample and g the gradients of its marginals: G_i = dL/dp_i is the sum over axes of g at
     cell i's index, and dL/dl_i = sum_s p_i (G_i - sum_j p_j G_j) / temperature.
     """
-    if fused_axes.takes(logits, shape):
-        return fused_axes.draw_backward(grad, marginals, log_norm, highest, logits, shape, seed, temperature)
+    if fused.takes(logits, shape):
+        return fused.draw_backward(grad, marginals, log_norm, highest, logits, shape, seed, temperature)
     with one_thread(logits.device) as threads:
         tau = float(temperature)
         scaled, _ = _scaled(logits, tau)

@@ -21,6 +21,7 @@ from pcsa._core.checks import (
     reads_values,
 )
 from pcsa._core.tiles import one_thread
+from pcsa._core.triton import clouds
 
 # Extents of a cloud between its middle and the origin from which on it is far away.
 _FAR = 4.0
@@ -35,7 +36,7 @@ class Points(NamedTuple):
 
     logits: Tensor  # [N, K]; -inf at rows that a dense mask switches off, and only there
     pos: Tensor  # [N, D] less the cloud's origin; 0 at rows that are switched off
-    bandwidth: Tensor | None  # [N, 1] or [N, D]; 1 at rows that are switched off
+    bandwidth: Tensor | None  # [N, 1], [N, D] or lower-triangular [N, D, D]; 1 at rows that are switched off
     batch: Tensor  # [N] int64, sorted
     ptr: Tensor  # [B + 1] int64
     batch_size: int
@@ -146,13 +147,21 @@ def _canonical(
     if mask is not None:
         off = ~mask.reshape(-1, 1)
         logits, pos = logits.masked_fill(off, 0.0), pos.masked_fill(off, 0.0)
-        spread = spread.masked_fill(off, 1.0) if spread is not None else None
+        if spread is not None:
+            spread = spread.masked_fill(off, 1.0) if spread.dim() == 2 else _identity_where(off, spread)
         rules.append((mask.any(1).all(), "`mask` must keep at least one point of every cloud: found an empty cloud"))
     if check:
         rules += [finite("logits", logits), finite("pos", pos)]
         if isinstance(bandwidth, Tensor) and spread is not None:
-            good = (spread > 0) & spread.isfinite()
-            rules.append((good.all(), "`bandwidth` must be positive and finite everywhere"))
+            if spread.dim() == 3:
+                good = (
+                    (spread.diagonal(dim1=1, dim2=2) > 0).all() & spread.isfinite().all() & (spread.triu(1) == 0).all()
+                )
+                rule = "`bandwidth` of matrices must be finite and lower-triangular with a positive diagonal everywhere"
+                rules.append((good, rule))
+            else:
+                good = (spread > 0) & spread.isfinite()
+                rules.append((good.all(), "`bandwidth` must be positive and finite everywhere"))
             most = _LARGEST_BANDWIDTH[dtype]
             rules.append(((spread <= most).all(), f"`bandwidth` must be at most {most:g} everywhere, for its square"))
         raise_first(rules)
@@ -213,7 +222,7 @@ def resolve_batch(
             ends = (ptr[0] == 0) & (ptr[-1] == num_points)
             rules.append((ends, f"`ptr` must begin with 0 and end with the number of points (={num_points})"))
             rules.append(((ptr[1:] >= ptr[:-1]).all(), "`ptr` must not decrease"))
-        batch = torch.searchsorted(ptr, torch.arange(num_points, device=device), right=True) - 1
+        batch = owners(ptr, num_points)
     else:
         batch_size = batch_size or 1
         if batch_size != 1:
@@ -250,6 +259,13 @@ def far_origin(pos: Tensor, batch: Tensor, num_clouds: int, dense_size: int | No
     return torch.where(middle.abs() > _FAR * (high + low), middle, 0.0)
 
 
+def owners(ptr: Tensor, num_points: int) -> Tensor:
+    """Cloud of each point ``[N]``."""
+    if clouds.owns(ptr, num_points):
+        return clouds.owners(ptr, num_points)
+    return torch.searchsorted(ptr, torch.arange(num_points, device=ptr.device), right=True) - 1
+
+
 def bandwidth_of(points: Points) -> Tensor:
     """Return the bandwidths, for a function that cannot do without."""
     if points.bandwidth is None:
@@ -279,6 +295,8 @@ def cloud_sum(x: Tensor, points: Points) -> Tensor:
 
 def cloud_max(x: Tensor, points: Points) -> Tensor:
     """Maximum over the points of each cloud, ``[N, ...]`` to ``[B, ...]``; -inf for a cloud without points."""
+    if clouds.takes(x):
+        return clouds.maximum(x, points.ptr)
     if points.dense_size is not None:
         return x.view(points.batch_size, points.dense_size, *x.shape[1:]).amax(1)
     index = points.batch.view(-1, *[1] * (x.dim() - 1)).expand_as(x)
@@ -321,6 +339,8 @@ def cloud_softmax(logits: Tensor, points: Points) -> Tensor:
 
 def first_maximum(score: Tensor, points: Points) -> Tensor:
     """Row of the largest score of each cloud and keypoint, [B, K]: the first of equals, any row for an empty cloud."""
+    if clouds.takes(score):
+        return clouds.first_maximum(score, points.ptr)
     last = score.shape[0] - 1
     rows = torch.arange(score.shape[0], device=score.device)[:, None].expand_as(score)
     largest = cloud_max(score, points).index_select(0, points.batch)
@@ -366,7 +386,14 @@ def _bandwidth_rows(bandwidth: float | Tensor, pos: Tensor, dtype: torch.dtype) 
         return bandwidth.to(dtype).reshape(-1, 1)
     if bandwidth.shape == pos.shape:
         return bandwidth.to(dtype).reshape(-1, pos.shape[-1])
+    if bandwidth.shape == (*pos.shape, pos.shape[-1]):
+        return bandwidth.to(dtype).reshape(-1, *bandwidth.shape[-2:])
     raise ValueError(
-        f"`bandwidth` {list(bandwidth.shape)} must be a number, {list(pos.shape[:-1])} or {list(pos.shape)} "
-        f"as `pos` {list(pos.shape)} has it"
+        f"`bandwidth` {list(bandwidth.shape)} must be a number, {list(pos.shape[:-1])}, {list(pos.shape)} or "
+        f"{[*pos.shape, pos.shape[-1]]} as `pos` {list(pos.shape)} has it"
     )
+
+
+def _identity_where(off: Tensor, factor: Tensor) -> Tensor:
+    one = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
+    return torch.where(off.unsqueeze(-1), one, factor)

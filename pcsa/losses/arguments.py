@@ -20,6 +20,7 @@ from pcsa._core.checks import (
     reads_values,
 )
 from pcsa._core.points import Points, canonical, working_dtype
+from pcsa._core.triton import means
 
 Norm = Literal["l2", "l1", "squared", "bounded"]
 Logits = Float[Tensor, "*N K"]
@@ -65,15 +66,17 @@ class Keypoints(NamedTuple):
     reduction: Reduction
     validate: bool
 
-    def known(self, target: Tensor, like: Tensor | Points) -> Tensor:
+    def known(self, target: Tensor, like: Tensor | Points, *, masked: bool = True) -> Tensor:
         """Return the target with zeros in place of what is not visible, so that no NaN enters a computation.
 
         It must have the axes of the positions ``like``, the last of their dimensions, and takes their dtype; of points,
-        their frame too.
+        their frame too. Whoever bears what is not visible asks for it not ``masked``.
         """
         pos = like.pos if isinstance(like, Points) else like
         check_shape("target", target, (*self.shape, pos.shape[-1]))
         target = (like.within(target) if isinstance(like, Points) else target).to(pos.dtype)
+        if not masked and not reads_values(self.validate):
+            return target
         target = target if self.visible is None else torch.where(self.visible.unsqueeze(-1), target, 0.0)
         if reads_values(self.validate):
             raise_first([finite("target", target, "wherever `visible`")])
@@ -95,6 +98,8 @@ class Keypoints(NamedTuple):
 
     def reduce(self, loss: Tensor) -> Tensor:
         """Reduce a loss ``[B, K]`` over the visible keypoints."""
+        if self.reduction == "mean" and means.takes(loss):
+            return means.mean(loss, self.visible)
         if self.visible is not None:
             loss = torch.where(self.visible, loss, 0.0)
         if self.reduction == "none":

@@ -10,6 +10,7 @@ from torch import Tensor
 from pcsa._core.checks import Reduction, check_mask, check_shape
 from pcsa._core.places import first_in_place
 from pcsa._core.points import Points, cloud_log_softmax, cloud_logsumexp, first_maximum
+from pcsa._core.triton import means, nearest
 from pcsa.losses.arguments import Clouds, Logits, Options, Positions, Target, at_least_float32, keypoints_of, map_of
 from pcsa.losses.geometry import distance, offsets
 
@@ -50,14 +51,23 @@ def nearest_point_cross_entropy(
         raise ValueError("`target` and `index` say the same thing: give exactly one of them")
     points, keypoints = map_of(logits, pos, None, batch, **options)
     if index is not None:
-        row = keypoints.known_rows(index, points, dense=logits.dim() == 3)
+        loss = _at(points, keypoints.known_rows(index, points, dense=logits.dim() == 3))
+    elif target is not None and nearest.takes(points.logits, points.pos):
+        at = keypoints.known(target, points.pos, masked=False)
+        plain = lambda logits: _at(points._replace(logits=logits), _nearest(points, at))  # noqa: E731
+        loss = nearest.cross_entropy(points.logits, points.pos, at, points.ptr, plain)
     elif target is not None:
-        row = _nearest(points, keypoints.known(target, points))
+        loss = _at(points, _nearest(points, keypoints.known(target, points)))
+    return keypoints.reduce(loss)
+
+
+def _at(points: Points, row: Tensor) -> Tensor:
+    """Negative log-probability of the places of rows ``[B, K]``."""
     # No score can tell copies of a point apart: all of them are right.
     first = first_in_place(points.pos, points.batch)
     right = first[:, None] == first[row].index_select(0, points.batch)
     log_prob = cloud_log_softmax(points.logits, points).masked_fill(~right, -math.inf)
-    return keypoints.reduce(-cloud_logsumexp(log_prob, points))
+    return -cloud_logsumexp(log_prob, points)
 
 
 def presence_loss(
@@ -74,6 +84,8 @@ def presence_loss(
     check_mask("visible", visible, presence_logits.shape)
     keypoints = keypoints_of(presence_logits.shape, reduction=reduction)
     score = at_least_float32("presence_logits", presence_logits)
+    if reduction == "mean" and means.takes(score):
+        return means.binary_cross_entropy(score, visible)
     loss = torch.nn.functional.binary_cross_entropy_with_logits(score, visible.to(score.dtype), reduction="none")
     return keypoints.reduce(loss)
 

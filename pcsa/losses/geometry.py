@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pcsa._core.checks import check_one_of, check_positive
 from pcsa._core.points import Points, bandwidth_of, cloud_mean, full_precision
+from pcsa._core.triangular import axis_deviations
 from pcsa.losses.arguments import Norm
 
 
@@ -42,8 +43,33 @@ def offsets(points: Points, center: Tensor) -> Iterator[Tensor]:
 
 
 def offsets_and_bandwidths(points: Points, center: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """:func:`offsets`, each with the bandwidth along its axis ``[N, 1]``."""
-    return zip(offsets(points, center), bandwidth_of(points).expand_as(points.pos).split(1, dim=1), strict=True)
+    """:func:`offsets`, each with the standard deviation along its axis ``[N, 1]``."""
+    deviation = axis_deviations(bandwidth_of(points)).expand_as(points.pos)
+    return zip(offsets(points, center), deviation.split(1, dim=1), strict=True)
+
+
+def whitened(offsets: Iterable[Tensor], factor: Tensor, limit: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """Solve A z = offset, axis by axis: z_d ``[N, K]``, at most ``limit`` in size, with the scale it had ``[N, 1]``.
+
+    Args:
+        offsets: One ``[N, K]`` for each axis.
+        factor: Standard deviations along the axes ``[N, D]``, or lower-triangular A ``[N, D, D]``.
+        limit: By dividing by more: no infinity forward or backward.
+
+    """
+    scales = factor if factor.dim() == 2 else factor.diagonal(dim1=1, dim2=2)
+    found: list[Tensor] = []
+    for d, (offset, scale) in enumerate(zip(offsets, scales.split(1, dim=1), strict=True)):
+        rest = offset
+        for e, z in enumerate(found if factor.dim() == 3 else ()):
+            rest = rest - factor[:, d, e, None] * z
+        found.append(standardized(rest, scale, limit))
+        yield found[-1], scale
+
+
+def standardized(offset: Tensor, sigma: Tensor, limit: float) -> Tensor:
+    """``offset / sigma``, at most ``limit`` in size, by dividing by more: no infinity forward or backward."""
+    return offset / torch.maximum(sigma, offset.detach().abs() / limit)
 
 
 def expectation(prob: Tensor, points: Points) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -20,6 +19,7 @@ from pcsa import losses
 from pcsa.datasets.keypointnet import KeypointCategories, KeypointNet
 from pcsa.datasets.keypointnet.layout import models_of_split
 from pcsa.datasets.mirrors import category_mirrors
+from pcsa.datasets.thinning import Thin
 from pcsa.datasets.transforms import Augment, Normalize, denormalize
 from pcsa.metrics import PCK, MeanKeypointError, keypoint_error
 from pcsa.models import KeypointDetector, LevelGeometry, PointNet2, build_geometry
@@ -45,7 +45,7 @@ from pcsa.tasks.common.config import (
 from pcsa.tasks.common.detection import DetectionEvaluation, SupervisedEvaluateOptions, detection_table
 from pcsa.tasks.common.detector import DetectorConfig, build_detector
 from pcsa.tasks.common.detours import Detours, open_detours
-from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems
+from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems, one_size
 from pcsa.tasks.common.fitting import scale_of, suited, suits
 from pcsa.tasks.common.graphed import Graphed, NetworkOfTensors, levels_of, tensors_of
 from pcsa.tasks.common.held_out import check_clouds_held_out
@@ -54,6 +54,7 @@ from pcsa.tasks.common.objective import draw_samples, localization_loss, point_b
 from pcsa.tasks.common.precompute import Hierarchies, geometry_of, open_hierarchies
 from pcsa.tasks.common.processes import share_of
 from pcsa.tasks.common.task import Column, Details, Evaluation, Predictor, Run, column
+from pcsa.tasks.common.thinned import thinning
 
 # No training step reads them, and every tensor of a batch that a worker hands over costs time.
 _UNUSED = ("color", "keypoint_index", "reflection", "rotation", "is_circle", "offset", "scale", "model_id", "category")
@@ -76,6 +77,8 @@ class SupervisedData(CloudsConfig):
     """Stop if a split names clouds that the root lacks, instead of reporting how many."""
     augment: Augment = field(default_factory=lambda: Augment(mirror=0.5, scale=0.1, axis_scale=0.15, shift=0.1))
     """Lengths are in units of the normalized cloud (unit sphere)."""
+    thin: Thin = field(default_factory=Thin)
+    """Points that the clouds lack, those to validate and to score on, too: before they are normalized and varied."""
     precompute: bool = False
     """Search each training cloud's neighbors once and keep them with the dataset. Under `scale` the radii of the
     network's balls scale with the cloud. Not with axis-scale, jitter, drop or resample: they change the neighbors."""
@@ -163,7 +166,8 @@ def open_validation(config: SupervisedData, train: KeypointNet) -> KeypointNet |
         ValueError: If some are trained on, too.
     """
     try:
-        val = open_annotated(config, "val", strict=config.strict, keypoint_ids=KeypointLabels.of(train).ids)
+        ids, transform = KeypointLabels.of(train).ids, thinning(config.thin)
+        val = open_annotated(config, "val", strict=config.strict, keypoint_ids=ids, transform=transform)
     except FileNotFoundError as error:
         listed = train.root / "splits" / "val.txt"
         named = listed.exists() and models_of_split(listed, train.class_id)
@@ -200,16 +204,16 @@ def detection_loss(
     logits, pos, target, visible = predicted["logits"], batch.pos, batch.keypoints, batch.visible
     ptr: Tensor | None = batch.ptr
     bandwidth: float | Tensor | None = config.bandwidth
-    if bandwidth is None and config.has("sampling", "mixture", "nll"):
-        if "bandwidth" in batch:  # found before, see SupervisedData.precompute
-            bandwidth = config.bandwidth_scale * batch.bandwidth
-        else:
-            bandwidth = point_bandwidth(config, pos, batch.ptr)
+    if config.has("sampling", "mixture", "nll"):
+        # Found before, see SupervisedData.precompute.
+        known = config.bandwidth_scale * batch.bandwidth if "bandwidth" in batch else None
+        bandwidth = point_bandwidth(config, pos, batch.ptr, known)
     detour = batch.get("detour")
     if size is not None and detour is None:
         # Sums over a column of a dense tensor are no sums of rows whose number the device must look up.
         logits, pos, ptr = logits.view(-1, size, logits.shape[1]), pos.view(-1, size, pos.shape[1]), None
-        bandwidth = bandwidth.view(-1, size) if isinstance(bandwidth, Tensor) else bandwidth
+        if isinstance(bandwidth, Tensor):
+            bandwidth = bandwidth.view(-1, size, *bandwidth.shape[1:])
     samples = None
     if config.has("sampling"):
         assert bandwidth is not None
@@ -228,12 +232,6 @@ def detection_loss(
         presence = losses.presence_loss(predicted["presence"], visible)
     parts["presence"] = presence.detach()
     return loss + config.presence_weight * presence, parts
-
-
-def one_size(batch: Batch) -> int | None:
-    """Points of every cloud, where the host knows that all have as many."""
-    sizes = {end - begin for begin, end in itertools.pairwise(batch.bounds)} if "bounds" in batch else set()
-    return sizes.pop() if len(sizes) == 1 else None
 
 
 class _Step(nn.Module):
@@ -336,11 +334,11 @@ class Detection(StepTraining[SupervisedConfig]):
     def replayed(
         self, batch: Batch, geometry: Sequence[LevelGeometry], temperature: float, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch by CUDA graphs, of the objective, too, where it draws nothing."""
+        """The loss of a batch by CUDA graphs, of the objective, too, where it neither draws nor searches."""
         objective, size = self.config.objective, one_size(batch)
         if size is None:
             raise ValueError("`trainer.cuda_graph` (=True) is for clouds of one size: those of this batch differ")
-        if objective.has("sampling"):
+        if objective.has("sampling") or objective.bandwidth_normal != 1:
             if self.graphed is None:
                 self.graphed = Graphed(NetworkOfTensors(self.network))
             predicted = self.graphed(batch.pos, batch.ptr, *tensors_of(geometry))
@@ -423,9 +421,8 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
     }
 
     def training(self, config: SupervisedConfig) -> Training:
-        train = open_annotated(
-            config.data, "train", strict=config.data.strict, keypoint_ids=most_annotated(config.data)
-        )
+        options: dict[str, Any] = {"strict": config.data.strict, "keypoint_ids": most_annotated(config.data)}
+        train = open_annotated(config.data, "train", transform=thinning(config.data.thin), **options)
         val = open_validation(config.data, train)
         for clouds in (train, val):
             if clouds is not None and not clouds.visible.any():
@@ -448,7 +445,9 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
         mirrors: dict[int, tuple[int, ...]] = {}
         # A plane of one category says nothing of another.
         if config.data.augment.mirror > 0 and not isinstance(train, KeypointCategories):
-            mirrors = category_mirrors((train[i] for i in range(len(train))), train.num_keypoints)
+            # What a view point hides moves the middle of a cloud, and with it the plane.
+            whole = open_annotated(config.data, "train", **options) if config.data.thin.active else train
+            mirrors = category_mirrors((whole[i] for i in range(len(whole))), whole.num_keypoints)
         labels = KeypointLabels.of(train, mirrors)
         L.seed_everything(config.seed, verbose=False)
         network, thresholds = self.build(config, labels), watched_thresholds(val)
@@ -465,7 +464,8 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
         return {axis: partner for axis, partner in planes.items() if partner}
 
     def annotations(self, run: DetectorRun) -> dict[str, Any]:
-        return {"strict": run.config.data.strict, "keypoint_ids": run.labels.ids}
+        data = run.config.data
+        return {"strict": data.strict, "keypoint_ids": run.labels.ids, "transform": thinning(data.thin)}
 
     def about(
         self,

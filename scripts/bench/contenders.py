@@ -145,17 +145,33 @@ BUILDERS: dict[str, Callable[..., Run]] = {
 }
 
 
+def replayed(run: Run) -> Run:
+    """What replays a run that was captured as a CUDA graph: the time on the card, not that of launching."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            run()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
+
+
 def literal_bytes(clouds: Sequence[int], K: int, S: int) -> int:
     """Estimate what the literal reference needs: about 14 floats per element of [B, S, K, N], N the longest."""
     return len(clouds) * max(clouds) * K * S * 4 * 14
 
 
-def compare_times(contenders: Contenders, turns: int, device: torch.device, **more: str) -> dict[str, list[float]]:
-    """Measure the seconds in each turn; without turns nothing is built, which may need much memory."""
+def compare_times(
+    contenders: Contenders, turns: int, device: torch.device, graphs: bool = False, **more: str
+) -> dict[str, list[float]]:
+    """Measure the seconds in each turn, of CUDA graphs if asked; without turns nothing is built: it may be large."""
     if not turns:
         return {name: [] for name in contenders}
     runs = {name: BUILDERS[builder](device, **sizes, **more) for name, (builder, sizes) in contenders.items()}
-    return take_turns(runs, turns, device)
+    return take_turns({name: replayed(run) for name, run in runs.items()} if graphs else runs, turns, device)
 
 
 def compare(contenders: Contenders, turns: int, device: torch.device) -> tuple[dict[str, list[float]], dict[str, int]]:

@@ -37,8 +37,8 @@ def train_and_score(
 
     Returns:
         ``seconds`` from the start to the last checkpoint, ``step`` (median of the later half of the steps, in seconds),
-        ``peak_bytes`` of the allocator (None on a CPU), and ``pck``, the share of keypoints within 0.01, in percent, on the clouds of ``split``: val where a folder lacks
-        those of test.
+        ``peak_bytes`` of the allocator (None on a CPU), and ``pck``, the share of keypoints within 0.01, in percent,
+        on the clouds of ``split``: val where a folder lacks those of test.
     """
     logging.disable(logging.WARNING)
     task = get_task("supervised")

@@ -15,16 +15,16 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-from unittest import mock
+from typing import Annotated
 
 import torch
 import tyro
 
-from pcsa._core import fused_norm
-from pcsa._core.triton import Launch
+from pcsa._core.triton import norms
+from pcsa._core.triton.launch import Launch
 from pcsa.neighbors.backends.triton import farthest_launch, nearest_launch, nearest_programs
-from pcsa.scripts.bench.operator_kernels import grid_kernels, operator_kernels
+from pcsa.scripts.bench.operator_kernels import grid_kernels, operator_kernels, recorded
+from pcsa.scripts.bench.step_kernels import step_kernels
 from pcsa.tasks.common.tables import markdown_table
 
 #: Compute capabilities of A100, H100 and B200, without the point.
@@ -111,32 +111,15 @@ def norm_specs() -> Iterator[Spec]:
         (8 * 512, 64, 32, torch.bfloat16),
         (8 * 512, 64, 16, torch.float64),
     ):
-        launches: list[tuple[Any, int, tuple[Any, ...], dict[str, Any]]] = []
-
-        def keep(kernel: Any, programs: int, *given: Any, kept: list[Any] = launches, **constants: Any) -> None:
-            kept.append((kernel, programs, given, constants))
-
-        with mock.patch.object(fused_norm, "_launch", keep):
+        with recorded() as noted:
             x = torch.empty(M * K, C, dtype=dtype, device="meta", requires_grad=True)
             norm = torch.nn.BatchNorm1d(C, device="meta", dtype=torch.promote_types(dtype, torch.float32))
-            fused_norm.normalized_maximum(x, norm, K).backward(torch.empty(M, C, dtype=dtype, device="meta"))
-        for kernel, programs, given, constants in launches:
-            tensors = [x for x in given if isinstance(x, torch.Tensor)]
-            names = [name for name in kernel.arg_names if name not in constants]
-            signature = {name: _type(x) for name, x in zip(names, given, strict=True)}
-            size = f"{M:,} × {K} rows of {C}, {str(dtype).removeprefix('torch.')}"
+            norms.normalized_maximum(x, norm, K).backward(torch.empty(M, C, dtype=dtype, device="meta"))
+        size = f"{M:,} × {K} rows of {C}, {str(dtype).removeprefix('torch.')}"
+        for one in noted:
             # A handful for each number that is read.
-            work = 8.0 * max(x.numel() for x in tensors)
-            moved = float(sum(x.numel() * x.itemsize for x in tensors))
-            launch = Launch(kernel, constants, fused_norm.OPTIONS)
-            yield Spec(kernel.fn.__name__, size, launch, signature, programs, moved, work)
-
-
-def _type(x: torch.Tensor | int) -> str:
-    if not isinstance(x, torch.Tensor):
-        return "i32"
-    kind = "bf" if x.dtype == torch.bfloat16 else "fp" if x.is_floating_point() else "i"
-    return f"*{kind}{8 * x.itemsize}"
+            work = 8.0 * max(x.numel() for x in one.tensors)
+            yield Spec(one.name, size, *one.typed(), one.programs, one.bytes, work)
 
 
 def operator_specs() -> Iterator[Spec]:
@@ -145,8 +128,16 @@ def operator_specs() -> Iterator[Spec]:
         yield Spec(name, size, *noted.typed(), noted.programs, noted.bytes, operations)
 
 
+def step_specs() -> Iterator[Spec]:
+    """What clouds, balls and objectives of a training step take beside them."""
+    for size, noted in step_kernels():
+        # A handful for each number that is read.
+        work = 8.0 * max(x.numel() for x in noted.tensors)
+        yield Spec(noted.name, size, *noted.typed(), noted.programs, noted.bytes, work)
+
+
 #: Where the kernels of the package are listed.
-SPECS: list[Callable[[], Iterator[Spec]]] = [neighbor_specs, operator_specs, norm_specs]
+SPECS: list[Callable[[], Iterator[Spec]]] = [neighbor_specs, operator_specs, norm_specs, step_specs]
 
 
 def specs() -> list[Spec]:

@@ -23,7 +23,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import pcsa.neighbors.farthest
 import pcsa.neighbors.nearest
 from pcsa import losses
-from pcsa._core import fused, fused_norm, kernel
+from pcsa._core import kernel
+from pcsa._core.triton import clouds, gathers, means, nearest, norms, points
+from pcsa._core.triton.launch import Launch
 from pcsa.models.detector import KeypointDetector
 from pcsa.models.pointnet2 import SINGLE_SCALE, LevelGeometry, PointNet2, build_geometry
 from pcsa.neighbors.backends.contract import Start
@@ -35,7 +37,9 @@ from pcsa.scripts.bench.report import CARD, FAST, Result, deterministic
 
 _META = torch.device("meta")
 # What was counted when a step was promised to be bound by launches; more would be slower.
-_KERNELS = {"network": 305, "operator": 157, "losses": 49, "farthest points, first level, if searched": 6144}
+_KERNELS = {"network": 302, "operator": 154, "losses": 49, "farthest points, first level, if searched": 6144}
+# Files that import Triton: `point_kernels` and others.
+_KERNELS_OF = ("cloud", "gather", "mean", "nearest", "norm", "point")
 # What a step may ask for, searches and optimizer included.
 _STEP = 250
 # They only make a tensor, or another look at one.
@@ -138,6 +142,8 @@ def step_parts(B: int, N: int, K: int, S: int) -> dict[str, Work]:
             "searches by Triton": _by_triton(lambda: build_geometry(pos, ends, SINGLE_SCALE, validate=False)),
             "network by Triton": _by_triton(network),
             "operator by Triton": _by_triton(operator),
+            "losses by Triton": _by_triton(loss),
+            "cross-entropy by Triton": _by_triton(cross_entropy),
             "optimizer": _optimizer([p for p in detector.parameters() if p.requires_grad]),
             "copies to a graph": count(lambda: [torch.empty_like(x).copy_(x) for x in _inputs(pos, ptr, geometry)]),
         }
@@ -151,10 +157,12 @@ def whole_steps(parts: dict[str, Work]) -> dict[str, tuple[int, bool]]:
     kernels = {name: part.kernels for name, part in parts.items()}
     around = kernels["searches by Triton"] + kernels["optimizer"]
     graphs = 2 + kernels["copies to a graph"]
-    sampled = kernels["operator by Triton"] + kernels["losses"]
+    sampled = kernels["operator by Triton"] + kernels["losses by Triton"]
     steps: dict[str, tuple[int, bool]] = {}
-    for name, objective in (("default preset", kernels["cross-entropy"]), ("sampling, bandwidth given", sampled)):
-        steps[f"step of {name}, by Triton: kernels"] = (around + objective + kernels["network by Triton"], False)
+    objectives = {"default preset": kernels["cross-entropy by Triton"], "sampling, bandwidth given": sampled}
+    for name, objective in objectives.items():
+        preset = name == "default preset"
+        steps[f"step of {name}, by Triton: kernels"] = (around + objective + kernels["network by Triton"], preset)
         steps[f"step of {name}, by Triton and CUDA graphs: launches"] = (around + objective + graphs, True)
     return steps
 
@@ -186,20 +194,22 @@ def _by_triton(run: Callable[[], object]) -> Work:
     """Count a run in which Triton's kernels would work; without them, for they have nothing to work on here."""
     launched: list[int] = []
 
-    def launch(kernel: object, programs: int, *arguments: object, **constants: object) -> None:
+    # Tensors that were kept here would be copied where they become gradients.
+    def note(self: Launch, programs: int, *arguments: object) -> None:
         launched.append(sum(x.numel() * x.itemsize for x in arguments if isinstance(x, Tensor) and x.device == _META))
 
     one = mock.Mock(return_value=_OneLaunch())
     with (
         mock.patch.object(pcsa.neighbors.farthest, "choose", one),
         mock.patch.object(pcsa.neighbors.nearest, "choose", one),
-        mock.patch.object(fused, "takes", return_value=True),
-        mock.patch.object(fused, "launch", launch),
-        mock.patch.object(fused_norm, "takes", return_value=True),
-        mock.patch.object(fused_norm, "_launch", launch),
+        mock.patch.object(clouds, "owns", return_value=True),
         # The files of the kernels import Triton.
-        mock.patch.dict(sys.modules, {f"pcsa._core.fused_{name}": mock.Mock() for name in ("points", "rows")}),
+        mock.patch.dict(sys.modules, {f"pcsa._core.triton.{name}_kernels": mock.Mock() for name in _KERNELS_OF}),
+        mock.patch.object(Launch, "run", note),
+        contextlib.ExitStack() as stack,
     ):
+        for module in (clouds, gathers, means, nearest, norms, points):
+            stack.enter_context(mock.patch.object(module, "takes", return_value=True))
         work = count(run)
     work.kernels += len(launched)
     work.bytes += sum(launched)

@@ -7,7 +7,7 @@ import statistics
 import torch
 
 from pcsa.scripts.bench.config import BenchConfig
-from pcsa.scripts.bench.contenders import Sizes, build_operator, compare, compare_times, literal_bytes
+from pcsa.scripts.bench.contenders import Sizes, build_operator, compare, compare_times, literal_bytes, replayed
 from pcsa.scripts.bench.measure import Run, available_cores, log, take_turns
 from pcsa.scripts.bench.report import FAST, Curve, Result, deterministic, duration, ratio, row, size
 
@@ -31,7 +31,10 @@ def bench_limits(config: BenchConfig, device: torch.device) -> list[Result]:
         "copy": lambda: other.copy_(large),
         "operator": build_operator(device, [N] * B, K, S),
     }
-    elements = dict.fromkeys(runs, tile) | {"copy": large.numel(), "operator": B * N * K * S}
+    if device.type == "cuda":
+        runs["operator, CUDA graph"] = replayed(runs["operator"])
+    drawn = [name for name in runs if name.startswith("operator")]
+    elements = dict.fromkeys(runs, tile) | {"copy": large.numel()} | dict.fromkeys(drawn, B * N * K * S)
     seconds = take_turns(runs, config.turns, device)
     ns = {name: [1e9 * t / elements[name] for t in times] for name, times in seconds.items()}
     notes = {
@@ -64,6 +67,10 @@ def bench_operator(config: BenchConfig, device: torch.device) -> list[Result]:
             share = memory[ours] / memory[literal]
             checks.append(ratio(f"time / literal, S={S}", seconds[ours], seconds[literal], time_target, promise))
             checks.append(deterministic(f"memory / literal, S={S}", share, "×", memory_target, promise))
+            if device.type == "cuda":
+                ours_alone, literal_alone = compare_times(contenders, config.turns, device, graphs=True).values()
+                rows += [row(f"{ours}, CUDA graph", ours_alone), row(f"{literal}, CUDA graph", literal_alone)]
+                checks.append(ratio(f"time / literal, both CUDA graphs, S={S}", ours_alone, literal_alone))
     share = ours_memory[100] / max(ours_memory[30], 1)
     checks.append(deterministic("memory, S=100 / S=30", share, "×", 1.2, FAST))
     threads = available_cores()

@@ -12,11 +12,18 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from pcsa._core import fused, fused_axes
-from pcsa._core.triton import Launch
+from pcsa._core.triton import grids, points
+from pcsa._core.triton.launch import Launch
 
 _META = torch.device("meta")
-_TYPES = {torch.float32: "fp32", torch.float64: "fp64", torch.int64: "i64"}
+_TYPES = {
+    torch.float32: "fp32",
+    torch.float64: "fp64",
+    torch.bfloat16: "bf16",
+    torch.int64: "i64",
+    torch.int32: "i32",
+    torch.bool: "i1",
+}
 # Operations of a number of noise (Philox's rounds for four of them, a conversion, a series, two logarithms) and of a
 # weight (its logarithm, an exponential, two comparisons), as the compiled kernels have them.
 _NOISE, _WEIGHT = 55, 8
@@ -93,11 +100,11 @@ def operator_kernels() -> Iterator[tuple[str, str, Recorded, float]]:
         }
         first = (N, D, mixture, dtype) == (2048, 3, False, single)
         with recorded() as noted:
-            drawn = fused.draw(*inputs, S, mixture)
-            fused.draw_backward(drawn[0], *drawn, *inputs, mixture, True, True, True)
+            drawn = points.draw(*inputs, S, mixture)
+            points.draw_backward(drawn[0], *drawn, *inputs, mixture, True, True, True)
         with recorded() as more:
-            fused.draw_backward(drawn[0], *drawn, *inputs, mixture, True, False, False)
-            fused.choose(inputs[0], *inputs[3:], S)
+            points.draw_backward(drawn[0], *drawn, *inputs, mixture, True, False, False)
+            points.choose(inputs[0], *inputs[3:], S)
         # The others are small, and compiled alike but for the columns.
         for one in [*noted, *more[1:]] if first else [x for x in noted if x.name in ("draw_kernel", "gradient_kernel")]:
             alone = one.name == "gradient_kernel" and not one.launch.constants["POS"]
@@ -112,8 +119,8 @@ def grid_kernels() -> Iterator[tuple[str, str, Recorded, float]]:
     logits = torch.empty(R, N, device=_META)
     inputs = (shape, torch.tensor(0), torch.tensor(1.0))
     with recorded() as noted:
-        drawn = fused_axes.draw(logits, *inputs, S)
-        fused_axes.draw_backward(drawn[0], *drawn, logits, *inputs)
+        drawn = grids.draw(logits, *inputs, S)
+        grids.draw_backward(drawn[0], *drawn, logits, *inputs)
     noise = R * N * 4 * math.ceil(S / 4) * (_NOISE + _WEIGHT)
     work: dict[str, Callable[[], float]] = {
         "norm_kernel": lambda: noise,

@@ -85,8 +85,7 @@ class CombinedRun(Planned):
         """The commands that make the networks, in folders of their own, and score them."""
         folders = [Path("runs") / run.out.name for run in self.members]
         trainings = [
-            ["pcsa", "train", *run.arguments, "--out", str(folder)]
-            for run, folder in zip(self.members, folders, strict=True)
+            command for run, folder in zip(self.members, folders, strict=True) for command in run.trainings(folder)
         ]
         first, *rest = (str(folder / "last.ckpt") for folder in folders)
         scoring = ["pcsa", "evaluate", first, *(["--ensemble", *rest] if rest else [])]
@@ -115,7 +114,7 @@ class Network:
 
     @property
     def needs(self) -> Sequence[PlannedRun]:
-        return ()
+        return self.run.needs
 
     def __str__(self) -> str:
         return str(self.run)
@@ -137,11 +136,20 @@ def in_order(missing: Sequence[Planned]) -> list[Planned | Network]:
     """Runs to be made, each behind the networks that it needs and that neither are there nor will be made by others."""
     known = {run.key for run in missing}
     found: list[Planned | Network] = []
+
+    def add_needs(run: Planned) -> None:
+        for other in run.needs:
+            if other.key not in known and not other.is_trained:
+                known.add(other.key)
+                add_needs(other)
+                found.append(Network(other))
+
     for run in missing:
-        if isinstance(run, CombinedRun):
-            for member in run.members:
-                if member.key not in known and not member.is_trained:
-                    known.add(member.key)
-                    found.append(Network(member))
+        add_needs(run)
         found.append(run)
     return found
+
+
+def all_needs(run: Planned) -> set[str]:
+    """The digests of the networks that a run needs, and of those that they need."""
+    return {key for other in run.needs for key in (other.key, *all_needs(other))}

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from pcsa.datasets.files import replacing
-from pcsa.scripts.reproduce.combined import CombinedRun, Network, in_order
+from pcsa.scripts.reproduce.combined import CombinedRun, Network, all_needs, in_order
 from pcsa.scripts.reproduce.digests import ROOT, row_key
 from pcsa.scripts.reproduce.plan import Plan, PlannedT, Selection, plan, relocated
 from pcsa.scripts.reproduce.results import Results, finished_rows
@@ -25,11 +25,14 @@ from pcsa.scripts.reproduce.study import Study, open_study, study_names
 from pcsa.scripts.reproduce.tables import Made, as_csv, cells, markdown
 from pcsa.scripts.reproduce.workers import Executor, Workers, visible_gpus
 
-_UNSAID = ("--root", "--results", "--runs", "--workers", "--threads", "--executor", "--parameters", "--show")
+_UNSAID = (
+    "--root", "--results", "--runs", "--workers", "--threads", "--executor", "--parameters", "--device", "--show",
+)  # fmt: skip
 _EXAMPLES = """\
 Examples:
   pcsa reproduce table6 --root data/keypointnet            every run of Table 6, on all accelerators of this machine
   pcsa reproduce objectives --root data/keypointnet --categories bed --seeds 0 --workers 2
+  pcsa reproduce training --root data/keypointnet --device cuda --workers 12 --threads 1 -- --trainer.cuda-graph
   pcsa reproduce table6 --root data/keypointnet --executor slurm --workers 64 --parameters gpus_per_node=1"""
 
 
@@ -74,8 +77,11 @@ class ReproduceConfig:
     """Runs at once; default one for each accelerator, or one."""
     threads: int | None = None
     """Threads of each run; default the processors of this machine, divided by the runs at once."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device of trainings and scores; auto takes CUDA where there is one. Several runs may share an accelerator."""
     executor: Executor = "local"
-    """Where runs are made: processes on this machine, jobs of a Slurm cluster, or this very process."""
+    """Where runs are made: processes on this machine that stay, jobs of a Slurm cluster, the same jobs on this machine
+    (submitit), or this very process (debug)."""
     parameters: tuple[str, ...] = ()
     """Parameters of submitit, such as slurm_partition=gpu gpus_per_node=1 cpus_per_task=8 timeout_min=600."""
     results: Path | None = None
@@ -153,8 +159,13 @@ def reproduce(config: ReproduceConfig, study: Study, options: Sequence[str], com
     for job in jobs:
         if isinstance(job, Network):
             _say(_why(job, missing, results))
-    failed = [] if workers is None else _make(jobs, results, workers)
-    page = _write(study, planned, results, command)
+    failed: list[str] = []
+    try:
+        if workers is not None:
+            failed = _make(jobs, results, workers)
+    finally:
+        # Of what is finished, too, where the rest is cut off.
+        page = _write(study, planned, results, command)
     print(page)
     print(f"written: {folder / 'table.md'}, {folder / 'table.csv'}")
     if failed:
@@ -167,6 +178,7 @@ def reproduce(config: ReproduceConfig, study: Study, options: Sequence[str], com
 def _selection(config: ReproduceConfig, options: Sequence[str]) -> Selection:
     # A number of epochs would count in place of the steps.
     steps = () if config.steps is None else ("--optimizer.steps", str(config.steps), "--optimizer.epochs", "None")
+    device = () if config.device == "auto" else ("--trainer.accelerator", config.device)
     return Selection(
         root=config.root,
         categories=config.categories,
@@ -176,7 +188,7 @@ def _selection(config: ReproduceConfig, options: Sequence[str]) -> Selection:
         read_outs=config.read_outs,
         split=config.split,
         partial=config.partial,
-        options=(*steps, *options),
+        options=(*steps, *device, *options),
     )
 
 
@@ -190,16 +202,19 @@ def _placed(run: PlannedT, results: Results, out: Path) -> PlannedT:
 
 def _why(network: Network, missing: Sequence[Planned], results: Results) -> str:
     """Say why a run is trained of which no row is missing."""
-    rows = dict.fromkeys(run.method for run in missing if network.key in (other.key for other in run.needs))
+    rows = dict.fromkeys(run.method for run in missing if network.key in all_needs(run))
     finished = "its row is finished, but its checkpoint is not here; " * (network.key in results.rows)
     return f"to be trained alone: {network.run}: {finished}needed for {', '.join(map(repr, rows))}"
 
 
 def _workers(config: ReproduceConfig, missing: int) -> Workers:
-    gpus = visible_gpus() if config.executor == "local" else []
+    here = config.executor != "slurm" and config.device != "cpu"
+    gpus = visible_gpus() if here else []
+    if here and config.device == "cuda" and not gpus:
+        raise ValueError("`device` (='cuda') cannot be used: torch finds no accelerator here")
     count = config.workers or max(1, len(gpus))
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    at_once = 1 if config.executor != "local" else min(count, missing)
+    at_once = min(count, missing) if config.executor in ("local", "submitit") else 1
     threads = config.threads or max(1, processors // at_once)
     return Workers(config.executor, count, threads, gpus, _parameters(config.parameters))
 

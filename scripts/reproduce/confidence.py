@@ -14,7 +14,11 @@ _READ_OUTS = ("ball",)
 
 
 def keypoint_confidence(metrics: Mapping[str, Any]) -> dict[str, dict[str, list[float]]]:
-    """Confidence and correctness (0 or 1) of all annotated keypoints by read-out, as a row has them."""
+    """Confidence and correctness (0 or 1) of all annotated keypoints by read-out, as a row has them.
+
+    ``mass`` is the confidence as trained, ``fitted``, if the metrics have it, that under a temperature which was fitted
+    on other clouds, neither of which the network was trained on.
+    """
     per_shape: Mapping[str, Mapping[str, Any]] = metrics.get("per_shape") or {}
     found: dict[str, dict[str, list[float]]] = {}
     for shape in per_shape.values():
@@ -26,9 +30,16 @@ def keypoint_confidence(metrics: Mapping[str, Any]) -> dict[str, dict[str, list[
                 # In the order of the keypoints; what is not annotated has no mass.
                 pairs = zip(values["mass"], values["euclidean"], strict=True)
                 away = [math.inf if d is None else d for mass, d in pairs if mass is not None]
-                own["mass"] += [float(f"{min(mass, 1):.4g}") for mass in sure]
+                own["mass"] += map(_short, sure)
+                if "cross_fitted" in values:
+                    fitted = [mass for mass in values["cross_fitted"] if mass is not None]
+                    own.setdefault("fitted", []).extend(map(_short, fitted))
                 own["right"] += [int(d < metrics["confidence"]["threshold"]) for d in away]
     return found
+
+
+def _short(mass: float) -> float:
+    return float(f"{min(mass, 1):.4g}")
 
 
 def _correlation(mass: Sequence[float], right: Sequence[float]) -> float:
@@ -47,17 +58,23 @@ def _calibration_error(mass: Sequence[float], right: Sequence[float]) -> float:
     return float(expected_calibration_error(torch.tensor(mass).double(), torch.tensor(right) > 0))
 
 
-_FIGURES: dict[str, Callable[[Sequence[float], Sequence[float]], float]] = {
-    "r of the confidence": _correlation,
-    "calibration error of the confidence": _calibration_error,
+_FIGURES: dict[str, tuple[str, Callable[[Sequence[float], Sequence[float]], float]]] = {
+    "r of the confidence": ("mass", _correlation),
+    "calibration error of the confidence": ("mass", _calibration_error),
+    # Pooled over the folds: each has temperatures of its own, none of which knows the clouds that it is judged on.
+    "r of the confidence, fitted": ("fitted", _correlation),
+    "calibration error, fitted": ("fitted", _calibration_error),
 }
 
 
 def pooled(column: str, rows: Sequence[Mapping[str, Any]], read_out: str) -> float | None:
     """A figure of the keypoints of several rows together; None if the column is none of these, or rows lack them."""
     parts = [row.get("confidence", {}).get(read_out) for row in rows]
-    if column not in _FIGURES or not parts or None in parts:
+    if column not in _FIGURES or not parts:
         return None
-    mass, right = ([value for part in parts for value in part[name]] for name in ("mass", "right"))
-    value = _FIGURES[column](mass, right)
+    kind, figure = _FIGURES[column]
+    if any(part is None or kind not in part for part in parts):
+        return None
+    mass, right = ([value for part in parts for value in part[name]] for name in (kind, "right"))
+    value = figure(mass, right)
     return value if math.isfinite(value) else None

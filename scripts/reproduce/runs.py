@@ -16,7 +16,8 @@ from typing import Any, Literal, Protocol, Self
 
 import pcsa
 from pcsa.datasets.faults import reading
-from pcsa.scripts.reproduce.digests import digest, row_key, shown_config
+from pcsa.scripts.reproduce.devices import device_option, note_device, said_devices
+from pcsa.scripts.reproduce.digests import begun_digest, digest, row_key, shown_config
 from pcsa.tasks import get_task
 from pcsa.tasks.common.checkpoint import write_json
 from pcsa.tasks.common.config import TrainConfig
@@ -72,8 +73,13 @@ class Planned(ABC):
         """The runs whose networks are scored together."""
 
     @property
-    def needs(self) -> Sequence[Work]:
+    def needs(self) -> Sequence[PlannedRun]:
         return ()
+
+    @property
+    def part(self) -> str | None:
+        """The category in which the networks are scored, where they know several."""
+        return None
 
     @property
     def test_time(self) -> int:
@@ -112,8 +118,12 @@ class Planned(ABC):
             if row is None:
                 row = {**self.about(), "figures": {}, "keypoints": {}, "shapes": {}}
             if unscored(self.read_outs, row):
+                networks = self.networks(row)
+                first = self.runs[0].config
                 how: dict[str, Any] = {"split": self.split, "test_time": self.test_time, "out": self.out}
-                add_scores(row, self.networks(row), self.read_outs, **how)
+                how |= {"category": self.part}
+                add_scores(row, networks, self.read_outs, device=device_option(first), **how)
+                row.setdefault("device", said_devices([run.config for run in self.runs]))
                 write_json(self.out / "row.json", row)
             return row
 
@@ -127,11 +137,18 @@ class PlannedRun(Planned):
     """What follows ``pcsa train``."""
     config: TrainConfig
     """Its ``out`` is the folder of the run."""
+    before: PlannedRun | None = None
+    """The training whose network it begins with, where the study makes that; ``config`` does not name it."""
 
     @functools.cached_property
     def key(self) -> str:
         """See :func:`pcsa.scripts.reproduce.digests.digest`."""
-        return digest(self.task, self.split, shown_config(self.config), pcsa.__version__)
+        own = digest(self.task, self.split, shown_config(self.config), pcsa.__version__)
+        return own if self.before is None else begun_digest(own, self.before.key)
+
+    @property
+    def needs(self) -> Sequence[PlannedRun]:
+        return () if self.before is None or self.is_trained else (self.before,)
 
     @property
     def out(self) -> Path:
@@ -149,8 +166,16 @@ class PlannedRun(Planned):
     def moved(self, out: Path) -> Self:
         return replace(self, config=replace(self.config, out=out))
 
+    def trainings(self, out: Path | None = None) -> list[list[str]]:
+        """The commands that make the network, in a folder if one is given."""
+        own = ["pcsa", "train", *self.arguments, *(["--out", str(out)] if out else [])]
+        if self.before is None:
+            return [own]
+        folder = Path("runs") / self.before.out.name
+        return [*self.before.trainings(folder), [*own, "--init-from", str(folder / "last.ckpt")]]
+
     def about(self) -> dict[str, Any]:
-        return about(self, shlex.join(["pcsa", "train", *self.arguments]), {})
+        return about(self, " && ".join(map(shlex.join, self.trainings())), {})
 
     def networks(self, row: dict[str, Any]) -> list[Path]:
         checkpoint = self.out / "last.ckpt"
@@ -163,7 +188,10 @@ class PlannedRun(Planned):
         """Train what is left to train; the caller holds the lock of the folder. Return checkpoint and seconds."""
         from pcsa.scripts.once import train_once
 
-        return train_once(get_task(self.task), self.config)
+        if not self.is_trained:
+            note_device(self.config)
+        begun = self.config if self.before is None else replace(self.config, init_from=self.before.out / "last.ckpt")
+        return train_once(get_task(self.task), begun)
 
 
 def read_row(planned: Planned) -> dict[str, Any] | None:
@@ -181,7 +209,6 @@ def about(planned: Planned, command: str, more: dict[str, Any]) -> dict[str, Any
     """What a row says beside the figures, ``more`` after the configuration of the first network."""
     import torch
 
-    cuda = torch.cuda.is_available()
     first = planned.runs[0]
     return {
         "method": planned.method,
@@ -194,6 +221,7 @@ def about(planned: Planned, command: str, more: dict[str, Any]) -> dict[str, Any
         "run": planned.out.name,
         "command": command,
         "config": shown_config(first.config),
+        **({} if first.before is None else {"begun_from": _named(first.before)}),
         **more,
         "versions": {
             "pcsa": pcsa.__version__,
@@ -201,8 +229,11 @@ def about(planned: Planned, command: str, more: dict[str, Any]) -> dict[str, Any
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
-        "device": torch.cuda.get_device_name() if cuda else f"{platform.machine()}, {torch.get_num_threads()} threads",
     }
+
+
+def _named(before: PlannedRun) -> dict[str, Any]:
+    return {"name": before.method, "config": shown_config(before.config)}
 
 
 def _commit() -> str | None:

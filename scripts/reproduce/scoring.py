@@ -29,6 +29,8 @@ def add_scores(
     split: Literal["val", "test"],
     test_time: int,
     out: Path,
+    device: str = "auto",
+    category: str | None = None,
 ) -> None:
     """Score the mean of some networks under all read-outs that a row lacks, and add the figures to it.
 
@@ -39,9 +41,11 @@ def add_scores(
         split: Clouds to score.
         test_time: Variations of each.
         out: Folder of the metrics.
+        device: As of ``pcsa evaluate``.
+        category: The category to score, where the networks know several.
     """
     start = time.perf_counter()
-    run = open_run(checkpoints[0], pick_device("auto"))
+    run = open_run(checkpoints[0], pick_device(device))
 
     def wanted(read_out: str) -> bool:
         # What is no read-out, such as a floor, is kept: there is no other way to ask for it.
@@ -49,6 +53,15 @@ def add_scores(
 
     radii = own_radii(read_outs)
     more: dict[str, Any] = {"ball_radii": radii} if radii else {}
+    # All of them from one look at the clouds.
+    if together := getattr(run.task.evaluate_options, "compared", ()):
+        kinds = [parse_read_out(name)[0] for name in unscored(read_outs, row)]
+        more["compared"] = tuple(dict.fromkeys([*together, *kinds]))
+    if category is not None:
+        more["category"] = category
+    # Of what is reported, nothing is fitted.
+    if hasattr(run.task.evaluate_options, "cross_fit") and split == "val":
+        more["cross_fit"] = True
     for read_out in unscored(read_outs, row):
         if read_out in row["figures"]:  # scored together with another
             continue
@@ -64,6 +77,7 @@ def add_scores(
             # What a call that was cut off has found for another read-out, say, is of no use.
             overwrite=True,
             progress=False,
+            device=device,
             **more,
         )
         metrics = evaluate(run, options)

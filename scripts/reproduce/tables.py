@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -12,7 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pcsa.metrics import Interval, paired_bootstrap
+from pcsa.scripts.reproduce.combined import Combination
 from pcsa.scripts.reproduce.confidence import pooled
+from pcsa.scripts.reproduce.joint import Joint
 from pcsa.scripts.reproduce.runs import Planned
 from pcsa.scripts.reproduce.study import Study
 from pcsa.tasks.common.tables import markdown_table
@@ -88,16 +91,16 @@ def cells(study: Study, made: Sequence[Made]) -> list[Cell]:
             if not any(group.means() for group in groups.values()):
                 continue
             for method in methods:
-                row = []
+                row, baseline = [], study.baseline_of(method)
                 for category in categories:
                     runs = [m for m in made if (m.run.method, m.run.category) == (method, category)]
                     cell = Cell(column, read_out, method, category, wanted=len(runs))
                     cell.runs = sum(m.row is not None for m in runs)
-                    _fill(cell, groups[method, category], groups.get((study.baseline, category)))
+                    _fill(cell, groups[method, category], groups.get((baseline, category)))
                     row.append(cell)
                 found += row
                 if len(categories) > 1:
-                    pairs = [(groups[method, c], groups.get((study.baseline, c))) for c in categories]
+                    pairs = [(groups[method, c], groups.get((baseline, c))) for c in categories]
                     found.append(_mean_cell(row, pairs))
     return found
 
@@ -184,14 +187,16 @@ def markdown(study: Study, made: Sequence[Made], notes: Sequence[str], command: 
     found = cells(study, made)
     finished = sum(row is not None for _, row in made)
     lines = [f"# {study.title}", "", "```", command, "```", ""]
-    lines += [f"{_scored(study, made)} {finished} of {len(made)} runs are finished.", ""]
+    lines += [f"{_scored(study, made)} {finished} of {len(made)} runs are finished.{_devices(made)}", ""]
     shown = {run.method for run, _ in made}
-    notes = [*(f"{name}: {of.words}" for name, of in study.combined.items() if name in shown), *notes]
+    derived: Mapping[str, Combination | Joint] = {**study.combined, **study.joint}
+    notes = [*(f"{name}: {of.words}" for name, of in derived.items() if name in shown), *notes]
     lines += [f"- {note}" for note in notes] + [""] * bool(notes)
     if found:
         text = (
-            f"Cells: mean over shapes, ± standard deviation over seeds; under it the difference from {study.baseline} "
-            "on the same shapes and seeds, with the 95 % interval of a paired bootstrap over shapes. "
+            "Cells: mean over shapes, ± standard deviation over seeds; under it the difference from "
+            f"{_baselines(study)} on the same shapes and seeds, with the 95 % interval of a paired bootstrap over "
+            "shapes. "
         )
         if shown & study.combined.keys():
             text += "Several networks are compared with the mean of what each of them reaches. "
@@ -202,10 +207,31 @@ def markdown(study: Study, made: Sequence[Made], notes: Sequence[str], command: 
     return "\n".join(lines)
 
 
+def _baselines(study: Study) -> str:
+    """Which row each row is compared with."""
+    if not study.baselines:
+        return study.baseline
+    groups: dict[str, list[str]] = {}
+    for name in study.names:
+        if name in study.baselines:
+            groups.setdefault(study.baselines[name], []).append(name)
+    # Names of methods may have commas.
+    others = [f"of `{'`, `'.join(names)}` from `{baseline}`" for baseline, names in groups.items()]
+    return "; ".join([f"`{study.baseline}`", *others]) + ";"
+
+
 def _scored(study: Study, made: Sequence[Made]) -> str:
     if study.folds:
         return f"Scored on {study.folds} folds of {study.fold_of}, each held out in turn."
     return f"Scored on {', '.join(sorted({run.split for run, _ in made})) or study.split}."
+
+
+def _devices(made: Sequence[Made]) -> str:
+    """Where the runs were made, where that is not the same for all."""
+    counts = Counter(row["device"] for _, row in made if row is not None and "device" in row)
+    if len(counts) < 2:
+        return ""
+    return " Made on: " + "; ".join(f"{device} ({count})" for device, count in sorted(counts.items())) + "."
 
 
 def _table(study: Study, table: Sequence[Cell]) -> str:

@@ -1,4 +1,4 @@
-"""Bounded processes for many runs: on this machine, on its accelerators, or on a cluster, by submitit."""
+"""Bounded processes for many runs: on this machine and its accelerators, or on a cluster, by submitit."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pcsa.scripts.reproduce.runs import Job, Work
+from pcsa.scripts.reproduce.servers import Server
 
-Executor = Literal["local", "slurm", "debug"]
+Executor = Literal["local", "slurm", "submitit", "debug"]
 # submitit wants a limit; a run that takes a month is none of ours.
 _MONTH = 31 * 24 * 60
 
@@ -24,7 +25,8 @@ class Workers:
     """How many runs are made at once, and where.
 
     Attributes:
-        executor: Processes on this machine, jobs of a Slurm cluster, or this very process, one run after the other.
+        executor: Processes on this machine that stay; jobs of a Slurm cluster, or on this machine, by submitit; or this
+            very process, one run after the other.
         count: Runs at once.
         threads: Threads of each.
         gpus: Accelerators of this machine, as CUDA_VISIBLE_DEVICES names them; the runs are spread over them.
@@ -47,37 +49,69 @@ class Workers:
                     yield queue.ended(_outcome(run, run.make, None))
             return
         running: dict[int, tuple[Work, Any]] = {}
+        servers: dict[int, Server] = {}
         places = list(range(self.count))
         try:
-            while queue.waiting or running:
-                yield from queue.lost()
+            outcomes: list[Outcome] = []
+            while queue.waiting or running or outcomes:
+                outcomes += queue.lost()
                 while places and (run := queue.next()) is not None:
                     place = places.pop(0)
-                    running[place] = run, self._submit(run, place)
-                ended = [place for place, (_, job) in running.items() if job.done()]
-                for place in ended:
+                    running[place] = run, self._start(run, place, servers)
+                # Now that every process has something to do.
+                yield from outcomes
+                outcomes = []
+                for place in [place for place, (_, job) in running.items() if job.done()]:
                     run, job = running.pop(place)
                     places.append(place)
-                    yield queue.ended(_outcome(run, job.result, Path(job.paths.stderr)))
-                if not ended:
-                    time.sleep(0.2)
+                    outcomes.append(queue.ended(_outcome(run, job.result, job.log)))
+                if not outcomes:
+                    time.sleep(0.05 if servers else 0.2)
         finally:
             # What is cut off goes on from its checkpoint in the next call.
             for _, job in running.values():
                 job.cancel()
+            for server in servers.values():
+                server.stop()
+            for server in servers.values():
+                server.wait()
 
     def check(self, out: Path) -> None:
         """Raise a ValueError if there is no such executor here, or a parameter does not fit."""
-        if self.executor != "debug":
+        if self.executor == "local" and self.parameters:
+            raise ValueError(
+                f"`executor` (={self.executor!r}) cannot be used with these `parameters`: they are those of submitit"
+            )
+        if self.executor in ("slurm", "submitit"):
             self._executor(out)
+
+    def _start(self, run: Work, place: int, servers: dict[int, Server]) -> Any:
+        """Let a run be made, in the process of this place if there are such."""
+        if self.executor != "local":
+            return _Submitted(self._submit(run, place))
+        server = servers.get(place)
+        if server is None or not server.alive:
+            if server is not None:
+                server.stop()
+                server.wait()
+            # Read when a process starts: too late for it to be set there.
+            environment = {"OMP_NUM_THREADS": str(self.threads)}
+            if (gpu := self._gpu(place)) is not None:
+                environment["CUDA_VISIBLE_DEVICES"] = gpu
+            server = servers[place] = Server(environment)
+        return server.submit(Job(run, self.threads), run.out / "job" / f"{os.getpid()}_log.txt")
+
+    def _gpu(self, place: int) -> str | None:
+        return self.gpus[place % len(self.gpus)] if self.gpus else None
 
     def _executor(self, out: Path) -> Any:
         """What submits a run in this folder."""
         import submitit
 
-        parameters: dict[str, Any] = {"timeout_min": _MONTH} if self.executor == "local" else {}
+        here = self.executor == "submitit"
+        parameters: dict[str, Any] = {"timeout_min": _MONTH} if here else {}
         try:
-            executor = submitit.AutoExecutor(out / "job", cluster=self.executor)
+            executor = submitit.AutoExecutor(out / "job", cluster="local" if here else self.executor)
             executor.update_parameters(name="pcsa", **{**parameters, **(self.parameters or {})})
         # Raised by submitit where there is no cluster, and for parameters that it does not know.
         except (RuntimeError, NameError, AssertionError) as error:
@@ -91,10 +125,17 @@ class Workers:
         import submitit
 
         executor = self._executor(run.out)
-        gpu = self.gpus[place % len(self.gpus)] if self.gpus else None
         # Read when a process starts: too late for it to be set there.
         with submitit.helpers.clean_env(), _environment(OMP_NUM_THREADS=str(self.threads)), _interruptible():
-            return executor.submit(Job(run, self.threads, gpu))
+            return executor.submit(Job(run, self.threads, self._gpu(place)))
+
+
+class _Submitted:
+    """A job of submitit."""
+
+    def __init__(self, job: Any) -> None:
+        self.log = Path(job.paths.stderr)
+        self.done, self.result, self.cancel = job.done, job.result, job.cancel
 
 
 class Outcome(NamedTuple):

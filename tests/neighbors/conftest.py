@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from pcsa._core.triton import interpreted, obstacle
+from pcsa._core.triton.launch import interpreted, obstacle
 from pcsa.neighbors.backends import triton as triton_backend
 
 

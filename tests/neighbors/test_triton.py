@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from pcsa._core import triton as core
-from pcsa._core.triton import interpreted
+from pcsa._core.triton import launch as core
+from pcsa._core.triton.launch import interpreted
 from pcsa.neighbors import ball_query, farthest_points, interpolate, interpolation_weights, knn, knn_graph
 from pcsa.neighbors.backends import triton as triton_backend
 from pcsa.neighbors.backends.choice import choose

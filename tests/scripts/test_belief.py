@@ -183,6 +183,15 @@ def test_masses_before_and_after_a_temperature(own, set_fold, capsys):
         assert 0 <= low <= high <= 1
 
     agree(mass, "val", lambda i: 1.0)
+    before = own.read_bytes()
+    assert main([*evaluate, "--cross-fit", "--out", str(own.parent / "again.json")]) == 0
+    again = json.loads((own.parent / "again.json").read_text())
+    assert again["confidence"]["fitted"] == {**fitted, "stored": False}
+    assert again["read_outs"]["ball"]["mass"]["cross_fitted"] == mass["cross_fitted"]
+    assert own.read_bytes() == before
+    shapes = again["per_shape"].values()
+    sure = [m for shape in shapes for m in shape["read_outs"]["ball"]["cross_fitted"] if m is not None]
+    assert np.mean(sure) == pytest.approx(mass["cross_fitted"]["mean"], rel=1e-4)
     agree(mass["cross_fitted"], "val", lambda i: fitted["cross_fitted"][i])
     assert main([*evaluate, "--split", "test"]) == 0
     mass = json.loads((own.parent / "metrics-test.json").read_text())["read_outs"]["ball"]["mass"]
@@ -264,8 +273,10 @@ def test_a_held_out_fold_is_fitted_on_by_those_that_did_not_see_it(own, second, 
     # A network that was trained on a fold knows it.
     told = f"second.ckpt` was trained on {count[0]} of the {count[0]} clouds to score"
     assert told in refused(["evaluate", own, second, *flags, "--fit-temperature"])
-    assert main(["evaluate", str(own), str(second), *flags]) == 0
+    assert f"{told}, see `--allow-seen`" in refused(["evaluate", own, second, *flags])
+    assert main(["evaluate", str(own), str(second), *flags, "--allow-seen"]) == 0
     assert f"{told}: the scores are those of clouds that are known" in caplog.text
+    assert told in refused(["evaluate", own, second, *flags, "--fit-temperature", "--allow-seen"])
     caplog.clear()
     assert main(["evaluate", str(own), str(second), *flags, "--split", "test"]) == 0
     assert "clouds to score" not in caplog.text

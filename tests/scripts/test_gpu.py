@@ -61,7 +61,9 @@ def test_parts_end_when_their_time_is_up_and_a_failure_stops_no_other(monkeypatc
 def test_table_has_the_targets_of_a_card():
     training = {"seconds": 8.0, "step": 0.005, "peak_bytes": 300_000_000, "pck": 55.5, "split": "test"}
     found = {
-        "operator": report(checks=[spread("time / literal, S=30", 0.04), spread("memory / literal, S=30", 0.03)]),
+        "operator": report(
+            checks=[spread("time / literal, both CUDA graphs, S=30", 0.04), spread("memory / literal, S=30", 0.03)]
+        ),
         "limits": report([spread("uniform_", 2.0), spread("operator", 10.0)]),
         "neighbors": report(
             [spread("farthest points, 512: default", 0.001), spread("farthest points, 512: torch_cluster", 0.002)],
@@ -74,7 +76,7 @@ def test_table_has_the_targets_of_a_card():
     parts += [Done("tests", "done", 9.0, "5 passed, 1 skipped"), Done("step", "failed (1): boom", 2.0, "long output")]
     table = gpu.format_table(Measured(MACHINE, {"shrink": 1, "device": "cuda", "steps": 800}, parts))
     rows = {row[0]: row[1:] for row in cells(table)}
-    assert rows["operator, S=30: time / literal Eq. 11-12"] == ["0.04 ×", "≤ 0.05", "yes"]
+    assert rows["operator, S=30: time / literal Eq. 11-12, both CUDA graphs"] == ["0.04 ×", "≤ 0.05", "yes"]
     assert rows["operator, S=30: memory / literal Eq. 11-12"] == ["0.03 ×", "≤ 0.02", "no"]
     # 10 ns an element, of which random numbers alone take 2 in each of two passes.
     assert rows["operator: time / random numbers written, both passes"] == ["2.5 ×", "≤ 2", "no"]

@@ -80,7 +80,8 @@ def test_graphs_take_the_steps_of_the_network(training, preset, precision, tmp_p
     # Sums whose order is not fixed, and Adam's first steps, which take the sign of a gradient for its size.
     torch.testing.assert_close(logs[1], logs[0], rtol=0.1, atol=0.05)
     assert logs[0].isfinite().all()
-    assert logs[0][-1] < logs[0][0]
+    # The loss of samples depends on their temperature, which falls.
+    assert preset == "sampling" or logs[0][-1] < logs[0][0]
 
 
 def logged(run, name):

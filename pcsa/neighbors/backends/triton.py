@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from pcsa._core.triton import Launch, attempt, next_power, obstacle, usable
+from pcsa._core.triton.launch import Launch, attempt, next_power, obstacle, usable
 from pcsa.neighbors.backends.contract import Start, Task
 from pcsa.neighbors.backends.torch import Torch
 from pcsa.neighbors.ragged import Ragged, on_device

@@ -191,15 +191,20 @@ def score_read_outs(position: Tensor, cloud: Data, paths: Tensor | None) -> Scor
 
 
 def alone(cloud: Data) -> Tensor:
-    """Distance of every annotated point ``[K]`` to the nearest other place of its cloud; infinite if there is none."""
+    """Distance of every annotated point ``[K]`` to the nearest other place of its cloud; infinite if there is none.
+
+    A thinned cloud may lack the annotated point: all its places are others.
+    """
     from scipy.spatial import cKDTree
 
     places = cloud.pos.double().unique(dim=0).numpy()
     distance = torch.full(cloud.visible[0].shape, math.inf, dtype=torch.float64)
     visible = cloud.visible[0]
-    if len(places) > 1 and visible.any():
+    if visible.any():
         own = cloud.keypoints[0][visible].double().numpy()
-        distance[visible] = torch.from_numpy(np.asarray(cKDTree(places).query(own, k=[2])[0])[:, 0])
+        # Where there is one place only, the second is infinitely far.
+        two = np.asarray(cKDTree(places).query(own, k=2)[0])
+        distance[visible] = torch.from_numpy(np.where(two[:, 0] > 0, two[:, 0], two[:, 1]))
     return distance
 
 

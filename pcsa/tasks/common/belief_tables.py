@@ -102,7 +102,8 @@ def format_belief(metrics: Mapping[str, Any]) -> str:
         lines.append("the temperature was fitted on these clouds: ECE is optimistic here")
     if "fitted" in belief:
         fitted = belief["fitted"]
-        lines.append(f"temperature fitted on {fitted['on']}, for the calls that follow: {fitted['temperature']:.3g}")
+        use = "for the calls that follow" if fitted["stored"] else "not stored"
+        lines.append(f"temperature fitted on {fitted['on']}, {use}: {fitted['temperature']:.3g}")
     return "\n".join(lines)
 
 

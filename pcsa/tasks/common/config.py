@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_typ
 
 import numpy as np
 
-from pcsa._core.checks import check_one_of
+from pcsa._core.checks import check_between, check_one_of
 
 _T = TypeVar("_T")
 
@@ -90,6 +90,18 @@ class BandwidthConfig:
     """Standard deviation of a basis; without it, from the distances to each point's neighbors."""
     bandwidth_scale: Positive = 1.0
     """Factor on the bandwidth from neighbors."""
+    bandwidth_normal: Positive = 1.0
+    """Standard deviation of a basis across the surface, as a share of the bandwidth, which is that along it; see
+    pcsa.surface_bandwidth. At 1 bases are round."""
+
+    def check_bandwidth(self) -> None:
+        """Check what belongs together."""
+        check_between("objective.bandwidth_normal", self.bandwidth_normal, 0, 1, "(]")
+        if self.bandwidth_normal < 1 and getattr(self, "estimator", None) == "implicit":
+            raise ValueError(
+                f"`objective.bandwidth_normal` (={self.bandwidth_normal}) must be 1 with `objective.estimator` "
+                "'implicit', whose bases are along the axes"
+            )
 
 
 @dataclass(frozen=True)
@@ -264,6 +276,8 @@ class TrainConfig:
         o.check()
         if isinstance(self.objective, LocalizationConfig):
             self.objective.check()
+        if isinstance(self.objective, BandwidthConfig):
+            self.objective.check_bandwidth()
         t.check_graph()
         if t.cuda_graph and not self.graphs:
             raise ValueError("`trainer.cuda_graph` (=True) must be False in this task: it is for supervised detectors")

@@ -6,7 +6,7 @@ import functools
 import logging
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import torch
@@ -16,6 +16,7 @@ from torch_geometric.data import Batch, Data
 from pcsa._core.checks import check_positive
 from pcsa.datasets.keypointnet import rotated_labelings, rotation_groups
 from pcsa.datasets.keypointnet.mirror import category_mirror_pairs
+from pcsa.datasets.thinning import Thin
 from pcsa.localization import ReadOut
 from pcsa.metrics import THRESHOLDS, KeypointMetrics, symmetric_error
 from pcsa.metrics.geodesic import geodesic_distances, geodesic_error
@@ -34,7 +35,7 @@ from pcsa.tasks.common.belief import (
 )
 from pcsa.tasks.common.belief_tables import format_belief, shown_thresholds
 from pcsa.tasks.common.calibrations import Calibration
-from pcsa.tasks.common.categories import category_table
+from pcsa.tasks.common.categories import category_table, of_category
 from pcsa.tasks.common.clouds import CloudEvaluation, CloudsConfig, CloudTask
 from pcsa.tasks.common.cross_fitting import cross_fit
 from pcsa.tasks.common.fitting import check_suited, scale_of, suited, suits
@@ -42,6 +43,10 @@ from pcsa.tasks.common.read_outs import KEYPOINTNET_RADIUS, ball_named, cloud_ra
 from pcsa.tasks.common.shape_distances import shape_distances
 from pcsa.tasks.common.tables import markdown_table, number
 from pcsa.tasks.common.task import EvaluateOptions, Run
+from pcsa.tasks.common.thinned import on_whole_clouds, run_on
+
+# Confidences that stand beside the distances of each shape.
+_BY_SHAPE = ("mass", "cross_fitted")
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +68,16 @@ class SupervisedEvaluateOptions(EvaluateOptions):
     """Fit a temperature on the labels of split val that makes the confidences as large as they are right, and store it
     in the checkpoint, the first of several, for the calls that follow with the same ensemble and variations. What is
     reported is right only on other clouds: not for split test."""
+    category: str | None = None
+    """Of a detector of several categories, score this one alone."""
+    cross_fit: bool = False
+    """Judge the confidences also under temperatures fitted on other clouds of the same split, as fit_temperature does,
+    and store none."""
+    allow_seen: bool = False
+    """Score a mean of networks although one of them was trained on some of the clouds; else that is refused."""
+    thin: Thin = field(default_factory=Thin)
+    """Points that the clouds to score lack. What is not given is as in the training: `--thin.num-points 0
+    --thin.falloff 1 --thin.occlude False` scores whole clouds."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,6 +100,15 @@ class DetectionEvaluation(CloudEvaluation):
                 f"`fit_temperature` (=True) must not be set for split {split!r}: what is fitted on clouds "
                 "says nothing of them"
             )
+        if options.category is not None:
+            if options.fit_temperature:
+                raise ValueError(
+                    f"`fit_temperature` (=True) must not be set with `category` (={options.category!r}): the "
+                    "checkpoint has one temperature for all of its categories"
+                )
+            run = of_category(run, options.category)
+        run = run_on(run, options.thin)
+        thin = run.config.data.thin
         dataset = task.annotated(run, split, options.root)
         super().__init__(
             split,
@@ -95,6 +119,7 @@ class DetectionEvaluation(CloudEvaluation):
                 "num_missing": len(dataset.missing),
                 **({} if run.config.data.fold is None or split == "test" else {"fold": str(run.config.data.held_out)}),
                 "units": "the dataset's own",
+                **({"thinned": str(thin)} if thin.active else {}),
             },
             num_pictures=max(options.pictures, options.page),
         )
@@ -123,10 +148,11 @@ class DetectionEvaluation(CloudEvaluation):
         )
         self.beliefs: list[dict[str, Any]] = []
         self.template = self._template()
-        self.mirrored = category_mirror_pairs(task.annotated(run, "all", options.root))
+        # What annotators agree on is a matter of the whole clouds, which they saw.
+        self.mirrored = category_mirror_pairs(task.annotated(on_whole_clouds(run), "all", options.root))
 
     def _check_unseen(self) -> None:
-        """Refuse to fit on clouds that another network of the mean was trained on; to score them is told in the log."""
+        """Refuse clouds that another network of the mean was trained on, or tell of them if they are allowed."""
 
         def sources(run: Run[Any, Any]) -> list[Any]:
             return [getattr(run.config.data, f.name) for f in fields(CloudsConfig)]
@@ -143,6 +169,10 @@ class DetectionEvaluation(CloudEvaluation):
             text = f"`{member.path}` was trained on {shared} of the {len(self.dataset)} clouds to score"
             if shared and self.options.fit_temperature:
                 raise ValueError(f"`fit_temperature` (=True) must not be set with this `ensemble`: {text}")
+            if shared and not self.options.allow_seen:
+                raise ValueError(
+                    f"`ensemble` must not have a network that knows the clouds: {text}, see `--allow-seen`"
+                )
             if shared:
                 log.warning("%s: the scores are those of clouds that are known", text)
 
@@ -221,7 +251,7 @@ class DetectionEvaluation(CloudEvaluation):
         }
         if self.run.calibration.split is not None:
             record["as_trained"] = self._masses(clouds, logits, maps.position, [1.0] * len(clouds))
-        if self.options.fit_temperature:
+        if self.options.fit_temperature or self.options.cross_fit:
             # Those of annotated keypoints alone count.
             record["logits"] = logits
             record["index"] = [cloud.keypoint_index[0][cloud.visible[0]] for cloud in clouds]
@@ -265,11 +295,14 @@ class DetectionEvaluation(CloudEvaluation):
         for name in first.get("as_trained", ()):
             masses[name]["as_trained"] = all_of("as_trained", name)
         fitted: dict[str, Any] = {}
-        if self.options.fit_temperature:
+        if self.options.fit_temperature or self.options.cross_fit:
             logits, index = listed("logits"), listed("index")
             found = cross_fit(logits, index)
-            self.fitted = Calibration(found.temperature, self.header.get("fold", self.split))
-            fitted = {"temperature": found.temperature, "on": self.fitted.split, "cross_fitted": found.of_others}
+            on = self.header.get("fold", self.split)
+            if self.options.fit_temperature:
+                self.fitted = Calibration(found.temperature, on)
+            stored = {"stored": self.options.fit_temperature}
+            fitted = {"temperature": found.temperature, "on": on, "cross_fitted": found.of_others, **stored}
             if found.of_others:
                 clouds = [Data(pos=p, visible=v[None]) for p, v in zip(listed("pos"), visible, strict=True)]
                 position = {name: all_of("position", name) for name in first["position"]}
@@ -305,7 +338,10 @@ class DetectionEvaluation(CloudEvaluation):
             "per_shape": shape_distances(
                 self.dataset.model_ids,
                 visible,
-                {r: {**d, "mass": all_of("mass", r)} if r in first["mass"] else d for r, d in distances.items()},
+                {
+                    r: {**d, **{name: x for name, x in masses.get(r, {}).items() if name in _BY_SHAPE}}
+                    for r, d in distances.items()
+                },
             ),
             "labels": label_scores(self.mirrored, all_of("alone"), visible, thresholds),
         }
@@ -335,7 +371,8 @@ def detection_table(metrics: Mapping[str, Any]) -> str:
         [
             f"{metrics['category']}, {metrics.get('fold', metrics['split'])}: {metrics['num_items']} clouds, "
             f"{overall['num_keypoints']} annotated keypoints{missing}; read-out: {metrics['read_out']}"
-            + (f", radius {metrics['radius']:g}" if metrics.get("radius") else ""),
+            + (f", radius {metrics['radius']:g}" if metrics.get("radius") else "")
+            + (f"; thinned clouds: {metrics['thinned']}" if metrics.get("thinned") else ""),
             "",
             markdown_table(heads, rows),
             *category_table(metrics, shown),

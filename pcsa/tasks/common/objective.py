@@ -14,11 +14,18 @@ from pcsa.tasks.common.detours import distance_along
 from pcsa.tasks.common.processes import share_of
 
 
-def point_bandwidth(config: BandwidthConfig, pos: Tensor, ptr: Tensor) -> float | Tensor:
-    """Standard deviations of the bases: the one that ``config`` names, or those from the neighbors."""
-    if config.bandwidth is not None:
-        return config.bandwidth
-    return pcsa.knn_bandwidth(pos, ptr=ptr, scale=config.bandwidth_scale, validate=False)
+def point_bandwidth(config: BandwidthConfig, pos: Tensor, ptr: Tensor, known: Tensor | None = None) -> float | Tensor:
+    """Standard deviations of the bases, or factors of their covariances where ``config`` wants them along the surface.
+
+    The deviation is the one that ``config`` names, or that from the neighbors, which may be ``known``.
+    """
+    bandwidth: float | Tensor | None = known if config.bandwidth is None else config.bandwidth
+    if bandwidth is None:
+        bandwidth = pcsa.knn_bandwidth(pos, ptr=ptr, scale=config.bandwidth_scale, validate=False)
+    if config.bandwidth_normal == 1:
+        return bandwidth
+    how: dict[str, Any] = {"normal": config.bandwidth_normal, "validate": False}
+    return pcsa.surface_bandwidth(pos, ptr=ptr, bandwidth=bandwidth, **how)
 
 
 def tempered_logits(config: SamplerConfig, logits: Tensor, temperature: float) -> Tensor:

@@ -17,7 +17,7 @@ def shape_distances(
     Args:
         names: Names of the shapes.
         visible: Which keypoints each has, ``[n, K]``.
-        distances: By read-out and kind, ``[n, K]``; the probability within the radius may be one kind, ``mass``.
+        distances: By read-out and kind, ``[n, K]``; probabilities within the radius may be kinds, too.
 
     Returns:
         For each shape ``num_keypoints`` and, under ``read_outs``, read-out and kind, a distance for each keypoint: None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pcsa._core.triton import Launch, interpreted
+from pcsa._core.triton.launch import Launch, interpreted
 from pcsa.scripts import cli
 from pcsa.scripts.bench import kernels
 from pcsa.scripts.bench.kernels import TARGETS, Built, Spec, build, specs, table

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from pcsa.scripts.cli import main
 from pcsa.scripts.reproduce import runs as runs_module
 from pcsa.scripts.reproduce.results import Results
 
-STUDY = """
+STUDY = '''
 title = "Tiny"
 task = "supervised"
 preset = "sampling"
@@ -23,12 +22,14 @@ columns = ["PCK@0.01", "mean error"]
 read_outs = ["expectation"]
 folds = 3
 seeds = 1
-options = "--model.out-channels 16 --optimizer.batch-size 4 --optimizer.steps 2 --trainer.accelerator cpu"
+options = """
+--model.out-channels 16 --optimizer.batch-size 4 --optimizer.steps 2 --trainer.accelerator cpu --trainer.save-every 1
+"""
 [methods]
 soft = "--objective.method soft"
 "sampling, S = 2" = "--objective.num-samples 2"
 broken = "--data.num-keypoints 99"
-"""
+'''
 
 
 @pytest.fixture
@@ -160,6 +161,32 @@ def test_mistakes_end_in_one_message_and_status_2(call, refused, tmp_path, more,
     assert not list(tmp_path.glob("runs/*/*/last.ckpt"))
 
 
+def test_a_device_that_is_not_here_is_refused(call, refused, monkeypatch):
+    monkeypatch.setattr("pcsa.scripts.reproduce.command.visible_gpus", list)
+    assert "`device` (='cuda') cannot be used: torch finds no accelerator here" in refused(call("--device", "cuda"))
+
+
+def test_a_device_is_that_of_trainings_and_of_scores(study, calls, trains, tmp_path, monkeypatch):
+    study.write_text(STUDY.replace("--trainer.accelerator cpu", ""))
+    asked = []
+    monkeypatch.setattr("pcsa.scripts.reproduce.scoring.pick_device", asked.append)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "H100")
+    monkeypatch.setattr("pcsa.scripts.reproduce.command.visible_gpus", lambda: ["0"])
+    call = calls(study)
+    some = ("--methods", "soft", "--folds")
+    assert main(call(*some, "0", "--device", "cuda", "--", "--trainer.cuda-graph")) == 0
+    assert main(call(*some, "1", "--device", "cpu", "--threads", "1")) == 0
+    # The same runs: neither is made again elsewhere.
+    assert main(call(*some, "0", "1", "--device", "cuda")) == 0
+    assert asked == ["cuda", "cpu"]
+    here, there = Results(tmp_path / "results").rows.values()
+    assert (here["device"], "--trainer.accelerator cuda" in here["command"]) == ("H100, CUDA graphs", True)
+    assert there["device"].endswith("threads")
+    page = (tmp_path / "results" / "table.md").read_text()
+    assert f"2 of 2 runs are finished. Made on: H100, CUDA graphs (1); {there['device']} (1)." in page
+
+
 def test_help_names_the_studies(capsys):
     with pytest.raises(SystemExit):
         main(["reproduce", "--help"])
@@ -198,38 +225,47 @@ def test_a_half_trained_run_goes_on(call, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.slow
-def test_processes_of_which_one_fails(call, capsys):
+@pytest.mark.parametrize("executor", ["local", "submitit"])
+def test_processes_of_which_one_fails(call, capsys, executor):
     more = ("--methods", "broken", "soft", "--folds", "0", "--workers", "2")
-    assert main(call(*more, executor="local")) == 3
+    assert main(call(*more, executor=executor)) == 3
     out, err = capsys.readouterr()
     assert "mug, broken, fold 0, seed 0: ValueError: `data.num_keypoints` (=99) must be at most" in err
-    assert "_log.err)" in err
+    assert f"_log.{'txt' if executor == 'local' else 'err'})" in err
     assert "1 of 2 runs are finished" in out
 
 
 @pytest.mark.slow
-def test_processes_that_are_killed_go_on(call, tmp_path):
-    arguments = call("--methods", "soft", "--folds", "0", "1", "--workers", "2", "--steps", "40", executor="local")
+def test_a_call_that_is_killed_has_kept_what_was_finished_and_goes_on(call, tmp_path):
+    arguments = call("--methods", "soft", "--folds", "0", "1", "--workers", "1", "--steps", "40", executor="local")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def start():
         command = [sys.executable, "-m", "pcsa.scripts.cli", *arguments]
         return subprocess.Popen(command, start_new_session=True, env=environment, stderr=subprocess.PIPE, text=True)
 
+    def rows():
+        return Results(tmp_path / "results").rows.values()
+
     process = start()
     end = time.monotonic() + 900
-    while len(list(tmp_path.glob("runs/mug/*/last.ckpt"))) < 2:
+    while not (rows() and list(tmp_path.glob("runs/mug/*-f1-*/last.ckpt"))):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < end
         time.sleep(0.1)
-    # With all the processes that it started.
-    os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
     process.stderr.close()
+    (first,) = rows()
+    assert first["fold"] == 0
     done = start()
     said = done.communicate(timeout=900)[1]
     assert done.returncode == 0, said
-    rows = Results(tmp_path / "results").rows.values()
-    assert [row["fold"] for row in rows] == [0, 1]
-    logs = [len(list(tmp_path.glob(f"runs/mug/{row['run']}/log/version_*"))) for row in rows]
-    assert max(logs) == 2  # one of them may have ended before the kill
+    assert "1 of 2 runs are finished" in said or "2 of 2 runs are finished" in said
+    assert [row["fold"] for row in rows()] == [0, 1]
+    logs = [len(list(tmp_path.glob(f"runs/mug/{row['run']}/log/version_*"))) for row in rows()]
+    assert logs[0] == 1
+    # Its process has heard of the kill, finished its step, and written where it is.
+    (log,) = tmp_path.glob(f"runs/mug/{list(rows())[1]['run']}/job/{process.pid}_log.txt")
+    assert "writing a checkpoint after this step" in log.read_text()
+    assert logs[1] == 2

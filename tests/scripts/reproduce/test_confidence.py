@@ -39,3 +39,25 @@ def test_figures_of_rows_together():
     assert pooled("r of the confidence", [], "ball") is None
     same = [{"confidence": {"ball": {"mass": [0.5, 0.5], "right": [0, 1]}}}]
     assert pooled("r of the confidence", same, "ball") is None
+
+
+def test_confidence_under_a_temperature_of_other_clouds():
+    cross_fitted = {"a": [0.2, 0.4, None], "b": [0.8, 0.2, 0.0]}
+    metrics = {**METRICS, "per_shape": {name: dict(of) for name, of in METRICS["per_shape"].items()}}
+    for name, of in metrics["per_shape"].items():
+        ball = {**of["read_outs"]["ball"], "cross_fitted": cross_fitted[name]}
+        of["read_outs"] = {**of["read_outs"], "ball": ball}
+    (found,) = keypoint_confidence(metrics).values()
+    assert found["fitted"] == [0.2, 0.4, 0.8, 0.2, 0.0]
+    assert len(found["right"]) == 5
+
+    rows = [
+        {"confidence": {"ball": {"mass": [0.5, 0.5], "right": [0, 1], "fitted": [0.25, 0.75]}}},
+        {"confidence": {"ball": {"mass": [0.5, 0.5], "right": [1, 1], "fitted": [0.25, 0.75]}}},
+    ]
+    assert pooled("calibration error, fitted", rows, "ball") == pytest.approx(0.25)
+    assert pooled("r of the confidence, fitted", rows, "ball") == pytest.approx(1 / 3**0.5)
+    # A row of an earlier version does not have it.
+    del rows[0]["confidence"]["ball"]["fitted"]
+    assert pooled("calibration error, fitted", rows, "ball") is None
+    assert pooled("calibration error of the confidence", rows, "ball") == pytest.approx(0.25)

@@ -20,6 +20,8 @@ def key(config):
     [
         replace(CONFIG, out=Path("elsewhere"), resume=True),
         replace(CONFIG, trainer=replace(CONFIG.trainer, accelerator="cpu", num_workers=3, progress=False)),
+        # That launches the same kernels.
+        replace(CONFIG, trainer=replace(CONFIG.trainer, cuda_graph=True)),
     ],
 )
 def test_what_changes_no_number(other):

@@ -163,3 +163,20 @@ def test_confidences_of_all_folds_are_taken_together():
 
 def test_nothing_is_finished():
     assert cells(STUDY, [made("soft", "bed", 0, 0, [1.0, 2.0], finished=False)]) == []
+
+
+def test_a_method_is_compared_with_a_baseline_of_its_own(runs):
+    study = replace(
+        STUDY,
+        methods={"soft": "", "sharp": "", "thin": "", "thin, sharp": ""},
+        baselines={"thin, sharp": "thin"},
+    )
+    more = [made("thin", "bed", 0, 0, [0.0, 10.0]), made("thin, sharp", "bed", 0, 0, [10.0, 30.0])]
+    found = {cell.method: cell for cell in cells(study, [*runs, *more]) if cell.column == "PCK@0.01"}
+    assert found["soft"].difference is None
+    assert found["thin"].difference is None
+    # 40 against 30 and 10; 10 and 30 against 0 and 10.
+    assert found["sharp"].difference.mean == pytest.approx(20.0)
+    assert found["thin, sharp"].difference.mean == pytest.approx(15.0)
+    page = markdown(study, [*runs, *more], [], "pcsa reproduce known")
+    assert "the difference from `soft`; of `thin, sharp` from `thin`; on the same shapes" in page

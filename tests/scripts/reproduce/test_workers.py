@@ -40,6 +40,36 @@ def test_what_needs_a_run_that_failed_is_given_up():
     assert list(queue.lost()) == []
 
 
+def test_processes_share_the_accelerators_and_stay(monkeypatch, tmp_path):
+    started, made = [], []
+
+    class Fake:
+        alive, log = True, None
+
+        def __init__(self, environment):
+            started.append(environment)
+            self.gpu = environment["CUDA_VISIBLE_DEVICES"]
+
+        def submit(self, job, log):
+            made.append((self.gpu, job.run.key))
+            return self
+
+        def done(self):
+            return True
+
+        def nothing(self):
+            return None
+
+        result = stop = wait = nothing
+
+    monkeypatch.setattr(workers, "Server", Fake)
+    runs = [SimpleNamespace(key=str(i), needs=(), out=tmp_path) for i in range(8)]
+    outcomes = list(Workers("local", 4, 1, gpus=("2", "5")).make(runs))
+    assert sorted(outcome.run.key for outcome in outcomes) == [run.key for run in runs]
+    assert started == [{"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": gpu} for gpu in "2525"]
+    assert sorted(gpu for gpu, _ in made) == ["2"] * 4 + ["5"] * 4
+
+
 class Waits:
     """Work that says which process it is in, and waits."""
 
@@ -65,7 +95,7 @@ def test_what_is_cut_off_leaves_no_process_where_interruptions_are_ignored(tmp_p
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         monkeypatch.setattr(workers, "Job", lambda run, threads, gpu: Waits(tmp_path / "pid"))
-        job = Workers("local", 1, 1)._submit(SimpleNamespace(out=tmp_path), 0)
+        job = Workers("submitit", 1, 1)._submit(SimpleNamespace(out=tmp_path), 0)
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)

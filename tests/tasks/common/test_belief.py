@@ -148,6 +148,12 @@ def test_annotated_points_that_stand_alone(clouds):
     twice = item(0)
     twice.pos = torch.cat([twice.pos, twice.pos])
     assert torch.equal(alone(twice), alone(item(0)))
+    # Where the annotated point is gone, the nearest point is another.
+    lacking = item(0)
+    k = int(lacking.visible[0].nonzero()[0])
+    away = (lacking.pos - lacking.keypoints[0, k]).norm(dim=1)
+    lacking.pos = lacking.pos[away > 0]
+    assert alone(lacking)[k].item() == pytest.approx(away[away > 0].min().item(), rel=1e-5)
     single = Data(pos=torch.zeros(3, 3), keypoints=torch.zeros(1, 1, 3), visible=torch.tensor([[True]]))
     assert alone(single).tolist() == [math.inf]
 

@@ -13,7 +13,7 @@ A lane keeps the sums over its own points, relative to its own largest weight; l
 import triton
 import triton.language as tl
 
-from pcsa._core.fused_noise import four_log2_exponentials, four_normals
+from pcsa._core.triton.noise import four_log2_exponentials, four_normals
 
 _LOG2_E = tl.constexpr(1.4426950408889634)
 # Numbers whose values need no kernel of their own.
@@ -84,6 +84,47 @@ def highest_in(logits, first, last, keypoint, K, POINTS: tl.constexpr):
 
 
 @triton.jit
+def work_of(logits, ptr, range_highest, K, num_clouds, steps, size, groups, POINTS: tl.constexpr):
+    """What a program draws: keypoint, group of samples, range, the range's cloud and bounds as in :func:`range_of`.
+
+    With them, what logits are relative to: the range's largest, which the first group writes, or 0 where it is -inf.
+    """
+    program = tl.program_id(0)
+    keypoint = program % K
+    group = program // K % groups
+    piece = program // K // groups
+    cloud, begin, first, last = range_of(ptr, piece, num_clouds, steps, size)
+    highest = highest_in(logits, first, last, keypoint, K, POINTS)
+    tl.store(range_highest + piece.to(tl.int64) * K + keypoint, highest, mask=(first < last) & (group == 0))
+    return keypoint, group, piece, cloud, begin, first, last, tl.where(highest == -float("inf"), 0.0, highest)
+
+
+@triton.jit
+def pairs_of(ptr, range_highest, K, S, size, blocks, PAIRS: tl.constexpr):
+    """What a program combines: cloud, pairs of keypoint and sample, which of them exist, the cloud's ranges.
+
+    With them, the cloud's largest logits.
+    """
+    cloud = tl.program_id(0) // blocks
+    pair = tl.program_id(0) % blocks * PAIRS + tl.arange(0, PAIRS)
+    inside = pair < K * S
+    begin, end = tl.load(ptr + cloud), tl.load(ptr + cloud + 1)
+    first = begin // size + cloud
+    last = first + (end - begin + size - 1) // size
+    highest = tl.full([PAIRS], -float("inf"), range_highest.dtype.element_ty)
+    for piece in range(first, last):
+        highest = tl.maximum(highest, tl.load(range_highest + piece * K + pair // S, mask=inside, other=0.0))
+    return cloud, pair, inside, first, last, highest
+
+
+@triton.jit
+def largest_of(range_highest, range_largest, piece, pair, inside, highest, scale, K, S):
+    """Logarithm of a range's largest weights, relative to the cloud's largest logits."""
+    offset = tl.load(range_highest + piece * K + pair // S, mask=inside, other=0.0) - highest
+    return tl.load(range_largest + piece * (K * S) + pair, mask=inside, other=0.0) + offset * scale
+
+
+@triton.jit
 def added_to(state, score, pos, variance, D: tl.constexpr, A: tl.constexpr, MIXTURE: tl.constexpr):
     """Add points to the sums of one sample: (largest, norm, sums of positions, sums of variances)."""
     # One of two powers is 1: that of the larger number less itself.
@@ -132,16 +173,11 @@ def draw_kernel(
     [ranges, 1 + D + A, K, S]: of the weights, times positions, times (or their squares times) variances.
     """
     like = logits.dtype.element_ty
-    program = tl.program_id(0)
-    keypoint = program % K
-    group = program // K % groups
-    piece = program // K // groups
-    cloud, begin, first, last = range_of(ptr, piece, num_clouds, steps, size)
+    keypoint, group, piece, cloud, begin, first, last, reference = work_of(
+        logits, ptr, range_highest, K, num_clouds, steps, size, groups, POINTS
+    )
     inverse = number(inverse_high, inverse_low, like)
     seed = seed_of(seed, held)
-    highest = highest_in(logits, first, last, keypoint, K, POINTS)
-    # Where all logits are -inf, so are all weights.
-    reference = tl.where(highest == -float("inf"), 0.0, highest)
     states = ()
     for _ in tl.static_range(4 * FOURS):
         states = states + ((tl.full([POINTS], _LOWEST, like),) + zeros_of(1 + D + A, POINTS, like),)
@@ -160,8 +196,6 @@ def draw_kernel(
                 added = added + (added_to(states[4 * four + j], perturbed, position, spread, D, A, MIXTURE),)
         states = added
     if first < last:
-        if group == 0:
-            tl.store(range_highest + piece.to(tl.int64) * K + keypoint, highest)
         for j in tl.static_range(4 * FOURS):
             sample = group * (4 * FOURS) + j
             inside = sample < S
@@ -200,27 +234,17 @@ def combine_kernel(
 ):
     """Samples from the sums over the ranges of one cloud, for a block of pairs of keypoint and sample."""
     like = samples.dtype.element_ty
-    cloud = tl.program_id(0) // blocks
-    pair = tl.program_id(0) % blocks * PAIRS + tl.arange(0, PAIRS)
-    inside = pair < K * S
+    cloud, pair, inside, first, last, highest = pairs_of(ptr, range_highest, K, S, size, blocks, PAIRS)
     keypoint, sample = pair // S, pair % S
-    begin, end = tl.load(ptr + cloud), tl.load(ptr + cloud + 1)
-    first = begin // size + cloud
-    last = first + (end - begin + size - 1) // size
     scale = number(inverse_high, inverse_low, like) * _LOG2_E
-    highest = tl.full([PAIRS], -float("inf"), like)
-    for piece in range(first, last):
-        highest = tl.maximum(highest, tl.load(range_highest + piece * K + keypoint, mask=inside, other=0.0))
     largest = tl.full([PAIRS], -float("inf"), like)
     for piece in range(first, last):
-        offset = tl.load(range_highest + piece * K + keypoint, mask=inside, other=0.0) - highest
-        own = tl.load(range_largest + piece * (K * S) + pair, mask=inside, other=0.0)
-        largest = tl.maximum(largest, own + offset * scale)
+        own = largest_of(range_highest, range_largest, piece, pair, inside, highest, scale, K, S)
+        largest = tl.maximum(largest, own)
     totals = zeros_of(1 + D + A, PAIRS, like)
     for piece in range(first, last):
-        offset = tl.load(range_highest + piece * K + keypoint, mask=inside, other=0.0) - highest
-        own = tl.load(range_largest + piece * (K * S) + pair, mask=inside, other=0.0)
-        kept = tl.exp2(own + offset * scale - largest)
+        own = largest_of(range_highest, range_largest, piece, pair, inside, highest, scale, K, S)
+        kept = tl.exp2(own - largest)
         added = ()
         for c in tl.static_range(1 + D + A):
             at = range_sums + (piece * (1 + D + A) + c) * (K * S) + pair

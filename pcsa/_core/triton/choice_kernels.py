@@ -1,12 +1,12 @@
 # mypy: ignore-errors
 # ruff: noqa: RUF005 (a kernel's tuples know concatenation, not unpacking)
-"""The point of the largest weight of each relaxed sample, from the noise that `pcsa._core.fused_points` draws."""
+"""The point of the largest weight of each relaxed sample, from the noise that `point_kernels` draws."""
 
 import triton
 import triton.language as tl
 
-from pcsa._core.fused_noise import four_log2_exponentials
-from pcsa._core.fused_points import _LOG2_E, _LOWEST, PLAIN, highest_in, number, range_of, seed_of
+from pcsa._core.triton.noise import four_log2_exponentials
+from pcsa._core.triton.point_kernels import _LOG2_E, _LOWEST, PLAIN, largest_of, number, pairs_of, seed_of, work_of
 
 
 @triton.jit(do_not_specialize=PLAIN)
@@ -30,16 +30,11 @@ def choose_kernel(
 ):
     """The first of the largest weights of one range, for one keypoint and four samples: logarithm and row."""
     like = logits.dtype.element_ty
-    program = tl.program_id(0)
-    keypoint = program % K
-    group = program // K % groups
-    piece = program // K // groups
-    cloud, begin, first, last = range_of(ptr, piece, num_clouds, steps, size)
+    keypoint, group, piece, cloud, begin, first, last, reference = work_of(
+        logits, ptr, range_highest, K, num_clouds, steps, size, groups, POINTS
+    )
     inverse = number(inverse_high, inverse_low, like)
     seed = seed_of(seed, held)
-    highest = highest_in(logits, first, last, keypoint, K, POINTS)
-    # Where all logits are -inf, so are all weights.
-    reference = tl.where(highest == -float("inf"), 0.0, highest)
     states = ()
     for _ in tl.static_range(4):
         states = states + ((tl.full([POINTS], _LOWEST, like), tl.full([POINTS], 0, tl.int64) + first),)
@@ -55,8 +50,6 @@ def choose_kernel(
             moved = moved + ((tl.where(larger, perturbed, states[j][0]), tl.where(larger, rows, states[j][1])),)
         states = moved
     if first < last:
-        if group == 0:
-            tl.store(range_highest + piece.to(tl.int64) * K + keypoint, highest)
         for j in tl.static_range(4):
             inside = 4 * group + j < S
             largest = tl.max(states[j][0], 0)
@@ -83,23 +76,12 @@ def first_kernel(
 ):
     """The first of the largest weights over the ranges of one cloud, for a block of pairs of keypoint and sample."""
     like = range_largest.dtype.element_ty
-    cloud = tl.program_id(0) // blocks
-    pair = tl.program_id(0) % blocks * PAIRS + tl.arange(0, PAIRS)
-    inside = pair < K * S
-    keypoint = pair // S
-    begin, end = tl.load(ptr + cloud), tl.load(ptr + cloud + 1)
-    first = begin // size + cloud
-    last = first + (end - begin + size - 1) // size
+    cloud, pair, inside, first, last, highest = pairs_of(ptr, range_highest, K, S, size, blocks, PAIRS)
     scale = number(inverse_high, inverse_low, like) * _LOG2_E
-    highest = tl.full([PAIRS], -float("inf"), like)
-    for piece in range(first, last):
-        highest = tl.maximum(highest, tl.load(range_highest + piece * K + keypoint, mask=inside, other=0.0))
     largest = tl.full([PAIRS], -float("inf"), like)
-    row = tl.full([PAIRS], 0, tl.int64) + begin
+    row = tl.full([PAIRS], 0, tl.int64) + tl.load(ptr + cloud)
     for piece in range(first, last):
-        offset = tl.load(range_highest + piece * K + keypoint, mask=inside, other=0.0) - highest
-        at = piece * (K * S) + pair
-        own = tl.load(range_largest + at, mask=inside, other=0.0) + offset * scale
-        row = tl.where(own > largest, tl.load(range_rows + at, mask=inside, other=0), row)
+        own = largest_of(range_highest, range_largest, piece, pair, inside, highest, scale, K, S)
+        row = tl.where(own > largest, tl.load(range_rows + piece * (K * S) + pair, mask=inside, other=0), row)
         largest = tl.maximum(largest, own)
     tl.store(chosen + cloud.to(tl.int64) * (K * S) + pair, row, mask=inside)

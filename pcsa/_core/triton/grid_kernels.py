@@ -2,7 +2,7 @@
 # ruff: noqa: RUF005 (a kernel's tuples know concatenation, not unpacking)
 """Marginals of the relaxed weights of a grid as fused kernels, and their gradients.
 
-As in `pcsa._core.fused_points`, a program owns what it writes and noise is a function of its place, with the map as
+As in `point_kernels`, a program owns what it writes and noise is a function of its place, with the map as
 the cloud. The first kernel finds the normalizers. With them known, the weights of any cell are, and a lane of the
 second kernel sums those of one index of one axis: noise is drawn once more for every axis, and nothing of the size of
 the grid is written. Axes are named x, y, z; one that a grid lacks has no blocks.
@@ -11,8 +11,8 @@ the grid is written. Axes are named x, y, z; one that a grid lacks has no blocks
 import triton
 import triton.language as tl
 
-from pcsa._core.fused_noise import four_log2_exponentials
-from pcsa._core.fused_points import _LOG2_E, _LOWEST, PLAIN, added_to, number, seed_of
+from pcsa._core.triton.noise import four_log2_exponentials
+from pcsa._core.triton.point_kernels import _LOG2_E, _LOWEST, PLAIN, added_to, number, seed_of
 
 
 @triton.jit(do_not_specialize=PLAIN)

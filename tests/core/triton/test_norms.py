@@ -6,22 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from pcsa._core import fused_norm, triton
-from pcsa._core.triton import interpreted
+from pcsa._core.triton import launch, norms
+from pcsa._core.triton.launch import interpreted
 from pcsa.models.layers import PointMLP, mlp
-
-here = pytest.mark.skipif(not interpreted(), reason="kernels run here with TRITON_INTERPRET=1")
-card = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available() or interpreted(), reason="no CUDA device")]
-
-
-@pytest.fixture(params=[pytest.param("cpu", marks=here), pytest.param("cuda", marks=card)])
-def device(request):
-    return request.param
 
 
 @pytest.mark.skipif(interpreted(), reason="this is the process that it starts")
 def test_kernels_under_the_interpreter(interpret):
-    assert interpret("tests/core/test_fused_norm.py", "-m", "not cuda") > 7
+    assert interpret("tests/core/triton/test_norms.py", "-m", "not cuda") > 7
 
 
 def plain(x, norm, size):
@@ -50,7 +42,7 @@ def test_same_as_torch(device, close, rows, channels, size, dtype, offset):
         norm.weight.copy_(torch.randn(channels, generator=generator, dtype=dtype))
         norm.bias.copy_(torch.randn(channels, generator=generator, dtype=dtype))
     found = []
-    for function in (plain, fused_norm.normalized_maximum):
+    for function in (plain, norms.normalized_maximum):
         own, x = copy.deepcopy(norm), values.to(device).requires_grad_()
         for _ in range(2):
             out = function(x, own, size)
@@ -73,7 +65,7 @@ def test_gradients(device):
             held = nn.BatchNorm1d(2, dtype=torch.float64, device=device)
             del held.weight, held.bias
             held.weight, held.bias = weight, bias
-            return fused_norm.normalized_maximum(x, held, size)
+            return norms.normalized_maximum(x, held, size)
 
         assert torch.autograd.gradcheck(run, (x, weight, bias))
 
@@ -82,7 +74,7 @@ def test_what_is_not_a_number_stays_so(device):
     norm = nn.BatchNorm1d(2, device=device)
     x = torch.zeros(6, 2, device=device)
     x[0, 0] = torch.nan
-    out = fused_norm.normalized_maximum(x, norm)
+    out = norms.normalized_maximum(x, norm)
     assert out[:, 0].isnan().all()
     assert (out[:, 1] == 0).all()  # equal rows: the mean of all, and no negative variance
 
@@ -93,13 +85,13 @@ def test_layers_take_the_kernels(device, close):
     assert isinstance(layers, PointMLP)
     x = torch.randn(12, 3, device=device)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused_norm, "takes", lambda *_: False)
+        patch.setattr(norms, "takes", lambda *_: False)
         expected = copy.deepcopy(layers)(x, 4)
     copy.deepcopy(layers)(x, 4)  # builds the kernels, by runs of their own
     calls = []
     with pytest.MonkeyPatch.context() as patch:
-        run = fused_norm.normalized_maximum
-        patch.setattr(fused_norm, "normalized_maximum", lambda *args: calls.append(args[2]) or run(*args))
+        run = norms.normalized_maximum
+        patch.setattr(norms, "normalized_maximum", lambda *args: calls.append(args[2]) or run(*args))
         close(layers(x, 4), expected)
     assert calls == [1, 4]
 
@@ -110,24 +102,24 @@ def test_same_bits_every_time():
     norm, x = nn.BatchNorm1d(64, device="cuda"), torch.randn(65_536, 64, device="cuda", requires_grad=True)
     found = []
     for _ in range(3):
-        out = fused_norm.normalized_maximum(x, norm, 16)
+        out = norms.normalized_maximum(x, norm, 16)
         found.append([out, *torch.autograd.grad(out.sum(), [x, norm.weight])])
     assert all(torch.equal(a, b) for again in found[1:] for a, b in zip(again, found[0], strict=True))
 
 
 def test_what_is_left_to_torch(monkeypatch):
-    monkeypatch.setattr(triton, "usable", lambda device: True)
-    monkeypatch.setattr(triton, "interpreted", lambda: True)
+    monkeypatch.setattr(launch, "usable", lambda device: True)
+    monkeypatch.setattr(launch, "interpreted", lambda: True)
     x, norm = torch.rand(4, 3), nn.BatchNorm1d(3)
-    assert fused_norm.takes(x, norm, 2)
-    assert not fused_norm.takes(x, nn.BatchNorm1d(3).eval(), 2)
-    assert not fused_norm.takes(x, nn.BatchNorm1d(3, momentum=None), 2)
-    assert not fused_norm.takes(x, nn.BatchNorm1d(3, affine=False), 2)
-    assert not fused_norm.takes(x, nn.SyncBatchNorm(3), 2)
-    assert not fused_norm.takes(x, nn.GroupNorm(1, 3), 2)
-    assert not fused_norm.takes(x[:1], norm)
-    assert not fused_norm.takes(x, norm, 65)
-    assert not fused_norm.takes(x[None], norm)
-    assert not fused_norm.takes(x.to("meta"), norm)
-    monkeypatch.setattr(triton, "usable", lambda device: False)
-    assert not fused_norm.takes(x, norm, 2)
+    assert norms.takes(x, norm, 2)
+    assert not norms.takes(x, nn.BatchNorm1d(3).eval(), 2)
+    assert not norms.takes(x, nn.BatchNorm1d(3, momentum=None), 2)
+    assert not norms.takes(x, nn.BatchNorm1d(3, affine=False), 2)
+    assert not norms.takes(x, nn.SyncBatchNorm(3), 2)
+    assert not norms.takes(x, nn.GroupNorm(1, 3), 2)
+    assert not norms.takes(x[:1], norm)
+    assert not norms.takes(x, norm, 65)
+    assert not norms.takes(x[None], norm)
+    assert not norms.takes(x.to("meta"), norm)
+    monkeypatch.setattr(launch, "usable", lambda device: False)
+    assert not norms.takes(x, norm, 2)

@@ -3,21 +3,19 @@
 Kernels stand in files that import Triton, which are imported here when they are first launched.
 """
 
-import functools
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from pcsa._core import triton
+from pcsa._core.triton.launch import ONE_WARP, Launch, builds, cdiv, next_power
 
 # Columns of positions and of variances at most: a program keeps sums of them in registers, for each of its samples.
 _MOST_COLUMNS = {torch.float32: 18, torch.float64: 8}
 # Points of a range at least, and programs wanted: enough to fill a card, few enough for their sums to stay small.
 _SMALLEST_RANGE = 256
 _PROGRAMS = 8192
-# Points (or pairs of keypoint and sample) of one step of a program. A program is one warp: no lane waits for another.
+# Points (or pairs of keypoint and sample) of one step of a program.
 _DRAW_POINTS = 32
 _GRADIENT_POINTS = 64
 _PAIRS = 32
@@ -25,31 +23,19 @@ _SUM_SIZE = 256
 
 
 def takes(logits: Tensor, columns: int, axes: int, mixture: bool) -> bool:
-    """Whether the fused kernels draw: on this device, with D ``columns`` and ``axes`` (1 or D) of the variance.
+    """Whether the fused kernels draw: on this device, with D ``columns`` and ``axes`` (1 or D) of the variance."""
 
-    The answer for a device and an argument set never changes: a backward pass must go where its forward pass went.
-    """
-    if columns + axes > _MOST_COLUMNS[logits.dtype] or not triton.usable(logits.device):
-        return False
-    return triton.interpreted() or _built(logits.device, logits.dtype, columns, axes, mixture)
-
-
-@functools.cache
-def _built(device: torch.device, dtype: torch.dtype, columns: int, axes: int, mixture: bool) -> bool:
-    """Build what an argument set needs, by a run on one point, before the first of it is needed."""
-
-    def build() -> bool:
-        one = torch.ones(1, 1, dtype=dtype, device=device)
+    def run() -> None:
+        one = logits.new_ones(1, 1)
         pos, variance = one.expand(1, columns).contiguous(), one.expand(1, axes).contiguous()
-        ptr, seed, temperature = torch.tensor([0, 1], device=device), torch.tensor(0), torch.tensor(1.0)
+        ptr, seed, temperature = torch.tensor([0, 1], device=one.device), torch.tensor(0), torch.tensor(1.0)
         inputs = (one, pos, variance, ptr, seed, temperature)
         drawn = draw(*inputs, 1, mixture)
         draw_backward(drawn[0], *drawn, *inputs, mixture, True, True, True)
         choose(one, ptr, seed, temperature, 1)
-        return True
 
-    what = f"sampling_argmax of {dtype} with D={columns}, {axes} axes of the bandwidth and mixture={mixture}"
-    return triton.attempt(what, build, lambda: False)
+    what = f"sampling_argmax of {logits.dtype} with D={columns}, {axes} axes of the bandwidth and mixture={mixture}"
+    return columns + axes <= _MOST_COLUMNS[logits.dtype] and builds(logits.device, what, run)
 
 
 def draw(
@@ -63,7 +49,7 @@ def draw(
     mixture: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return what `pcsa._core.kernel.draw` returns."""
-    from pcsa._core.fused_points import combine_kernel, draw_kernel
+    from pcsa._core.triton.point_kernels import combine_kernel, draw_kernel
 
     (N, K), B, S = logits.shape, ptr.numel() - 1, num_samples
     D, axes = pos.shape[1], variance.shape[1]
@@ -76,25 +62,18 @@ def draw(
     basis_variance, cloud_highest = logits.new_empty(B, K, S, axes), logits.new_empty(B, K)
     numbers = (*seed_of(seed), *inverse_of(temperature))
     constants = {"D": D, "A": axes, "MIXTURE": mixture}
-    launch(
-        draw_kernel,
+    Launch(draw_kernel, {**constants, "FOURS": fours, "POINTS": _DRAW_POINTS}, ONE_WARP).run(
         ranges * K * groups,
         *(logits.contiguous(), pos.contiguous(), variance.contiguous(), ptr),
         *numbers,
         *(highest, largest, sums, K, S, B, B.bit_length(), size, groups),
-        **constants,
-        FOURS=fours,
-        POINTS=_DRAW_POINTS,
     )
-    blocks = triton.cdiv(K * S, _PAIRS)
-    launch(
-        combine_kernel,
+    blocks = cdiv(K * S, _PAIRS)
+    Launch(combine_kernel, {**constants, "PAIRS": _PAIRS}, ONE_WARP).run(
         B * blocks,
         *(highest, largest, sums, ptr),
         *numbers,
         *(samples, log_norm, basis_variance, cloud_highest, K, S, size, blocks),
-        **constants,
-        PAIRS=_PAIRS,
     )
     return samples, log_norm, basis_variance, cloud_highest
 
@@ -117,84 +96,73 @@ def draw_backward(
     need_variance: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return what `pcsa._core.kernel.draw_backward` returns."""
-    from pcsa._core.fused_points import gradient_kernel, rows_kernel, sum_kernel
+    from pcsa._core.triton.point_kernels import gradient_kernel, rows_kernel, sum_kernel
 
     (N, K), (B, _, S, D), axes = logits.shape, samples.shape, variance.shape[1]
     rows = logits.new_empty(B, K, S, D + 1 + axes)
     held = seed_of(seed)
     constants = {"D": D, "A": axes, "MIXTURE": mixture}
-    launch(
-        rows_kernel,
-        triton.cdiv(B * K * S, _PAIRS),
+    smallest = math.sqrt(torch.finfo(logits.dtype).tiny)
+    Launch(rows_kernel, {**constants, "SMALLEST": smallest, "PAIRS": _PAIRS}, ONE_WARP).run(
+        cdiv(B * K * S, _PAIRS),
         *(grad, samples, basis_variance, *held, rows, K, S, B * K * S, *grad.stride()),
-        **constants,
-        SMALLEST=math.sqrt(torch.finfo(logits.dtype).tiny),
-        PAIRS=_PAIRS,
     )
     ranges = N // _GRADIENT_POINTS + B
     parts = min(K, max(1, _PROGRAMS // ranges)) if need_pos or need_variance else K
-    per_part = triton.cdiv(K, parts)
-    parts = triton.cdiv(K, per_part)
+    per_part = cdiv(K, parts)
+    parts = cdiv(K, per_part)
     wanted = ((logits, need_logits), (pos, need_pos), (variance, need_variance))
     out = [x.new_empty(x.shape) if needed else x.new_empty(0) for x, needed in wanted]
     partial = [x.new_empty(parts, *x.shape) if parts > 1 else x for x in out[1:]]
-    launch(
-        gradient_kernel,
+    needed = {"LOGITS": need_logits, "POS": need_pos, "VARIANCE": need_variance, "POINTS": _GRADIENT_POINTS}
+    Launch(gradient_kernel, {**constants, **needed}, ONE_WARP).run(
         ranges * parts,
         *(logits.contiguous(), pos.contiguous(), variance.contiguous(), ptr, *held, *inverse_of(temperature)),
         *(cloud_highest, log_norm, rows, out[0], *partial, K, S, N, B, B.bit_length(), parts, per_part),
-        **constants,
-        LOGITS=need_logits,
-        POS=need_pos,
-        VARIANCE=need_variance,
-        POINTS=_GRADIENT_POINTS,
     )
     sizes = [x.numel() for x in out[1:]]
     if parts > 1 and any(sizes):
-        launch(sum_kernel, triton.cdiv(sum(sizes), _SUM_SIZE), *partial, *out[1:], parts, *sizes, SIZE=_SUM_SIZE)
+        sums = Launch(sum_kernel, {"SIZE": _SUM_SIZE}, ONE_WARP)
+        sums.run(cdiv(sum(sizes), _SUM_SIZE), *partial, *out[1:], parts, *sizes)
     return out[0], out[1], out[2]
 
 
 def choose(logits: Tensor, ptr: Tensor, seed: Tensor, temperature: Tensor, num_samples: int) -> Tensor:
     """Return the row of the largest weight of each sample that :func:`draw` takes."""
-    from pcsa._core.fused_choice import choose_kernel, first_kernel
+    from pcsa._core.triton.choice_kernels import choose_kernel, first_kernel
 
     (N, K), B, S = logits.shape, ptr.numel() - 1, num_samples
-    groups = triton.cdiv(S, 4)
+    groups = cdiv(S, 4)
     size = _range_size(N * K * groups)
     ranges = N // size + B
     highest, largest = logits.new_empty(ranges, K), logits.new_empty(ranges, K, S)
     rows, chosen = ptr.new_empty(ranges, K, S), ptr.new_empty(B, K, S)
     inverse = inverse_of(temperature)
-    launch(
-        choose_kernel,
+    Launch(choose_kernel, {"POINTS": _DRAW_POINTS}, ONE_WARP).run(
         ranges * K * groups,
         *(logits.contiguous(), ptr, *seed_of(seed), *inverse),
         *(highest, largest, rows, K, S, B, B.bit_length(), size, groups),
-        POINTS=_DRAW_POINTS,
     )
-    blocks = triton.cdiv(K * S, _PAIRS)
-    launch(
-        first_kernel,
+    blocks = cdiv(K * S, _PAIRS)
+    Launch(first_kernel, {"PAIRS": _PAIRS}, ONE_WARP).run(
         B * blocks,
         *(highest, largest, rows, ptr, *inverse, chosen, K, S, size, blocks),
-        PAIRS=_PAIRS,
     )
     return chosen
 
 
 def groups_of(num_samples: int, columns: int, dtype: torch.dtype) -> tuple[int, int]:
     """Fours of samples of one program, and programs for all samples: one draw of noise serves four samples."""
-    fours = triton.cdiv(num_samples, 4)
+    fours = cdiv(num_samples, 4)
     # Points are read once for eight samples, where their sums fit in the registers and few of the eight are spare.
     fit = columns <= 7 and dtype == torch.float32
     at_once = 2 if fit and (fours % 2 == 0 or fours > 4) else 1
-    return at_once, triton.cdiv(fours, at_once)
+    return at_once, cdiv(fours, at_once)
 
 
 def _range_size(work: int) -> int:
     """Points of a range, given the programs that there would be with one point each."""
-    return triton.next_power(max(_SMALLEST_RANGE, triton.cdiv(work, _PROGRAMS)))
+    return next_power(max(_SMALLEST_RANGE, cdiv(work, _PROGRAMS)))
 
 
 def seed_of(seed: Tensor) -> tuple[int, Tensor | None]:
@@ -207,8 +175,3 @@ def inverse_of(temperature: Tensor) -> tuple[float, float]:
     inverse = min(1 / float(temperature), torch.finfo(torch.float32).max)
     high = torch.tensor(inverse, dtype=torch.float32).item()
     return high, inverse - high
-
-
-def launch(kernel: Any, programs: int, *arguments: Any, warps: int = 1, **constants: Any) -> None:
-    """Start so many programs, on the device of the first argument."""
-    triton.Launch(kernel, constants, {"num_warps": warps, "enable_fp_fusion": True}).run(programs, *arguments)

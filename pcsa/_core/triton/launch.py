@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
 
 log = logging.getLogger(__name__)
 R = TypeVar("R")
@@ -23,8 +22,12 @@ R = TypeVar("R")
 # Triton's own words for yes.
 _YES = ("1", "true", "on", "yes", "y")
 _OLDEST = (7, 0)
+#: What kernels are compiled with. In one warp no lane waits for another.
+ONE_WARP, FOUR_WARPS = ({"num_warps": warps, "enable_fp_fusion": True} for warps in (1, 4))
 #: What could not be built, and why.
 FAILED: dict[str, str] = {}
+# Whether the kernels of an argument set were built for a device.
+_BUILT: dict[tuple[torch.device, str], bool] = {}
 
 
 def usable(device: torch.device) -> bool:
@@ -55,6 +58,25 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "").lower() in _YES
 
 
+def builds(device: torch.device, what: str, run: Callable[[], object]) -> bool:
+    """Whether the kernels of ``what``, an argument set, run on ``device``; ``run`` tries it before one is needed.
+
+    The answer never changes: a backward pass must go where its forward pass went.
+    """
+    if not usable(device):
+        return False
+    if interpreted():
+        return True
+    if (device, what) not in _BUILT:
+
+        def kernel() -> bool:
+            run()
+            return True
+
+        _BUILT[device, what] = attempt(what, kernel, lambda: False)
+    return _BUILT[device, what]
+
+
 def attempt(what: str, kernel: Callable[[], R], plain: Callable[[], R]) -> R:
     """Run ``kernel``; where it cannot be built, say so once of ``what``, its argument set, and run ``plain``."""
     if what not in FAILED:
@@ -79,7 +101,7 @@ class Launch(NamedTuple):
     #: ``num_warps`` and others that Triton knows.
     options: dict[str, Any]
 
-    def run(self, programs: int, *args: Tensor | int | float) -> None:
+    def run(self, programs: int, *args: Any) -> None:
         """Start this many programs, on the device of the first argument, a tensor."""
         # Triton takes the current device, whatever the arguments say.
         with torch.cuda.device_of(args[0]):

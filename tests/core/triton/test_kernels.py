@@ -1,6 +1,6 @@
-"""The fused kernels: on CUDA, or run as Python on the CPU by ``TRITON_INTERPRET=1 pytest tests/core/test_fused.py``.
+"""The operator's kernels: on CUDA, or run as Python on the CPU by ``TRITON_INTERPRET=1 pytest`` and this file.
 
-`test_fused_choice_of_path.py` starts the latter.
+`test_choice_of_path.py` starts the latter.
 """
 
 import math
@@ -11,25 +11,26 @@ import torch
 from scipy import stats
 
 from pcsa import grid, sampling_argmax
-from pcsa._core import fused, fused_axes, triton
+from pcsa._core.triton import grids, points
+from pcsa._core.triton.launch import cdiv, interpreted, next_power
 
-if not triton.interpreted() and not torch.cuda.is_available():
+if not interpreted() and not torch.cuda.is_available():
     pytest.skip("no CUDA device, and no TRITON_INTERPRET=1 in the environment", allow_module_level=True)
 pytest.importorskip("triton", reason="Triton is not installed", exc_type=ImportError)
 
-import triton as language
+import triton
 import triton.language as tl
 from triton.runtime import interpreter
 
-from pcsa._core.fused_noise import four_log2_exponentials, four_normals, four_words
+from pcsa._core.triton.noise import four_log2_exponentials, four_normals, four_words
 
-DEVICE = torch.device("cpu" if triton.interpreted() else "cuda")
-pytestmark = [] if triton.interpreted() else [pytest.mark.cuda]
+DEVICE = torch.device("cpu" if interpreted() else "cuda")
+pytestmark = [] if interpreted() else [pytest.mark.cuda]
 
 SEED = 8_765_432_109_876_543
 INF = math.inf
 # A compiler may round the noise of one kernel in another way than that of the next, in float32.
-SLACK = 1 if triton.interpreted() else 1e5
+SLACK = 1 if interpreted() else 1e5
 
 
 _known = set()
@@ -50,7 +51,7 @@ def quicker():
         yield
 
 
-@language.jit
+@triton.jit
 def write_exponentials(out, seed, cloud, K, n, groups, SIZE: tl.constexpr):
     keypoint = tl.program_id(0)
     place = tl.arange(0, SIZE)
@@ -60,7 +61,7 @@ def write_exponentials(out, seed, cloud, K, n, groups, SIZE: tl.constexpr):
             tl.store(out + (place * K + keypoint) * (4 * groups) + 4 * group + j, noise[j], mask=place < n)
 
 
-@language.jit
+@triton.jit
 def write_normals(out, seed, cloud, S, axes, SIZE: tl.constexpr):
     keypoint = tl.program_id(0)
     sample = tl.arange(0, SIZE)
@@ -70,7 +71,7 @@ def write_normals(out, seed, cloud, S, axes, SIZE: tl.constexpr):
             tl.store(out + (keypoint * S + sample) * (4 * axes) + 4 * four + j, noise[j], mask=sample < S)
 
 
-@language.jit
+@triton.jit
 def write_words(out, seed, place, keypoint, group, stream):
     words = four_words(seed, place, keypoint, group, stream)
     for j in tl.static_range(4):
@@ -79,19 +80,19 @@ def write_words(out, seed, place, keypoint, group, stream):
 
 def exponentials_of(sizes, K, S, seed=SEED):
     """Log2-exponentials [N, K, S], as the kernels draw them."""
-    groups, drawn = triton.cdiv(S, 4), []
+    groups, drawn = cdiv(S, 4), []
     for cloud, n in enumerate(sizes):
         drawn.append(torch.empty(n, K, 4 * groups, device=DEVICE))
-        write_exponentials[(K,)](drawn[-1], seed, cloud, K, n, groups, triton.next_power(n))
+        write_exponentials[(K,)](drawn[-1], seed, cloud, K, n, groups, next_power(n))
     return torch.cat(drawn)[..., :S]
 
 
 def normals_of(B, K, S, D, seed=SEED):
     """Normals [B, K, S, D], as the kernels draw them."""
-    axes = triton.cdiv(D, 4)
+    axes = cdiv(D, 4)
     drawn = torch.empty(B, K, S, 4 * axes, device=DEVICE)
     for cloud in range(B):
-        write_normals[(K,)](drawn[cloud], seed, cloud, S, axes, triton.next_power(S))
+        write_normals[(K,)](drawn[cloud], seed, cloud, S, axes, next_power(S))
     return drawn[..., :D]
 
 
@@ -123,9 +124,9 @@ def ptr_of(sizes):
 def both(sizes, logits, pos, variance, S, temperature, mixture):
     """Samples and gradients of the kernels and of the literal form, in pairs."""
     inputs = (logits, pos, variance, ptr_of(sizes), torch.tensor(SEED), torch.tensor(temperature, dtype=torch.float64))
-    drawn = fused.draw(*inputs, S, mixture)
+    drawn = points.draw(*inputs, S, mixture)
     grad = torch.randn(drawn[0].shape, dtype=logits.dtype, generator=torch.Generator().manual_seed(4)).to(DEVICE)
-    ours = fused.draw_backward(grad, *drawn, *inputs, mixture, True, True, True)
+    ours = points.draw_backward(grad, *drawn, *inputs, mixture, True, True, True)
     leaves = [x.detach().clone().requires_grad_() for x in (logits, pos, variance)]
     K, D = logits.shape[1], pos.shape[1]
     noise = exponentials_of(sizes, K, S), normals_of(len(sizes), K, S, D)
@@ -136,8 +137,8 @@ def both(sizes, logits, pos, variance, S, temperature, mixture):
 @pytest.fixture
 def short(monkeypatch):
     """Several ranges to a cloud, and several keypoints to a program of the gradient."""
-    monkeypatch.setattr(fused, "_SMALLEST_RANGE", 32)
-    monkeypatch.setattr(fused, "_PROGRAMS", 2)
+    monkeypatch.setattr(points, "_SMALLEST_RANGE", 32)
+    monkeypatch.setattr(points, "_PROGRAMS", 2)
 
 
 # --- noise -------------------------------------------------------------------------------------------------
@@ -311,11 +312,11 @@ def test_a_seed_that_the_device_holds(monkeypatch):
     # As while a CUDA graph is captured: the kernels read it, and no one waits for it.
     logits, pos, variance = make([5], 1, 2, 1, torch.float32)
     inputs = (logits, pos, variance, ptr_of([5]), torch.tensor(SEED), torch.tensor(1.0))
-    expected = fused.draw(*inputs, 1, False)
-    expected = (*expected, *fused.draw_backward(expected[0], *expected, *inputs, False, True, True, True))
-    monkeypatch.setattr(fused, "seed_of", lambda seed: (0, seed.to(DEVICE)))
-    drawn = fused.draw(*inputs, 1, False)
-    for a, b in zip((*drawn, *fused.draw_backward(drawn[0], *drawn, *inputs, False, True, True, True)), expected,
+    expected = points.draw(*inputs, 1, False)
+    expected = (*expected, *points.draw_backward(expected[0], *expected, *inputs, False, True, True, True))
+    monkeypatch.setattr(points, "seed_of", lambda seed: (0, seed.to(DEVICE)))
+    drawn = points.draw(*inputs, 1, False)
+    for a, b in zip((*drawn, *points.draw_backward(drawn[0], *drawn, *inputs, False, True, True, True)), expected,
                     strict=True):  # fmt: skip
         assert torch.equal(a, b)
 
@@ -353,7 +354,7 @@ def test_second_derivative_is_refused():
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(triton.interpreted(), reason="graphs are CUDA's")
+@pytest.mark.skipif(interpreted(), reason="graphs are CUDA's")
 def test_a_captured_graph_draws_anew_at_each_replay():
     logits, pos, _ = make([500, 300], 4, 3, 1, torch.float32)
     logits.requires_grad_()
@@ -379,7 +380,7 @@ def test_a_captured_graph_draws_anew_at_each_replay():
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(triton.interpreted(), reason="it takes the interpreter minutes")
+@pytest.mark.skipif(interpreted(), reason="it takes the interpreter minutes")
 def test_no_host_wait_and_the_same_bits_every_time():
     logits, pos, variance = make([2048] * 7 + [9000], 10, 3, 1, torch.float32)
     leaves = [logits.requires_grad_(), pos.requires_grad_(), variance[:, 0].detach().requires_grad_()]
@@ -405,7 +406,7 @@ def test_choice_is_the_largest_of_the_noise_that_draw_takes(short):
     sizes = [2, 70]
     logits, _, _ = make(sizes, 2, 1, 1, torch.float32)
     ptr = ptr_of(sizes)
-    chosen = fused.choose(logits, ptr, torch.tensor(SEED), torch.tensor(0.5), 5)
+    chosen = points.choose(logits, ptr, torch.tensor(SEED), torch.tensor(0.5), 5)
     score = logits[..., None] - math.log(2) * exponentials_of(sizes, 2, 5)
     wanted = [part.argmax(0) + start for part, start in zip(score.split(sizes), ptr, strict=False)]
     assert torch.equal(chosen, torch.stack(wanted))
@@ -431,9 +432,9 @@ def test_marginals_and_their_gradients_are_those_of_the_literal_form(shape, dtyp
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(R, N, dtype=dtype, generator=generator).to(DEVICE).requires_grad_()
     inputs = (list(shape), torch.tensor(SEED), torch.tensor(0.6, dtype=torch.float64))
-    drawn = fused_axes.draw(logits.detach(), *inputs, S)
+    drawn = grids.draw(logits.detach(), *inputs, S)
     grad = torch.randn(drawn[0].shape, dtype=dtype, generator=generator).to(DEVICE)
-    ours = fused_axes.draw_backward(grad, *drawn, logits.detach(), *inputs)
+    ours = grids.draw_backward(grad, *drawn, logits.detach(), *inputs)
     noise = exponentials_of([N] * R, 1, S).view(R, N, S).to(dtype)
     weight = ((logits[..., None] - math.log(2) * noise) / 0.6).softmax(1).mT.unflatten(-1, shape)
     letters = "zyx"[-len(shape) :]
@@ -458,6 +459,6 @@ def test_gradcheck_of_grids(options):
 
 def test_more_columns_than_registers_go_to_plain_torch():
     one = torch.zeros(1, 1, device=DEVICE)
-    assert fused.takes(one, 17, 1, False)
-    assert not fused.takes(one, 17, 17, False)
-    assert not fused.takes(one.double(), 17, 1, False)
+    assert points.takes(one, 17, 1, False)
+    assert not points.takes(one, 17, 17, False)
+    assert not points.takes(one.double(), 17, 1, False)

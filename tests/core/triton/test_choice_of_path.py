@@ -6,19 +6,19 @@ import pytest
 import torch
 
 from pcsa import sampling_argmax
-from pcsa._core import fused, fused_axes, triton
+from pcsa._core.triton import grids, launch, points
 from pcsa.scripts.bench.operator_kernels import recorded
 
 META = torch.device("meta")
 
 
-@pytest.mark.skipif(triton.interpreted(), reason="this is the process that it starts")
+@pytest.mark.skipif(launch.interpreted(), reason="this is the process that it starts")
 @pytest.mark.parametrize(
     ("tests", "least"),
     [("words or independent or second_derivative", 4), pytest.param("test", 30, marks=pytest.mark.slow)],
 )
 def test_kernels_under_the_interpreter(tests, least, interpret):
-    assert interpret("tests/core/test_fused.py", "-k", tests) >= least
+    assert interpret("tests/core/triton/test_kernels.py", "-k", tests) >= least
 
 
 @pytest.mark.parametrize("mixture", [False, True])
@@ -31,11 +31,11 @@ def test_at_most_four_kernels_a_direction(B, N, K, S, mixture):
     ptr = torch.empty(B + 1, dtype=torch.long, device=META)
     inputs = (empty(B * N, K), empty(B * N, 3), empty(B * N, 1), ptr, torch.tensor(0), torch.tensor(1.0))
     with recorded() as forward:
-        drawn = fused.draw(*inputs, S, mixture)
+        drawn = points.draw(*inputs, S, mixture)
     with recorded() as backward:
-        fused.draw_backward(drawn[0], *drawn, *inputs, mixture, True, True, True)
+        points.draw_backward(drawn[0], *drawn, *inputs, mixture, True, True, True)
     with recorded() as choice:
-        fused.choose(inputs[0], *inputs[3:], S)
+        points.choose(inputs[0], *inputs[3:], S)
     assert [len(forward), len(backward), len(choice)] == [2, 3 if N * B < 500_000 and K > 1 else 2, 2]
     # A launch takes fewer than 2^31 programs; what is written grows neither with N times S nor with K times N times S.
     assert all(0 < one.programs < 2**31 for one in forward + backward + choice)
@@ -49,32 +49,31 @@ def test_at_most_four_kernels_a_direction_on_grids(shape):
     logits = torch.empty(5, torch.Size(shape).numel(), device=META)
     inputs = (shape, torch.tensor(0), torch.tensor(1.0))
     with recorded() as forward:
-        drawn = fused_axes.draw(logits, *inputs, 30)
+        drawn = grids.draw(logits, *inputs, 30)
     with recorded() as backward:
-        fused_axes.draw_backward(drawn[0], *drawn, logits, *inputs)
+        grids.draw_backward(drawn[0], *drawn, logits, *inputs)
     assert [len(forward), len(backward)] == [2, 2]
 
 
 def test_kernels_that_cannot_be_built_are_said_once_and_plain_torch_draws(monkeypatch, caplog):
-    points = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    logits = points[:, :1].clone().requires_grad_()
+    pos = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    logits = pos[:, :1].clone().requires_grad_()
 
     def both():
-        samples = sampling_argmax(logits, points, 0.1, num_samples=2, generator=torch.Generator().manual_seed(0))
+        samples = sampling_argmax(logits, pos, 0.1, num_samples=2, generator=torch.Generator().manual_seed(0))
         return samples, torch.autograd.grad(samples.sum(), logits)[0]
 
     plain = both()
     # As if the CPU were a GPU: there is no compiler for it.
-    monkeypatch.setattr(triton, "FAILED", {})
-    monkeypatch.setattr(triton, "usable", lambda device: True)
-    monkeypatch.setattr(triton, "interpreted", lambda: False)
-    monkeypatch.setattr(fused, "draw", lambda *inputs: 1 / 0)
-    fused._built.cache_clear()
+    monkeypatch.setattr(launch, "FAILED", {})
+    monkeypatch.setattr(launch, "usable", lambda device: True)
+    monkeypatch.setattr(launch, "interpreted", lambda: False)
+    monkeypatch.setattr(points, "draw", lambda *inputs: 1 / 0)
+    monkeypatch.setattr(launch, "_BUILT", {})
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             for ours, wanted in zip(both(), plain, strict=True):
                 assert torch.equal(ours, wanted)
-    fused._built.cache_clear()
     (said,) = caplog.messages
     assert "sampling_argmax of torch.float32 with D=3, 1 axes of the bandwidth and mixture=False" in said
     assert "ZeroDivisionError" in said
