@@ -128,7 +128,8 @@ def localize(
             the most probable point; to the others it is for the confidence alone.
         mask: True at the points of dense input that exist.
         batch_size: Number of clouds; see :func:`pcsa.sampling_argmax`.
-        validate: Check values too.
+        validate: Check values too. Without it, as for :func:`pcsa.soft_argmax`: what is found of a map of −inf alone
+            or of a cloud without points means nothing.
 
     Returns:
         A named tuple of
@@ -160,7 +161,9 @@ def localize(
     check_one_of("read_out", read_out, get_args(ReadOut))
     if radius is None and read_out in NEED_RADIUS:
         raise ValueError(f"`radius` (=None) must be given with `read_out` {read_out!r}")
-    points = canonical(logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
+    points = canonical(
+        logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate, near=True
+    )
     reach = None if radius is None else _radii(radius, points, validate)
     with full_precision(logits):
         log_prob = cloud_log_softmax(tempered(points, temperature), points)
@@ -185,7 +188,7 @@ def localize(
         surprise = torch.where(prob > 0, log_prob, 0.0)
         start = points.ptr[:-1, None] if logits.dim() == 3 else 0
         return Localization(
-            position=position,
+            position=points.outside(position),
             covariance=_covariance(prob, mean, points),
             peak=peak,
             entropy=-cloud_sum(prob * surprise, points),

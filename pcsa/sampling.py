@@ -35,7 +35,8 @@ def soft_argmax(
     <https://arxiv.org/abs/2110.08825>`_, Eq. 1, and the prediction of soft-argmax training (Eq. 2).
 
     Differentiable in ``logits`` and ``pos``. Computed in float32 under autocast and from half precision; float64
-    stays float64.
+    stays float64. Far from the origin, positions are summed less the middle of their cloud: they and their gradients
+    keep what float32 of ``pos`` itself holds.
 
     Args:
         logits: Raw scores, before softmax: ragged ``[N, K]`` or dense ``[B, N, K]``.
@@ -47,6 +48,8 @@ def soft_argmax(
         batch_size: Number of clouds. Given with ``batch``, no value is read from the device to find it, and empty
             clouds at the end are seen.
         validate: Check values (finite, sorted, no empty cloud) too; costs one synchronization on an accelerator.
+            Without it, a score of −inf is a point without probability; a map of −inf alone and a cloud without points
+            have no position and give NaN, there and in the gradients of their cloud; all others are right.
 
     Returns:
         Positions ``[B, K, D]`` in the units and frame of ``pos``.
@@ -60,9 +63,12 @@ def soft_argmax(
         tensor([[[0.5000, 0.0000]]])
     """
     check_temperature(temperature)
-    points = canonical(logits, pos, None, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
+    points = canonical(
+        logits, pos, None, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate, near=True
+    )
     with full_precision(logits):
-        return cloud_mean(cloud_softmax(tempered(points, temperature), points), points.pos, points)
+        prob = cloud_softmax(tempered(points, temperature), points)
+        return points.outside(cloud_mean(prob, points.pos, points))
 
 
 def sampling_argmax(
@@ -118,7 +124,8 @@ def sampling_argmax(
 
     Differentiable (once) in ``logits``, ``pos`` and ``bandwidth``. The memory needed does not grow with
     ``num_samples``: noise is drawn again in the backward pass, without touching the caller's generator.
-    Computed in float32 under autocast and from half precision; float64 stays float64.
+    Computed in float32 under autocast and from half precision; float64 stays float64. Far from the origin, as
+    :func:`soft_argmax`.
 
     Args:
         logits: Raw scores, before softmax: ragged ``[N, K]`` or dense ``[B, N, K]``.
@@ -128,6 +135,7 @@ def sampling_argmax(
             :func:`pcsa.knn_bandwidth`; or ``[N, D, D]`` (``[B, N, D, D]``), a lower-triangular matrix :math:`A_i` per
             point with a positive diagonal, whose basis then has the covariance :math:`A_i A_i^\top`, see
             :func:`pcsa.surface_bandwidth`. Not for the implicit estimator, whose distribution functions are along axes.
+            At most 1e18, in float64 1e153.
         batch: Cloud of each point, sorted, for ragged input; without ``batch`` and ``ptr`` there is one cloud.
         ptr: Where each cloud begins, then N; instead of ``batch``.
         num_samples: Samples S of every keypoint. Default 1.
@@ -145,7 +153,7 @@ def sampling_argmax(
         batch_size: Number of clouds. Given with ``batch``, no value is read from the device to find it, and empty
             clouds at the end are seen.
         validate: Check values (finite, sorted, positive, no empty cloud) too; costs one synchronization on an
-            accelerator.
+            accelerator. Without it, as for :func:`soft_argmax`.
 
     Returns:
         Samples ``[B, K, S, D]`` in the units and frame of ``pos``.
@@ -165,7 +173,9 @@ def sampling_argmax(
     check_count("num_samples", num_samples)
     check_one_of("basis_noise", basis_noise, get_args(BasisNoise))
     check_one_of("estimator", estimator, get_args(Estimator))
-    points = canonical(logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
+    points = canonical(
+        logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate, near=True
+    )
     with full_precision(logits):
         oriented = bandwidth_of(points).dim() == 3
         if estimator == "implicit" and oriented:
@@ -174,9 +184,10 @@ def sampling_argmax(
                 "along the axes, and those of a turned basis depend on each other"
             )
         if estimator == "relaxed" and oriented:
-            return covariance_samples(points, num_samples, temperature, basis_noise == "mixture", generator)
+            drawn = covariance_samples(points, num_samples, temperature, basis_noise == "mixture", generator)
+            return points.outside(drawn)
         if estimator != "relaxed":
-            return mixture_samples(points, num_samples, estimator, temperature, generator)
+            return points.outside(mixture_samples(points, num_samples, estimator, temperature, generator))
         variance = bandwidth_of(points).square()
         samples, _, _, _ = draw(
             points.logits.contiguous(),
@@ -190,7 +201,7 @@ def sampling_argmax(
             basis_noise == "mixture",
             points.dense_size or 0,
         )
-    return samples
+        return points.outside(samples)
 
 
 class SoftArgmax(nn.Module):

@@ -23,17 +23,37 @@ from pcsa._core.checks import (
 from pcsa._core.tiles import one_thread
 from pcsa._core.triton import clouds
 
+# Extents of a cloud between its middle and the origin from which on it is far away.
+_FAR = 4.0
+# Points of a cloud above which float32 sums, one number after the other, lose a digit that matters.
+_MANY = 1 << 18
+# The square must be a number, and so must sums of it.
+_LARGEST_BANDWIDTH = {torch.float32: 1e18, torch.float64: 1e153}
+
 
 class Points(NamedTuple):
     """Clouds laid end to end: cloud ``b`` owns rows ``ptr[b]:ptr[b + 1]``."""
 
     logits: Tensor  # [N, K]; -inf at rows that a dense mask switches off, and only there
-    pos: Tensor  # [N, D]; 0 at rows that are switched off
+    pos: Tensor  # [N, D] less the cloud's origin; 0 at rows that are switched off
     bandwidth: Tensor | None  # [N, 1], [N, D] or lower-triangular [N, D, D]; 1 at rows that are switched off
     batch: Tensor  # [N] int64, sorted
     ptr: Tensor  # [B + 1] int64
     batch_size: int
     dense_size: int | None  # points per cloud where all clouds have the same number by construction
+    origin: Tensor | None = None  # [B, D]; None: 0
+
+    def within(self, places: Tensor) -> Tensor:
+        """From the frame of the caller to that of ``pos``: places ``[B, ..., D]``."""
+        return places if self.origin is None else places - self._origin(places)
+
+    def outside(self, places: Tensor) -> Tensor:
+        """From the frame of ``pos`` to that of the caller: places ``[B, ..., D]``."""
+        return places if self.origin is None else places + self._origin(places)
+
+    def _origin(self, places: Tensor) -> Tensor:
+        assert self.origin is not None
+        return self.origin.view(len(self.origin), *[1] * (places.dim() - 2), -1)
 
 
 def canonical(
@@ -46,8 +66,11 @@ def canonical(
     mask: Tensor | None = None,
     batch_size: int | None = None,
     validate: bool = True,
+    near: bool = False,
 ) -> Points:
     """Check and flatten what a public function was given.
+
+    With ``near``, for sums of products with positions, see :func:`far_origin`.
 
     Rules on shapes and types always hold. Rules on values (finite, sorted, positive, no empty cloud) are read
     back from the device in one piece, and only where ``validate`` is true and nothing is being compiled.
@@ -56,7 +79,7 @@ def canonical(
     check_floating("pos", pos)
     # Divided among threads, a dozen operations of microseconds wait a dozen times for one that is not running.
     with nullcontext() if torch.compiler.is_compiling() else one_thread(logits.device):
-        return _canonical(logits, pos, bandwidth, batch, ptr, mask, batch_size, validate)
+        return _canonical(logits, pos, bandwidth, batch, ptr, mask, batch_size, validate, near)
 
 
 def _canonical(
@@ -68,6 +91,7 @@ def _canonical(
     mask: Tensor | None,
     batch_size: int | None,
     validate: bool,
+    near: bool,
 ) -> Points:
     dtype = working_dtype(logits, pos)
     device = logits.device
@@ -138,10 +162,17 @@ def _canonical(
             else:
                 good = (spread > 0) & spread.isfinite()
                 rules.append((good.all(), "`bandwidth` must be positive and finite everywhere"))
+            most = _LARGEST_BANDWIDTH[dtype]
+            rules.append(((spread <= most).all(), f"`bandwidth` must be at most {most:g} everywhere, for its square"))
         raise_first(rules)
+    origin = None
+    if near:
+        origin = far_origin(pos, batch, num_clouds, dense_size, off)
+        pos = pos - origin.index_select(0, batch)
+        pos = pos if off is None else pos.masked_fill(off, 0.0)
     if off is not None:
         logits = logits.masked_fill(off, -math.inf)
-    return Points(logits, pos, spread, batch, ptr, num_clouds, dense_size)
+    return Points(logits, pos, spread, batch, ptr, num_clouds, dense_size, origin)
 
 
 def resolve_batch(
@@ -204,6 +235,30 @@ def resolve_batch(
     return batch, ptr, batch_size, rules
 
 
+@torch.no_grad()
+def far_origin(pos: Tensor, batch: Tensor, num_clouds: int, dense_size: int | None, off: Tensor | None) -> Tensor:
+    """What to subtract from the positions of each cloud ``[B, D]``: 0, unless it lies far from the origin.
+
+    A sum of products with positions is off by their rounding, which far away may be more than the cloud's extent; less
+    the middle of the cloud's bounding box, they are as exact as they were given. That changes the last digit of any
+    cloud's sums, so that a cloud is moved only along the axes on which it lies more than ``_FAR`` times its extent
+    away: there the difference is exact, and points in different places stay apart. Nothing waits for the device.
+    """
+    # One reduction for both ends: launches cost more than numbers.
+    ends = torch.cat([-pos, pos], 1)
+    if off is not None:
+        ends = ends.masked_fill(off, -math.inf)
+    if dense_size is not None:
+        ends = ends.view(num_clouds, dense_size, -1).amax(1)
+    else:
+        index = batch.unsqueeze(1).expand_as(ends)
+        ends = ends.new_full((num_clouds, ends.shape[1]), -math.inf).scatter_reduce(0, index, ends, "amax")
+    low, high = ends.chunk(2, 1)  # the lower end with its sign turned
+    # Halved before the sum, which may be too large.
+    middle = torch.sub(high / 2, low, alpha=0.5)
+    return torch.where(middle.abs() > _FAR * (high + low), middle, 0.0)
+
+
 def owners(ptr: Tensor, num_points: int) -> Tensor:
     """Cloud of each point ``[N]``."""
     if clouds.owns(ptr, num_points):
@@ -223,8 +278,15 @@ def full_precision(x: Tensor) -> torch.autocast:
     return torch.autocast(x.device.type, enabled=False)
 
 
+def _loses_digits(x: Tensor, points: Points) -> bool:
+    """Whether sums over clouds of this size, which a CPU takes one by one, are better in float64 than in float32."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and len(x) > _MANY * points.batch_size
+
+
 def cloud_sum(x: Tensor, points: Points) -> Tensor:
     """Sum over the points of each cloud, ``[N, ...]`` to ``[B, ...]``."""
+    if _loses_digits(x, points):
+        return cloud_sum(x.double(), points).to(x.dtype)
     if points.dense_size is not None:
         return x.view(points.batch_size, points.dense_size, *x.shape[1:]).sum(1)
     index = points.batch.view(-1, *[1] * (x.dim() - 1)).expand_as(x)
@@ -249,6 +311,8 @@ def tempered(points: Points, temperature: float | Tensor) -> Tensor:
 
 def cloud_log_softmax(logits: Tensor, points: Points) -> Tensor:
     """Logarithm of the softmax over the points of each cloud, ``[N, K]``; -inf at rows switched off."""
+    if _loses_digits(logits, points):
+        return cloud_log_softmax(logits.double(), points).to(logits.dtype)
     if points.dense_size is not None:
         dense = logits.view(points.batch_size, points.dense_size, *logits.shape[1:])
         return dense.log_softmax(1).view_as(logits)
@@ -264,6 +328,8 @@ def cloud_logsumexp(x: Tensor, points: Points) -> Tensor:
 
 def cloud_softmax(logits: Tensor, points: Points) -> Tensor:
     """Softmax over the points of each cloud, ``[N, K]``; 0 at rows switched off."""
+    if _loses_digits(logits, points):
+        return cloud_softmax(logits.double(), points).to(logits.dtype)
     if points.dense_size is not None:
         dense = logits.view(points.batch_size, points.dense_size, *logits.shape[1:])
         return dense.softmax(1).view_as(logits)
@@ -287,6 +353,8 @@ def first_maximum(score: Tensor, points: Points) -> Tensor:
 
 def cloud_mean(weight: Tensor, value: Tensor, points: Points) -> Tensor:
     """Weighted sum of per-point values, ``[N, K]`` and ``[N, D]`` to ``[B, K, D]``."""
+    if _loses_digits(weight, points):
+        return cloud_mean(weight.double(), value.double(), points).to(weight.dtype)
     if points.dense_size is not None:
         shape = (points.batch_size, points.dense_size, -1)
         return weight.view(shape).transpose(1, 2) @ value.view(shape)
@@ -304,6 +372,10 @@ def _bandwidth_rows(bandwidth: float | Tensor, pos: Tensor, dtype: torch.dtype) 
         if not isinstance(bandwidth, numbers.Real):
             raise ValueError(f"`bandwidth` ({type(bandwidth).__name__}) must be a number or a tensor")
         check_positive("bandwidth", bandwidth)
+        if float(bandwidth) > _LARGEST_BANDWIDTH[dtype]:  # NumPy's would have to hold the bound
+            raise ValueError(
+                f"`bandwidth` (={bandwidth}) must be at most {_LARGEST_BANDWIDTH[dtype]:g}, for its square"
+            )
         return pos.new_full((pos.shape[:-1].numel(), 1), bandwidth, dtype=dtype)
     check_floating("bandwidth", bandwidth)
     if bandwidth.device != pos.device:

@@ -14,7 +14,9 @@ What all functions share:
 * ``reduction``: ``"mean"`` over the visible keypoints of the whole batch (0 where there is none), ``"sum"``,
   or ``"none"`` for ``[B, K]`` with zeros where a keypoint is not visible.
 * ``validate=False`` skips the rules on values, and with them the wait for the device; rules on shapes, types
-  and options always hold. While compiling, values are not looked at either.
+  and options always hold. While compiling, values are not looked at either. Of a score of −inf that is let through
+  so, the point has no probability; the loss of a map of −inf alone, and of a cloud without points, means nothing:
+  take such keypoints out by ``visible``.
 * The loss is computed in float32 at least, under autocast too, and in float64 where the input is float64. It is
   differentiable in every floating point tensor unless the function says otherwise.
 * A broken rule raises a ValueError that names the argument, its value and the rule.

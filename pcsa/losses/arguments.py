@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, TypedDict, Unpack
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -66,14 +66,15 @@ class Keypoints(NamedTuple):
     reduction: Reduction
     validate: bool
 
-    def known(self, target: Tensor, like: Tensor, *, masked: bool = True) -> Tensor:
+    def known(self, target: Tensor, like: Tensor | Points, *, masked: bool = True) -> Tensor:
         """Return the target with zeros in place of what is not visible, so that no NaN enters a computation.
 
-        It must have the axes of the positions ``like``, the last of their dimensions, and takes their dtype. Whoever
-        bears what is not visible asks for it not ``masked``.
+        It must have the axes of the positions ``like``, the last of their dimensions, and takes their dtype; of points,
+        their frame too. Whoever bears what is not visible asks for it not ``masked``.
         """
-        check_shape("target", target, (*self.shape, like.shape[-1]))
-        target = target.to(like.dtype)
+        pos = like.pos if isinstance(like, Points) else like
+        check_shape("target", target, (*self.shape, pos.shape[-1]))
+        target = (like.within(target) if isinstance(like, Points) else target).to(pos.dtype)
         if not masked and not reads_values(self.validate):
             return target
         target = target if self.visible is None else torch.where(self.visible.unsqueeze(-1), target, 0.0)
@@ -133,11 +134,12 @@ def map_of(
     ptr: Int[Tensor, " P"] | None = None,
     mask: Bool[Tensor, "B N"] | None = None,
     batch_size: int | None = None,
+    near: bool = False,
     **masking: Unpack[Masking],
 ) -> tuple[Points, Keypoints]:
-    """Check what an objective on a probability map was given."""
-    validate = masking.get("validate", True)
-    points = canonical(logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
+    """Check what an objective on a probability map was given; ``near`` for one that takes mean positions."""
+    how: dict[str, Any] = {"batch_size": batch_size, "validate": masking.get("validate", True), "near": near}
+    points = canonical(logits, pos, bandwidth, batch, ptr=ptr, mask=mask, **how)
     return points, keypoints_of((points.batch_size, points.logits.shape[1]), **masking)
 
 

@@ -57,7 +57,7 @@ def nearest_point_cross_entropy(
         plain = lambda logits: _at(points._replace(logits=logits), _nearest(points, at))  # noqa: E731
         loss = nearest.cross_entropy(points.logits, points.pos, at, points.ptr, plain)
     elif target is not None:
-        loss = _at(points, _nearest(points, keypoints.known(target, points.pos)))
+        loss = _at(points, _nearest(points, keypoints.known(target, points)))
     return keypoints.reduce(loss)
 
 

@@ -34,8 +34,8 @@ def expectation_error(
         **options: ``ptr``, ``mask``, ``batch_size``, ``visible``, ``reduction`` and ``validate``, see
             :class:`pcsa.losses.Options`.
     """
-    points, keypoints = map_of(logits, pos, None, batch, **options)
-    target = keypoints.known(target, points.pos)
+    points, keypoints = map_of(logits, pos, None, batch, near=True, **options)
+    target = keypoints.known(target, points)
     position = expectation(cloud_softmax(points.logits, points), points)
     return keypoints.reduce(distance((position - target).unbind(-1), norm, sigma))
 
@@ -69,6 +69,6 @@ def discrete_expected_error(
         tensor(1.)
     """
     points, keypoints = map_of(logits, pos, None, batch, **options)
-    target = keypoints.known(target, points.pos)
+    target = keypoints.known(target, points)
     cost = distance(offsets(points, target), norm, sigma)
     return keypoints.reduce(cloud_sum(cloud_softmax(points.logits, points) * cost, points))

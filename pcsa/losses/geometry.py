@@ -37,7 +37,7 @@ def bounded_width(sigma: float | None) -> float:
 
 
 def offsets(points: Points, center: Tensor) -> Iterator[Tensor]:
-    """``pos`` minus each cloud's center ``[B, K, D]``, one ``[N, K]`` per axis at a time."""
+    """``pos`` minus each cloud's center ``[B, K, D]`` in its frame, one ``[N, K]`` per axis at a time."""
     for y, c in zip(points.pos.unbind(1), center.unbind(2), strict=True):
         yield y.unsqueeze(1) - c.index_select(0, points.batch)
 
@@ -73,7 +73,7 @@ def standardized(offset: Tensor, sigma: Tensor, limit: float) -> Tensor:
 
 
 def expectation(prob: Tensor, points: Points) -> Tensor:
-    """Mean position of each map, ``[B, K, D]``."""
+    """Mean position of each map, ``[B, K, D]``, in the frame of ``points.pos``."""
     # A matrix product: the one operation here that autocast would round to 16 bits.
     with full_precision(prob):
         return cloud_mean(prob, points.pos, points)

@@ -49,7 +49,7 @@ def mixture_expected_error(
     check_one_of("norm", norm, ("l1", "squared", "bounded"))
     width = bounded_width(sigma) if norm == "bounded" else 0.0
     points, keypoints = map_of(logits, pos, bandwidth, batch, **options)
-    target = keypoints.known(target, points.pos)
+    target = keypoints.known(target, points)
     cost = torch.zeros_like(points.logits)
     oriented = norm == "bounded" and bandwidth_of(points).dim() == 3
     if oriented:
@@ -96,7 +96,7 @@ def mixture_nll(
             :class:`pcsa.losses.Options`.
     """
     points, keypoints = map_of(logits, pos, bandwidth, batch, **options)
-    target = keypoints.known(target, points.pos)
+    target = keypoints.known(target, points)
     joint = cloud_log_softmax(points.logits, points)
     bandwidth = bandwidth_of(points)
     factor = bandwidth if bandwidth.dim() == 3 else bandwidth.expand_as(points.pos)

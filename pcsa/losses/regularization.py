@@ -33,7 +33,7 @@ def variance_regularization(
         tensor(0.5625)
     """
     check_non_negative("target_variance", target_variance)
-    points, keypoints = map_of(logits, pos, None, batch, **options)
+    points, keypoints = map_of(logits, pos, None, batch, near=True, **options)
     prob = cloud_softmax(points.logits, points)
     loss = prob.new_zeros(points.batch_size, prob.shape[1])
     # Moments around a detached copy of the mean: exact wherever that point lies, derivatives too, without
@@ -80,10 +80,10 @@ def js_regularization(
     check_one_of("center", center, ("mean", "target"))
     if center == "target" and target is None:
         raise ValueError("`target` (=None) must be given for `center` (='target')")
-    points, keypoints = map_of(logits, pos, None, batch, **options)
+    points, keypoints = map_of(logits, pos, None, batch, near=True, **options)
     log_map = cloud_log_softmax(points.logits, points)
     if center == "target" and target is not None:
-        middle = keypoints.known(target, points.pos)
+        middle = keypoints.known(target, points)
     else:
         middle = expectation(log_map.exp(), points)
     score = torch.zeros_like(log_map)

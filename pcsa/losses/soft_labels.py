@@ -69,7 +69,7 @@ def soft_label_cross_entropy(
             score = _given(target_distance.reshape(points.logits.shape).to(points.logits.dtype), points, keypoints)
             score = (score / sigma).clamp(max=_FAR).square() / -2
         elif target is not None:
-            away = offsets(points, keypoints.known(target, points.pos))
+            away = offsets(points, keypoints.known(target, points))
             score = functools.reduce(torch.add, ((x / sigma).clamp(-_FAR, _FAR).square() for x in away)) / -2
         log_label = cloud_log_softmax(score.masked_fill(points.logits == -math.inf, -math.inf), points)
         # Points that a mask switches off are at -inf here and in the map; a finite floor makes them 0 · 0.

@@ -52,6 +52,7 @@ from pcsa.tasks.common.held_out import check_clouds_held_out
 from pcsa.tasks.common.network_noise import network_noise
 from pcsa.tasks.common.objective import draw_samples, localization_loss, point_bandwidth
 from pcsa.tasks.common.precompute import Hierarchies, geometry_of, open_hierarchies
+from pcsa.tasks.common.processes import share_of
 from pcsa.tasks.common.task import Column, Details, Evaluation, Predictor, Run, column
 from pcsa.tasks.common.thinned import thinning
 
@@ -225,6 +226,8 @@ def detection_loss(
         # Nobody looked for the keypoints of other categories.
         each = losses.presence_loss(predicted["presence"], visible, reduction="none")
         presence = torch.where(batch.counted, each, 0.0).sum() / batch.counted.sum()
+        share = share_of(batch.counted)
+        presence = presence if share is None else share * presence
     else:
         presence = losses.presence_loss(predicted["presence"], visible)
     parts["presence"] = presence.detach()

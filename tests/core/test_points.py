@@ -139,6 +139,11 @@ BAD_BANDWIDTH = {
     "negative": (-0.1, r"`bandwidth` \(=-0.1\) must be positive"),
     "nan": (math.nan, r"`bandwidth` \(=nan\) must be positive"),
     "inf": (math.inf, r"`bandwidth` \(=inf\) must be positive"),
+    "a square that is none": (1e154, r"`bandwidth` \(=1e\+154\) must be at most 1e\+153, for its square"),
+    "a large one": (
+        put(torch.ones(5).double(), 1e154),
+        r"`bandwidth` must be at most 1e\+153 everywhere, for its square",
+    ),
     "a zero": (put(torch.ones(5), 0.0), "`bandwidth` must be positive and finite everywhere"),
     "a negative": (put(torch.ones(5, 3), -1.0), "`bandwidth` must be positive and finite everywhere"),
     "a nan": (put(torch.ones(5), math.nan), "`bandwidth` must be positive and finite everywhere"),

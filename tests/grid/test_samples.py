@@ -59,6 +59,9 @@ def test_samples_have_the_moments_of_the_literal_equation(seeded, maps, same_mea
     same_mean(away[:, :, None] * away[:, None], away_wanted[:, :, None] * away_wanted[:, None])
     # The fourth moment tells a uniform basis from a Gaussian one of the same variance.
     same_mean(away**4, away_wanted**4)
+    # And all of the distribution, along every axis.
+    for one, other in zip(ours.t(), wanted.t(), strict=True):
+        assert stats.ks_2samp(one.numpy(), other.numpy()).pvalue > 1e-3
 
 
 def replayed(logits, basis, num_samples, temperature, seeds):

@@ -47,7 +47,9 @@ from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.config import OptimizerConfig, TrainConfig, TrainerConfig, to_plain
 from pcsa.tasks.common.endings import await_the_end
 from pcsa.tasks.common.logs import RowLogger, flush_logs
+from pcsa.tasks.common.processes import mean_over_processes
 from pcsa.tasks.common.stopping import StopAtSignal, check_loss, check_weights
+from pcsa.tasks.common.together import ending_together
 
 log = logging.getLogger(__name__)
 
@@ -242,12 +244,16 @@ class StepTraining(L.LightningModule, Generic[ConfigT]):
         state = np.random.SeedSequence([self.config.seed, self.global_step, self.global_rank])
         generator = torch.Generator().manual_seed(int(state.generate_state(1, np.uint64)[0]))
         loss, parts, size = self.loss(batch, self.temperature.value, generator)
-        check_loss(loss, self.global_step, self.config.out / "last.ckpt")
+        logged = {"loss": loss.detach(), **parts}
         # Lightning takes a millisecond to hear of a number, and writes those of few steps.
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0 or self.global_step + 1 >= self.steps:
-            self.log("loss", loss.detach(), prog_bar=True, batch_size=size)
-            for name, value in parts.items():
-                self.log(name, value, batch_size=size)
+        written = (self.global_step + 1) % self.trainer.log_every_n_steps == 0 or self.global_step + 1 >= self.steps
+        if written or loss.device.type == "cpu":
+            logged = mean_over_processes(logged)
+        # On a CPU a loss that is no number in one process is none in all of them, and they end together.
+        check_loss(logged["loss"], self.global_step, self.config.out / "last.ckpt")
+        if written:
+            for name, value in logged.items():
+                self.log(name, value, prog_bar=name == "loss", batch_size=size)
             # A tensor of the host: of a number Lightning makes one on the device, and waits for it.
             self.log("temperature", torch.tensor(self.temperature.value), batch_size=size)
         return loss
@@ -383,10 +389,11 @@ def fit(task: str, config: TrainConfig, build: Callable[[], Training]) -> Path:
             write_json(out / "config.json", module.about)
         checkpoint = str(last) if config.resume else None
         try:
-            trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+            with ending_together(trainer, last):
+                trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+                trainer.save_checkpoint(last)
         except SIGTERMException:  # before the first step: Lightning's own, which would end with status 0
             raise SystemExit(128 + signal.SIGTERM) from None
-        trainer.save_checkpoint(last)
     return last
 
 

@@ -11,6 +11,7 @@ import pcsa
 from pcsa import losses
 from pcsa.tasks.common.config import BandwidthConfig, LocalizationConfig, Method, SamplerConfig
 from pcsa.tasks.common.detours import distance_along
+from pcsa.tasks.common.processes import share_of
 
 
 def point_bandwidth(config: BandwidthConfig, pos: Tensor, ptr: Tensor, known: Tensor | None = None) -> float | Tensor:
@@ -86,7 +87,8 @@ def localization_loss(
 
     Returns:
         The loss, and its parts: ``localization`` is the weighted sum of all terms; where there are several, each has
-        its value before the weight under its own name.
+        its value before the weight under its own name. Of several processes each has its part of the mean over the
+        visible keypoints of all of them, see :func:`pcsa.tasks.common.processes.share_of`.
     """
     # Values are checked where data is read; a check here would wait for the device in every step.
     masked: dict[str, Any] = {"visible": visible, "validate": False}
@@ -133,4 +135,8 @@ def localization_loss(
             extra = losses.js_regularization(logits, pos, sigma, **points)
         parts[config.regularization] = extra.detach()
         loss = loss + config.regularization_weight * extra
+    # Every term is a mean over the visible keypoints.
+    share = share_of(visible)
+    if share is not None:
+        loss, parts = share * loss, {name: share * value for name, value in parts.items()}
     return loss, parts

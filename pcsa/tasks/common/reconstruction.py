@@ -17,6 +17,7 @@ from pcsa.models.skeleton_merger import box_coordinates
 from pcsa.skeleton import composite_chamfer, keypoint_separation, mirror_error, skeleton_points
 from pcsa.tasks.common.config import BandwidthConfig, Count, FromZero, Positive, Rule, SamplerConfig
 from pcsa.tasks.common.objective import draw_samples, point_bandwidth
+from pcsa.tasks.common.processes import of_all_processes
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ def reconstruction(
     the trained map is.
     """
     pos, ptr = batch.pos, batch.ptr
+    # Each process has other shapes to train on, and the same to validate on.
+    everywhere = of_all_processes if sample else lambda x: x
 
     def draw(logits: Tensor, pos: Tensor, ptr: Tensor) -> Tensor:
         return draw_samples(config, logits, pos, point_bandwidth(config, pos, ptr), ptr, temperature, generator)
@@ -147,13 +150,13 @@ def reconstruction(
         loss = loss + config.mirror_weight * parts["loss_mirror"]
     if config.contrast_weight > 0:
         looks = mean_features(predicted["logits"], predicted["features"], ptr)
-        parts["loss_contrast"] = keypoint_contrast(looks, temperature=config.contrast_temperature)
+        parts["loss_contrast"] = keypoint_contrast(everywhere(looks), temperature=config.contrast_temperature)
         loss = loss + config.contrast_weight * parts["loss_contrast"]
     if config.spread_weight > 0:
         # Of the expectation: samples of a shape differ even where its map does not.
         box = box_coordinates(pos, batch.batch, batch.num_graphs)
         places = pcsa.soft_argmax(predicted["logits"], box, ptr=ptr, validate=False)
-        parts["loss_spread"] = place_spread(places)
+        parts["loss_spread"] = place_spread(everywhere(places))
         loss = loss + config.spread_weight * parts["loss_spread"]
     with torch.no_grad():
         own = torch.eye(sets.shape[1], dtype=torch.bool, device=sets.device)
