@@ -72,6 +72,14 @@ def check_gradients(found, expected):
 
 OPERATORS = {
     "soft_argmax": lambda x, y, s, **o: pcsa.soft_argmax(x, y, **o),
+    "turned": lambda x, y, s, **o: pcsa.sampling_argmax(
+        x,
+        y,
+        torch.diag_embed(s.unsqueeze(-1).expand_as(y)),
+        num_samples=S,
+        generator=torch.Generator().manual_seed(0),
+        **o,
+    ),
     **{
         name: functools.partial(
             lambda x, y, s, e, n, **o: pcsa.sampling_argmax(

@@ -190,7 +190,7 @@ def test_samples_of_other_estimators_are_points_moved_by_their_bases(case, estim
     )
     assert samples.isfinite().all()
     for b, own in enumerate(case.clouds()):
-        away = torch.cdist(samples[b].detach().double().flatten(0, 1), pos[own].double()).amin(1)
+        away = torch.cdist(samples[b].detach().double().flatten(0, 1), pos[own].detach().double()).amin(1)
         # Of 2000 times 3 normal numbers none is above 6.
         assert float(away.max()) <= 6 * math.sqrt(case.dim) * case.bandwidth + 2 * case.step
     grads = torch.autograd.grad((samples * case.direction).sum(), [logits, pos])

@@ -149,8 +149,8 @@ BAD_BANDWIDTH = {
     "a nan": (put(torch.ones(5), math.nan), "`bandwidth` must be positive and finite everywhere"),
     "an inf": (put(torch.ones(5), math.inf), "`bandwidth` must be positive and finite everywhere"),
     "integer": (torch.ones(5, dtype=torch.int64), r"`bandwidth` \(torch.int64\) must be floating point"),
-    "length": (torch.ones(4), r"`bandwidth` \[4\] must be a number, \[5\] or \[5, 3\]"),
-    "per keypoint": (torch.ones(5, 2), r"`bandwidth` \[5, 2\] must be a number, \[5\] or \[5, 3\]"),
+    "length": (torch.ones(4), r"`bandwidth` \[4\] must be a number, \[5\], \[5, 3\] or \[5, 3, 3\]"),
+    "per keypoint": (torch.ones(5, 2), r"`bandwidth` \[5, 2\] must be a number, \[5\], \[5, 3\] or \[5, 3, 3\]"),
 }
 
 

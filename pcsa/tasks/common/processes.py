@@ -54,7 +54,7 @@ def of_all_processes(x: Tensor) -> Tensor:
 
     Of a loss of all rows, every process computes the same, and the mean of the gradients is that of the loss.
     """
-    return x if num_processes() == 1 else _OfAll.apply(x)  # type: ignore[no-any-return]
+    return x if num_processes() == 1 else _OfAll.apply(x)
 
 
 class _OfAll(torch.autograd.Function):
@@ -65,7 +65,7 @@ class _OfAll(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         grad = grad.clone(memory_format=torch.contiguous_format)
         distributed.all_reduce(grad)
         return grad.chunk(num_processes())[distributed.get_rank()]
