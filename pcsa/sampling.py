@@ -14,6 +14,8 @@ from pcsa._core.points import bandwidth_of, canonical, cloud_mean, cloud_softmax
 from pcsa.schedules import ScheduledTemperature, TemperatureSchedule
 
 BasisNoise = Literal["relaxed", "mixture"]
+# Looked up here: the compiler of torch before 2.7 does not follow `get_args`.
+_BASIS_NOISES, _ESTIMATORS = get_args(BasisNoise), get_args(Estimator)
 
 
 def soft_argmax(
@@ -171,8 +173,8 @@ def sampling_argmax(
     """
     check_temperature(temperature)
     check_count("num_samples", num_samples)
-    check_one_of("basis_noise", basis_noise, get_args(BasisNoise))
-    check_one_of("estimator", estimator, get_args(Estimator))
+    check_one_of("basis_noise", basis_noise, _BASIS_NOISES)
+    check_one_of("estimator", estimator, _ESTIMATORS)
     points = canonical(
         logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate, near=True
     )
@@ -240,11 +242,11 @@ class SamplingArgmax(ScheduledTemperature):
     ) -> None:
         super().__init__()
         check_count("num_samples", num_samples)
-        check_one_of("basis_noise", basis_noise, get_args(BasisNoise))
+        check_one_of("basis_noise", basis_noise, _BASIS_NOISES)
         self.num_samples = num_samples
         self.temperature = TemperatureSchedule.of(temperature)
         self.basis_noise: BasisNoise = basis_noise
-        check_one_of("estimator", estimator, get_args(Estimator))
+        check_one_of("estimator", estimator, _ESTIMATORS)
         self.estimator: Estimator = estimator
 
     def forward(

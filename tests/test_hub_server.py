@@ -5,6 +5,7 @@ import pytest
 huggingface_hub = pytest.importorskip("huggingface_hub")
 
 
+@pytest.mark.filterwarnings("ignore:Use .content=:DeprecationWarning")  # the client's own, with httpx
 def test_what_is_uploaded_comes_back(hub, tmp_path):
     api = huggingface_hub.HfApi(endpoint=hub.endpoint, token="hf_of_nobody")
     here = tmp_path / "here"

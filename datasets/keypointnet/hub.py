@@ -123,7 +123,7 @@ def _patiently(ask: Callable[[], str]) -> str:
 
 
 def _among(listed: "Mapping[str, RepoFile]", patterns: list[str]) -> "dict[str, RepoFile]":
-    from huggingface_hub.utils import filter_repo_objects
+    from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]  # documented, not listed
 
     return {path: listed[path] for path in filter_repo_objects(list(listed), allow_patterns=patterns)}
 

@@ -127,7 +127,7 @@ def environment(row: Row, wheel: Path, work: Path) -> str:
         pip(python, folder, "install", "--no-compile", *asked)
         ready.touch()
     if row.base:
-        pip(python, folder, "install", "--no-deps", *row.pins)
+        pip(python, folder, "install", *row.pins)
     return python
 
 

@@ -90,7 +90,7 @@ def test_knn_far_from_the_origin(backend):
 
 
 def test_knn_scipy_oracle(backend, clouds):
-    from scipy.spatial import cKDTree
+    cKDTree = pytest.importorskip("scipy.spatial").cKDTree
 
     pos, ptr = clouds((700, 300))
     query, query_ptr = clouds((50, 60), seed=1)

@@ -53,6 +53,9 @@ from pcsa.tasks.common.together import ending_together
 
 log = logging.getLogger(__name__)
 
+# The log takes every tenth step.
+_LOGGED_STEPS = 10
+
 # What Lightning puts into a checkpoint and takes out of it.
 _TO_RESUME = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step")
 
@@ -138,7 +141,7 @@ class ResumableLoader(DataLoader):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.collate_fn = _Whole(self.collate_fn)
+        self.collate_fn: Callable[[list[Any]], Any] = _Whole(self.collate_fn)
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -246,7 +249,7 @@ class StepTraining(L.LightningModule, Generic[ConfigT]):
         loss, parts, size = self.loss(batch, self.temperature.value, generator)
         logged = {"loss": loss.detach(), **parts}
         # Lightning takes a millisecond to hear of a number, and writes those of few steps.
-        written = (self.global_step + 1) % self.trainer.log_every_n_steps == 0 or self.global_step + 1 >= self.steps
+        written = (self.global_step + 1) % _LOGGED_STEPS == 0 or self.global_step + 1 >= self.steps
         if written or loss.device.type == "cpu":
             logged = mean_over_processes(logged)
         # On a CPU a loss that is no number in one process is none in all of them, and they end together.
@@ -479,7 +482,7 @@ def make_trainer(
         # A resumed run gets a folder of its own beside the first one's: nothing logged is lost.
         logger=logger_type(out, name="log"),
         callbacks=callbacks,
-        log_every_n_steps=10,
+        log_every_n_steps=_LOGGED_STEPS,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         # torch has synchronized batch normalization on CUDA only; elsewhere each process normalizes by its own clouds.
