@@ -13,8 +13,10 @@ from pcsa._core.checks import check_count, check_non_negative
 _Operator = Literal["limits", "operator", "compiled", "ragged", "scan"]
 _Shared = Literal["busy"]
 _Other = Literal["neighbors", "pointnet2", "skeleton", "data", "step", "launches", "start", "scaling"]
-Case = Literal[_Operator, _Shared, _Other]
-CASES: tuple[Case, ...] = get_args(Case)
+# Minutes and gigabytes: only where they are named.
+_Named = Literal["large"]
+Case = Literal[_Operator, _Shared, _Other, _Named]
+CASES: tuple[Case, ...] = tuple(case for case in get_args(Case) if case not in get_args(_Named))
 # The only ones that say anything without times.
 DETERMINISTIC_CASES: tuple[Case, ...] = ("operator", "scan", "skeleton", "launches", "start")
 
@@ -28,7 +30,7 @@ class BenchConfig:
     """
 
     cases: Annotated[tuple[Case, ...], tyro.conf.Positional] = ()
-    """Cases to measure; default all, with `--quick` all but compiled and scaling."""
+    """Cases to measure; default all but large, with `--quick` without compiled and scaling, too."""
     quick: bool = False
     """Repeat less and shorten the curves; the scan is a tenth as large."""
     deterministic: bool = False
@@ -73,7 +75,7 @@ class BenchConfig:
         """The cases to run, in their order."""
         default = DETERMINISTIC_CASES if self.deterministic else CASES
         chosen = self.cases or tuple(c for c in default if not (self.quick and c in ("compiled", "scaling")))
-        return tuple(c for c in CASES if c in chosen)
+        return tuple(c for c in get_args(Case) if c in chosen)
 
     @property
     def turns(self) -> int:

@@ -134,6 +134,24 @@ def bench_scan(config: BenchConfig, device: torch.device) -> list[Result]:
     return [Result("scan", f"Scan: one cloud of {N:,} points, K={K}, S={S}", rows, checks)]
 
 
+def bench_large(config: BenchConfig, device: torch.device) -> list[Result]:
+    """Measure a cloud of ten million points, and a batch of clouds from a hundred to a million."""
+    K, S = 20, 10
+    clouds = {
+        "one cloud": [config.points(10**7)],
+        "clouds of several sizes": [config.points(10**power) for power in range(2, 7)],
+    }
+    contenders = {name: ("sampler", {"clouds": sizes, "K": K, "S": S}) for name, sizes in clouds.items()}
+    seconds, memory = compare(contenders, min(config.few_turns, 1), device)
+    rows, checks = [], []
+    for name, sizes in clouds.items():
+        inputs = 4 * sum(sizes) * (K + 3 + 1)
+        rows.append(row(name, seconds[name], memory[name], f"{sum(sizes):,} points, inputs {size(inputs)}"))
+        # The gradient to the logits is as large as they are.
+        checks.append(deterministic(f"{name}: memory / inputs", memory[name] / inputs, "×"))
+    return [Result("large", f"Large clouds: K={K}, S={S}, both passes", rows, checks)]
+
+
 def bench_scaling(config: BenchConfig, device: torch.device) -> list[Curve]:
     """Measure time and memory over one size at a time."""
     N = config.points(2048)
