@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,9 +124,7 @@ def _patiently(ask: Callable[[], str]) -> str:
 
 
 def _among(listed: "Mapping[str, RepoFile]", patterns: list[str]) -> "dict[str, RepoFile]":
-    from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defined]  # documented, not listed
-
-    return {path: listed[path] for path in filter_repo_objects(list(listed), allow_patterns=patterns)}
+    return {path: entry for path, entry in listed.items() if any(fnmatch(path, pattern) for pattern in patterns)}
 
 
 def _fetch(
