@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pcsa.datasets.files import replacing
 from pcsa.tasks import get_task, open_run
 from pcsa.tasks.common.averaging import newest_share
 from pcsa.tasks.common.best import mode_of
@@ -91,7 +92,11 @@ def test_a_killed_run_resumes_to_the_same_weights(tiny, dies, tmp_path, optimize
     whole = get_task("landmarks").train(replace(config, out=tmp_path / "whole"))
     killed = replace(config, out=tmp_path / "killed")
     dies(killed)
-    (killed.out / ".best-0123.ckpt").write_bytes(b"half")
+    with replacing(killed.out / "best.ckpt") as temporary:
+        name = temporary.name
+        temporary.write_bytes((killed.out / "best.ckpt").read_bytes())
+    # As a process leaves it that is killed while it writes.
+    (killed.out / name).write_bytes(b"half")
     resumed = get_task("landmarks").train(replace(killed, resume=True))
     assert sorted(file.name for file in killed.out.iterdir()) == ["best.ckpt", "config.json", "last.ckpt", "log"]
     for name in ("last.ckpt", "best.ckpt"):
