@@ -60,4 +60,5 @@ def test_a_short_run_finds_nothing():
     command = [sys.executable, str(HERE / "fuzz.py"), "--inputs", "300", "--seed", "5"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert int(re.search(r"^all +([\d,]+)", done.stdout, re.MULTILINE)[1].replace(",", "")) >= 300
+    # Shares of 50 readers are rounded.
+    assert int(re.search(r"^all +([\d,]+)", done.stdout, re.MULTILINE)[1].replace(",", "")) >= 275

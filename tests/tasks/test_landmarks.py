@@ -53,11 +53,18 @@ def test_two_processes_step_along_the_mean_of_their_gradients(train_quietly, tmp
     training = TASK.training(config)
     items, module = training.data.train_items, training.module
     before = {name: value.detach().clone() for name, value in module.network.named_parameters()}
+    batches = []
     for rank in (0, 1):
         keys = list(EpochSampler(12, config.seed, lambda: 0, rank, 2, 4))[:2]
-        batch = default_collate([items.varied(index, item_generator(config.seed, 0, index)) for _, index in keys])
+        batches.append(
+            default_collate([items.varied(index, item_generator(config.seed, 0, index)) for _, index in keys])
+        )
+    counts = [int(batch["visible"].sum()) for batch in batches]
+    for batch, count in zip(batches, counts, strict=True):
+        # A mean over the landmarks of both.
         loss, _, _ = module.loss(batch, 1.0, torch.Generator())
-        (loss / 2).backward()
+        (loss * count / sum(counts)).backward()
+    assert counts[0] != counts[1]
     right = total = 0
     after = dict(network.named_parameters())
     for name, parameter in module.network.named_parameters():
