@@ -13,7 +13,7 @@ Where Triton's kernels run, the same sums are made by `pcsa._core.triton.points`
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -203,6 +203,56 @@ def _spread(blocks: _Blocks, x: Tensor) -> Tensor:
     return x.index_select(0, blocks.owner)
 
 
+def _sums(
+    blocks: _Blocks,
+    columns: Tensor,
+    squared: Tensor | None,
+    num_samples: int,
+    tau: float,
+    noise: _Noise,
+    threads: int,
+) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Sum columns [M, C, P] of the points with the weights, and others with their squares, for a range of samples each.
+
+    Yields the range, log2 of the largest weight of each cloud [B, K, S], and the sums relative to it [B, K, S, C].
+    """
+    (M, K, _), B, C = blocks.logits.shape, blocks.num_clouds, columns.shape[1]
+
+    def summed(m: slice, perturbed: Perturbed) -> tuple[Tensor, Tensor]:
+        weight = perturbed()
+        # A block's own maximum keeps exp2() in range; blocks are brought to their cloud's maximum below.
+        # A block of nothing but padding has none: any number will do.
+        largest = weight.amax(-1, keepdim=True)
+        top = largest.squeeze(-1).clone()
+        weight.sub_(largest.clamp_min_(torch.finfo(weight.dtype).min)).exp2_()
+        # Points are summed with the few columns on the left: three times as fast as on the right.
+        flat = weight.flatten(1, 2).transpose(1, 2)
+        if squared is None:
+            return top, columns[m] @ flat
+        return top, torch.cat([columns[m] @ flat, squared[m] @ flat.square_()], 1)
+
+    tiles = _tiles(blocks, num_samples)
+    tasks = (partial(summed, m, _perturbed(blocks.logits[m], s.stop - s.start, tau, noise)) for s, m in tiles)
+    parts: list[tuple[Tensor, Tensor]] = []
+    for part, (of_samples, m) in zip(in_order(tasks, threads), tiles, strict=True):
+        parts.append(part)
+        if m.stop < M:
+            continue
+        top, sums = (torch.cat(x) if len(x) > 1 else x[0] for x in zip(*parts, strict=True))
+        parts.clear()
+        S = of_samples.stop - of_samples.start
+        sums = sums.view(M, -1, K, S)
+        index = blocks.owner.view(-1, 1, 1).expand_as(top)
+        cloud_top = top.new_full((B, K, S), -math.inf).scatter_reduce_(0, index, top, "amax")
+        factor = (top - _spread(blocks, cloud_top)).exp2_().unsqueeze_(1)
+        sums[:, :C] *= factor
+        if squared is not None:
+            sums[:, C:] *= factor.square()
+        total = sums.new_zeros(B, *sums.shape[1:])
+        total.scatter_add_(0, index.unsqueeze(1).expand_as(sums), sums)
+        yield of_samples, cloud_top, total.permute(0, 2, 3, 1)
+
+
 def _draw(
     logits: Tensor,
     pos: Tensor,
@@ -223,7 +273,7 @@ def _draw(
     with one_thread(logits.device) as threads:
         tau = float(temperature)
         blocks = _cut(logits, pos, variance, ptr, tau, cloud_size)
-        M, K, _ = blocks.logits.shape
+        K = blocks.logits.shape[1]
         B, D, axes = blocks.num_clouds, pos.shape[1], variance.shape[1]
         noise = _Noise(seed, logits.device)
         samples = noise.normal((B, K, num_samples, D), logits.dtype)
@@ -233,38 +283,8 @@ def _draw(
         columns = torch.cat([blocks.pos, ones] + ([blocks.variance] if mixture else []), -1)
         columns, variances = (x.transpose(1, 2).contiguous() for x in (columns, blocks.variance))
 
-        def summed(m: slice, perturbed: Perturbed) -> tuple[Tensor, Tensor]:
-            weight = perturbed()
-            # A block's own maximum keeps exp2() in range; blocks are brought to their cloud's maximum below.
-            # A block of nothing but padding has none: any number will do.
-            largest = weight.amax(-1, keepdim=True)
-            top = largest.squeeze(-1).clone()
-            weight.sub_(largest.clamp_min_(torch.finfo(weight.dtype).min)).exp2_()
-            # Points are summed with the few columns on the left: three times as fast as on the right.
-            flat = weight.flatten(1, 2).transpose(1, 2)
-            if mixture:
-                return top, columns[m] @ flat
-            return top, torch.cat([columns[m] @ flat, variances[m] @ flat.square_()], 1)
-
-        tiles = _tiles(blocks, num_samples)
-        tasks = (partial(summed, m, _perturbed(blocks.logits[m], s.stop - s.start, tau, noise)) for s, m in tiles)
-        parts: list[tuple[Tensor, Tensor]] = []
-        for part, (of_samples, m) in zip(in_order(tasks, threads), tiles, strict=True):
-            parts.append(part)
-            if m.stop < M:
-                continue
-            top, sums = (torch.cat(x) if len(x) > 1 else x[0] for x in zip(*parts, strict=True))
-            parts.clear()
-            S = of_samples.stop - of_samples.start
-            sums = sums.view(M, D + 1 + axes, K, S)
-            index = blocks.owner.view(-1, 1, 1).expand_as(top)
-            cloud_top = top.new_full((B, K, S), -math.inf).scatter_reduce_(0, index, top, "amax")
-            factor = (top - _spread(blocks, cloud_top)).exp2_().unsqueeze_(1)
-            sums[:, : D + 1] *= factor
-            sums[:, D + 1 :] *= factor if mixture else factor.square()
-            total = sums.new_zeros(B, D + 1 + axes, K, S)
-            total.scatter_add_(0, index.unsqueeze(1).expand_as(sums), sums)
-            total = total.permute(0, 2, 3, 1)
+        squared = None if mixture else variances
+        for of_samples, cloud_top, total in _sums(blocks, columns, squared, num_samples, tau, noise, threads):
             norm = total[..., D : D + 1]
             std2 = total[..., D + 1 :] / (norm if mixture else norm.square())
             log_norm[:, :, of_samples] = norm.squeeze(-1).log2() + cloud_top

@@ -18,6 +18,7 @@ from pcsa._core.kernel import (
     _Noise,
     _perturbed,
     _spread,
+    _sums,
     _tiles,
     _twice,
     _uncut,
@@ -68,7 +69,7 @@ def _moments(
     with one_thread(logits.device) as threads:
         tau = float(temperature)
         blocks = _cut(logits, pos, second, ptr, tau, cloud_size)
-        M, K, _ = blocks.logits.shape
+        K = blocks.logits.shape[1]
         B, D, columns = blocks.num_clouds, pos.shape[1], second.shape[1]
         noise = _Noise(seed, logits.device)
         first = torch.cat([blocks.pos, torch.ones_like(blocks.pos[..., :1])], -1)
@@ -76,34 +77,7 @@ def _moments(
         place, spread = (logits.new_empty(B, K, num_samples, size) for size in (D, columns))
         log_norm = logits.new_empty(B, K, num_samples)
 
-        def summed(m: slice, perturbed: Perturbed) -> tuple[Tensor, Tensor]:
-            weight = perturbed()
-            # As in the kernel: a block's own maximum keeps exp2() in range, and blocks of padding have none.
-            largest = weight.amax(-1, keepdim=True)
-            top = largest.squeeze(-1).clone()
-            weight.sub_(largest.clamp_min_(torch.finfo(weight.dtype).min)).exp2_()
-            flat = weight.flatten(1, 2).transpose(1, 2)
-            return top, torch.cat([first[m] @ flat, seconds[m] @ flat.square_()], 1)
-
-        tiles = _tiles(blocks, num_samples)
-        tasks = (partial(summed, m, _perturbed(blocks.logits[m], s.stop - s.start, tau, noise)) for s, m in tiles)
-        parts: list[tuple[Tensor, Tensor]] = []
-        for part, (of_samples, m) in zip(in_order(tasks, threads), tiles, strict=True):
-            parts.append(part)
-            if m.stop < M:
-                continue
-            top, sums = (torch.cat(x) if len(x) > 1 else x[0] for x in zip(*parts, strict=True))
-            parts.clear()
-            S = of_samples.stop - of_samples.start
-            sums = sums.view(M, D + 1 + columns, K, S)
-            index = blocks.owner.view(-1, 1, 1).expand_as(top)
-            cloud_top = top.new_full((B, K, S), -torch.inf).scatter_reduce_(0, index, top, "amax")
-            factor = (top - _spread(blocks, cloud_top)).exp2_().unsqueeze_(1)
-            sums[:, : D + 1] *= factor
-            sums[:, D + 1 :] *= factor.square()
-            total = sums.new_zeros(B, D + 1 + columns, K, S)
-            total.scatter_add_(0, index.unsqueeze(1).expand_as(sums), sums)
-            total = total.permute(0, 2, 3, 1)
+        for of_samples, cloud_top, total in _sums(blocks, first, seconds, num_samples, tau, noise, threads):
             norm = total[..., D : D + 1]
             log_norm[:, :, of_samples] = norm.squeeze(-1).log2() + cloud_top
             place[:, :, of_samples] = total[..., :D] / norm
