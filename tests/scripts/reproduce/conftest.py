@@ -23,6 +23,20 @@ def calls(root, tmp_path):
 
 
 @pytest.fixture
+def study(request, tmp_path):
+    """The file of the study that a module writes out as ``STUDY``."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(request.module.STUDY)
+    return path
+
+
+@pytest.fixture
+def call(study, calls):
+    """The arguments of a call that makes all runs of the study in this process."""
+    return calls(study)
+
+
+@pytest.fixture
 def trains(monkeypatch):
     """The folders of the runs that are trained from now on; nothing is really trained or scored."""
     found = []

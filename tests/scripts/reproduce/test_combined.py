@@ -39,18 +39,6 @@ SOUND = ("--methods", "plain", "two", "two, varied", "varied", "--folds", "0")
 
 
 @pytest.fixture
-def study(tmp_path):
-    path = tmp_path / "tiny.toml"
-    path.write_text(STUDY)
-    return path
-
-
-@pytest.fixture
-def call(study, calls):
-    return calls(study)
-
-
-@pytest.fixture
 def rows(tmp_path):
     """The rows of the results, by method and number."""
     return lambda: {(row["method"], row["seed"]): row for row in Results(tmp_path / "results").rows.values()}

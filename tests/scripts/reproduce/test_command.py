@@ -32,19 +32,6 @@ broken = "--data.num-keypoints 99"
 '''
 
 
-@pytest.fixture
-def study(tmp_path):
-    path = tmp_path / "tiny.toml"
-    path.write_text(STUDY)
-    return path
-
-
-@pytest.fixture
-def call(study, calls):
-    """The arguments of a call that makes all runs of the study in this process."""
-    return calls(study)
-
-
 def test_runs_are_made_once_and_leave_rows_and_tables(call, trains, tmp_path, capsys):
     some = ("--methods", "soft", "sampling, S = 2", "--folds", "0", "2")
     assert main(call(*some)) == 0

@@ -32,24 +32,12 @@ CATEGORIES = ('["mug", "chair"]', '["mug"]')
 
 
 @pytest.fixture
-def study(tmp_path):
-    path = tmp_path / "tiny.toml"
-    path.write_text(STUDY)
-    return path
-
-
-@pytest.fixture
 def root(tmp_path_factory):
     """Eight procedural mugs and as many chairs."""
     root = tmp_path_factory.mktemp("both")
     flags = "--categories mug chair --num-shapes 8 --num-points 256"
     assert main(["data", "generate", str(root), *flags.split()]) == 0
     return root
-
-
-@pytest.fixture
-def call(study, calls):
-    return calls(study)
 
 
 @pytest.fixture

@@ -41,18 +41,6 @@ mug = { options = "--data.category mug", root = true }
 
 
 @pytest.fixture
-def study(tmp_path):
-    path = tmp_path / "tiny.toml"
-    path.write_text(STUDY)
-    return path
-
-
-@pytest.fixture
-def call(study, calls):
-    return calls(study)
-
-
-@pytest.fixture
 def rows(tmp_path):
     return lambda: {
         (row["method"], row["fold"], row["seed"]): row for row in Results(tmp_path / "results").rows.values()
