@@ -7,7 +7,7 @@ READY := .venv/.ready
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train,dev,viz]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train,dev,viz,export]"
 	touch $@
 
 # Trains on procedural chairs, scores chairs that it never saw, and draws some of them.
