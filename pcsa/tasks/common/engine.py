@@ -35,6 +35,7 @@ from pcsa._core.writing import remove_abandoned
 from pcsa.datasets.faults import reading
 from pcsa.datasets.transforms import item_generator
 from pcsa.tasks.common.averaging import AveragedWeights
+from pcsa.tasks.common.batches import Whole
 from pcsa.tasks.common.best import BestCheckpoint, mode_of
 from pcsa.tasks.common.checkpoint import (
     check_resumable,
@@ -119,29 +120,15 @@ class EpochSampler(Sampler[tuple[int, int]]):
             yield epoch, index
 
 
-class _Whole:
-    """A way to put items into a batch that forgets which of them is where."""
-
-    def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
-        self.collate = collate
-
-    def __call__(self, items: list[Any]) -> Any:
-        batch = self.collate(items)
-        if isinstance(batch, Batch):
-            batch._slice_dict = batch._inc_dict = None
-        return batch
-
-
 class ResumableLoader(DataLoader):
     """A loader whose sampler asks the run where it is; Lightning wants to hear that it can be resumed.
 
-    Its batches cannot be taken apart: where each of their items lies would be most of the tensors that a worker hands
-    over, each of them through a socket.
+    Its batches cannot be taken apart, see :class:`pcsa.tasks.common.batches.Whole`.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.collate_fn: Callable[[list[Any]], Any] = _Whole(self.collate_fn)
+        self.collate_fn: Callable[[list[Any]], Any] = Whole(self.collate_fn)
 
     def state_dict(self) -> dict[str, Any]:
         return {}
