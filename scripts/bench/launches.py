@@ -24,7 +24,7 @@ import pcsa.neighbors.farthest
 import pcsa.neighbors.nearest
 from pcsa import losses
 from pcsa._core import kernel
-from pcsa._core.triton import clouds, gathers, means, nearest, norms, points
+from pcsa._core.triton import clouds, gathers, means, nearest, norms, origins, points
 from pcsa._core.triton.launch import Launch
 from pcsa.models.detector import KeypointDetector
 from pcsa.models.pointnet2 import SINGLE_SCALE, LevelGeometry, PointNet2, build_geometry
@@ -39,7 +39,7 @@ _META = torch.device("meta")
 # What was counted when a step was promised to be bound by launches; more would be slower.
 _KERNELS = {"network": 302, "operator": 154, "losses": 49, "farthest points, first level, if searched": 6144}
 # Files that import Triton: `point_kernels` and others.
-_KERNELS_OF = ("cloud", "gather", "mean", "nearest", "norm", "point")
+_KERNELS_OF = ("cloud", "gather", "mean", "nearest", "norm", "origin", "point")
 # What a step may ask for, searches and optimizer included.
 _STEP = 250
 # They only make a tensor, or another look at one.
@@ -224,7 +224,7 @@ def _by_triton(run: Callable[[], object]) -> Work:
         mock.patch.object(Launch, "run", note),
         contextlib.ExitStack() as stack,
     ):
-        for module in (clouds, gathers, means, nearest, norms, points):
+        for module in (clouds, gathers, means, nearest, norms, origins, points):
             stack.enter_context(mock.patch.object(module, "takes", return_value=True))
         work = count(run)
     work.kernels += len(launched)

@@ -7,6 +7,7 @@ batches travel as bytes in the message itself.
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
 from collections.abc import Callable
@@ -61,7 +62,22 @@ class _Pickler(pickle.Pickler):
             # Of a type that NumPy does not have.
             except TypeError:
                 pass
+        if isinstance(obj, Batch):
+            _, classes, state = obj.__reduce__()
+            return _empty, classes, state
         return NotImplemented
+
+
+def _empty(*classes: type) -> Any:
+    """A batch without anything in it."""
+    made = _class_of(*classes)
+    return made.__new__(made)
+
+
+@functools.cache
+def _class_of(batch: Any, items: type) -> Any:
+    # PyG makes the class, and looks at signatures for it, whenever it makes a batch: most of the time of a message.
+    return type(batch(_base_cls=items))
 
 
 def _received(numbers: npt.NDArray[np.generic]) -> Tensor:
