@@ -145,7 +145,9 @@ def step_parts(B: int, N: int, K: int, S: int) -> dict[str, Work]:
             "losses by Triton": _by_triton(loss),
             "cross-entropy by Triton": _by_triton(cross_entropy),
             "optimizer": _optimizer([p for p in detector.parameters() if p.requires_grad]),
-            "around graphs of all": count(lambda: _around([pos, ptr, target, visible], [torch.empty((), device=_META)], parts=2)),
+            "around graphs of all": count(
+                lambda: _around([pos, ptr, target, visible], [torch.empty((), device=_META)], parts=2)
+            ),
             "around graphs of the network": count(lambda: _around([pos, ptr], [scores, presence], parts=0)),
         }
 
@@ -153,8 +155,8 @@ def step_parts(B: int, N: int, K: int, S: int) -> dict[str, Work]:
 def whole_steps(parts: dict[str, Work]) -> dict[str, tuple[int, bool]]:
     """Add up what the host launches in a step by Triton, clipping and optimizer included; and whether it is promised.
 
-    As CUDA graphs, searches, network and an objective that draws nothing are two launches, and copies of what they read.
-    An objective that draws stays outside.
+    As CUDA graphs, searches, network and an objective that draws nothing are two launches, and copies of what they
+    read. An objective that draws stays outside.
     """
     kernels = {name: part.kernels for name, part in parts.items()}
     optimizer, searches, network = kernels["optimizer"], kernels["searches by Triton"], kernels["network by Triton"]

@@ -129,7 +129,8 @@ def test_the_step_by_graphs_searches_within_them(training):
         there = loading.transfer_batch_to_device(batch.pin_memory(), torch.device("cuda"), 0)
         module.loss(there, 0.5, torch.Generator())
         step = module.graphed._flat.function
-        assert step.bounds == [0, 600, 1200, 1800, 2400] and step._tables
+        assert step.bounds == [0, 600, 1200, 1800, 2400]
+        assert step._tables
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         module.loss(there, 0.5, torch.Generator())
     # Positions, bounds, keypoints, visibility; one more for the parts of the loss.

@@ -14,7 +14,12 @@ def equal_clouds(num_clouds: int, size: int, like: Tensor) -> tuple[Tensor, Tens
 
     Not to be written to.
     """
-    if like.is_cuda and num_clouds * size <= _MOST_POINTS and plain(like) and not torch.cuda.is_current_stream_capturing():
+    if (
+        like.is_cuda
+        and num_clouds * size <= _MOST_POINTS
+        and plain(like)
+        and not torch.cuda.is_current_stream_capturing()
+    ):
         # On another stream, it might be read before it is written.
         return _kept(num_clouds, size, like.device, torch._C._cuda_getCurrentRawStream(like.get_device()))
     return _made(num_clouds, size, like.device)

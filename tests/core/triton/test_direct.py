@@ -1,4 +1,4 @@
-"""Kernels launched again without Triton's launcher: as Triton would, and never what was compiled for other arguments."""
+"""Kernels launched again without Triton's launcher: as Triton would, never what was compiled for other arguments."""
 
 import itertools
 from types import SimpleNamespace
@@ -47,7 +47,14 @@ def test_arguments_of_one_key_are_one_to_triton(specialized, aligned):
 
 
 def test_other_arguments_are_left_to_triton():
-    for odd in (True, "x", 1j, (1, 2), torch.zeros(2).numpy(), torch.zeros(2).as_subclass(type("Odd", (torch.Tensor,), {}))):
+    for odd in (
+        True,
+        "x",
+        1j,
+        (1, 2),
+        torch.zeros(2).numpy(),
+        torch.zeros(2).as_subclass(type("Odd", (torch.Tensor,), {})),
+    ):
         assert direct.kinds_of((ALIGNED, odd)) is None
 
 
@@ -83,8 +90,6 @@ def kernel(monkeypatch):
     return Kernel()
 
 
-
-
 def launch(kernel, x, n, D=3, programs=5, **options):
     card = SimpleNamespace(get_device=lambda: 0)
     kinds = direct.kinds_of
@@ -107,7 +112,8 @@ def test_the_second_launch_hands_the_arguments_to_what_was_compiled(kernel):
     # Constants stand in the kernel's order; no hooks and no metadata for them.
     (given,) = kernel.again
     assert given[:10] == (1, 7, 1, 1, 77, "f1", (4, 0), None, None, None)
-    assert given[10] is second and given[12:] == (102, 3, True)
+    assert given[10] is second
+    assert given[12:] == (102, 3, True)
     assert given[11].data_ptr() == ALIGNED[4:].data_ptr()
 
 
@@ -128,7 +134,8 @@ def test_the_second_launch_hands_the_arguments_to_what_was_compiled(kernel):
 def test_other_kinds_are_compiled_anew(kernel, other):
     launch(kernel, ALIGNED, 100)
     launch(kernel, **{"x": ALIGNED, "n": 100, **other})
-    assert len(kernel.by_triton) == 2 and not kernel.again
+    assert len(kernel.by_triton) == 2
+    assert not kernel.again
     launch(kernel, ALIGNED, 100)
     launch(kernel, **{"x": ALIGNED, "n": 100, **other})
     assert [given[0] for given in kernel.again] == [1, 2]
@@ -139,7 +146,8 @@ def test_whoever_wants_to_hear_of_launches_does(kernel, monkeypatch, hook):
     monkeypatch.setattr(direct, "known", lambda: SimpleNamespace(launch_enter_hook=hook, launch_exit_hook=None))
     for _ in range(3):
         launch(kernel, ALIGNED, 100)
-    assert len(kernel.by_triton) == 3 and not kernel.again
+    assert len(kernel.by_triton) == 3
+    assert not kernel.again
 
 
 def test_what_cannot_be_launched_again_is_launched_by_triton(kernel, monkeypatch):
@@ -148,7 +156,8 @@ def test_what_cannot_be_launched_again_is_launched_by_triton(kernel, monkeypatch
         launch(kernel, ALIGNED, 100)
     monkeypatch.setattr(direct, "known", lambda: None)
     launch(kernel, ALIGNED, 100)
-    assert len(kernel.by_triton) == 4 and not kernel.again
+    assert len(kernel.by_triton) == 4
+    assert not kernel.again
 
 
 def test_on_the_cpu_every_launch_is_tritons():
@@ -180,4 +189,5 @@ def test_the_same_numbers_on_a_card(monkeypatch, case):
     monkeypatch.setattr(direct, "known", lambda: None)
     for one, (out, grad) in zip(cases, mine, strict=True):
         expected, expected_grad = run(*one)
-        assert torch.equal(out, expected) and torch.equal(grad, expected_grad)
+        assert torch.equal(out, expected)
+        assert torch.equal(grad, expected_grad)

@@ -43,7 +43,9 @@ def test_one_broken_point_leaves_its_cloud_where_it_is(clouds):
     pos = pos + 1e5
     pos[700, 1] = math.nan
     origin, _ = origins.moved(pos, ptr, core._FAR)
-    assert origin[2, 1] == 0 and origin[2, 0] != 0 and origin[0, 1] != 0
+    assert origin[2, 1] == 0
+    assert origin[2, 0] != 0
+    assert origin[0, 1] != 0
 
 
 @pytest.mark.parametrize("learned", [False, True])
@@ -54,7 +56,8 @@ def test_it_is_asked(clouds, learned, monkeypatch):
     asked = canonical(logits, pos, ptr=ptr, near=True, validate=False)
     monkeypatch.setattr(origins, "takes", lambda pos: False)
     by_torch = canonical(logits, pos, ptr=ptr, near=True, validate=False)
-    assert torch.equal(asked.pos, by_torch.pos) and torch.equal(asked.origin, by_torch.origin)
+    assert torch.equal(asked.pos, by_torch.pos)
+    assert torch.equal(asked.origin, by_torch.origin)
     assert asked.pos.requires_grad == learned
     if learned:
         (slope,) = torch.autograd.grad(asked.pos.sum(), pos)
@@ -81,5 +84,6 @@ def test_equal_clouds_are_kept_and_another_number_is_not_served(cuda):
 
 def test_equal_clouds_elsewhere_are_made_anew():
     batch, ptr = equal_clouds(2, 3, torch.zeros(1))
-    assert batch.tolist() == [0, 0, 0, 1, 1, 1] and ptr.tolist() == [0, 3, 6]
+    assert batch.tolist() == [0, 0, 0, 1, 1, 1]
+    assert ptr.tolist() == [0, 3, 6]
     assert equal_clouds(2, 3, torch.zeros(1))[0] is not batch

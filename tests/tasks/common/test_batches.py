@@ -31,7 +31,8 @@ def same(a, b):
     for key in a.keys():  # noqa: SIM118
         x, y = a[key], b[key]
         if isinstance(x, torch.Tensor):
-            assert x.dtype == y.dtype and torch.equal(x, y), key
+            assert x.dtype == y.dtype
+            assert torch.equal(x, y), key
         else:
             assert x == y, key
     return True
@@ -49,8 +50,10 @@ def test_a_batch_survives_the_journey():
     assert received.pos.data_ptr() % 64 == 0
     images = {"image": torch.rand(2, 3, 4), "names": ["a", "b"], "pair": (torch.ones(1), 3)}
     received = pickle.loads(ForkingPickler.dumps(batches.Sent(images)))
-    assert torch.equal(received["image"], images["image"]) and received["names"] == ["a", "b"]
-    assert received["pair"][0] == 1 and received["pair"][1] == 3
+    assert torch.equal(received["image"], images["image"])
+    assert received["names"] == ["a", "b"]
+    assert received["pair"][0] == 1
+    assert received["pair"][1] == 3
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -163,7 +163,8 @@ def test_the_step_that_searches_is_that_of_what_was_searched_before(network, mon
         expected, parts = one.replayed(batch, geometry, 0.5, torch.Generator().manual_seed(1))
         loss, found = other.replayed(batch, None, 0.5, torch.Generator().manual_seed(1))
         assert torch.equal(loss, expected)
-        assert found.keys() == parts.keys() and all(torch.equal(found[name], parts[name]) for name in parts)
+        assert found.keys() == parts.keys()
+        assert all(torch.equal(found[name], parts[name]) for name in parts)
         losses.append(loss)
     assert losses[0] != losses[1]
 
