@@ -45,6 +45,7 @@ from pcsa.tasks.common.checkpoint import (
     write_json,
 )
 from pcsa.tasks.common.claim import claimed
+from pcsa.tasks.common.clipping import clip_together
 from pcsa.tasks.common.config import OptimizerConfig, TrainConfig, TrainerConfig, to_plain
 from pcsa.tasks.common.endings import await_the_end
 from pcsa.tasks.common.logs import RowLogger, flush_logs
@@ -256,6 +257,18 @@ class StepTraining(L.LightningModule, Generic[ConfigT]):
             self.config.optimizer, self.parameters(), self.steps, self.steps_per_epoch, fused=fused
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the norm, on a card with less of the host's time than Lightning and torch take."""
+        parameters = (x for group in optimizer.param_groups for x in group["params"])
+        quick = self.device.type == "cuda" and self.config.trainer.precision == "32-true" and bool(gradient_clip_val)
+        if not (quick and clip_together(parameters, gradient_clip_val or 0.0)):
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Stop in the middle of the last epoch if the steps are up."""
