@@ -29,8 +29,8 @@ Part = Literal[
 PARTS: tuple[Part, ...] = get_args(Part)
 # Seconds that a part may take. Tests come last and have what is left: each of them builds kernels of its own.
 BUDGETS: dict[str, int] = {
-    "operator": 40, "limits": 25, "neighbors": 35, "pointnet2": 40, "skeleton": 45, "step": 40,
-    "train-32": 65, "train-graph": 50, "train-bf16": 110, "tests": 480,
+    "operator": 40, "limits": 15, "neighbors": 30, "pointnet2": 45, "skeleton": 40, "step": 30,
+    "train-32": 60, "train-graph": 45, "train-bf16": 85, "tests": 480,
 }  # fmt: skip
 # What the parts import that an installation of the library alone does not bring.
 _NEEDED = ("lightning", "torch_geometric", "torchmetrics", "tyro", "scipy", "trimesh", "h5py", "pytest", "xdist")
