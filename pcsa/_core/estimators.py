@@ -8,10 +8,51 @@ from torch import Tensor
 from pcsa._core.choice import choose, choose_perturbed, path
 from pcsa._core.kernel import draw, draw_seed
 from pcsa._core.marginals import basis_noise
+from pcsa._core.moments import covariance_samples, is_learned
 from pcsa._core.points import Points, bandwidth_of, cloud_log_softmax, cloud_mean
 from pcsa._core.triangular import lower_columns, lower_times
 
 Estimator = Literal["relaxed", "straight_through", "reinmax", "implicit"]
+
+
+def samples_of(
+    points: Points,
+    num_samples: int,
+    estimator: Estimator,
+    temperature: float | Tensor,
+    mixture: bool,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Samples ``[B, K, S, D]`` in the frame of ``points``; ``mixture`` is of the noise of the relaxed ones."""
+    oriented = bandwidth_of(points).dim() == 3
+    if estimator == "implicit" and oriented:
+        raise ValueError(
+            "`bandwidth` of matrices must not be given with `estimator` 'implicit': its distribution functions are "
+            "along the axes, and those of a turned basis depend on each other"
+        )
+    if estimator != "relaxed":
+        if is_learned(temperature):
+            raise ValueError(
+                f"`temperature` that needs a gradient must be of the `estimator` 'relaxed': samples of {estimator!r} do "
+                "not depend on it"
+            )
+        return mixture_samples(points, num_samples, estimator, temperature, generator)
+    if oriented or is_learned(temperature):
+        return covariance_samples(points, num_samples, temperature, mixture, generator)
+    variance = bandwidth_of(points).square()
+    samples, _, _, _ = draw(
+        points.logits.contiguous(),
+        points.pos.contiguous(),
+        variance,
+        points.ptr,
+        draw_seed(generator, points.logits.device),
+        # Copied: a schedule may step before the backward pass reads it.
+        torch.as_tensor(temperature, dtype=torch.float64).clone(),
+        num_samples,
+        mixture,
+        points.dense_size or 0,
+    )
+    return samples
 
 
 def mixture_samples(

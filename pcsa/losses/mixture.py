@@ -43,7 +43,7 @@ def mixture_expected_error(
         batch: Cloud of each point.
         norm: ``"l1"``, ``"squared"`` or ``"bounded"`` (``"l2"`` has no closed form), as in :func:`sample_error`.
         sigma: Width of ``"bounded"``, in the units of ``pos``.
-        **options: ``ptr``, ``mask``, ``batch_size``, ``visible``, ``reduction`` and ``validate``, see
+        **options: ``ptr``, ``mask``, ``batch_size``, ``temperature``, ``visible``, ``reduction`` and ``validate``, see
             :class:`pcsa.losses.Options`.
     """
     check_one_of("norm", norm, ("l1", "squared", "bounded"))
@@ -92,7 +92,7 @@ def mixture_nll(
             in :func:`pcsa.sampling_argmax`.
         target: True positions.
         batch: Cloud of each point.
-        **options: ``ptr``, ``mask``, ``batch_size``, ``visible``, ``reduction`` and ``validate``, see
+        **options: ``ptr``, ``mask``, ``batch_size``, ``temperature``, ``visible``, ``reduction`` and ``validate``, see
             :class:`pcsa.losses.Options`.
     """
     points, keypoints = map_of(logits, pos, bandwidth, batch, **options)
