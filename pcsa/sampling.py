@@ -37,9 +37,9 @@ def soft_argmax(
     This is the read-out of a trained map in `"Localization with Sampling-Argmax"
     <https://arxiv.org/abs/2110.08825>`_, Eq. 1, and the prediction of soft-argmax training (Eq. 2).
 
-    Differentiable in ``logits``, ``pos`` and ``temperature``. Computed in float32 under autocast and from half precision; float64
-    stays float64. Far from the origin, positions are summed less the middle of their cloud: they and their gradients
-    keep what float32 of ``pos`` itself holds.
+    Differentiable in ``logits``, ``pos`` and ``temperature``. Computed in float32 under autocast and from half
+    precision; float64 stays float64. Far from the origin, positions are summed less the middle of their cloud: they and
+    their gradients keep what float32 of ``pos`` itself holds.
 
     Args:
         logits: Raw scores, before softmax: ragged ``[N, K]`` or dense ``[B, N, K]``. −inf leaves a point out for a
@@ -157,7 +157,7 @@ def sampling_argmax(
         temperature: Divides the perturbed logits. Smaller is closer to one-hot. Default 1. Of the straight-through
             estimator, it is that of the gradient alone. As a 0-d tensor on the CPU
             it may change without a compiled caller being compiled anew. A 0-d tensor that needs a gradient is learned:
-            the noise of a seed is another then, fused kernels do not run, and on an accelerator its value is waited for.
+            the noise of a seed is another then, fused kernels do not run, and an accelerator is waited for.
         basis_noise: ``"relaxed"`` is Eq. 12; ``"mixture"`` draws the basis noise with variance
             :math:`\sum_i \hat\pi_i \sigma_i^2`, that of the mixture, which Eq. 12 only reaches as the temperature
             falls to 0. Read by the relaxed estimator only.
@@ -235,22 +235,6 @@ class SoftArgmax(nn.Module):
         return f"temperature={float(self.temperature):g}"
 
 
-class SoftArgmax(nn.Module):
-    """See :func:`pcsa.soft_argmax`."""
-
-    def __init__(self, temperature: float = 1.0) -> None:
-        super().__init__()
-        check_temperature(temperature)
-        self.temperature = temperature
-
-    def forward(self, logits: Tensor, pos: Tensor, batch: Tensor | None = None, **options: Any) -> Tensor:
-        """Positions ``[B, K, D]``; ``options`` are those of :func:`pcsa.soft_argmax`."""
-        return soft_argmax(logits, pos, batch, temperature=self.temperature, **options)
-
-    def extra_repr(self) -> str:
-        return f"temperature={self.temperature}"
-
-
 class SamplingArgmax(ScheduledTemperature):
     """Samples while training, the expectation while testing; see :func:`pcsa.sampling_argmax`.
 
@@ -324,9 +308,7 @@ class SamplingArgmax(ScheduledTemperature):
         )
 
 
-def _in_place(
-    bandwidth: float | Tensor | None, batch: Tensor | None
-) -> tuple[float | Tensor | None, Tensor | None]:
+def _in_place(bandwidth: float | Tensor | None, batch: Tensor | None) -> tuple[float | Tensor | None, Tensor | None]:
     """Return a shell's third and fourth argument, the third of which may be ``batch``."""
     if batch is None and isinstance(bandwidth, Tensor) and not bandwidth.is_floating_point() and bandwidth.dim():
         return None, bandwidth

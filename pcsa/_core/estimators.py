@@ -33,7 +33,7 @@ def samples_of(
     if estimator != "relaxed":
         if is_learned(temperature):
             raise ValueError(
-                f"`temperature` that needs a gradient must be of the `estimator` 'relaxed': samples of {estimator!r} do "
+                f"`temperature` that needs a gradient must be of `estimator` 'relaxed': samples of {estimator!r} do "
                 "not depend on it"
             )
         return mixture_samples(points, num_samples, estimator, temperature, generator)

@@ -185,7 +185,5 @@ for _name in ("draw_marginals", "draw_marginals_backward", "basis_noise"):
     map_one_by_one(_name, _LIBRARY)
 _ON_GRIDS = "sampling_argmax on a grid"
 draw_marginals = transformable(_ON_GRIDS, torch.ops.pcsa.draw_marginals.default, _setup_context, _backward)
-draw_marginals_backward = transformable(
-    _ON_GRIDS, torch.ops.pcsa.draw_marginals_backward.default, keep_nothing, _twice
-)
+draw_marginals_backward = transformable(_ON_GRIDS, torch.ops.pcsa.draw_marginals_backward.default, keep_nothing, _twice)
 basis_noise = torch.ops.pcsa.basis_noise.default

@@ -1,4 +1,4 @@
-"""Samples whose bases have a covariance of their own, or whose temperature is learned: the sums that they need, streamed.
+"""Samples whose bases have a covariance of their own, or whose temperature is learned: the sums that they need.
 
 Given relaxed weights w, the noise of a sample is exactly N(0, sum_i w_i^2 C_i). So the operator makes, for each sample,
 sum_i w_i y_i and sum_i w_i^2 C_i, D + D (D + 1) / 2 numbers; a factor of the second is found, and times noise, outside
@@ -198,9 +198,7 @@ def _backward(ctx, grad_place, grad_spread, _log_norm):  # type: ignore[no-untyp
     # backward() may be called inside the caller's autocast region.
     with full_precision(grad_place):
         needed = ctx.needs_input_grad[5]
-        *grads, to_temperature = moments_backward(
-            grad_place, grad_spread, *ctx.saved_tensors, ctx.cloud_size, needed
-        )
+        *grads, to_temperature = moments_backward(grad_place, grad_spread, *ctx.saved_tensors, ctx.cloud_size, needed)
         return *grads, None, None, to_temperature if needed else None, None, None
 
 

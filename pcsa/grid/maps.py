@@ -101,4 +101,6 @@ def _bad_scores(logits: Tensor) -> str | None:
     top = logits.detach().flatten(2).amax(2)
     if not bool((top < math.inf).all()):
         return "`logits` must be finite, or -inf where a cell is not for a keypoint: NaN or infinite values found"
-    return "`logits` must be finite in a cell of every map: a map of -inf alone found" if bool(top.isinf().any()) else None
+    return (
+        "`logits` must be finite in a cell of every map: a map of -inf alone found" if bool(top.isinf().any()) else None
+    )

@@ -76,9 +76,9 @@ def sampling_argmax(
     where :math:`x_a` is not below the sum, else -2, in place of :math:`x_a`. That code works in
     ``frame="released"``.
 
-    Differentiable (once) in ``logits``, and in a ``temperature`` that is a tensor. The memory needed grows with the samples' marginals (S times the sum of the
-    axes' lengths), not with S times the number of cells. Computed in float32 under autocast and from half precision;
-    float64 stays float64.
+    Differentiable (once) in ``logits``, and in a ``temperature`` that is a tensor. The memory needed grows with the
+    samples' marginals (S times the sum of the axes' lengths), not with S times the number of cells. Computed in float32
+    under autocast and from half precision; float64 stays float64.
 
     Args:
         logits: Raw scores, before softmax, on one, two or three axes (``form="released"``: two or three).

@@ -64,7 +64,11 @@ BAD = {
     ),
     "swapped": ((P, torch.randn(5, 10)), {}, r"`logits` \[5, 3\] .* and `pos` \[5, 10\] .* they look swapped"),
     "swapped, dense": ((DENSE_P, torch.randn(2, 2, 4)), {}, "they look swapped"),
-    "a schedule": ((L, P), {"temperature": TemperatureSchedule()}, r"\(TemperatureSchedule\) .* the schedule's `value`"),
+    "a schedule": (
+        (L, P),
+        {"temperature": TemperatureSchedule()},
+        r"\(TemperatureSchedule\) .* the schedule's `value`",
+    ),
     "pos nan": ((L, put(P, math.nan)), {}, "`pos` must be finite"),
     "pos inf": ((L, put(P, math.inf)), {}, "`pos` must be finite"),
     "no points": ((L[:0], P[:0]), {}, r"`logits` \[0, 2\] must have at least one of its points"),
