@@ -26,6 +26,12 @@ def mapped() -> bool:
     return any(level.key() == torch._C._functorch.TransformType.Vmap for level in stack)
 
 
+def refuse_vmap(what: str) -> None:
+    """Raise where vmap is active."""
+    if mapped():
+        raise RuntimeError(f"vmap cannot map {what}: give the clouds as one batch, with `ptr` or `batch`")
+
+
 def plain() -> bool:
     """Whether fused kernels with a backward pass of their own may run: nothing is compiled or transformed."""
     return not torch.compiler.is_compiling() and not transformed()

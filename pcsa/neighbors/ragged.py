@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pcsa._core.checks import check_finite, check_floating, check_index, check_tensor, raise_first, reads_values
 from pcsa._core.data import Cloud, unpacked
-from pcsa._core.transforms import mapped
+from pcsa._core.transforms import refuse_vmap
 
 
 class Ragged(NamedTuple):
@@ -45,6 +45,7 @@ def read_ragged(given: Clouds, validate: bool, num_clouds: int | None = None) ->
     name, ptr_name, batch_name = given.names()
     pos, batch, ptr = unpacked(given.pos, given.batch, given.ptr)
     check_floating(name, pos)
+    refuse_vmap("searches for neighbors")
     if pos.dim() != 2 or pos.shape[1] < 1:
         raise ValueError(f"`{name}` {list(pos.shape)} must be [N, D] with D of at least 1")
     if batch is not None and ptr is not None:
@@ -70,10 +71,6 @@ def read_ragged(given: Clouds, validate: bool, num_clouds: int | None = None) ->
 
 def for_search(pos: Tensor) -> Tensor:
     """Positions without gradient, in a precision that every search knows."""
-    if mapped():
-        raise RuntimeError(
-            "vmap cannot map searches for neighbors: give all clouds as one batch, with `ptr` or `batch`"
-        )
     pos = pos.detach()
     return pos if pos.dtype in (torch.float32, torch.float64) else pos.float()
 
