@@ -976,11 +976,11 @@ def test_clouds_as_pytorch_geometric_holds_them():
     data = pytest.importorskip("torch_geometric.data")
     logits, pos, bandwidth, ptr = make([2, 4])
     clouds = data.Batch.from_data_list([data.Data(pos=pos[:2]), data.Data(pos=pos[2:])])
-    for given in (clouds, data.Data(pos=pos, batch=clouds.batch)):
-        assert torch.equal(soft_argmax(logits, given), soft_argmax(logits, pos, ptr=ptr))
-        assert torch.equal(knn_bandwidth(given), knn_bandwidth(pos, ptr=ptr))
+    for cloud in (clouds, data.Data(pos=pos, batch=clouds.batch)):
+        assert torch.equal(soft_argmax(logits, cloud), soft_argmax(logits, pos, ptr=ptr))
+        assert torch.equal(knn_bandwidth(cloud), knn_bandwidth(pos, ptr=ptr))
         assert torch.equal(
-            sampling_argmax(logits, given, bandwidth, generator=seeded()),
+            sampling_argmax(logits, cloud, bandwidth, generator=seeded()),
             sampling_argmax(logits, pos, bandwidth, ptr=ptr, generator=seeded()),
         )
     assert soft_argmax(logits, data.Data(pos=pos)).shape == (1, 2, 2)

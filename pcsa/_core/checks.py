@@ -21,13 +21,13 @@ Numbers = Sequence[float] | NDArray[Any] | Tensor
 #: :func:`raise_first`.
 Rule = tuple[Tensor, str | Callable[[], str | None]]
 
-# Characters of a value that an error shows.
-_SHOWN = 80
+# Characters of a value that an error shows, and entries of a tensor or array.
+_SHOWN, _FEW = 80, 4
 
 
 def shown(value: object) -> str:
     """Return how an error shows a value: a tensor or array of many numbers by its shape, and nothing at length."""
-    if isinstance(value, Tensor | np.ndarray) and math.prod(value.shape) != 1:
+    if isinstance(value, Tensor | np.ndarray) and math.prod(value.shape) > _FEW:
         return f"{type(value).__name__} {list(value.shape)}"
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
