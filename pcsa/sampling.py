@@ -232,7 +232,7 @@ class SoftArgmax(nn.Module):
         return soft_argmax(logits, pos, batch, temperature=self.temperature, **options)
 
     def extra_repr(self) -> str:
-        return f"temperature={float(self.temperature):g}"
+        return f"temperature={torch.as_tensor(self.temperature).item():g}"
 
 
 class SamplingArgmax(ScheduledTemperature):

@@ -137,7 +137,7 @@ class ScheduledTemperature(nn.Module):
     def shown(self) -> str:
         """Temperature as ``repr`` shows it."""
         is_schedule = isinstance(self.temperature, TemperatureSchedule)
-        return str(self.temperature) if is_schedule else f"{float(self.tau):g}, learned"
+        return str(self.temperature) if is_schedule else f"{self.tau.item():g}, learned"
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)

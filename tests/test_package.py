@@ -76,7 +76,17 @@ def test_an_uninstalled_checkout_resolves_the_mapped_packages(name):
 
 MODULES = {module.name for module in pkgutil.iter_modules(pcsa.__path__)}
 COMPILER = ("torch._dynamo", "torch._inductor", "sympy")
-OPERATORS = ("bandwidth", "distribution", "grid", "localization", "losses", "neighbors", "sampling", "schedules", "skeleton")
+OPERATORS = (
+    "bandwidth",
+    "distribution",
+    "grid",
+    "localization",
+    "losses",
+    "neighbors",
+    "sampling",
+    "schedules",
+    "skeleton",
+)
 
 
 def imported_by(code, names):

@@ -99,6 +99,7 @@ def check_temperature(temperature: float | Tensor) -> None:
             )
         if on_device or not reads_values(True):
             return
+        temperature = temperature.item()
     elif not isinstance(temperature, (numbers.Real, torch.SymFloat)):
         hint = ": give the schedule's `value`" if hasattr(temperature, "value") else ""
         raise ValueError(f"`temperature` ({type(temperature).__name__}) must be a number, or a 0-d tensor{hint}")

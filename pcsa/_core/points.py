@@ -29,6 +29,8 @@ from pcsa._core.triton import clouds
 _FAR = 4.0
 # Points of a cloud above which float32 sums, one number after the other, lose a digit that matters.
 _MANY = 1 << 18
+# Of a score less the largest: far below, a point has no probability at any temperature.
+_LOWEST = -1e18
 # The square must be a number, and so must sums of it.
 _LARGEST_BANDWIDTH = {torch.float32: 1e18, torch.float64: 1e153}
 
@@ -341,10 +343,15 @@ def tempered(points: Points, temperature: float | Tensor) -> Tensor:
     largest = cloud_max(points.logits.detach(), points)
     lower = points.logits - largest.index_select(0, points.batch)
     if isinstance(temperature, Tensor) and temperature.requires_grad:
-        # The slope of -inf over the temperature is infinite, and times 0 it is NaN.
-        off = lower == -math.inf
-        return (lower.masked_fill(off, 0.0) / temperature).masked_fill(off, -math.inf)
+        return over_learned(lower, temperature)
     return lower / temperature
+
+
+def over_learned(lower: Tensor, temperature: Tensor) -> Tensor:
+    """Logits of which the largest is 0 over a temperature that needs a gradient."""
+    # The slope of -inf over the temperature is infinite, and times 0 it is NaN; so it is where the quotient overflows.
+    off = lower == -math.inf
+    return (lower.clamp_min(_LOWEST) / temperature).masked_fill(off, -math.inf)
 
 
 def times_temperature(points: Points, temperature: float | Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pcsa._core.checks import check_one_of, check_positive, check_temperature
 from pcsa._core.marginals import axis_sums
-from pcsa._core.points import full_precision, working_dtype
+from pcsa._core.points import full_precision, over_learned, working_dtype
 from pcsa.grid.frames import Frame, Spacing, affine_of
 from pcsa.grid.maps import cells, check_logits
 from pcsa.grid.rings import axis_means, rings_of, wrapped
@@ -68,9 +68,7 @@ def soft_argmax(
         # Less their maximum, so that a small temperature cannot overflow large logits.
         lower = flat - flat.detach().amax(2, keepdim=True)
         if isinstance(temperature, Tensor) and temperature.requires_grad:
-            # The slope of -inf over the temperature is infinite, and times 0 it is NaN.
-            off = lower == -math.inf
-            tempered = (lower.masked_fill(off, 0.0) / temperature).masked_fill(off, -math.inf)
+            tempered = over_learned(lower, temperature)
         else:
             tempered = lower / temperature
         prob = tempered.softmax(2).unflatten(2, shape)

@@ -65,7 +65,7 @@ class SoftArgmax(_InFrame):
         return soft_argmax(logits, temperature=self.temperature, validate=validate, **self.in_frame())
 
     def extra_repr(self) -> str:
-        return f"temperature={float(self.temperature):g}{super().extra_repr()}"
+        return f"temperature={torch.as_tensor(self.temperature).item():g}{super().extra_repr()}"
 
 
 class SamplingArgmax(_InFrame, ScheduledTemperature):

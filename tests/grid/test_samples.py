@@ -280,6 +280,9 @@ def test_a_mask_of_a_map_s_own(basis, form):
     assert ((samples.mean(2) - torch.tensor([3.0, 2.0])).abs() < 0.3).all()  # the only cell that is left
     samples.sum().backward()
     assert logits.grad.isfinite().all()
-    for bad, message in ((torch.full((1, 1, 4), -math.inf), "a map of -inf alone"), (torch.tensor([[[math.nan]]]), "NaN")):
+    for bad, message in (
+        (torch.full((1, 1, 4), -math.inf), "a map of -inf alone"),
+        (torch.tensor([[[math.nan]]]), "NaN"),
+    ):
         with pytest.raises(ValueError, match=message):
             grid.sampling_argmax(bad, basis)
