@@ -1,4 +1,4 @@
-"""Every function takes ``ptr``, ``batch``, one cloud, and what holds the positions of clouds; the answers are the same."""
+"""Every function takes ``ptr``, ``batch``, one cloud, and what holds the positions of clouds, with the same answers."""
 
 import pytest
 import torch
@@ -84,7 +84,7 @@ def test_the_last_clouds_of_a_batch_may_be_empty():
         (lambda: knn(POS, k=2, batch=BATCH - 1), "`batch` must be sorted, with cloud numbers from 0 on"),
         (lambda: knn(POS, k=2, batch=BATCH[:4]), r"`batch` \[4\] .* must be int64 \[8\]"),
         (lambda: knn(POS, PTR), r"`k` \(=None\) must be a whole number"),
-        (lambda: knn(POS, 2), r"`ptr` \(int\) must be a tensor"),
+        (lambda: knn(POS, 2, 2), r"`ptr` \(int\) must be a tensor"),
         (lambda: knn(POS, PTR, 2, query_batch=QUERY_BATCH), "`query_batch` must be given with `query`"),
         (lambda: knn(POS, PTR, 2, QUERY), r"`query_ptr` \(=None\) must be given with `query` for 2 clouds"),
         (lambda: knn(POS, k=2, query=QUERY, query_batch=QUERY_BATCH), "`ptr` has no points in cloud 1|as many as"),
