@@ -1,7 +1,7 @@
 """Where each keypoint may be, as a distribution with the conventions of torch.distributions."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,13 +13,14 @@ from pcsa._core.checks import check_count, check_generator, check_one_of, check_
 from pcsa._core.data import Cloud
 from pcsa._core.estimators import Estimator, samples_of
 from pcsa._core.points import canonical, cloud_log_softmax, cloud_mean, full_precision, tempered
-from pcsa.localization import Localization, ReadOut, covariance_of, entropy_of, radii_of, read_map
+from pcsa.localization import NEED_RADIUS, Localization, ReadOut, covariance_of, entropy_of, radii_of, read_map
 from pcsa.losses.arguments import Keypoints, Norm, keypoints_of
 from pcsa.losses.geometry import bounded_width
 from pcsa.losses.mixture import expected_error, log_density
 from pcsa.sampling import BasisNoise
 
-_ESTIMATORS: tuple[Estimator, ...] = ("relaxed", "straight_through", "reinmax", "implicit")
+# Looked up here: the compiler of torch before 2.7 does not follow `get_args`.
+_ESTIMATORS, _BASIS_NOISES, _READ_OUTS, _NORMS = map(get_args, (Estimator, BasisNoise, ReadOut, Norm))
 
 
 class KeypointDistribution(Distribution):
@@ -158,7 +159,7 @@ class KeypointDistribution(Distribution):
             sigma: Width of ``"bounded"``, in the units of ``pos``.
             visible: Keypoints whose place is known; the others have 0, and no gradient.
         """
-        check_one_of("norm", norm, ("l2", "l1", "squared", "bounded"))
+        check_one_of("norm", norm, _NORMS)
         width = bounded_width(sigma) if norm == "bounded" else 0.0
         known = self._keypoints(visible)
         with full_precision(self._prob):
@@ -166,8 +167,8 @@ class KeypointDistribution(Distribution):
 
     def read(self, read_out: ReadOut = "expectation", radius: float | Tensor | None = None) -> Localization:
         """Read each keypoint's place, and how sure it is, as :func:`pcsa.localize` does."""
-        check_one_of("read_out", read_out, ("expectation", "peak", "local", "mode", "median", "ball", "ball_point"))
-        if radius is None and read_out in ("ball", "ball_point"):
+        check_one_of("read_out", read_out, _READ_OUTS)
+        if radius is None and read_out in NEED_RADIUS:
             raise ValueError(f"`radius` (=None) must be given with `read_out` {read_out!r}")
         reach = None if radius is None else radii_of(radius, self._points, self._validate)
         with full_precision(self._prob):
@@ -215,7 +216,7 @@ class KeypointDistribution(Distribution):
         shape = self._sample_shape(sample_shape)
         check_temperature(temperature)
         check_one_of("estimator", estimator, _ESTIMATORS)
-        check_one_of("basis_noise", basis_noise, ("relaxed", "mixture"))
+        check_one_of("basis_noise", basis_noise, _BASIS_NOISES)
         check_generator("generator", generator)
         points, mixture = self._points, basis_noise == "mixture"
         if shape.numel() == 0:

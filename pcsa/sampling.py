@@ -10,7 +10,6 @@ from pcsa._core.checks import check_count, check_generator, check_one_of, check_
 from pcsa._core.data import Cloud
 from pcsa._core.estimators import Estimator as Estimator, samples_of
 from pcsa._core.points import canonical, cloud_mean, cloud_softmax, full_precision, tempered, times_temperature
-from pcsa.bandwidth import knn_bandwidth
 from pcsa.schedules import ScheduledTemperature, TemperatureSchedule
 
 BasisNoise = Literal["relaxed", "mixture"]
@@ -285,6 +284,8 @@ class SamplingArgmax(ScheduledTemperature):
         if not self.training:
             return soft_argmax(logits, pos, batch, **options)
         if bandwidth is None:
+            from pcsa.bandwidth import knn_bandwidth  # with the searches, which the functions here do without
+
             known = {name: options[name] for name in ("ptr", "mask", "batch_size", "validate") if name in options}
             bandwidth = knn_bandwidth(pos, batch, **known)
         return sampling_argmax(

@@ -80,7 +80,7 @@ def mixture_samples(
         moved = lower_times(column[..., D:], noise) if oriented else noise * column[..., D:]
         return column[..., :D] + moved
 
-    def samples_of(chosen: Tensor) -> Tensor:
+    def drawn(chosen: Tensor) -> Tensor:
         row = chosen.flatten()
         own = [x.index_select(0, row).view(B, K, num_samples, -1) for x in (pos, spread)]
         return at(torch.cat(own, -1)) if oriented else own[0] + noise * own[1]
@@ -92,13 +92,13 @@ def mixture_samples(
         still = torch.zeros_like(columns[:, :1])
         relaxed, _, _, _ = draw(logits, columns, still, points.ptr, seed, tau, num_samples, False, size)
         soft = at(relaxed)
-        return samples_of(chosen) + (soft - soft.detach())
+        return drawn(chosen) + (soft - soft.detach())
 
     log_prob = cloud_log_softmax(logits, points)
     prob = log_prob.exp()
     uniform = basis_noise(logits.new_empty(B, K, num_samples, dtype=torch.float64), seed, "uniform") + 0.5
     chosen = choose(prob, points, uniform)
-    samples = samples_of(chosen)
+    samples = drawn(chosen)
     if estimator == "implicit":
         still = samples.detach()
         return samples + path(
