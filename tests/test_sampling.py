@@ -957,7 +957,10 @@ def test_the_released_form_is_that_of_tempered_scores():
         module(logits, pos, bandwidth, ptr=ptr, generator=seeded()),
         sampling_argmax(0.3 * logits, pos, bandwidth, ptr=ptr, num_samples=4, temperature=0.3, generator=seeded()),
     )
-    for call in (lambda: sampling_argmax(logits, pos, 0.1, form="other"), lambda: SamplingArgmax(form="other")):
+
+
+def test_bad_input_form():
+    for call in (lambda: sampling_argmax(*make([3])[:3], form="other"), lambda: SamplingArgmax(form="other")):
         with pytest.raises(ValueError, match=r"`form` \(='other'\) must be one of 'paper', 'released'"):
             call()
 
@@ -967,7 +970,7 @@ def test_bad_input_generator_of_numpy():
         sampling_argmax(*make([3])[:3], generator=np.random.default_rng(0))
 
 
-def test_an_error_shows_no_tensor_at_length():
+def test_bad_input_is_not_shown_at_length():
     with pytest.raises(ValueError, match=r"`num_samples` \(=Tensor \[500\]\) must be a whole number"):
         sampling_argmax(*make([3])[:3], num_samples=torch.ones(500))
 
@@ -1024,14 +1027,19 @@ def test_a_module_s_temperature_is_set_and_learned():
     assert other.temperature.item() == 0.5
     module.temperature = TemperatureSchedule("linear", start=2.0, end=1.0, num_steps=4)
     assert list(module.parameters()) == []
-    for wrong in (0.0, torch.ones(2), "hot"):
-        with pytest.raises(ValueError, match=r"`(temperature|start)`"):
-            module.temperature = wrong
     soft = SoftArgmax(torch.nn.Parameter(torch.tensor(0.5)))
     soft(*inputs[:2]).sum().backward()
     assert soft.temperature.grad != 0
     soft.temperature.data.fill_(2.0)
     assert torch.equal(soft(*inputs[:2]), soft_argmax(*inputs[:2], temperature=2.0))
+
+
+@pytest.mark.parametrize("wrong", [0.0, torch.ones(2), "hot", torch.tensor(-1.0, requires_grad=True)], ids=str)
+def test_bad_input_temperature_that_is_set(wrong):
+    module = SamplingArgmax(2)
+    with pytest.raises(ValueError, match=r"`(temperature|start)`"):
+        module.temperature = wrong
+    assert module.temperature.value == 1.0
 
 
 def test_a_state_is_tensors_alone_and_older_ones_are_loaded(tmp_path):

@@ -126,7 +126,7 @@ def check_thresholds(name: str, thresholds: Iterable[int | float]) -> tuple[floa
     values = tuple(float(value) for value in given)
     rising = all(a < b for a, b in pairwise(values))
     if not values or not rising or not all(0 <= t < math.inf for t in values):
-        raise ValueError(f"`{name}` (={list(values)}) must be increasing, at least 0, finite and not empty")
+        raise ValueError(f"`{name}` (={shown(list(values))}) must be increasing, at least 0, finite and not empty")
     return values
 
 

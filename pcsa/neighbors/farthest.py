@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from pcsa._core.checks import check_between, check_count, check_generator, check_index
+from pcsa._core.checks import check_between, check_count, check_generator, check_index, shown
 from pcsa._core.data import Cloud, unpacked
 from pcsa.neighbors.backends.choice import choose
 from pcsa.neighbors.backends.contract import Backend, Start
@@ -86,7 +86,7 @@ def _counts(num_samples: int | float | Tensor, sizes: list[int]) -> list[int]:
         check_index("num_samples", num_samples, [len(sizes)])
         wanted = num_samples.tolist()
         if min(wanted, default=1) < 1:
-            raise ValueError(f"`num_samples` (={wanted}) must be at least 1 for each cloud")
+            raise ValueError(f"`num_samples` (={shown(wanted)}) must be at least 1 for each cloud")
     elif isinstance(num_samples, numbers.Real) and not isinstance(num_samples, numbers.Integral):
         check_between("num_samples", num_samples, 0, 1, "(]")
         # Less a little, for 0.07 × 100 is 7.000000000000001 and means 7.
