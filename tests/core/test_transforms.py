@@ -124,6 +124,8 @@ def test_gradient_of_a_learned_temperature():
 def test_searches_for_neighbors():
     wanted = torch.autograd.grad(pcsa.knn_bandwidth(leaf := POS.clone().requires_grad_()).sum(), leaf)[0]
     torch.testing.assert_close(grad(lambda x: pcsa.knn_bandwidth(x).sum())(POS), wanted)
+    many = torch.rand(2000, 3, generator=GENERATOR)  # where a k-d tree would search
+    assert grad(lambda x: pcsa.neighbors.knn(x, k=4).sq_distance.sum())(many).isfinite().all()
     for search in (pcsa.knn_bandwidth, lambda pos: pcsa.neighbors.knn_graph(pos, k=2)):
         with pytest.raises(RuntimeError, match="vmap cannot map searches for neighbors: give the clouds as one batch"):
             vmap(search)(POS[None])

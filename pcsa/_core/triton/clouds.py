@@ -62,7 +62,7 @@ def owners(ptr: Tensor, num_points: int) -> Tensor:
 
 def owns(ptr: Tensor, num_points: int) -> bool:
     """Whether :func:`owners` runs on this device."""
-    if torch.compiler.is_compiling() or not num_points or ptr.device.type not in ("cpu", "cuda"):
+    if not plain() or not num_points or ptr.device.type not in ("cpu", "cuda"):
         return False
     return builds(ptr.device, "clouds of points", lambda: owners(torch.tensor([0, 1], device=ptr.device), 1))
 
