@@ -36,11 +36,11 @@ class Network(nn.Module):
         self.layers = nn.ModuleList(PointTransformerConv(32, 32) for _ in range(2))
         self.score = nn.Linear(32, num_keypoints)
 
-    def forward(self, pos: Tensor, ptr: Tensor) -> Tensor:
-        edges = pcsa.neighbors.knn_graph(pos, ptr, k=8)
-        features = self.lift(pos)
+    def forward(self, clouds: Batch) -> Tensor:
+        edges = pcsa.neighbors.knn_graph(clouds, k=8)
+        features = self.lift(clouds.pos)
         for layer in self.layers:
-            features = features + layer(features, pos, edges).relu()
+            features = features + layer(features, clouds.pos, edges).relu()
         logits: Tensor = self.score(features)
         return logits
 
@@ -54,19 +54,17 @@ def main() -> None:
 
     @torch.no_grad()
     def held_out_error() -> float:
-        found = pcsa.soft_argmax(network(held_out.pos, held_out.ptr), held_out.pos, ptr=held_out.ptr)
+        found = pcsa.soft_argmax(network(held_out), held_out)
         return float((found - held_out.keypoints).norm(dim=-1).mean())
 
     before = held_out_error()
     schedule = pcsa.TemperatureSchedule("linear", start=1.0, end=0.3, num_steps=60)
     for step in range(60):
         batch = Batch.from_data_list([box() for _ in range(8)])
-        logits = network(batch.pos, batch.ptr)
         samples = pcsa.sampling_argmax(
-            logits,
-            batch.pos,
-            pcsa.knn_bandwidth(batch.pos, ptr=batch.ptr),
-            ptr=batch.ptr,
+            network(batch),
+            batch,
+            pcsa.knn_bandwidth(batch),
             num_samples=10,
             temperature=schedule.value,
         )

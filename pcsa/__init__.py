@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         bandwidth as bandwidth,
         certainty as certainty,
         datasets as datasets,
+        distribution as distribution,
         grid as grid,
         localization as localization,
         losses as losses,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     )
     from pcsa.bandwidth import knn_bandwidth as knn_bandwidth, surface_bandwidth as surface_bandwidth
     from pcsa.certainty import expected_distance as expected_distance
+    from pcsa.distribution import KeypointDistribution as KeypointDistribution
     from pcsa.localization import Localization as Localization, ball_mass as ball_mass, localize as localize
     from pcsa.sampling import (
         SamplingArgmax as SamplingArgmax,
@@ -38,6 +40,7 @@ else:
     # The same names, imported where they are first used: `import pcsa` then needs no torch, and `pcsa --help`
     # answers at once.
     _HOMES = {
+        "KeypointDistribution": "distribution",
         "Localization": "localization",
         "SamplingArgmax": "sampling",
         "SoftArgmax": "sampling",

@@ -14,12 +14,15 @@ from pcsa._core.checks import (
     check_mask,
     check_positive,
     check_shape,
+    check_tensor,
     finite,
     raise_first,
     reads_values,
 )
+from pcsa._core.data import Cloud, unpacked
 from pcsa._core.places import first_in_place
 from pcsa._core.points import full_precision, resolve_batch, working_dtype
+from pcsa._core.transforms import refuse_vmap
 from pcsa._core.triangular import cholesky, lower_entries, lower_matrix
 from pcsa.neighbors import knn
 
@@ -30,7 +33,7 @@ _MOST_MATRICES = 1 << 14
 
 
 def knn_bandwidth(
-    pos: Float[Tensor, "*N D"],
+    pos: Float[Tensor, "*N D"] | Cloud,
     batch: Int[Tensor, " N"] | None = None,
     *,
     ptr: Int[Tensor, " B_plus_1"] | None = None,
@@ -60,7 +63,8 @@ def knn_bandwidth(
     ``fullgraph=True``, and hand the result over.
 
     Args:
-        pos: Positions: ragged ``[N, D]`` or dense ``[B, N, D]``.
+        pos: Positions: ragged ``[N, D]`` or dense ``[B, N, D]``; or a PyTorch Geometric ``Data`` or ``Batch`` that has
+            them, with its ``ptr`` or ``batch``.
         batch: Cloud of each point, sorted; without ``batch`` and ``ptr`` there is one cloud.
         ptr: Where each cloud begins, then N; instead of ``batch``.
         k: Number of neighbors; default D.
@@ -79,6 +83,8 @@ def knn_bandwidth(
         >>> knn_bandwidth(torch.tensor([[0.0], [2.0], [3.0]]))
         tensor([2., 1., 1.])
     """
+    pos, batch, ptr = unpacked(pos, batch, ptr)
+    check_tensor("pos", pos)
     if pos.dim() not in (2, 3) or not pos.is_floating_point() or pos.shape[-1] == 0:
         raise ValueError(f"`pos` {list(pos.shape)} ({pos.dtype}) must be floating point [N, D] or [B, N, D]")
     if pos.numel() == 0:
@@ -116,7 +122,7 @@ def knn_bandwidth(
 
 
 def surface_bandwidth(
-    pos: Float[Tensor, "*N D"],
+    pos: Float[Tensor, "*N D"] | Cloud,
     batch: Int[Tensor, " N"] | None = None,
     *,
     ptr: Int[Tensor, " B_plus_1"] | None = None,
@@ -147,7 +153,8 @@ def surface_bandwidth(
     which of them count is left to the search.
 
     Args:
-        pos: Positions: ragged ``[N, D]`` or dense ``[B, N, D]``.
+        pos: Positions: ragged ``[N, D]`` or dense ``[B, N, D]``; or a PyTorch Geometric ``Data`` or ``Batch`` that has
+            them, with its ``ptr`` or ``batch``.
         batch: Cloud of each point, sorted; without ``batch`` and ``ptr`` there is one cloud.
         ptr: Where each cloud begins, then N; instead of ``batch``.
         bandwidth: Standard deviation :math:`\sigma` along the surface, in the units of ``pos``: a number, or one for
@@ -175,6 +182,8 @@ def surface_bandwidth(
     """
     check_count("k", k)
     check_between("normal", normal, 0, 1, "(]")
+    pos, batch, ptr = unpacked(pos, batch, ptr)
+    check_tensor("pos", pos)
     if bandwidth is None:
         bandwidth = knn_bandwidth(pos, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate)
     elif isinstance(bandwidth, Tensor):
@@ -242,6 +251,7 @@ def _local_shape(pos: Tensor, batch: Tensor, ptr: Tensor, k: int, normal: float)
 
 def _neighbor_places(pos: Tensor, batch: Tensor, ptr: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
     """Squared distances ``[N, k]`` to the k nearest other places, nearest first, which slots hold one, and its row."""
+    refuse_vmap("searches for neighbors")
     first = first_in_place(pos, batch)
     is_first = first == torch.arange(len(pos), device=pos.device)
     # Read with what the search reads anyway: one wait for the device.

@@ -6,18 +6,19 @@ from torch import Tensor
 
 from pcsa._core.balls import check_centers, squared_distance
 from pcsa._core.checks import check_temperature
+from pcsa._core.data import Cloud
 from pcsa._core.points import canonical, cloud_softmax, cloud_sum, full_precision, tempered
 
 
 @torch.no_grad()
 def expected_distance(
     logits: Float[Tensor, "*N K"],
-    pos: Float[Tensor, "*N D"],
+    pos: Float[Tensor, "*N D"] | Cloud,
     center: Float[Tensor, "B K D"],
     batch: Int[Tensor, " N"] | None = None,
     *,
     ptr: Int[Tensor, " B_plus_1"] | None = None,
-    temperature: float = 1.0,
+    temperature: float | Tensor = 1.0,
     mask: Bool[Tensor, "B N"] | None = None,
     batch_size: int | None = None,
     validate: bool = True,
@@ -31,7 +32,7 @@ def expected_distance(
 
     Args:
         logits: Raw scores, before softmax: ragged ``[N, K]`` or dense ``[B, N, K]``.
-        pos: Positions ``[N, D]`` or ``[B, N, D]``.
+        pos: Positions ``[N, D]`` or ``[B, N, D]``, or what has them, as for :func:`pcsa.soft_argmax`.
         center: Places ``[B, K, D]``, in the units and frame of ``pos``.
         batch: Cloud of each point, sorted, for ragged input; without ``batch`` and ``ptr`` there is one cloud.
         ptr: Where each cloud begins, then N; instead of ``batch``.

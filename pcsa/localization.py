@@ -16,6 +16,7 @@ from pcsa._core.checks import (
     raise_first,
     reads_values,
 )
+from pcsa._core.data import Cloud
 from pcsa._core.median import geometric_median
 from pcsa._core.places import first_in_place
 from pcsa._core.points import (
@@ -60,15 +61,14 @@ class Localization(NamedTuple):
     confidence: Float[Tensor, "B K"]
 
 
-@torch.no_grad()
 def localize(
     logits: Float[Tensor, "*N K"],
-    pos: Float[Tensor, "*N D"],
+    pos: Float[Tensor, "*N D"] | Cloud,
     bandwidth: float | Float[Tensor, ""] | Float[Tensor, "*N"] | Float[Tensor, "*N D"] | Float[Tensor, "*N D D"],
     batch: Int[Tensor, " N"] | None = None,
     *,
     ptr: Int[Tensor, " B_plus_1"] | None = None,
-    temperature: float = 1.0,
+    temperature: float | Tensor = 1.0,
     read_out: ReadOut = "expectation",
     radius: float | Float[Tensor, " B"] | None = None,
     mask: Bool[Tensor, "B N"] | None = None,
@@ -113,11 +113,13 @@ def localize(
     Several points in exactly the same place are several points: their probabilities and the heights of their bases
     add up in expectation and mode, and each has its own where the most probable *point* counts.
 
-    Not differentiable: train through :func:`pcsa.sampling_argmax` or :func:`pcsa.soft_argmax`.
+    The covariance, the peak, the entropy, and the position that is the expectation are differentiable in ``logits``,
+    ``pos``, ``bandwidth`` and ``temperature``. The other positions, the index and the confidence are decisions, without
+    a gradient: train through :func:`pcsa.sampling_argmax`, :func:`pcsa.soft_argmax` or a loss.
 
     Args:
-        logits: Raw scores, before softmax: ragged ``[N, K]`` or dense ``[B, N, K]``.
-        pos: Positions ``[N, D]`` or ``[B, N, D]``.
+        logits: Raw scores, before softmax: ragged ``[N, K]`` or dense ``[B, N, K]``; −inf leaves a point out.
+        pos: Positions ``[N, D]`` or ``[B, N, D]``, or what has them, as for :func:`pcsa.soft_argmax`.
         bandwidth: Standard deviation of each point's basis, or a matrix for each, as in :func:`pcsa.sampling_argmax`.
         batch: Cloud of each point, sorted, for ragged input; without ``batch`` and ``ptr`` there is one cloud.
         ptr: Where each cloud begins, then N; instead of ``batch``.
@@ -164,49 +166,62 @@ def localize(
     points = canonical(
         logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate, near=True
     )
-    reach = None if radius is None else _radii(radius, points, validate)
+    reach = None if radius is None else radii_of(radius, points, validate)
     with full_precision(logits):
-        log_prob = cloud_log_softmax(tempered(points, temperature), points)
-        prob = log_prob.exp()
-        mean = cloud_mean(prob, points.pos, points)
+        points = points._replace(logits=cloud_log_softmax(tempered(points, temperature), points))
+        return read_map(points, read_out, reach, logits.dim() == 3)
+
+
+def read_map(points: Points, read_out: ReadOut, reach: Tensor | None, dense: bool) -> Localization:
+    """Read points whose logits are logarithms of probabilities; ``reach`` is the radius of each cloud ``[B]``."""
+    log_prob = points.logits
+    prob = log_prob.exp()
+    mean = cloud_mean(prob, points.pos, points)
+    with torch.no_grad():
         best = first_maximum(log_prob, points)
-        if read_out == "expectation":
-            position = mean
-        elif read_out == "peak":
-            position = points.pos[best]
-        elif read_out == "local":
-            position = _local_expectation(prob, best, reach, points)
-        elif read_out == "mode":
-            position = _mixture_mode(log_prob, points)
-        elif read_out == "median":
-            position = geometric_median(prob, points)
-        else:
-            assert reach is not None
-            place = heaviest_point if read_out == "ball_point" else best_ball
-            position = place(prob, reach, points)
-        peak = cloud_max(prob, points)
-        surprise = torch.where(prob > 0, log_prob, 0.0)
-        start = points.ptr[:-1, None] if logits.dim() == 3 else 0
-        return Localization(
-            position=points.outside(position),
-            covariance=_covariance(prob, mean, points),
-            peak=peak,
-            entropy=-cloud_sum(prob * surprise, points),
-            index=best - start,
-            confidence=peak if reach is None else mass_within(prob, position, reach, points),
-        )
+        position = mean if read_out == "expectation" else _decision(read_out, log_prob, prob, best, reach, points)
+        sure = None if reach is None else mass_within(prob, position, reach, points)
+    if read_out == "expectation":
+        position = mean
+    peak = cloud_max(prob, points)
+    start = points.ptr[:-1, None] if dense else 0
+    return Localization(
+        position=points.outside(position),
+        covariance=covariance_of(prob, mean, points),
+        peak=peak,
+        entropy=entropy_of(log_prob, prob, points),
+        index=best - start,
+        confidence=peak.detach() if sure is None else sure,
+    )
+
+
+def _decision(
+    read_out: ReadOut, log_prob: Tensor, prob: Tensor, best: Tensor, reach: Tensor | None, points: Points
+) -> Tensor:
+    """Places ``[B, K, D]`` of a read-out that is not the expectation."""
+    if read_out == "peak":
+        return points.pos[best]
+    if read_out == "local":
+        return _local_expectation(prob, best, reach, points)
+    if read_out == "mode":
+        return _mixture_mode(log_prob, points)
+    if read_out == "median":
+        return geometric_median(prob, points)
+    assert reach is not None
+    place = heaviest_point if read_out == "ball_point" else best_ball
+    return place(prob, reach, points)
 
 
 @torch.no_grad()
 def ball_mass(
     logits: Float[Tensor, "*N K"],
-    pos: Float[Tensor, "*N D"],
+    pos: Float[Tensor, "*N D"] | Cloud,
     center: Float[Tensor, "B K D"],
     radius: float | Float[Tensor, " B"],
     batch: Int[Tensor, " N"] | None = None,
     *,
     ptr: Int[Tensor, " B_plus_1"] | None = None,
-    temperature: float = 1.0,
+    temperature: float | Tensor = 1.0,
     mask: Bool[Tensor, "B N"] | None = None,
     batch_size: int | None = None,
     validate: bool = True,
@@ -220,7 +235,7 @@ def ball_mass(
 
     Args:
         logits: Raw scores, before softmax: ragged ``[N, K]`` or dense ``[B, N, K]``.
-        pos: Positions ``[N, D]`` or ``[B, N, D]``.
+        pos: Positions ``[N, D]`` or ``[B, N, D]``, or what has them, as for :func:`pcsa.soft_argmax`.
         center: Places ``[B, K, D]``, in the units and frame of ``pos``.
         radius: Radius in the units of ``pos``: a number, or ``[B]``, one for each cloud.
         batch: Cloud of each point, sorted, for ragged input; without ``batch`` and ``ptr`` there is one cloud.
@@ -247,10 +262,10 @@ def ball_mass(
     check_centers(center, points, validate)
     with full_precision(logits):
         prob = cloud_softmax(tempered(points, temperature), points)
-        return mass_within(prob, center.to(prob.dtype), _radii(radius, points, validate), points)
+        return mass_within(prob, center.to(prob.dtype), radii_of(radius, points, validate), points)
 
 
-def _radii(radius: float | Tensor, points: Points, validate: bool) -> Tensor:
+def radii_of(radius: float | Tensor, points: Points, validate: bool) -> Tensor:
     """Radius of every cloud [B], checked."""
     if not isinstance(radius, Tensor):
         check_positive("radius", radius)
@@ -267,23 +282,26 @@ def _radii(radius: float | Tensor, points: Points, validate: bool) -> Tensor:
     return radius.to(points.pos.dtype).expand(points.batch_size)
 
 
-def _covariance(prob: Tensor, mean: Tensor, points: Points) -> Tensor:
-    D = points.pos.shape[1]
-    covariance = mean.new_empty(*mean.shape, D)
+def covariance_of(prob: Tensor, mean: Tensor, points: Points) -> Tensor:
+    """Covariance ``[B, K, D, D]`` of the mixture, around its mean in the frame of ``points``."""
+    D, bandwidth = points.pos.shape[1], bandwidth_of(points)
     away = [points.pos[:, d : d + 1] - mean[..., d].index_select(0, points.batch) for d in range(D)]
-    for d in range(D):
-        for e in range(d, D):
-            covariance[..., d, e] = covariance[..., e, d] = cloud_sum(prob * away[d] * away[e], points)
-    bandwidth = bandwidth_of(points)
-    if bandwidth.dim() == 3:
-        basis = cloud_mean(prob, covariance_columns(bandwidth), points)
-        for column, (d, e) in zip(basis.unbind(-1), lower_entries(D), strict=True):
-            covariance[..., d, e] += column
-            if d != e:
-                covariance[..., e, d] += column
-        return covariance
-    covariance.diagonal(dim1=-2, dim2=-1).add_(cloud_mean(prob, bandwidth.square(), points))
-    return covariance
+    columns = [cloud_sum(prob * away[e] * away[d], points) for d, e in lower_entries(D)]
+    oriented = bandwidth.dim() == 3
+    basis = cloud_mean(prob, covariance_columns(bandwidth) if oriented else bandwidth.square(), points).unbind(-1)
+    found: dict[tuple[int, int], Tensor] = {}
+    for i, ((d, e), column) in enumerate(zip(lower_entries(D), columns, strict=True)):
+        if oriented or d == e:
+            column = column + basis[i if oriented else min(d, len(basis) - 1)]
+        found[d, e] = found[e, d] = column
+    return torch.stack([torch.stack([found[d, e] for e in range(D)], -1) for d in range(D)], -2)
+
+
+def entropy_of(log_prob: Tensor, prob: Tensor, points: Points) -> Tensor:
+    """Entropy ``[B, K]`` of the choice of a point, in nats."""
+    # At a probability of 0 the slope of p log p is infinite, and times 0 it is NaN.
+    surprise = torch.where(prob > 0, log_prob, 0.0)
+    return -cloud_sum(prob * surprise, points)
 
 
 def _local_expectation(prob: Tensor, best: Tensor, radius: Tensor | None, points: Points) -> Tensor:

@@ -6,22 +6,21 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from pcsa._core.checks import check_count, check_one_of, check_temperature
-from pcsa._core.estimators import Estimator as Estimator, mixture_samples
-from pcsa._core.kernel import draw_seed
-from pcsa._core.moments import covariance_samples
-from pcsa._core.points import bandwidth_of, canonical, cloud_mean, cloud_softmax, full_precision, tempered
-from pcsa._core.samples import sample
+from pcsa._core.checks import check_count, check_generator, check_one_of, check_temperature
+from pcsa._core.data import Cloud
+from pcsa._core.estimators import Estimator as Estimator, samples_of
+from pcsa._core.points import canonical, cloud_mean, cloud_softmax, full_precision, tempered, times_temperature
 from pcsa.schedules import ScheduledTemperature, TemperatureSchedule
 
 BasisNoise = Literal["relaxed", "mixture"]
+Form = Literal["paper", "released"]
 # Looked up here: the compiler of torch before 2.7 does not follow `get_args`.
-_BASIS_NOISES, _ESTIMATORS = get_args(BasisNoise), get_args(Estimator)
+_BASIS_NOISES, _ESTIMATORS, _FORMS = get_args(BasisNoise), get_args(Estimator), get_args(Form)
 
 
 def soft_argmax(
     logits: Float[Tensor, "*N K"],
-    pos: Float[Tensor, "*N D"],
+    pos: Float[Tensor, "*N D"] | Cloud,
     batch: Int[Tensor, " N"] | None = None,
     *,
     ptr: Int[Tensor, " B_plus_1"] | None = None,
@@ -37,22 +36,24 @@ def soft_argmax(
     This is the read-out of a trained map in `"Localization with Sampling-Argmax"
     <https://arxiv.org/abs/2110.08825>`_, Eq. 1, and the prediction of soft-argmax training (Eq. 2).
 
-    Differentiable in ``logits`` and ``pos``. Computed in float32 under autocast and from half precision; float64
-    stays float64. Far from the origin, positions are summed less the middle of their cloud: they and their gradients
-    keep what float32 of ``pos`` itself holds.
+    Differentiable in ``logits``, ``pos`` and ``temperature``. Computed in float32 under autocast and from half
+    precision; float64 stays float64. Far from the origin, positions are summed less the middle of their cloud: they and
+    their gradients keep what float32 of ``pos`` itself holds.
 
     Args:
-        logits: Raw scores, before softmax: ragged ``[N, K]`` or dense ``[B, N, K]``.
-        pos: Positions in any unit and frame: ``[N, D]`` or ``[B, N, D]``, D at least 1.
+        logits: Raw scores, before softmax: ragged ``[N, K]`` or dense ``[B, N, K]``. −inf leaves a point out for a
+            keypoint; every keypoint needs a finite score in every cloud.
+        pos: Positions in any unit and frame: ``[N, D]`` or ``[B, N, D]``, D at least 1; or a PyTorch Geometric ``Data``
+            or ``Batch`` that has them, with its ``ptr`` or ``batch``.
         batch: Cloud of each point, sorted, for ragged input; without ``batch`` and ``ptr`` there is one cloud.
         ptr: Where each cloud begins, then N; instead of ``batch``.
-        temperature: Divides the logits. Default 1.
+        temperature: Divides the logits: a number or a 0-d tensor. Default 1.
         mask: True at the points of dense input that exist.
         batch_size: Number of clouds. Given with ``batch``, no value is read from the device to find it, and empty
             clouds at the end are seen.
         validate: Check values (finite, sorted, no empty cloud) too; costs one synchronization on an accelerator.
-            Without it, a score of −inf is a point without probability; a map of −inf alone and a cloud without points
-            have no position and give NaN, there and in the gradients of their cloud; all others are right.
+            Without it, a map of −inf alone and a cloud without points have no position and give NaN, there and in the
+            gradients of their cloud; all others are right.
 
     Returns:
         Positions ``[B, K, D]`` in the units and frame of ``pos``.
@@ -76,7 +77,7 @@ def soft_argmax(
 
 def sampling_argmax(
     logits: Float[Tensor, "*N K"],
-    pos: Float[Tensor, "*N D"],
+    pos: Float[Tensor, "*N D"] | Cloud,
     bandwidth: float | Float[Tensor, ""] | Float[Tensor, "*N"] | Float[Tensor, "*N D"] | Float[Tensor, "*N D D"],
     batch: Int[Tensor, " N"] | None = None,
     *,
@@ -85,6 +86,7 @@ def sampling_argmax(
     temperature: float | Tensor = 1.0,
     basis_noise: BasisNoise = "relaxed",
     estimator: Estimator = "relaxed",
+    form: Form = "paper",
     generator: torch.Generator | None = None,
     mask: Bool[Tensor, "B N"] | None = None,
     batch_size: int | None = None,
@@ -104,7 +106,12 @@ def sampling_argmax(
     distribution, with gradients that are unbiased and never of more variance (Rao-Blackwell). In the same way the noise
     of bases with covariances :math:`C_i` is :math:`\mathcal N(0, \sum_i \hat\pi_i^2 C_i)`.
 
-    A relaxed sample is contracted: the further the temperature is from 0, the closer it is to the expectation.
+    A relaxed sample is contracted: the further the temperature is from 0, the closer it is to the expectation. As the
+    temperature falls the samples spread, until they are spread as the mixture is.
+
+    ``form="released"`` is what the authors' code does, and this package's training by its preset ``sampling``: the
+    temperature divides the noise alone, :math:`\hat\pi = \mathrm{softmax}(\ell + g / \tau)`, whose largest entry is
+    distributed as :math:`\pi^\tau`. It is ``sampling_argmax(tau * logits, …, temperature=tau)``.
 
     The other estimators draw from the mixture itself, :math:`\hat Y = y_c + \sigma_c \varepsilon` with the point c
     chosen by :math:`\pi`. A choice has no gradient; with g that of a sample,
@@ -125,14 +132,18 @@ def sampling_argmax(
 
     The gradients to ``pos`` and ``bandwidth`` are those of the chosen point, exact in the mean.
 
-    Differentiable (once) in ``logits``, ``pos`` and ``bandwidth``. The memory needed does not grow with
+    Differentiable (once) in ``logits``, ``pos`` and ``bandwidth``, the relaxed estimator in ``temperature`` too; with
+    torch.func by grad, vjp, jacrev and vmap, which draws for each entry in turn. There is no derivative in forward mode
+    (jvp). The memory needed does not grow with
     ``num_samples``: noise is drawn again in the backward pass, without touching the caller's generator.
     Computed in float32 under autocast and from half precision; float64 stays float64. Far from the origin, as
     :func:`soft_argmax`.
 
     Args:
-        logits: Raw scores, before softmax: ragged ``[N, K]`` or dense ``[B, N, K]``.
-        pos: Positions in any unit and frame: ``[N, D]`` or ``[B, N, D]``, D at least 1.
+        logits: Raw scores, before softmax: ragged ``[N, K]`` or dense ``[B, N, K]``. −inf leaves a point out for a
+            keypoint; every keypoint needs a finite score in every cloud.
+        pos: Positions in any unit and frame: ``[N, D]`` or ``[B, N, D]``, D at least 1; or a PyTorch Geometric ``Data``
+            or ``Batch`` that has them, with its ``ptr`` or ``batch``.
         bandwidth: Standard deviation of each point's basis in the units of ``pos``: one number (or 0-d tensor)
             for all, ``[N]`` per point or ``[N, D]`` per point and axis (dense: ``[B, N]``, ``[B, N, D]``), see
             :func:`pcsa.knn_bandwidth`; or ``[N, D, D]`` (``[B, N, D, D]``), a lower-triangular matrix :math:`A_i` per
@@ -144,12 +155,14 @@ def sampling_argmax(
         num_samples: Samples S of every keypoint. Default 1.
         temperature: Divides the perturbed logits. Smaller is closer to one-hot. Default 1. Of the straight-through
             estimator, it is that of the gradient alone. As a 0-d tensor on the CPU
-            it may change without a compiled caller being compiled anew.
+            it may change without a compiled caller being compiled anew. A 0-d tensor that needs a gradient is learned:
+            the noise of a seed is another then, fused kernels do not run, and an accelerator is waited for.
         basis_noise: ``"relaxed"`` is Eq. 12; ``"mixture"`` draws the basis noise with variance
             :math:`\sum_i \hat\pi_i \sigma_i^2`, that of the mixture, which Eq. 12 only reaches as the temperature
             falls to 0. Read by the relaxed estimator only.
         estimator: ``"relaxed"``, ``"straight_through"``, ``"reinmax"`` or ``"implicit"``, see above. The last two have
             no temperature.
+        form: ``"paper"`` is Eq. 11, ``"released"`` the authors' code, see above.
         generator: Source of the seed; default torch's own. For eager mode. A seed gives the same samples in every
             run on one kind of device, and others on another.
         mask: True at the points of dense input that exist.
@@ -176,50 +189,49 @@ def sampling_argmax(
     check_count("num_samples", num_samples)
     check_one_of("basis_noise", basis_noise, _BASIS_NOISES)
     check_one_of("estimator", estimator, _ESTIMATORS)
+    check_one_of("form", form, _FORMS)
+    check_generator("generator", generator)
     points = canonical(
         logits, pos, bandwidth, batch, ptr=ptr, mask=mask, batch_size=batch_size, validate=validate, near=True
     )
     with full_precision(logits):
-        oriented = bandwidth_of(points).dim() == 3
-        if estimator == "implicit" and oriented:
-            raise ValueError(
-                "`bandwidth` of matrices must not be given with `estimator` 'implicit': its distribution functions are "
-                "along the axes, and those of a turned basis depend on each other"
-            )
-        if estimator == "relaxed" and oriented:
-            drawn = covariance_samples(points, num_samples, temperature, basis_noise == "mixture", generator)
-            return points.outside(drawn)
-        if estimator != "relaxed":
-            return points.outside(mixture_samples(points, num_samples, estimator, temperature, generator))
-        variance = bandwidth_of(points).square()
-        samples = sample(
-            points.logits.contiguous(),
-            points.pos.contiguous(),
-            variance,
-            points.ptr,
-            draw_seed(generator, logits.device),
-            temperature,
-            num_samples,
-            basis_noise == "mixture",
-            points.dense_size or 0,
-        )
-        return points.outside(samples)
+        if form == "released":
+            points = points._replace(logits=times_temperature(points, temperature))
+        drawn = samples_of(points, num_samples, estimator, temperature, basis_noise == "mixture", generator)
+        return points.outside(drawn)
 
 
 class SoftArgmax(nn.Module):
-    """See :func:`pcsa.soft_argmax`."""
+    """See :func:`pcsa.soft_argmax`. Takes what :class:`pcsa.SamplingArgmax` takes, so that one can replace the other.
 
-    def __init__(self, temperature: float = 1.0) -> None:
+    Args:
+        temperature: A number, or an ``nn.Parameter`` to learn; may be set later.
+    """
+
+    def __init__(self, temperature: float | Tensor = 1.0) -> None:
         super().__init__()
         check_temperature(temperature)
         self.temperature = temperature
 
-    def forward(self, logits: Tensor, pos: Tensor, batch: Tensor | None = None, **options: Any) -> Tensor:
-        """Positions ``[B, K, D]``; ``options`` are those of :func:`pcsa.soft_argmax`."""
+    def forward(
+        self,
+        logits: Tensor,
+        pos: Tensor | Cloud,
+        bandwidth: float | Tensor | None = None,
+        batch: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        **options: Any,
+    ) -> Tensor:
+        """Positions ``[B, K, D]``; ``options`` are those of :func:`pcsa.soft_argmax`.
+
+        ``bandwidth`` and ``generator`` are not read, and whole numbers in the third place are ``batch``.
+        """
+        _, batch = _in_place(bandwidth, batch)
         return soft_argmax(logits, pos, batch, temperature=self.temperature, **options)
 
     def extra_repr(self) -> str:
-        return f"temperature={self.temperature}"
+        return f"temperature={torch.as_tensor(self.temperature).item():g}"
 
 
 class SamplingArgmax(ScheduledTemperature):
@@ -227,56 +239,78 @@ class SamplingArgmax(ScheduledTemperature):
 
     Args:
         num_samples: Samples of every keypoint while training.
-        temperature: A number, or a schedule that the training loop steps (``module.temperature.step()``). Its
-            progress is part of this module's ``state_dict``.
+        temperature: A number, a schedule that the training loop steps (``module.temperature.step()``) and whose
+            progress is part of this module's ``state_dict``, or an ``nn.Parameter`` to learn. Any of them may be set
+            later (``module.temperature = 0.5``).
         basis_noise: See :func:`pcsa.sampling_argmax`.
         estimator: See :func:`pcsa.sampling_argmax`.
+        form: See :func:`pcsa.sampling_argmax`.
     """
 
     def __init__(
         self,
         num_samples: int = 1,
-        temperature: float | TemperatureSchedule = 1.0,
+        temperature: float | TemperatureSchedule | nn.Parameter = 1.0,
         basis_noise: BasisNoise = "relaxed",
         estimator: Estimator = "relaxed",
+        form: Form = "paper",
     ) -> None:
-        super().__init__()
+        super().__init__(temperature)
         check_count("num_samples", num_samples)
         check_one_of("basis_noise", basis_noise, _BASIS_NOISES)
-        self.num_samples = num_samples
-        self.temperature = TemperatureSchedule.of(temperature)
-        self.basis_noise: BasisNoise = basis_noise
         check_one_of("estimator", estimator, _ESTIMATORS)
+        check_one_of("form", form, _FORMS)
+        self.num_samples = num_samples
+        self.basis_noise: BasisNoise = basis_noise
         self.estimator: Estimator = estimator
+        self.form: Form = form
 
     def forward(
         self,
         logits: Tensor,
-        pos: Tensor,
-        bandwidth: float | Tensor,
+        pos: Tensor | Cloud,
+        bandwidth: float | Tensor | None = None,
         batch: Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
         **options: Any,
     ) -> Tensor:
-        """Samples ``[B, K, S, D]`` in train mode, positions ``[B, K, D]`` in eval mode."""
+        """Samples ``[B, K, S, D]`` in train mode, positions ``[B, K, D]`` in eval mode.
+
+        Without a ``bandwidth`` it is :func:`pcsa.knn_bandwidth`, which costs a search; whole numbers in its place are
+        ``batch``.
+        """
+        bandwidth, batch = _in_place(bandwidth, batch)
         if not self.training:
             return soft_argmax(logits, pos, batch, **options)
+        if bandwidth is None:
+            from pcsa.bandwidth import knn_bandwidth  # with the searches, which the functions here do without
+
+            known = {name: options[name] for name in ("ptr", "mask", "batch_size", "validate") if name in options}
+            bandwidth = knn_bandwidth(pos, batch, **known)
         return sampling_argmax(
             logits,
             pos,
             bandwidth,
             batch,
             num_samples=self.num_samples,
-            temperature=self.temperature.tensor,
+            temperature=self.tau,
             basis_noise=self.basis_noise,
             estimator=self.estimator,
+            form=self.form,
             generator=generator,
             **options,
         )
 
     def extra_repr(self) -> str:
         return (
-            f"num_samples={self.num_samples}, temperature={self.temperature}, basis_noise={self.basis_noise!r}, "
-            f"estimator={self.estimator!r}"
+            f"num_samples={self.num_samples}, temperature={self.shown}, basis_noise={self.basis_noise!r}, "
+            f"estimator={self.estimator!r}, form={self.form!r}"
         )
+
+
+def _in_place(bandwidth: float | Tensor | None, batch: Tensor | None) -> tuple[float | Tensor | None, Tensor | None]:
+    """Return a shell's third and fourth argument, the third of which may be ``batch``."""
+    if batch is None and isinstance(bandwidth, Tensor) and not bandwidth.is_floating_point() and bandwidth.dim():
+        return None, bandwidth
+    return bandwidth, batch

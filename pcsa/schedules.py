@@ -4,9 +4,9 @@ import math
 from typing import Any, Literal, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from pcsa._core.checks import check_count, check_one_of, check_positive
+from pcsa._core.checks import check_count, check_one_of, check_positive, check_temperature
 
 Kind = Literal["constant", "linear", "exponential", "cosine"]
 
@@ -104,12 +104,50 @@ class TemperatureSchedule:
 
 
 class ScheduledTemperature(nn.Module):
-    """A module with a temperature whose progress is part of its ``state_dict``."""
+    """A module with a temperature that may be set: a number, a schedule, or a parameter to learn.
 
-    temperature: TemperatureSchedule
+    The progress of a schedule is part of the ``state_dict``, as a tensor ``steps_done``. A ``state_dict`` that holds
+    none, or holds it as a dictionary as it once was, is loaded as well.
 
-    def get_extra_state(self) -> dict[str, Any]:
-        return self.temperature.state_dict()
+    Args:
+        temperature: The temperature to begin with.
+    """
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        self.temperature.load_state_dict(state)
+    temperature: TemperatureSchedule | nn.Parameter
+
+    def __init__(self, temperature: float | TemperatureSchedule | nn.Parameter = 1.0) -> None:
+        super().__init__()
+        self.temperature = temperature  # type: ignore[assignment]  # a number becomes a schedule
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "temperature":
+            if isinstance(value, Tensor):
+                check_temperature(value)
+            if not isinstance(value, Tensor) or not value.requires_grad:
+                value = TemperatureSchedule.of(float(value) if isinstance(value, Tensor) else value)
+            self._parameters.pop(name, None)
+        super().__setattr__(name, value)
+
+    @property
+    def tau(self) -> Tensor:
+        """Temperature now, as a 0-d tensor."""
+        return self.temperature.tensor if isinstance(self.temperature, TemperatureSchedule) else self.temperature
+
+    @property
+    def shown(self) -> str:
+        """Temperature as ``repr`` shows it."""
+        is_schedule = isinstance(self.temperature, TemperatureSchedule)
+        return str(self.temperature) if is_schedule else f"{self.tau.item():g}, learned"
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if isinstance(self.temperature, TemperatureSchedule):
+            destination[f"{prefix}steps_done"] = torch.tensor(self.temperature.steps_done)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # Taken out, so that what it holds is neither unexpected nor missing.
+        older = state_dict.pop(f"{prefix}_extra_state", None)
+        steps_done = state_dict.pop(f"{prefix}steps_done", older and older["steps_done"])
+        if steps_done is not None and isinstance(self.temperature, TemperatureSchedule):
+            self.temperature.go_to(int(steps_done))
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pcsa._core.checks import Reduction, check_non_negative, check_positive, check_reduction, finite, raise_first
 from pcsa._core.compiling import not_compiled
+from pcsa._core.data import Cloud, unpacked
 from pcsa._core.points import full_precision, resolve_batch, working_dtype
 from pcsa._core.tiles import in_order, one_thread
 from pcsa.neighbors import knn
@@ -146,7 +147,7 @@ def composite_chamfer(
     points: Float[Tensor, "M D"],
     points_ptr: Int[Tensor, " BSP_plus_1"],
     activation: Float[Tensor, "B P"],
-    pos: Float[Tensor, "N D"],
+    pos: Float[Tensor, "N D"] | Cloud,
     batch: Int[Tensor, " N"] | None = None,
     *,
     ptr: Int[Tensor, " B_plus_1"] | None = None,
@@ -203,6 +204,7 @@ def composite_chamfer(
     check_reduction(reduction)
     check_positive("epsilon", epsilon)
     check_non_negative("uncovered", uncovered)
+    pos, batch, ptr = unpacked(pos, batch, ptr)
     for name, tensor in (("points", points), ("pos", pos), ("activation", activation)):
         if tensor.dim() != 2 or not tensor.numel() or not tensor.is_floating_point():
             raise ValueError(
@@ -252,7 +254,8 @@ def composite_chamfer(
 @torch.no_grad()
 def segment_support(
     keypoints: Float[Tensor, "B K D"],
-    pos: Float[Tensor, "N D"],
+    pos: Float[Tensor, "N D"] | Cloud,
+    batch: Int[Tensor, " N"] | None = None,
     *,
     ptr: Int[Tensor, " B_plus_1"] | None = None,
     radius: float,
@@ -266,7 +269,8 @@ def segment_support(
     Args:
         keypoints: ``[B, K, D]``; K is at least 2.
         pos: The clouds, in the units and frame of ``keypoints``.
-        ptr: Where each cloud begins, then N; default one cloud.
+        batch: Cloud of each point, sorted; without ``batch`` and ``ptr`` there is one cloud.
+        ptr: Where each cloud begins, then N; instead of ``batch``.
         radius: A place on a segment lies on the cloud if a point is at most this far, in the units of ``pos``.
         num_points: Places evenly along every segment, its ends included. Default 32.
 
@@ -284,10 +288,12 @@ def segment_support(
         raise ValueError(f"`num_points` (={num_points}) must be at least 2")
     if keypoints.dim() != 3 or keypoints.shape[1] < 2 or not keypoints.is_floating_point():
         raise ValueError(f"`keypoints` {list(keypoints.shape)} must be floating point [B, K, D] with K at least 2")
+    pos, batch, ptr = unpacked(pos, batch, ptr)
     if pos.dim() != 2 or pos.shape[1] != keypoints.shape[2]:
         raise ValueError(f"`pos` {list(pos.shape)} must be [N, {keypoints.shape[2]}], as `keypoints`")
     B, K, D = keypoints.shape
-    _, ptr, _, rules = resolve_batch(len(pos), pos.device, batch=None, ptr=ptr, batch_size=None, check=True)
+    size = B if batch is not None else None
+    _, ptr, _, rules = resolve_batch(len(pos), pos.device, batch=batch, ptr=ptr, batch_size=size, check=True)
     raise_first(rules)
     if ptr.numel() != B + 1:
         raise ValueError(f"`ptr` ({ptr.numel() - 1} clouds) must have the {B} clouds of `keypoints`")

@@ -374,7 +374,10 @@ def test_the_operators_keep_their_promises_to_the_compiler():
     chosen = torch.tensor([0, 4, 5]).view(3, 1, 1).expand(3, K, S).contiguous()
     for operator, arguments in (
         (choice.choose_perturbed, (logits, ptr, torch.tensor(3), tau, S, 3, 0)),
-        (choice.path, (logits.requires_grad_(), pos, bandwidth, torch.randn(3, K, S, 2).double(), chosen, ptr, 0)),
+        (
+            torch.ops.pcsa.path.default,
+            (logits.requires_grad_(), pos, bandwidth, torch.randn(3, K, S, 2).double(), chosen, ptr, 0),
+        ),
     ):
         torch.library.opcheck(operator, arguments, test_utils=("test_schema", "test_faketensor"))
 

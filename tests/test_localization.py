@@ -254,3 +254,45 @@ def test_bad_input():
     for radius in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match=rf"`radius` \(={radius}\) must be positive"):
             localize(logits, pos, bandwidth, read_out="local", radius=radius)
+
+
+@pytest.mark.parametrize("oriented", [False, True])
+@pytest.mark.parametrize("dense", [False, True])
+def test_mean_covariance_and_certainty_are_differentiable(dense, oriented):
+    logits, pos, bandwidth, ptr = make([4, 4])
+    if oriented:
+        bandwidth = torch.diag_embed(bandwidth) + torch.tensor([[0.0, 0.0], [0.05, 0.0]], dtype=torch.float64)
+    leaves = [x.requires_grad_() for x in (logits, pos, bandwidth, torch.tensor(0.7, dtype=torch.float64))]
+
+    def read(logits, pos, bandwidth, temperature):
+        bandwidth = bandwidth.tril() if oriented else bandwidth
+        inputs = [x.view(2, 4, *x.shape[1:]) if dense else x for x in (logits, pos, bandwidth)]
+        found = localize(*inputs, ptr=None if dense else ptr, temperature=temperature)
+        return found.position, found.covariance, found.peak, found.entropy
+
+    assert torch.autograd.gradcheck(read, leaves)
+
+
+@pytest.mark.parametrize("read_out", READ_OUTS)
+def test_decisions_carry_no_gradient_and_spoil_none(read_out):
+    logits, pos, bandwidth, ptr = make([5, 3])
+    logits[0, 0] = -math.inf
+    found = localize(logits.requires_grad_(), pos, bandwidth, ptr=ptr, **named(read_out))
+    assert found.position.requires_grad == (read_out == "expectation")
+    assert not found.confidence.requires_grad
+    slope = torch.autograd.grad(found.covariance.sum() + found.entropy.sum(), logits)[0]
+    assert slope.isfinite().all()
+    assert slope[0, 0] == 0
+
+
+@pytest.mark.parametrize("read_out", READ_OUTS)
+def test_a_mask_of_a_keypoint_s_own_is_a_cloud_without_these_points(read_out):
+    logits, pos, bandwidth, _ = make([9])
+    kept = [0, 2, 3, 5, 8]
+    masked = torch.full_like(logits, -math.inf)
+    masked[kept, 0], masked[:, 1] = logits[kept, 0], logits[:, 1]
+    found = localize(masked, pos, bandwidth, **named(read_out))
+    alone = localize(logits[kept, :1], pos[kept], bandwidth[kept], **named(read_out))
+    for name in ("position", "covariance", "peak", "entropy", "confidence"):
+        torch.testing.assert_close(getattr(found, name)[:, :1], getattr(alone, name))
+    assert found.index[0, 0] == kept[alone.index[0, 0]]

@@ -76,7 +76,17 @@ def test_an_uninstalled_checkout_resolves_the_mapped_packages(name):
 
 MODULES = {module.name for module in pkgutil.iter_modules(pcsa.__path__)}
 COMPILER = ("torch._dynamo", "torch._inductor", "sympy")
-OPERATORS = ("bandwidth", "grid", "localization", "losses", "neighbors", "sampling", "schedules", "skeleton")
+OPERATORS = (
+    "bandwidth",
+    "distribution",
+    "grid",
+    "localization",
+    "losses",
+    "neighbors",
+    "sampling",
+    "schedules",
+    "skeleton",
+)
 
 
 def imported_by(code, names):
@@ -108,6 +118,13 @@ def test_names_are_reached_from_the_package():
     assert "localize" in vars(pcsa)  # looked up once
     with pytest.raises(AttributeError, match="module 'pcsa' has no attribute 'localise'"):
         _ = pcsa.localise
+
+
+@pytest.mark.parametrize("first", ["losses", "metrics"])
+def test_metrics_are_reached_beside_losses(first):
+    # In a process of its own, where nothing else has imported them.
+    code = f"import pcsa; pcsa.{first}; from pcsa import losses; pcsa.losses.sample_error, pcsa.metrics.pck"
+    assert imported_by(code, ("pcsa.metrics", "pcsa.losses", *HEAVY)) == ["pcsa.metrics", "pcsa.losses"]
 
 
 def test_a_compiled_function_reaches_names_through_the_package(monkeypatch):

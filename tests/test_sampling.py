@@ -768,7 +768,7 @@ def test_bad_input_temperature_tensor():
         torch.ones(2),
         torch.tensor(0.0),
         torch.tensor(float("nan")),
-        torch.tensor(1.0, requires_grad=True),
+        torch.tensor(-1.0, requires_grad=True),
     ):
         with pytest.raises(ValueError, match="`temperature`"):
             sampling_argmax(logits, pos, bandwidth, ptr=ptr, temperature=temperature)
@@ -779,7 +779,7 @@ def test_the_operator_keeps_its_promises_to_the_compiler():
         logits, pos, bandwidth, ptr = make(sizes)
         inputs = [x.requires_grad_() for x in (logits, pos, bandwidth.square())]
         torch.library.opcheck(
-            _kernel.draw,
+            torch.ops.pcsa.draw.default,
             (*[x.detach().requires_grad_() for x in inputs], ptr, torch.tensor(3), HALF, 4, False, 0),
             test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
         )
@@ -865,3 +865,197 @@ def test_noise_is_finite_at_the_ends_of_the_source(bits, dtype):
     noise = _kernel._Noise(torch.tensor(0), torch.device("cpu"))
     noise.raw = Stuck()
     assert noise.log2_exponential((3, 5), dtype)().isfinite().all()
+
+
+# --- masks of a keypoint's own, temperatures to learn, forms, clouds of PyTorch Geometric ---------------------
+
+ESTIMATORS = ["relaxed", "straight_through", "reinmax", "implicit"]
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("kind", ["number", "points", "axes", "matrices"])
+def test_gradient_of_a_learned_temperature(kind, noise, tiles):
+    logits, pos, bandwidth, ptr = make([5, 3, 7])
+    bandwidth = {
+        "number": torch.tensor(0.3, dtype=torch.float64),
+        "points": bandwidth[:, 0],
+        "axes": bandwidth,
+        "matrices": torch.diag_embed(bandwidth),
+    }[kind]
+
+    def draw(logits, pos, bandwidth, tau):
+        bandwidth = bandwidth.tril() if kind == "matrices" else bandwidth
+        options = {"ptr": ptr, "num_samples": 3, "basis_noise": noise, "generator": seeded()}
+        return sampling_argmax(logits, pos, bandwidth, temperature=tau, **options)
+
+    leaves = [x.clone().requires_grad_() for x in (logits, pos, bandwidth, torch.tensor(0.8, dtype=torch.float64))]
+    assert torch.autograd.gradcheck(draw, leaves)
+    assert torch.autograd.grad(draw(*leaves).square().sum(), leaves[3])[0] != 0
+
+
+def test_samples_of_a_learned_temperature_are_distributed_as_others():
+    logits, pos, bandwidth, _ = make([6])
+    fixed, learned = (
+        sampling_argmax(logits, pos, bandwidth, num_samples=20_000, temperature=t, generator=seeded()).detach()
+        for t in (0.5, torch.tensor(0.5, requires_grad=True))
+    )
+    # Five standard errors of a difference of means, and of variances a twentieth.
+    error = (fixed.var(2) / 20_000 * 2).sqrt()
+    assert ((fixed.mean(2) - learned.mean(2)).abs() < 5 * error).all()
+    torch.testing.assert_close(learned.var(2), fixed.var(2), rtol=0.05, atol=0)
+
+
+def test_a_learned_temperature_of_extreme_scores_has_a_finite_gradient():
+    for logits, pos in EXTREMES.values():
+        logits = logits.clone()
+        if len(logits) > 1:
+            logits[0, 0] = -math.inf
+        tau = torch.tensor(0.5, requires_grad=True)
+        out = sampling_argmax(logits, pos, 0.1, num_samples=5, temperature=tau, validate=False)
+        (out.sum() + soft_argmax(logits, pos, temperature=tau).sum()).backward()
+        assert tau.grad.isfinite()
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS[1:])
+def test_bad_input_learned_temperature_where_samples_have_none(estimator):
+    tau = torch.tensor(0.5, requires_grad=True)
+    with pytest.raises(ValueError, match="`temperature` that needs a gradient must be of `estimator` 'relaxed'"):
+        sampling_argmax(*make([3])[:3], estimator=estimator, temperature=tau)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("dense", [False, True])
+def test_a_mask_of_a_keypoint_s_own(estimator, dense):
+    logits, pos, bandwidth, ptr = make([6, 6], num_keypoints=3)
+    off = torch.zeros(12, 3, dtype=torch.bool)
+    off[[0, 1, 2, 3, 4], 0] = off[[7, 11], 2] = True
+    leaves = [logits.masked_fill(off, -math.inf).requires_grad_(), pos.requires_grad_(), bandwidth.requires_grad_()]
+    options = {} if dense else {"ptr": ptr}
+    inputs = [x.view(2, 6, -1) for x in leaves] if dense else leaves
+    soft = soft_argmax(*inputs[:2], **options)
+    torch.testing.assert_close(soft[0, 0], pos[5])  # the only point that is left
+    rows = [6, 8, 9, 10]
+    torch.testing.assert_close(soft[1, 2], logits[rows, 2].softmax(0) @ pos[rows])
+    samples = sampling_argmax(*inputs, **options, estimator=estimator, num_samples=4000, generator=seeded())
+    away = (samples[0, 0] - pos[5]) / bandwidth[5]
+    assert away.mean().abs() < 0.1
+    assert abs(away.std() - 1) < 0.1
+    (samples.square().sum() + soft.sum()).backward()
+    assert all(x.grad.isfinite().all() for x in leaves)
+    assert (leaves[0].grad[off] == 0).all()
+
+
+def test_the_released_form_is_that_of_tempered_scores():
+    logits, pos, bandwidth, ptr = make([5, 3])
+    for estimator in ESTIMATORS:
+        options = {"ptr": ptr, "num_samples": 4, "temperature": 0.3, "estimator": estimator}
+        found = sampling_argmax(logits, pos, bandwidth, form="released", generator=seeded(), **options)
+        assert torch.equal(found, sampling_argmax(0.3 * logits, pos, bandwidth, generator=seeded(), **options))
+        assert not torch.equal(found, sampling_argmax(logits, pos, bandwidth, generator=seeded(), **options))
+    module = SamplingArgmax(4, 0.3, form="released")
+    assert torch.equal(
+        module(logits, pos, bandwidth, ptr=ptr, generator=seeded()),
+        sampling_argmax(0.3 * logits, pos, bandwidth, ptr=ptr, num_samples=4, temperature=0.3, generator=seeded()),
+    )
+
+
+def test_bad_input_form():
+    for call in (lambda: sampling_argmax(*make([3])[:3], form="other"), lambda: SamplingArgmax(form="other")):
+        with pytest.raises(ValueError, match=r"`form` \(='other'\) must be one of 'paper', 'released'"):
+            call()
+
+
+def test_bad_input_generator_of_numpy():
+    with pytest.raises(ValueError, match=r"`generator` \(numpy.Generator\) must be a torch.Generator"):
+        sampling_argmax(*make([3])[:3], generator=np.random.default_rng(0))
+
+
+def test_bad_input_is_not_shown_at_length():
+    with pytest.raises(ValueError, match=r"`num_samples` \(=Tensor \[500\]\) must be a whole number"):
+        sampling_argmax(*make([3])[:3], num_samples=torch.ones(500))
+
+
+def test_clouds_as_pytorch_geometric_holds_them():
+    data = pytest.importorskip("torch_geometric.data")
+    logits, pos, bandwidth, ptr = make([2, 4])
+    clouds = data.Batch.from_data_list([data.Data(pos=pos[:2]), data.Data(pos=pos[2:])])
+    for cloud in (clouds, data.Data(pos=pos, batch=clouds.batch)):
+        assert torch.equal(soft_argmax(logits, cloud), soft_argmax(logits, pos, ptr=ptr))
+        assert torch.equal(knn_bandwidth(cloud), knn_bandwidth(pos, ptr=ptr))
+        assert torch.equal(
+            sampling_argmax(logits, cloud, bandwidth, generator=seeded()),
+            sampling_argmax(logits, pos, bandwidth, ptr=ptr, generator=seeded()),
+        )
+    assert soft_argmax(logits, data.Data(pos=pos)).shape == (1, 2, 2)
+    with pytest.raises(ValueError, match=r"`pos` \(NoneType\) must be a tensor"):
+        soft_argmax(logits, data.Data())
+
+
+def test_one_shell_can_replace_the_other():
+    logits, pos, bandwidth, ptr = make([2, 4])
+    batch = torch.tensor([0, 0, 1, 1, 1, 1])
+    soft, sampling = SoftArgmax(), SamplingArgmax(num_samples=3)
+    wanted = soft_argmax(logits, pos, batch)
+    for arguments in ((batch,), (bandwidth, batch), (0.1, batch), (None, batch)):
+        assert torch.equal(soft(logits, pos, *arguments), wanted)
+        assert torch.equal(soft(logits, pos, *arguments, generator=seeded()), wanted)
+        assert sampling.train()(logits, pos, *arguments, generator=seeded()).shape == (2, 2, 3, 2)
+        assert torch.equal(sampling.eval()(logits, pos, *arguments), wanted)
+    sampling.train()
+    own = sampling(logits, pos, knn_bandwidth(pos, batch), batch, generator=seeded())
+    assert torch.equal(sampling(logits, pos, batch, generator=seeded()), own)
+    assert torch.equal(sampling(logits, pos, ptr=ptr, generator=seeded()), own)
+
+
+def test_a_module_s_temperature_is_set_and_learned():
+    inputs = make([5])[:3]
+    module = SamplingArgmax(2)
+    module.temperature = 0.25
+    assert module.temperature.value == 0.25
+    assert torch.equal(
+        module(*inputs, generator=seeded()),
+        sampling_argmax(*inputs, num_samples=2, temperature=0.25, generator=seeded()),
+    )
+    module.temperature = torch.nn.Parameter(torch.tensor(0.5))
+    assert [name for name, _ in module.named_parameters()] == ["temperature"]
+    assert "temperature=0.5, learned" in repr(module)
+    before = module(*inputs, generator=seeded()).square().sum()
+    before.backward()
+    assert module.temperature.grad != 0
+    other = SamplingArgmax(2, torch.nn.Parameter(torch.tensor(1.0)))
+    other.load_state_dict(module.state_dict())
+    assert other.temperature.item() == 0.5
+    module.temperature = TemperatureSchedule("linear", start=2.0, end=1.0, num_steps=4)
+    assert list(module.parameters()) == []
+    soft = SoftArgmax(torch.nn.Parameter(torch.tensor(0.5)))
+    soft(*inputs[:2]).sum().backward()
+    assert soft.temperature.grad != 0
+    soft.temperature.data.fill_(2.0)
+    assert torch.equal(soft(*inputs[:2]), soft_argmax(*inputs[:2], temperature=2.0))
+
+
+@pytest.mark.parametrize("wrong", [0.0, torch.ones(2), "hot", torch.tensor(-1.0, requires_grad=True)], ids=str)
+def test_bad_input_temperature_that_is_set(wrong):
+    module = SamplingArgmax(2)
+    with pytest.raises(ValueError, match=r"`(temperature|start)`"):
+        module.temperature = wrong
+    assert module.temperature.value == 1.0
+
+
+def test_a_state_is_tensors_alone_and_older_ones_are_loaded(tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch")
+    build = lambda: torch.nn.Sequential(SamplingArgmax(2, TemperatureSchedule("linear", end=0.5, num_steps=4)))  # noqa: E731
+    model = build()
+    model[0].temperature.go_to(2)
+    state = model.state_dict()
+    assert {name: value.item() for name, value in state.items()} == {"0.steps_done": 2}
+    safetensors.save_model(model, tmp_path / "model.safetensors")
+    restored = build()
+    assert safetensors.load_model(restored, tmp_path / "model.safetensors") == (set(), [])
+    assert restored[0].temperature.value == model[0].temperature.value
+    for older, steps in (({"0._extra_state": {"steps_done": 3}}, 3), ({}, 0), (state, 2)):
+        restored = build()
+        kept = dict(older)
+        assert not any(restored.load_state_dict(older))  # neither missing nor unexpected
+        assert restored[0].temperature.steps_done == steps
+        assert older.keys() == kept.keys()

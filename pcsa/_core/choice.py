@@ -15,6 +15,7 @@ from torch import Tensor
 from pcsa._core.kernel import _LIBRARY, Perturbed, _Blocks, _cut, _Noise, _perturbed, _spread, _tiles, _twice, _uncut
 from pcsa._core.points import Points, full_precision
 from pcsa._core.tiles import in_order, one_thread
+from pcsa._core.transforms import keep_nothing, map_one_by_one, transformable
 from pcsa._core.triton import points as fused
 
 # Of an offset over a bandwidth: its square stays finite in float32, a Gaussian is 0 long before.
@@ -239,5 +240,7 @@ torch.library.register_fake("pcsa::path_backward", _path_backward_fake, lib=_LIB
 torch.library.register_autograd("pcsa::path", _backward, setup_context=_setup_context, lib=_LIBRARY)
 torch.library.register_autograd("pcsa::path_backward", _twice, lib=_LIBRARY)
 choose_perturbed = torch.ops.pcsa.choose_perturbed.default
-path = torch.ops.pcsa.path.default
-path_backward = torch.ops.pcsa.path_backward.default
+for _name in ("choose_perturbed", "path", "path_backward"):
+    map_one_by_one(_name, _LIBRARY)
+path = transformable("sampling_argmax", torch.ops.pcsa.path.default, _setup_context, _backward)
+path_backward = transformable("sampling_argmax", torch.ops.pcsa.path_backward.default, keep_nothing, _twice)

@@ -8,10 +8,49 @@ from torch import Tensor
 from pcsa._core.choice import choose, choose_perturbed, path
 from pcsa._core.kernel import draw, draw_seed
 from pcsa._core.marginals import basis_noise
+from pcsa._core.moments import covariance_samples, is_learned
 from pcsa._core.points import Points, bandwidth_of, cloud_log_softmax, cloud_mean
+from pcsa._core.samples import sample
 from pcsa._core.triangular import lower_columns, lower_times
 
 Estimator = Literal["relaxed", "straight_through", "reinmax", "implicit"]
+
+
+def samples_of(
+    points: Points,
+    num_samples: int,
+    estimator: Estimator,
+    temperature: float | Tensor,
+    mixture: bool,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Samples ``[B, K, S, D]`` in the frame of ``points``; ``mixture`` is of the noise of the relaxed ones."""
+    oriented = bandwidth_of(points).dim() == 3
+    if estimator == "implicit" and oriented:
+        raise ValueError(
+            "`bandwidth` of matrices must not be given with `estimator` 'implicit': its distribution functions are "
+            "along the axes, and those of a turned basis depend on each other"
+        )
+    if estimator != "relaxed":
+        if is_learned(temperature):
+            raise ValueError(
+                f"`temperature` that needs a gradient must be of `estimator` 'relaxed': samples of {estimator!r} do "
+                "not depend on it"
+            )
+        return mixture_samples(points, num_samples, estimator, temperature, generator)
+    if oriented or is_learned(temperature):
+        return covariance_samples(points, num_samples, temperature, mixture, generator)
+    return sample(
+        points.logits.contiguous(),
+        points.pos.contiguous(),
+        bandwidth_of(points).square(),
+        points.ptr,
+        draw_seed(generator, points.logits.device),
+        temperature,
+        num_samples,
+        mixture,
+        points.dense_size or 0,
+    )
 
 
 def mixture_samples(
@@ -39,7 +78,7 @@ def mixture_samples(
         moved = lower_times(column[..., D:], noise) if oriented else noise * column[..., D:]
         return column[..., :D] + moved
 
-    def samples_of(chosen: Tensor) -> Tensor:
+    def drawn(chosen: Tensor) -> Tensor:
         row = chosen.flatten()
         own = [x.index_select(0, row).view(B, K, num_samples, -1) for x in (pos, spread)]
         return at(torch.cat(own, -1)) if oriented else own[0] + noise * own[1]
@@ -51,13 +90,13 @@ def mixture_samples(
         still = torch.zeros_like(columns[:, :1])
         relaxed, _, _, _ = draw(logits, columns, still, points.ptr, seed, tau, num_samples, False, size)
         soft = at(relaxed)
-        return samples_of(chosen) + (soft - soft.detach())
+        return drawn(chosen) + (soft - soft.detach())
 
     log_prob = cloud_log_softmax(logits, points)
     prob = log_prob.exp()
     uniform = basis_noise(logits.new_empty(B, K, num_samples, dtype=torch.float64), seed, "uniform") + 0.5
     chosen = choose(prob, points, uniform)
-    samples = samples_of(chosen)
+    samples = drawn(chosen)
     if estimator == "implicit":
         still = samples.detach()
         return samples + path(

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from pcsa._core.points import full_precision
 from pcsa._core.tiles import in_order, one_thread
+from pcsa._core.transforms import keep_nothing, map_one_by_one, transformable
 from pcsa._core.triton import points as fused
 
 # Elements of one tile: a few tiles fit the cache of a CPU core; on an accelerator, few launches matter more.
@@ -460,8 +461,10 @@ torch.library.register_fake("pcsa::draw", _draw_fake, lib=_LIBRARY)
 torch.library.register_fake("pcsa::draw_backward", _draw_backward_fake, lib=_LIBRARY)
 torch.library.register_autograd("pcsa::draw", _backward, setup_context=_setup_context, lib=_LIBRARY)
 torch.library.register_autograd("pcsa::draw_backward", _twice, lib=_LIBRARY)
-draw = torch.ops.pcsa.draw.default
-draw_backward = torch.ops.pcsa.draw_backward.default
+for _name in ("draw", "draw_backward"):
+    map_one_by_one(_name, _LIBRARY)
+draw = transformable("sampling_argmax", torch.ops.pcsa.draw.default, _setup_context, _backward)
+draw_backward = transformable("sampling_argmax", torch.ops.pcsa.draw_backward.default, keep_nothing, _twice)
 
 
 def draw_seed(generator: torch.Generator | None, device: torch.device | None = None) -> Tensor:

@@ -18,6 +18,7 @@ from pcsa._core import kernel
 from pcsa._core.kernel import _LIBRARY, _LOG2_E, Perturbed, _Noise, _perturbed, _twice
 from pcsa._core.points import full_precision
 from pcsa._core.tiles import in_order, one_thread
+from pcsa._core.transforms import keep_nothing, map_one_by_one, transformable
 from pcsa._core.triton import grids as fused
 
 
@@ -180,6 +181,9 @@ torch.library.register_fake("pcsa::draw_marginals_backward", _draw_backward_fake
 torch.library.register_fake("pcsa::basis_noise", _basis_noise_fake, lib=_LIBRARY)
 torch.library.register_autograd("pcsa::draw_marginals", _backward, setup_context=_setup_context, lib=_LIBRARY)
 torch.library.register_autograd("pcsa::draw_marginals_backward", _twice, lib=_LIBRARY)
-draw_marginals = torch.ops.pcsa.draw_marginals.default
-draw_marginals_backward = torch.ops.pcsa.draw_marginals_backward.default
+for _name in ("draw_marginals", "draw_marginals_backward", "basis_noise"):
+    map_one_by_one(_name, _LIBRARY)
+_ON_GRIDS = "sampling_argmax on a grid"
+draw_marginals = transformable(_ON_GRIDS, torch.ops.pcsa.draw_marginals.default, _setup_context, _backward)
+draw_marginals_backward = transformable(_ON_GRIDS, torch.ops.pcsa.draw_marginals_backward.default, keep_nothing, _twice)
 basis_noise = torch.ops.pcsa.basis_noise.default

@@ -4,6 +4,7 @@ import functools
 import math
 import numbers
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from pcsa._core.checks import (
     raise_first,
     reads_values,
 )
+from pcsa._core.data import Cloud, unpacked
 from pcsa._core.tiles import one_thread
 from pcsa._core.triton import clouds, origins
 from pcsa._core.triton.equal import equal_clouds
@@ -28,6 +30,8 @@ from pcsa._core.triton.equal import equal_clouds
 _FAR = 4.0
 # Points of a cloud above which float32 sums, one number after the other, lose a digit that matters.
 _MANY = 1 << 18
+# Of a score less the largest: far below, a point has no probability at any temperature.
+_LOWEST = -1e18
 # The square must be a number, and so must sums of it.
 _LARGEST_BANDWIDTH = {torch.float32: 1e18, torch.float64: 1e153}
 
@@ -35,7 +39,7 @@ _LARGEST_BANDWIDTH = {torch.float32: 1e18, torch.float64: 1e153}
 class Points(NamedTuple):
     """Clouds laid end to end: cloud ``b`` owns rows ``ptr[b]:ptr[b + 1]``."""
 
-    logits: Tensor  # [N, K]; -inf at rows that a dense mask switches off, and only there
+    logits: Tensor  # [N, K]; -inf where a dense mask switches a row off, or the caller a point of a keypoint
     pos: Tensor  # [N, D] less the cloud's origin; 0 at rows that are switched off
     bandwidth: Tensor | None  # [N, 1], [N, D] or lower-triangular [N, D, D]; 1 at rows that are switched off
     batch: Tensor  # [N] int64, sorted
@@ -59,7 +63,7 @@ class Points(NamedTuple):
 
 def canonical(
     logits: Tensor,
-    pos: Tensor,
+    pos: Tensor | Cloud,
     bandwidth: float | Tensor | None = None,
     batch: Tensor | None = None,
     *,
@@ -76,6 +80,7 @@ def canonical(
     Rules on shapes and types always hold. Rules on values (finite, sorted, positive, no empty cloud) are read
     back from the device in one piece, and only where ``validate`` is true and nothing is being compiled.
     """
+    pos, batch, ptr = unpacked(pos, batch, ptr)
     check_floating("logits", logits)
     check_floating("pos", pos)
     # Divided among threads, a dozen operations of microseconds wait a dozen times for one that is not running.
@@ -127,6 +132,8 @@ def _canonical(
 
     rules: list[Rule] = []
     check = reads_values(validate)
+    if check:
+        _check_order(logits, pos, bandwidth)
     if dense_size is not None:
         if num_clouds == 0:
             raise ValueError(f"`logits` {list(logits.shape)} must have at least one cloud")
@@ -149,7 +156,7 @@ def _canonical(
             spread = spread.masked_fill(off, 1.0) if spread.dim() == 2 else _identity_where(off, spread)
         rules.append((mask.any(1).all(), "`mask` must keep at least one point of every cloud: found an empty cloud"))
     if check:
-        rules += [finite("logits", logits), finite("pos", pos)]
+        rules += [(logits.isfinite().all(), partial(_bad_scores, logits, off, batch, num_clouds)), finite("pos", pos)]
         if isinstance(bandwidth, Tensor) and spread is not None:
             if spread.dim() == 3:
                 good = (
@@ -175,6 +182,34 @@ def _canonical(
     if off is not None:
         logits = logits.masked_fill(off, -math.inf)
     return Points(logits, pos, spread, batch, ptr, num_clouds, dense_size, origin)
+
+
+def _check_order(logits: Tensor, pos: Tensor, bandwidth: float | Tensor | None) -> None:
+    """Raise where scores and positions look as if they were given in each other's place.
+
+    Scores of two or three columns beside positions of more than three are more likely positions and scores, unless a
+    network made them, or the bandwidth is that of such positions.
+    """
+    K, D = logits.shape[-1], pos.shape[-1]
+    of_pos = isinstance(bandwidth, Tensor) and bandwidth.shape[: pos.dim()] == pos.shape
+    if 1 < K <= 3 < D and not logits.requires_grad and not of_pos:
+        raise ValueError(
+            f"`logits` {list(logits.shape)} must have a column for each keypoint and `pos` {list(pos.shape)} one for "
+            "each axis: they look swapped; with `validate=False` they are taken as they are"
+        )
+
+
+def _bad_scores(logits: Tensor, off: Tensor | None, batch: Tensor, num_clouds: int) -> str | None:
+    """What is wrong with scores that are not all finite: nothing, if they only leave points of a keypoint out."""
+    logits = logits.detach() if off is None else logits.detach().masked_fill(off, -math.inf)
+    index = batch.unsqueeze(1).expand_as(logits)
+    # NaN is the maximum where there is one.
+    top = logits.new_full((num_clouds, logits.shape[1]), -math.inf).scatter_reduce(0, index, logits, "amax")
+    if not bool((top < math.inf).all()):
+        return "`logits` must be finite, or -inf where a point is not for a keypoint: NaN or infinite values found"
+    if bool((top == -math.inf).any()):
+        return "`logits` must be finite at a point of each cloud for every keypoint: a map of -inf alone found"
+    return None
 
 
 def resolve_batch(
@@ -310,7 +345,23 @@ def cloud_max(x: Tensor, points: Points) -> Tensor:
 def tempered(points: Points, temperature: float | Tensor) -> Tensor:
     """Logits minus their cloud's maximum, over the temperature: a small one cannot overflow large logits."""
     largest = cloud_max(points.logits.detach(), points)
-    return (points.logits - largest.index_select(0, points.batch)) / temperature
+    lower = points.logits - largest.index_select(0, points.batch)
+    if isinstance(temperature, Tensor) and temperature.requires_grad:
+        return over_learned(lower, temperature)
+    return lower / temperature
+
+
+def over_learned(lower: Tensor, temperature: Tensor) -> Tensor:
+    """Logits of which the largest is 0 over a temperature that needs a gradient."""
+    # The slope of -inf over the temperature is infinite, and times 0 it is NaN; so it is where the quotient overflows.
+    off = lower == -math.inf
+    return (lower.clamp_min(_LOWEST) / temperature).masked_fill(off, -math.inf)
+
+
+def times_temperature(points: Points, temperature: float | Tensor) -> Tensor:
+    """Logits times the temperature, where -inf stays what it is."""
+    off = points.logits == -math.inf
+    return (points.logits.masked_fill(off, 0.0) * temperature).masked_fill(off, -math.inf)
 
 
 def cloud_log_softmax(logits: Tensor, points: Points) -> Tensor:

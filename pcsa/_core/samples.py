@@ -5,7 +5,7 @@ from torch import Tensor
 
 from pcsa._core.kernel import draw
 from pcsa._core.triton import points as fused
-from pcsa._core.triton.equal import plain
+from pcsa._core.triton.equal import untouched
 
 
 def sample(
@@ -21,7 +21,7 @@ def sample(
 ) -> Tensor:
     """The samples of ``draw``, differentiable; where nothing looks at its operator, without that."""
     inputs = (logits, pos, variance)
-    if plain(*inputs) and fused.takes(logits, pos.shape[1], variance.shape[1], mixture):
+    if untouched(*inputs) and fused.takes(logits, pos.shape[1], variance.shape[1], mixture):
         return fused.sample(*inputs, ptr, seed, float(temperature), num_samples, mixture)
     # Copied: a schedule may step before the backward pass reads it.
     tau = torch.as_tensor(temperature, dtype=torch.float64).clone()

@@ -1,5 +1,6 @@
 """Expectations of the position: soft-argmax, and the same under a window around the peak."""
 
+import math
 from collections.abc import Iterable
 from typing import Literal, get_args
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from pcsa._core.checks import check_one_of, check_positive, check_temperature
 from pcsa._core.marginals import axis_sums
-from pcsa._core.points import full_precision, working_dtype
+from pcsa._core.points import full_precision, over_learned, working_dtype
 from pcsa.grid.frames import Frame, Spacing, affine_of
 from pcsa.grid.maps import cells, check_logits
 from pcsa.grid.rings import axis_means, rings_of, wrapped
@@ -65,7 +66,11 @@ def soft_argmax(
     with full_precision(logits):
         flat = logits.to(working_dtype(logits)).flatten(2)
         # Less their maximum, so that a small temperature cannot overflow large logits.
-        tempered = (flat - flat.detach().amax(2, keepdim=True)) / temperature
+        lower = flat - flat.detach().amax(2, keepdim=True)
+        if isinstance(temperature, Tensor) and temperature.requires_grad:
+            tempered = over_learned(lower, temperature)
+        else:
+            tempered = lower / temperature
         prob = tempered.softmax(2).unflatten(2, shape)
         return affine.apply(axis_means(axis_sums(prob), around))
 
@@ -132,5 +137,9 @@ def kernel_soft_argmax(
         axes = zip(away.unbind(-1), shape[::-1], around, strict=True)
         away = torch.stack([wrapped(a, n) if ring else a for a, n, ring in axes])
         exponent = (away / sigma).square().sum(0).view_as(logits) / 2
-        scores = logits * (-exponent).exp() if on == "scores" else logits - exponent * temperature
+        scores = logits - exponent * temperature
+        if on == "scores":
+            # Times a window of 0, -inf would be NaN.
+            off = logits == -math.inf
+            scores = (logits.masked_fill(off, 0.0) * (-exponent).exp()).masked_fill(off, -math.inf)
     return soft_argmax(scores, temperature=temperature, frame=frame, spacing=spacing, periodic=periodic, validate=False)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsa._core.checks import Numbers, check_count, check_floating, check_one_of, check_positive
+from pcsa._core.checks import Numbers, check_count, check_floating, check_one_of, check_positive, shown
 from pcsa._core.points import working_dtype
 
 Frame = Literal["index", "normalized", "normalized_corners", "pixels", "physical", "released"]
@@ -117,7 +117,7 @@ def affine_of(shape: Sequence[int], frame: Frame | None, spacing: Spacing | None
     sizes = list(shape)[::-1]
     if (spacing is not None) != (frame in ("pixels", "physical")):
         raise ValueError(
-            f"`spacing` (={spacing}) must be given for `frame` 'pixels' or 'physical', and for no other; "
+            f"`spacing` (={shown(spacing)}) must be given for `frame` 'pixels' or 'physical', and for no other; "
             f"`frame` is {frame!r}"
         )
     if spacing is not None:
@@ -148,7 +148,7 @@ def _spacings(spacing: Spacing, num_axes: int) -> list[float]:
     plain = plain_spacing(spacing)
     values: tuple[float, ...] = plain if isinstance(plain, tuple) else (plain,) * num_axes
     if len(values) != num_axes:
-        raise ValueError(f"`spacing` (={spacing!r}) must be a number, or one for each of {num_axes} axes, x first")
+        raise ValueError(f"`spacing` (={shown(spacing)}) must be a number, or one for each of {num_axes} axes, x first")
     for value in values:
         check_positive("spacing", value)
     return [float(value) for value in values]

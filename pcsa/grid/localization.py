@@ -16,14 +16,13 @@ from pcsa.grid.maps import cells, check_logits, flatten
 from pcsa.localization import NEED_RADIUS, Localization, ReadOut, localize as localize_points
 
 
-@torch.no_grad()
 def localize(
     logits: Float[Tensor, "B K *spatial"],
     *,
     read_out: ReadOut = "expectation",
     radius: float | None = None,
     bandwidth: float | Float[Tensor, "B K"] | None = None,
-    temperature: float = 1.0,
+    temperature: float | Tensor = 1.0,
     frame: Frame | None = None,
     spacing: Spacing | None = None,
     validate: bool = True,
@@ -45,6 +44,8 @@ def localize(
 
     The expected OKS of a place c is :math:`\sum_i \pi_i \exp(-\lVert y_i - c \rVert^2 / 2 s_k^2)` with
     :math:`s_k = 2 \sigma_k \sqrt{A}`: it is largest where the mixture of Gaussians of that bandwidth is densest.
+
+    Differentiable in what :func:`pcsa.localize` is: expectation, covariance, peak and entropy.
 
     Args:
         logits: Raw scores, before softmax, on one, two or three spatial axes.
@@ -106,7 +107,7 @@ def localize(
         found = Localization(*(x.view(B, K, *x.shape[2:]) for x in found))
     if read_out == "ball_point":
         assert radius is not None
-        with full_precision(logits):
+        with torch.no_grad(), full_precision(logits):
             place, mass = _heaviest_cell(logits.to(dtype) / temperature, radius / unit, ratio)
         found = found._replace(position=pos[place], confidence=mass)
     position = found.position if stretch is None else found.position / stretch

@@ -1,12 +1,14 @@
 """Heatmaps as point sets of cells."""
 
+import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pcsa._core.checks import check_finite, check_floating
+from pcsa._core.checks import check_floating, raise_first, reads_values
 from pcsa.grid.frames import Frame, Spacing, affine_of
 
 
@@ -89,5 +91,16 @@ def check_logits(logits: Tensor, validate: bool) -> tuple[int, ...]:
         )
     if 0 in logits.shape:
         raise ValueError(f"`logits` {list(logits.shape)} must have no axis of size 0")
-    check_finite("logits", logits, validate)
+    if reads_values(validate):
+        raise_first([(logits.isfinite().all(), partial(_bad_scores, logits))])
     return tuple(logits.shape[2:])
+
+
+def _bad_scores(logits: Tensor) -> str | None:
+    """What is wrong with scores that are not all finite: nothing, if they only leave cells of a map out."""
+    top = logits.detach().flatten(2).amax(2)
+    if not bool((top < math.inf).all()):
+        return "`logits` must be finite, or -inf where a cell is not for a keypoint: NaN or infinite values found"
+    return (
+        "`logits` must be finite in a cell of every map: a map of -inf alone found" if bool(top.isinf().any()) else None
+    )

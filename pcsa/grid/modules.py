@@ -42,7 +42,7 @@ class SoftArgmax(_InFrame):
     """See :func:`pcsa.grid.soft_argmax`.
 
     Args:
-        temperature: Divides the logits.
+        temperature: Divides the logits: a number, or an ``nn.Parameter`` to learn; may be set later.
         frame: Frame of the result.
         spacing: Units per cell in the frames ``"pixels"`` and ``"physical"``.
         periodic: Names of the axes that close to a ring.
@@ -50,7 +50,7 @@ class SoftArgmax(_InFrame):
 
     def __init__(
         self,
-        temperature: float = 1.0,
+        temperature: float | Tensor = 1.0,
         *,
         frame: Frame | None = None,
         spacing: Spacing | None = None,
@@ -60,12 +60,12 @@ class SoftArgmax(_InFrame):
         check_temperature(temperature)
         self.temperature = temperature
 
-    def forward(self, logits: Tensor, *, validate: bool = True) -> Tensor:
-        """Positions ``[B, K, D]``."""
+    def forward(self, logits: Tensor, *, generator: torch.Generator | None = None, validate: bool = True) -> Tensor:
+        """Positions ``[B, K, D]``; ``generator`` is that of :class:`SamplingArgmax`, and not read."""
         return soft_argmax(logits, temperature=self.temperature, validate=validate, **self.in_frame())
 
     def extra_repr(self) -> str:
-        return f"temperature={self.temperature}{super().extra_repr()}"
+        return f"temperature={torch.as_tensor(self.temperature).item():g}{super().extra_repr()}"
 
 
 class SamplingArgmax(_InFrame, ScheduledTemperature):
@@ -74,8 +74,8 @@ class SamplingArgmax(_InFrame, ScheduledTemperature):
     Args:
         basis: Shape of a cell's density.
         num_samples: Samples of every keypoint while training.
-        temperature: A number, or a schedule that the training loop steps (``module.temperature.step()``). Its
-            progress is part of this module's ``state_dict``. The expectation is taken at temperature 1.
+        temperature: A number, a schedule or a parameter, as in :class:`pcsa.SamplingArgmax`. The expectation is taken
+            at temperature 1.
         noise_axes: See :func:`pcsa.grid.sampling_argmax`.
         basis_noise: See :func:`pcsa.grid.sampling_argmax`.
         form: See :func:`pcsa.grid.sampling_argmax`.
@@ -94,7 +94,7 @@ class SamplingArgmax(_InFrame, ScheduledTemperature):
         self,
         basis: Basis = "triangular",
         num_samples: int = 1,
-        temperature: float | TemperatureSchedule = 1.0,
+        temperature: float | TemperatureSchedule | nn.Parameter = 1.0,
         *,
         noise_axes: NoiseAxes | None = None,
         basis_noise: BasisNoise = "relaxed",
@@ -107,7 +107,7 @@ class SamplingArgmax(_InFrame, ScheduledTemperature):
         check_sampling(basis, num_samples, noise_axes, basis_noise, form)
         self.basis: Basis = basis
         self.num_samples = num_samples
-        self.temperature = TemperatureSchedule.of(temperature)
+        self.temperature = temperature  # type: ignore[assignment]  # a number becomes a schedule
         self.noise_axes: NoiseAxes | None = noise_axes
         self.basis_noise: BasisNoise = basis_noise
         self.form: Form = form
@@ -120,7 +120,7 @@ class SamplingArgmax(_InFrame, ScheduledTemperature):
             logits,
             self.basis,
             num_samples=self.num_samples,
-            temperature=self.temperature.tensor,
+            temperature=self.tau,
             noise_axes=self.noise_axes,
             basis_noise=self.basis_noise,
             form=self.form,
@@ -131,7 +131,7 @@ class SamplingArgmax(_InFrame, ScheduledTemperature):
 
     def extra_repr(self) -> str:
         return (
-            f"basis={self.basis!r}, num_samples={self.num_samples}, temperature={self.temperature}, "
+            f"basis={self.basis!r}, num_samples={self.num_samples}, temperature={self.shown}, "
             f"basis_noise={self.basis_noise!r}, form={self.form!r}"
             f"{super().extra_repr()}"
         )

@@ -1,26 +1,27 @@
 """Sampling-argmax on grids: bases of the cells, noise per cell or per axis."""
 
+import math
 from collections.abc import Iterable
 from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import one_hot
 
-from pcsa._core.checks import check_count, check_one_of, check_temperature
+from pcsa._core.checks import check_count, check_generator, check_one_of, check_temperature
 from pcsa._core.kernel import draw, draw_seed
 from pcsa._core.marginals import basis_noise as draw_basis_noise, draw_marginals
+from pcsa._core.moments import is_learned, moments
 from pcsa._core.points import full_precision, working_dtype
 from pcsa.grid.bases import Basis, noise_per_index
 from pcsa.grid.frames import Frame, Spacing, affine_of
 from pcsa.grid.maps import check_logits, flatten
 from pcsa.grid.released import released_index
 from pcsa.grid.rings import axis_means, embedded, onto_ring, rings_of, unembedded
-from pcsa.sampling import BasisNoise, sampling_argmax as point_sampling_argmax
+from pcsa.sampling import BasisNoise, Form as Form, sampling_argmax as point_sampling_argmax
 
 NoiseAxes = Literal["joint", "marginal"]
-
-Form = Literal["paper", "released"]
 
 
 def sampling_argmax(
@@ -75,15 +76,16 @@ def sampling_argmax(
     where :math:`x_a` is not below the sum, else -2, in place of :math:`x_a`. That code works in
     ``frame="released"``.
 
-    Differentiable (once) in ``logits``. The memory needed grows with the samples' marginals (S times the sum of the
-    axes' lengths), not with S times the number of cells. Computed in float32 under autocast and from half precision;
-    float64 stays float64.
+    Differentiable (once) in ``logits``, and in a ``temperature`` that is a tensor. The memory needed grows with the
+    samples' marginals (S times the sum of the axes' lengths), not with S times the number of cells. Computed in float32
+    under autocast and from half precision; float64 stays float64.
 
     Args:
         logits: Raw scores, before softmax, on one, two or three axes (``form="released"``: two or three).
         basis: Shape of a cell's density.
         num_samples: Samples S of every keypoint. Default 1.
         temperature: Divides the perturbed logits (``form="released"``: the noise alone). Smaller is closer to one-hot.
+            One that is learned is a 0-d tensor, as for :func:`pcsa.sampling_argmax`.
         noise_axes: ``"joint"`` or ``"marginal"``, see above. Default ``"joint"`` for the Gaussian of the paper,
             ``"marginal"`` for all else.
         basis_noise: ``"relaxed"`` is Eq. 12; ``"mixture"`` draws one number from the basis per sample and axis, which
@@ -115,6 +117,7 @@ def sampling_argmax(
     shape = check_logits(logits, validate)
     check_temperature(temperature)
     check_sampling(basis, num_samples, noise_axes, basis_noise, form)
+    check_generator("generator", generator)
     affine = affine_of(shape, frame, spacing)
     around = rings_of(periodic, shape)
     if form == "released":
@@ -134,7 +137,9 @@ def sampling_argmax(
             index = _per_axis(marginals, around, basis, basis_noise, draw_seed(generator))
         else:
             # softmax(l + g / t) is softmax((t l + g) / t).
-            marginals = draw_axes(logits * temperature, num_samples, temperature, generator)
+            off = logits == -math.inf
+            noisy = (logits.masked_fill(off, 0.0) * temperature).masked_fill(off, -math.inf)
+            marginals = draw_axes(noisy, num_samples, temperature, generator)
             noises = noise_per_index(marginals, basis, draw_seed(generator))
             index = torch.stack(
                 [released_index(m, e, basis, len(shape)) for m, e in zip(marginals, noises, strict=True)], -1
@@ -165,6 +170,11 @@ def _joint(
             generator=generator,
             validate=False,
         )
+    if is_learned(temperature):
+        raise ValueError(
+            "`temperature` that needs a gradient must not be given with `periodic` axes and noise per cell: take "
+            "`noise_axes` 'marginal'"
+        )
     # The circle's coordinates get no noise; it comes in columns of its own, where all cells lie at 0.
     pos = torch.cat([columns, columns.new_zeros(columns.shape[0], D)], -1)
     variance = torch.cat([torch.zeros_like(columns), columns.new_ones(columns.shape[0], D)], -1)
@@ -191,6 +201,15 @@ def draw_axes(
 ) -> list[Tensor]:
     """Marginals of the relaxed weights, ``[B, K, S, n]`` for each axis, x first."""
     B, K, *shape = logits.shape
+    if is_learned(temperature):
+        # Marginals are sums of the weights, as positions are; here the temperature has a gradient.
+        cells = torch.stack(torch.meshgrid(*(torch.arange(n, device=logits.device) for n in shape), indexing="ij"))
+        columns = [one_hot(index.flatten(), n).to(logits.dtype) for index, n in zip(cells, shape, strict=True)]
+        maps = logits.reshape(B * K, -1).t().contiguous()
+        still, ptr = torch.zeros_like(maps[:, :1]), torch.tensor([0, len(maps)], device=logits.device)
+        seed, tau = draw_seed(generator, logits.device), _on_the_host(temperature)
+        drawn = moments(maps, torch.cat(columns[::-1], 1), still, ptr, seed, tau, num_samples, len(maps))[0]
+        return list(drawn.view(B, K, num_samples, -1).split(shape[::-1], -1))
     drawn, _, _ = draw_marginals(
         logits.reshape(B * K, -1), shape, draw_seed(generator, logits.device), _on_the_host(temperature), num_samples
     )

@@ -14,9 +14,11 @@ What all functions share:
 * ``reduction``: ``"mean"`` over the visible keypoints of the whole batch (0 where there is none), ``"sum"``,
   or ``"none"`` for ``[B, K]`` with zeros where a keypoint is not visible.
 * ``validate=False`` skips the rules on values, and with them the wait for the device; rules on shapes, types
-  and options always hold. While compiling, values are not looked at either. Of a score of −inf that is let through
-  so, the point has no probability; the loss of a map of −inf alone, and of a cloud without points, means nothing:
-  take such keypoints out by ``visible``.
+  and options always hold. While compiling, values are not looked at either. The loss of a map of −inf alone, and of a
+  cloud without points, that is let through so means nothing: take such keypoints out by ``visible``.
+* A score of −inf leaves a point out for its keypoint: it has no probability, and is nobody's nearest. ``temperature``
+  divides the logits of all objectives on maps; as a 0-d tensor that needs a gradient it is learned.
+* ``pos`` may be a PyTorch Geometric ``Data`` or ``Batch``, with its ``ptr`` or ``batch``.
 * The loss is computed in float32 at least, under autocast too, and in float64 where the input is float64. It is
   differentiable in every floating point tensor unless the function says otherwise.
 * A broken rule raises a ValueError that names the argument, its value and the rule.
@@ -38,7 +40,11 @@ from pcsa.losses.regularization import (
     js_regularization as js_regularization,
     variance_regularization as variance_regularization,
 )
-from pcsa.losses.samples import position_error as position_error, sample_error as sample_error
+from pcsa.losses.samples import (
+    energy_score as energy_score,
+    position_error as position_error,
+    sample_error as sample_error,
+)
 from pcsa.losses.soft_labels import soft_label_cross_entropy as soft_label_cross_entropy
 from pcsa.skeleton import (
     CompositeChamfer as CompositeChamfer,

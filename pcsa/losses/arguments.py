@@ -12,19 +12,21 @@ from pcsa._core.checks import (
     Reduction,
     check_floating,
     check_index,
+    check_keypoints,
     check_mask,
     check_reduction,
-    check_shape,
+    check_temperature,
     finite,
     raise_first,
     reads_values,
 )
-from pcsa._core.points import Points, canonical, working_dtype
+from pcsa._core.data import Cloud
+from pcsa._core.points import Points, canonical, tempered, working_dtype
 from pcsa._core.triton import means
 
 Norm = Literal["l2", "l1", "squared", "bounded"]
 Logits = Float[Tensor, "*N K"]
-Positions = Float[Tensor, "*N D"]
+Positions = Float[Tensor, "*N D"] | Cloud
 Bandwidth = float | Float[Tensor, " ..."]
 Target = Float[Tensor, "B K D"]
 Clouds = Int[Tensor, " N"]  # the cloud of each point
@@ -51,11 +53,13 @@ class Options(Masking, total=False):
         ptr: First row of each cloud, then N; in place of ``batch``.
         mask: Points that exist ``[B, N]``, for dense input.
         batch_size: Number of clouds; with ``batch``, saves the wait to find it.
+        temperature: Divides the logits: a number, or a 0-d tensor, to which the objective is differentiable. Default 1.
     """
 
     ptr: Int[Tensor, " B_plus_1"] | None
     mask: Bool[Tensor, "B N"] | None
     batch_size: int | None
+    temperature: float | Tensor
 
 
 class Keypoints(NamedTuple):
@@ -73,7 +77,7 @@ class Keypoints(NamedTuple):
         their frame too. Whoever bears what is not visible asks for it not ``masked``.
         """
         pos = like.pos if isinstance(like, Points) else like
-        check_shape("target", target, (*self.shape, pos.shape[-1]))
+        check_keypoints("target", target, (*self.shape, pos.shape[-1]))
         target = (like.within(target) if isinstance(like, Points) else target).to(pos.dtype)
         if not masked and not reads_values(self.validate):
             return target
@@ -134,12 +138,16 @@ def map_of(
     ptr: Int[Tensor, " P"] | None = None,
     mask: Bool[Tensor, "B N"] | None = None,
     batch_size: int | None = None,
+    temperature: float | Tensor = 1.0,
     near: bool = False,
     **masking: Unpack[Masking],
 ) -> tuple[Points, Keypoints]:
     """Check what an objective on a probability map was given; ``near`` for one that takes mean positions."""
     how: dict[str, Any] = {"batch_size": batch_size, "validate": masking.get("validate", True), "near": near}
+    check_temperature(temperature)
     points = canonical(logits, pos, bandwidth, batch, ptr=ptr, mask=mask, **how)
+    if isinstance(temperature, Tensor) or temperature != 1:
+        points = points._replace(logits=tempered(points, temperature))
     return points, keypoints_of((points.batch_size, points.logits.shape[1]), **masking)
 
 

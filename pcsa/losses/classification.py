@@ -38,7 +38,7 @@ def nearest_point_cross_entropy(
         index: The right point of each keypoint, where the annotation names it, in place of ``target``: a row
             of ``pos``, in dense input a row of the cloud's own ``pos[b]`` (as :func:`pcsa.localize` has it).
             Not used where a keypoint is not visible.
-        **options: ``ptr``, ``mask``, ``batch_size``, ``visible``, ``reduction`` and ``validate``, see
+        **options: ``ptr``, ``mask``, ``batch_size``, ``temperature``, ``visible``, ``reduction`` and ``validate``, see
             :class:`pcsa.losses.Options`.
 
     Example:

@@ -31,7 +31,7 @@ def expectation_error(
         batch: Cloud of each point.
         norm: ``"l2"``, ``"l1"``, ``"squared"`` or ``"bounded"``, as in :func:`sample_error`.
         sigma: Width of ``"bounded"``, in the units of ``pos``.
-        **options: ``ptr``, ``mask``, ``batch_size``, ``visible``, ``reduction`` and ``validate``, see
+        **options: ``ptr``, ``mask``, ``batch_size``, ``temperature``, ``visible``, ``reduction`` and ``validate``, see
             :class:`pcsa.losses.Options`.
     """
     points, keypoints = map_of(logits, pos, None, batch, near=True, **options)
@@ -59,7 +59,7 @@ def discrete_expected_error(
         batch: Cloud of each point.
         norm: ``"l2"``, ``"l1"``, ``"squared"`` or ``"bounded"``, as in :func:`sample_error`.
         sigma: Width of ``"bounded"``, in the units of ``pos``.
-        **options: ``ptr``, ``mask``, ``batch_size``, ``visible``, ``reduction`` and ``validate``, see
+        **options: ``ptr``, ``mask``, ``batch_size``, ``temperature``, ``visible``, ``reduction`` and ``validate``, see
             :class:`pcsa.losses.Options`.
 
     Example:

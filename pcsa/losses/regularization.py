@@ -24,7 +24,7 @@ def variance_regularization(
         pos: Positions of the points.
         batch: Cloud of each point.
         target_variance: :math:`\sigma_t^2`, wanted along each axis, in squared units of ``pos``; 0 or more.
-        **options: ``ptr``, ``mask``, ``batch_size``, ``visible``, ``reduction`` and ``validate``, see
+        **options: ``ptr``, ``mask``, ``batch_size``, ``temperature``, ``visible``, ``reduction`` and ``validate``, see
             :class:`pcsa.losses.Options`.
 
     Example:
@@ -73,7 +73,7 @@ def js_regularization(
         detach_center: Whether the center is a constant. By default it carries gradient: with
             ``center="mean"`` that to ``logits`` and ``pos`` goes through the Gaussian's center as well as
             through the map.
-        **options: ``ptr``, ``mask``, ``batch_size``, ``visible``, ``reduction`` and ``validate``, see
+        **options: ``ptr``, ``mask``, ``batch_size``, ``temperature``, ``visible``, ``reduction`` and ``validate``, see
             :class:`pcsa.losses.Options`.
     """
     check_positive("sigma", sigma)

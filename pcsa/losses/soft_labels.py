@@ -49,7 +49,7 @@ def soft_label_cross_entropy(
             that is not visible may have any values, NaN too.
         subtract_entropy: Subtract the entropy of q, which makes it the Kullback-Leibler divergence
             :math:`D_{KL}(q \,\|\, \pi)`: the same gradient, and 0 where the map is right.
-        **options: ``ptr``, ``mask``, ``batch_size``, ``visible``, ``reduction`` and ``validate``, see
+        **options: ``ptr``, ``mask``, ``batch_size``, ``temperature``, ``visible``, ``reduction`` and ``validate``, see
             :class:`pcsa.losses.Options`.
 
     Example:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pcsa._core.checks import check_positive
+from pcsa._core.checks import check_positive, shown
 from pcsa.metrics.coco_file import file_faults, indexed, plain, read_json, refuse, result_faults, scored
 from pcsa.metrics.errors import keypoint_error
 from pcsa.metrics.normalized import check_per_shape
@@ -144,6 +144,6 @@ def coco_average_precision(
 
 def _check_sigmas(sigmas: Sequence[float], num_joints: int) -> None:
     if len(sigmas) != num_joints:
-        raise ValueError(f"`sigmas` (={list(sigmas)}) must be {num_joints} numbers, one for each joint")
+        raise ValueError(f"`sigmas` (={shown(list(sigmas))}) must be {num_joints} numbers, one for each joint")
     for sigma in sigmas:
         check_positive("sigmas", sigma)

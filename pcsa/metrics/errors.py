@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pcsa._core.checks import check_floating, check_mask, check_positive, reads_values
+from pcsa._core.checks import check_floating, check_mask, check_positive, joined_hint, reads_values
 from pcsa._core.points import working_dtype
 
 
@@ -128,8 +128,9 @@ def masked(
 ) -> tuple[Tensor, Tensor]:
     """Return both positions, checked, in one dtype, and 0 where not visible."""
     if predicted.ndim != 3 or predicted.shape != target.shape:
+        hint = joined_hint(target.shape, predicted.shape)
         raise ValueError(
-            f"`predicted` {list(predicted.shape)} and `{name}` {list(target.shape)} must both be [B, K, D]"
+            f"`predicted` {list(predicted.shape)} and `{name}` {list(target.shape)} must both be [B, K, D]{hint}"
         )
     check_floating("predicted", predicted)
     check_floating(name, target)

@@ -19,6 +19,7 @@ from pcsa._core.checks import (
     check_positive,
     check_thresholds,
     reads_values,
+    shown,
 )
 from pcsa.metrics.calibration import (
     Binning,
@@ -206,7 +207,7 @@ class KeypointMetrics(Metric):
         check_index("category", category, (B,))
         if reads_values(self.validate) and ((category < 0) | (category >= len(self.categories))).any():
             raise ValueError(
-                f"`category` (={category.tolist()}) must lie in 0 to {len(self.categories) - 1}, "
+                f"`category` (={shown(category.tolist())}) must lie in 0 to {len(self.categories) - 1}, "
                 f"as there are {len(self.categories)} `categories`"
             )
         symmetric = symmetric_target

@@ -1,10 +1,13 @@
 """Farthest points, nearest neighbors and interpolation for ragged batches of point clouds.
 
-A batch is ``pos [N, D]`` with ``ptr [B + 1]``: cloud b is the rows ``ptr[b]`` to ``ptr[b + 1] - 1``. The sizes of the
-clouds are needed on the host. Where ``pos`` is on a GPU, ``ptr`` may stay on the CPU: then nothing here waits for
-the GPU when ``validate=False``. All searches run without gradient and in float32 or float64; distances and
-weights are then computed anew from the points found, so they are differentiable with respect to the
+A batch is ``pos [N, D]`` with ``ptr [B + 1]``: cloud b is the rows ``ptr[b]`` to ``ptr[b + 1] - 1``. In its place
+``batch [N]``, the cloud of each point, sorted, may be given by name; with neither there is one cloud. ``pos`` and
+``query`` may be a PyTorch Geometric ``Data`` or ``Batch``, whose ``ptr``, or else ``batch``, is taken with its
 positions.
+
+The sizes of the clouds are needed on the host. Where ``pos`` is on a GPU, ``ptr`` may stay on the CPU: then nothing
+here waits for the GPU when ``validate=False``. All searches run without gradient and in float32 or float64; distances
+and weights are then computed anew from the points found, so they are differentiable with respect to the positions.
 
 Backends (``backend=None`` chooses; every one gives the same answer wherever the definition is unique):
 

@@ -9,17 +9,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from pcsa._core.checks import check_between, check_count, check_index
+from pcsa._core.checks import check_between, check_count, check_generator, check_index, shown
+from pcsa._core.data import Cloud, unpacked
 from pcsa.neighbors.backends.choice import choose
 from pcsa.neighbors.backends.contract import Backend, Start
-from pcsa.neighbors.ragged import for_search, on_device, read_ragged
+from pcsa.neighbors.ragged import Clouds, for_search, on_device, read_ragged
 
 
 def farthest_points(
-    pos: Float[Tensor, "N D"],
-    ptr: Int[Tensor, " B_plus_1"],
-    num_samples: int | float | Int[Tensor, " B"],
+    pos: Float[Tensor, "N D"] | Cloud,
+    ptr: Int[Tensor, " B_plus_1"] | None = None,
+    num_samples: int | float | Int[Tensor, " B"] | None = None,
     *,
+    batch: Int[Tensor, " N"] | None = None,
     random_start: bool = False,
     generator: Generator | None = None,
     backend: Backend | None = None,
@@ -32,11 +34,12 @@ def farthest_points(
     points are left, they follow in the order of their rows. Ties go to the lowest row.
 
     Args:
-        pos: Positions ``[N, D]``.
+        pos: Positions ``[N, D]``, or what has them, see :mod:`pcsa.neighbors`.
         ptr: Where each cloud begins, then N; an empty cloud gives no points.
         num_samples: An int is that many points of each cloud, or all of a cloud that has fewer. A float in
             (0, 1] is the share of each cloud, rounded up. An int tensor ``[B]`` is a number for each cloud (on
             the CPU, to avoid a wait for the device).
+        batch: Cloud of each point, sorted; instead of ``ptr``.
         random_start: Start at a random point of each cloud instead of its first. Default false.
         generator: Source of the random start; default torch's own.
         backend: See :mod:`pcsa.neighbors`. Default: on CUDA ``"triton"`` or a compiled one where installed, else
@@ -45,7 +48,7 @@ def farthest_points(
 
     Returns:
         Rows of ``pos`` in the order of their choice, cloud by cloud, ``[M]``, and their ``ptr [B + 1]`` (on the
-        device of the given one).
+        device of the given one, else of ``pos``).
 
     Raises:
         ValueError: Naming the argument, its value and the rule.
@@ -55,11 +58,15 @@ def farthest_points(
         >>> farthest_points(pos, torch.tensor([0, 4]), 3)
         (tensor([0, 3, 2]), tensor([0, 3]))
     """
-    batch = read_ragged(pos, ptr, validate)
-    sizes = batch.sizes
+    check_generator("generator", generator)
+    if num_samples is None:
+        raise ValueError("`num_samples` (=None) must be a number of points, or a share of each cloud")
+    pos, batch, ptr = unpacked(pos, batch, ptr)
+    clouds = read_ragged(Clouds(pos, ptr, batch), validate)
+    sizes = clouds.sizes
     counts = _counts(num_samples, sizes)
     out_bounds = [0, *itertools.accumulate(counts)]
-    ptr_out = on_device(out_bounds, ptr.device).to(ptr.dtype)
+    ptr_out = on_device(out_bounds, pos.device) if ptr is None else on_device(out_bounds, ptr.device).to(ptr.dtype)
     if out_bounds[-1] == 0:
         return torch.empty(0, dtype=torch.long, device=pos.device), ptr_out
 
@@ -69,9 +76,9 @@ def farthest_points(
         draws = torch.rand(len(sizes), generator=generator, device=device, dtype=torch.float64)
         starts = [int(u * size) for u, size in zip(draws.tolist(), sizes, strict=True)]
 
-    clouds = [Start(*cloud) for cloud in zip(batch.bounds, sizes, counts, starts, strict=False) if cloud[2] > 0]
+    wanted = [Start(*cloud) for cloud in zip(clouds.bounds, sizes, counts, starts, strict=False) if cloud[2] > 0]
     searcher = choose(backend, "farthest", pos, max(sizes))
-    return searcher.distinct_farthest(for_search(pos), clouds), ptr_out
+    return searcher.distinct_farthest(for_search(pos), wanted), ptr_out
 
 
 def _counts(num_samples: int | float | Tensor, sizes: list[int]) -> list[int]:
@@ -79,7 +86,7 @@ def _counts(num_samples: int | float | Tensor, sizes: list[int]) -> list[int]:
         check_index("num_samples", num_samples, [len(sizes)])
         wanted = num_samples.tolist()
         if min(wanted, default=1) < 1:
-            raise ValueError(f"`num_samples` (={wanted}) must be at least 1 for each cloud")
+            raise ValueError(f"`num_samples` (={shown(wanted)}) must be at least 1 for each cloud")
     elif isinstance(num_samples, numbers.Real) and not isinstance(num_samples, numbers.Integral):
         check_between("num_samples", num_samples, 0, 1, "(]")
         # Less a little, for 0.07 × 100 is 7.000000000000001 and means 7.

@@ -5,17 +5,21 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pcsa._core.checks import check_count, check_floating, check_shape
+from pcsa._core.data import Cloud, unpacked
 from pcsa.neighbors.backends.contract import Backend
 from pcsa.neighbors.nearest import complete, neighbors_of, read_both
+from pcsa.neighbors.ragged import Clouds
 
 
 def interpolation_weights(
-    pos: Float[Tensor, "N D"],
-    ptr: Int[Tensor, " B_plus_1"],
-    query: Float[Tensor, "M D"],
-    query_ptr: Int[Tensor, " B_plus_1"],
+    pos: Float[Tensor, "N D"] | Cloud,
+    ptr: Int[Tensor, " B_plus_1"] | None = None,
+    query: Float[Tensor, "M D"] | Cloud | None = None,
+    query_ptr: Int[Tensor, " B_plus_1"] | None = None,
     k: int = 3,
     *,
+    batch: Int[Tensor, " N"] | None = None,
+    query_batch: Int[Tensor, " M"] | None = None,
     backend: Backend | None = None,
     validate: bool = True,
 ) -> tuple[Int[Tensor, "M k"], Float[Tensor, "M k"]]:
@@ -27,11 +31,13 @@ def interpolation_weights(
     Differentiable in ``pos`` and ``query``.
 
     Args:
-        pos: Positions of the points ``[N, D]``.
+        pos: Positions of the points ``[N, D]``, or what has them, see :mod:`pcsa.neighbors`.
         ptr: Where each cloud begins, then N.
-        query: Positions ``[M, D]`` to interpolate at.
+        query: Positions ``[M, D]`` to interpolate at, or what has them.
         query_ptr: Where each cloud of ``query`` begins, then M.
         k: Number of points to interpolate from. Default 3.
+        batch: Cloud of each point, sorted; instead of ``ptr``.
+        query_batch: Cloud of each query, sorted; instead of ``query_ptr``.
         backend: See :func:`pcsa.neighbors.knn`.
         validate: See :func:`pcsa.neighbors.knn`.
 
@@ -45,7 +51,9 @@ def interpolation_weights(
         (tensor([[0, 1]]), tensor([[0.8000, 0.2000]]))
     """
     check_count("k", k)
-    points, queries = read_both(pos, ptr, query, query_ptr, validate)
+    if query is None:
+        raise ValueError("`query` (=None) must be positions to interpolate at")
+    points, queries = read_both(Clouds(pos, ptr, batch), Clouds(query, query_ptr, query_batch, "query_"), validate)
     found = complete(points, queries, k, None, True, backend)
     if found is not None:
         return found[:2]
@@ -60,12 +68,14 @@ def interpolation_weights(
 
 def interpolate(
     features: Float[Tensor, "N C"],
-    pos: Float[Tensor, "N D"],
-    ptr: Int[Tensor, " B_plus_1"],
-    query: Float[Tensor, "M D"],
-    query_ptr: Int[Tensor, " B_plus_1"],
+    pos: Float[Tensor, "N D"] | Cloud,
+    ptr: Int[Tensor, " B_plus_1"] | None = None,
+    query: Float[Tensor, "M D"] | Cloud | None = None,
+    query_ptr: Int[Tensor, " B_plus_1"] | None = None,
     k: int = 3,
     *,
+    batch: Int[Tensor, " N"] | None = None,
+    query_batch: Int[Tensor, " M"] | None = None,
     backend: Backend | None = None,
     validate: bool = True,
 ) -> Float[Tensor, "M C"]:
@@ -82,6 +92,8 @@ def interpolate(
         query: See :func:`interpolation_weights`.
         query_ptr: See :func:`interpolation_weights`.
         k: See :func:`interpolation_weights`.
+        batch: See :func:`interpolation_weights`.
+        query_batch: See :func:`interpolation_weights`.
         backend: See :func:`pcsa.neighbors.knn`.
         validate: See :func:`pcsa.neighbors.knn`.
 
@@ -98,8 +110,9 @@ def interpolate(
         tensor([[12.]])
     """
     check_floating("features", features)
-    check_shape("features", features, (len(pos), "C"))
-    used = interpolation_weights(pos, ptr, query, query_ptr, k, backend=backend, validate=validate)
+    check_shape("features", features, (len(unpacked(pos, batch, ptr)[0]), "C"))
+    clouds = {"batch": batch, "query_batch": query_batch}
+    used = interpolation_weights(pos, ptr, query, query_ptr, k, **clouds, backend=backend, validate=validate)
     return weighted_gather(features, *used)
 
 

@@ -7,9 +7,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pcsa._core.checks import check_count, check_positive
+from pcsa._core.data import Cloud, unpacked
 from pcsa.neighbors.backends.choice import choose
 from pcsa.neighbors.backends.contract import Backend
-from pcsa.neighbors.ragged import Ragged, for_search, read_ragged
+from pcsa.neighbors.ragged import Clouds, Ragged, for_search, read_ragged
 
 
 class Neighbors(NamedTuple):
@@ -28,12 +29,14 @@ class Neighbors(NamedTuple):
 
 
 def knn(
-    pos: Float[Tensor, "N D"],
-    ptr: Int[Tensor, " B_plus_1"],
-    k: int,
-    query: Float[Tensor, "M D"] | None = None,
+    pos: Float[Tensor, "N D"] | Cloud,
+    ptr: Int[Tensor, " B_plus_1"] | None = None,
+    k: int | None = None,
+    query: Float[Tensor, "M D"] | Cloud | None = None,
     query_ptr: Int[Tensor, " B_plus_1"] | None = None,
     *,
+    batch: Int[Tensor, " N"] | None = None,
+    query_batch: Int[Tensor, " M"] | None = None,
     exclude_self: bool = False,
     backend: Backend | None = None,
     validate: bool = True,
@@ -45,11 +48,13 @@ def knn(
     Differentiable in ``pos`` and ``query`` through ``sq_distance``.
 
     Args:
-        pos: Positions ``[N, D]``.
+        pos: Positions ``[N, D]``, or what has them, see :mod:`pcsa.neighbors`.
         ptr: Where each cloud begins, then N.
         k: Number of neighbors. In a cloud with fewer the rest of the slots are not ``valid``.
         query: Positions ``[M, D]`` to search around; default ``pos`` itself.
-        query_ptr: Where each cloud of ``query`` begins, then M; given with it.
+        query_ptr: Where each cloud of ``query`` begins, then M.
+        batch: Cloud of each point, sorted; instead of ``ptr``.
+        query_batch: Cloud of each query, sorted; instead of ``query_ptr``.
         exclude_self: Do not count a point as its own neighbor; its duplicates remain neighbors. Needs
             ``query=None``. Default false.
         backend: See :mod:`pcsa.neighbors`. Default: on a CPU ``"scipy"`` where installed and faster, on CUDA
@@ -69,19 +74,23 @@ def knn(
                 [1, 0],
                 [2, 1]])
     """
-    check_count("k", k)
-    points, queries = read_both(pos, ptr, query, query_ptr, validate, exclude_self)
+    k = known_count("k", k)
+    points, queries = read_both(
+        Clouds(pos, ptr, batch), Clouds(query, query_ptr, query_batch, "query_"), validate, exclude_self
+    )
     return neighbors_of(points, queries, k, exclude_self, None, backend)
 
 
 def ball_query(
-    pos: Float[Tensor, "N D"],
-    ptr: Int[Tensor, " B_plus_1"],
-    radius: float,
-    max_neighbors: int,
-    query: Float[Tensor, "M D"] | None = None,
+    pos: Float[Tensor, "N D"] | Cloud,
+    ptr: Int[Tensor, " B_plus_1"] | None = None,
+    radius: float | None = None,
+    max_neighbors: int | None = None,
+    query: Float[Tensor, "M D"] | Cloud | None = None,
     query_ptr: Int[Tensor, " B_plus_1"] | None = None,
     *,
+    batch: Int[Tensor, " N"] | None = None,
+    query_batch: Int[Tensor, " M"] | None = None,
     backend: Backend | None = None,
     validate: bool = True,
 ) -> Neighbors:
@@ -100,6 +109,8 @@ def ball_query(
         max_neighbors: Number of slots; if more points are within the radius, the nearest are kept.
         query: See :func:`knn`.
         query_ptr: See :func:`knn`.
+        batch: See :func:`knn`.
+        query_batch: See :func:`knn`.
         backend: See :func:`knn`.
         validate: See :func:`knn`.
 
@@ -111,37 +122,52 @@ def ball_query(
         >>> ball_query(pos, ptr, 1.5, 3, torch.tensor([[1.0]]), torch.tensor([0, 1]))[::2]
         (tensor([[1, 0, 1]]), tensor([[ True,  True, False]]))
     """
-    check_count("max_neighbors", max_neighbors)
+    max_neighbors = known_count("max_neighbors", max_neighbors)
+    if radius is None:
+        raise ValueError("`radius` (=None) must be a number")
     check_positive("radius", radius)
-    points, queries = read_both(pos, ptr, query, query_ptr, validate)
+    points, queries = read_both(Clouds(pos, ptr, batch), Clouds(query, query_ptr, query_batch, "query_"), validate)
     return neighbors_of(points, queries, max_neighbors, False, float(radius), backend)
 
 
+def known_count(name: str, value: int | None) -> int:
+    """Return a number of neighbors, which has no default; raise unless it is one."""
+    if value is None:
+        raise ValueError(f"`{name}` (=None) must be a whole number of at least 1")
+    check_count(name, value)
+    return value
+
+
 def read_both(
-    pos: Tensor,
-    ptr: Tensor,
-    query: Tensor | None,
-    query_ptr: Tensor | None,
-    validate: bool,
-    exclude_self: bool = False,
+    given: Clouds, given_queries: Clouds, validate: bool, exclude_self: bool = False
 ) -> tuple[Ragged, Ragged]:
     """Check the points and the queries, which are the points themselves where none are given."""
-    points = read_ragged(pos, ptr, validate)
-    if query is None:
-        if query_ptr is not None:
-            raise ValueError("`query_ptr` must be given with `query`: there is no `query`")
-        queries = points
+    if given_queries.pos is None:
+        for name, value in (("query_ptr", given_queries.ptr), ("query_batch", given_queries.batch)):
+            if value is not None:
+                raise ValueError(f"`{name}` must be given with `query`: there is no `query`")
+        points = queries = read_ragged(given, validate)
     else:
         if exclude_self:
             raise ValueError("`exclude_self` (=True) must be False with `query`: its rows are no points of `pos`")
-        if query_ptr is None:
-            raise ValueError("`query_ptr` (=None) must be given with `query`")
-        queries = read_ragged(query, query_ptr, validate, "query", "query_ptr")
+        points, queries = (read_ragged(clouds, validate) for clouds in (given, given_queries))
+        alone = all(x is None for x in unpacked(given_queries.pos, given_queries.batch, given_queries.ptr)[1:])
+        if alone and len(points.sizes) != 1:
+            raise ValueError(f"`query_ptr` (=None) must be given with `query` for {len(points.sizes)} clouds")
+        pos, query = points.pos, queries.pos
         if query.shape[1] != pos.shape[1] or query.dtype != pos.dtype or query.device != pos.device:
             raise ValueError(
                 f"`query` ({query.shape[1]} axes, {query.dtype}, {query.device}) must be like `pos` "
                 f"({pos.shape[1]} axes, {pos.dtype}, {pos.device})"
             )
+        # With `batch` the last clouds may have no point.
+        most = max(len(points.sizes), len(queries.sizes))
+        points, queries = (
+            ragged._replace(bounds=ragged.bounds + [ragged.bounds[-1]] * (most - len(ragged.sizes)))
+            if clouds.batch is not None
+            else ragged
+            for ragged, clouds in ((points, given), (queries, given_queries))
+        )
         if len(queries.sizes) != len(points.sizes):
             raise ValueError(
                 f"`query_ptr` ({len(queries.sizes)} clouds) must have as many as `ptr` ({len(points.sizes)})"

@@ -9,7 +9,9 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from pcsa._core.checks import check_finite, check_floating
+from pcsa._core.checks import check_finite, check_floating, check_index, check_tensor, raise_first, reads_values
+from pcsa._core.data import Cloud, unpacked
+from pcsa._core.transforms import refuse_vmap
 
 #: Whole numbers on a device, by the device and themselves.
 Tables: TypeAlias = dict[tuple[torch.device | int, ...], Tensor]
@@ -34,17 +36,44 @@ class Ragged(NamedTuple):
         return self.pos[self.bounds[b] : self.bounds[b + 1]]
 
 
-def read_ragged(pos: Tensor, ptr: Tensor, validate: bool, name: str = "pos", ptr_name: str = "ptr") -> Ragged:
-    """Check one ragged batch, and read its boundaries."""
+class Clouds(NamedTuple):
+    """What a function was given to say which points are a cloud's, with the names of its arguments."""
+
+    pos: Tensor | Cloud | None
+    ptr: Tensor | None
+    batch: Tensor | None
+    prefix: str = ""
+
+    def names(self) -> tuple[str, str, str]:
+        """Names of the three arguments."""
+        return self.prefix.rstrip("_") or "pos", f"{self.prefix}ptr", f"{self.prefix}batch"
+
+
+def read_ragged(given: Clouds, validate: bool, num_clouds: int | None = None) -> Ragged:
+    """Check one ragged batch, and read its boundaries; ``batch`` may leave the last of ``num_clouds`` empty."""
+    name, ptr_name, batch_name = given.names()
+    pos, batch, ptr = unpacked(given.pos, given.batch, given.ptr)
     check_floating(name, pos)
+    refuse_vmap("searches for neighbors")
     if pos.dim() != 2 or pos.shape[1] < 1:
         raise ValueError(f"`{name}` {list(pos.shape)} must be [N, D] with D of at least 1")
-    if ptr.dim() != 1 or len(ptr) < 1 or ptr.dtype not in (torch.int64, torch.int32):
-        raise ValueError(f"`{ptr_name}` {list(ptr.shape)} ({ptr.dtype}) must be int64 [B + 1]")
-    bounds = ptr.tolist()
-    if bounds[0] != 0 or bounds[-1] != len(pos) or sorted(bounds) != bounds:
-        shown = f"{bounds[:5]}…" if len(bounds) > 5 else bounds
-        raise ValueError(f"`{ptr_name}` (={shown}) must rise from 0 to {len(pos)}, the rows of `{name}`")
+    if batch is not None and ptr is not None:
+        raise ValueError(f"`{batch_name}` and `{ptr_name}` say the same thing: give one of them")
+    bounds = [0, len(pos)]
+    if batch is not None:
+        check_index(batch_name, batch, pos.shape[:1])
+        if reads_values(validate) and len(batch):
+            sorted_from_0 = (batch[:1] >= 0).all() & (batch[1:] >= batch[:-1]).all()
+            raise_first([(sorted_from_0, f"`{batch_name}` must be sorted, with cloud numbers from 0 on")])
+        bounds = [0, *itertools.accumulate(torch.bincount(batch, minlength=num_clouds or 1).tolist())]
+    elif ptr is not None:
+        check_tensor(ptr_name, ptr)
+        if ptr.dim() != 1 or len(ptr) < 1 or ptr.dtype not in (torch.int64, torch.int32):
+            raise ValueError(f"`{ptr_name}` {list(ptr.shape)} ({ptr.dtype}) must be int64 [B + 1]")
+        bounds = ptr.tolist()
+        if bounds[0] != 0 or bounds[-1] != len(pos) or sorted(bounds) != bounds:
+            shown = f"{bounds[:5]}…" if len(bounds) > 5 else bounds
+            raise ValueError(f"`{ptr_name}` (={shown}) must rise from 0 to {len(pos)}, the rows of `{name}`")
     check_finite(name, pos, validate)
     return Ragged(pos, bounds)
 

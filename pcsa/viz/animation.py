@@ -1,4 +1,4 @@
-"""Show how samples tighten as the temperature falls and training proceeds."""
+"""Show how samples spread to their map's width as the temperature falls, and tighten as training sharpens the map."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from pcsa import knn_bandwidth, localize, sampling_argmax, soft_argmax
+from pcsa import TemperatureSchedule, knn_bandwidth, localize, sampling_argmax, soft_argmax
 from pcsa._core.points import (
     canonical,
     cloud_log_softmax,
@@ -50,7 +50,25 @@ def put(x, value):
 
 BAD = {
     "logits nan": ((put(L, math.nan), P), {}, "`logits` must be finite"),
-    "logits inf": ((put(L, -math.inf), P), {}, "`logits` must be finite"),
+    "logits inf": ((put(L, math.inf), P), {}, "`logits` must be finite, or -inf .*: NaN or infinite values found"),
+    "logits nan beside -inf": ((put(L.new_full(L.shape, -math.inf), math.nan), P), {}, "NaN or infinite values found"),
+    "a map of -inf": (
+        (L.masked_fill(torch.tensor([[True, False]] * 2 + [[False] * 2] * 3), -math.inf), P, BATCH),
+        {},
+        "`logits` must be finite at a point of each cloud for every keypoint: a map of -inf alone found",
+    ),
+    "-inf and a mask": (
+        (put(DENSE_L, -math.inf), DENSE_P),
+        {"mask": torch.tensor([[True, False], [True, True]])},
+        "a map of -inf alone found",
+    ),
+    "swapped": ((P, torch.randn(5, 10)), {}, r"`logits` \[5, 3\] .* and `pos` \[5, 10\] .* they look swapped"),
+    "swapped, dense": ((DENSE_P, torch.randn(2, 2, 4)), {}, "they look swapped"),
+    "a schedule": (
+        (L, P),
+        {"temperature": TemperatureSchedule()},
+        r"\(TemperatureSchedule\) .* the schedule's `value`",
+    ),
     "pos nan": ((L, put(P, math.nan)), {}, "`pos` must be finite"),
     "pos inf": ((L, put(P, math.inf)), {}, "`pos` must be finite"),
     "no points": ((L[:0], P[:0]), {}, r"`logits` \[0, 2\] must have at least one of its points"),

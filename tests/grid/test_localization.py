@@ -104,3 +104,17 @@ def test_bad_input():
         localize(maps, read_out="mean")
     with pytest.raises(ValueError, match="`logits` must be finite"):
         localize(maps / 0)
+
+
+def test_mean_covariance_and_certainty_are_differentiable():
+    maps = torch.randn(2, 2, 3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+
+    def read(maps):
+        found = grid.localize(maps, frame="pixels", spacing=(4, 8), temperature=0.7)
+        return found.position, found.covariance, found.peak, found.entropy
+
+    assert torch.autograd.gradcheck(read, maps)
+    for read_out in ("peak", "mode", "ball_point"):
+        found = grid.localize(maps, read_out=read_out, radius=2.0)
+        assert not found.position.requires_grad
+        assert not found.confidence.requires_grad

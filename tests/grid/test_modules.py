@@ -94,3 +94,18 @@ def test_a_spacing_may_be_an_array():
     assert torch.equal(module(maps), expected)
     assert "spacing=(" in repr(module)
     assert torch.equal(grid.soft_argmax(maps, spacing=torch.tensor([0.5, 2.0])), expected)
+
+
+def test_a_temperature_is_set_learned_and_kept_and_one_module_replaces_the_other(seeded):
+    maps = torch.randn(1, 2, 4, 5, generator=torch.Generator().manual_seed(0))
+    module = grid.SamplingArgmax("triangular", 3)
+    module.temperature = 0.25
+    wanted = grid.sampling_argmax(maps, "triangular", num_samples=3, temperature=0.25, generator=seeded())
+    assert torch.equal(module(maps, generator=seeded()), wanted)
+    assert {name: value.item() for name, value in module.state_dict().items()} == {"steps_done": 0}
+    assert not any(module.load_state_dict({"_extra_state": {"steps_done": 0}}))
+    for shell in (grid.SoftArgmax(), grid.SamplingArgmax()):
+        shell.temperature = torch.nn.Parameter(torch.tensor(0.5))
+        shell(maps, generator=seeded()).square().sum().backward()
+        assert shell.temperature.grad != 0
+        assert "0.5" in repr(shell)

@@ -189,7 +189,7 @@ def test_compiles_in_one_graph(maps, basis):
 def test_the_operators_keep_their_promises_to_the_compiler(seeded):
     seed, tau = torch.tensor(3), torch.tensor(0.5, dtype=torch.float64)
     logits = torch.randn(4, 6, dtype=torch.float64, generator=seeded()).requires_grad_()
-    torch.library.opcheck(marginals.draw_marginals, (logits, [2, 3], seed, tau, 5))
+    torch.library.opcheck(torch.ops.pcsa.draw_marginals.default, (logits, [2, 3], seed, tau, 5))
     torch.library.opcheck(marginals.basis_noise, (logits.detach(), seed, "triangular"))
 
 
@@ -230,3 +230,59 @@ GOOD = torch.zeros(1, 1, 2, 3)
 def test_bad_input_of_sampling(options, match):
     with pytest.raises(ValueError, match=match):
         grid.sampling_argmax(GOOD, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"basis": "gaussian"},
+        {"basis": "triangular"},
+        {"basis": "uniform", "basis_noise": "mixture"},
+        {"basis": "gaussian", "form": "released"},
+        {"basis": "triangular", "periodic": "x"},
+    ],
+    ids=str,
+)
+def test_gradient_of_a_learned_temperature(options):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 2, 3, 4, generator=generator, dtype=torch.float64)
+    logits[0, 1, 2, 1:] = -math.inf
+
+    def draw(logits, tau):
+        seeded = torch.Generator().manual_seed(1)
+        return grid.sampling_argmax(logits, num_samples=3, temperature=tau, generator=seeded, validate=False, **options)
+
+    tau = torch.tensor(0.8, dtype=torch.float64, requires_grad=True)
+    out = draw(logits.requires_grad_(), tau)
+    slope, of_logits = torch.autograd.grad(out.square().sum(), [tau, logits])
+    assert of_logits.isfinite().all()
+    # The released form replaces a gradient by its sign.
+    if options.get("form") != "released":
+        high, low = (draw(logits, tau.detach().add(step).requires_grad_()).square().sum() for step in (1e-6, -1e-6))
+        assert slope.item() == pytest.approx((high - low).item() / 2e-6, rel=1e-5)
+    else:
+        assert slope.isfinite()
+
+
+def test_bad_input_learned_temperature_on_a_ring_with_noise_per_cell():
+    tau = torch.tensor(0.8, requires_grad=True)
+    with pytest.raises(ValueError, match="`temperature` that needs a gradient must not be given with `periodic` axes"):
+        grid.sampling_argmax(torch.zeros(1, 1, 4), "gaussian", temperature=tau, periodic="x")
+
+
+@pytest.mark.parametrize("basis", ["uniform", "triangular", "gaussian"])
+@pytest.mark.parametrize("form", ["paper", "released"])
+def test_a_mask_of_a_map_s_own(basis, form):
+    logits = torch.full((1, 1, 4, 5), -math.inf)
+    logits[..., 2, 3] = 1.0
+    logits.requires_grad_()
+    samples = grid.sampling_argmax(logits, basis, num_samples=500, form=form)
+    assert ((samples.mean(2) - torch.tensor([3.0, 2.0])).abs() < 0.3).all()  # the only cell that is left
+    samples.sum().backward()
+    assert logits.grad.isfinite().all()
+    for bad, message in (
+        (torch.full((1, 1, 4), -math.inf), "a map of -inf alone"),
+        (torch.tensor([[[math.nan]]]), "NaN"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            grid.sampling_argmax(bad, basis)

@@ -113,7 +113,7 @@ def nan_target(c):
         ("`norm`.*'l3'", lambda c: losses.position_error(c.samples[:, :, 0], c.target, norm="l3")),
         ("`norm`.*'l3'", lambda c: losses.expectation_error(*lyt(c), norm="l3")),
         ("`norm`.*'l3'", lambda c: losses.discrete_expected_error(*lyt(c), norm="l3")),
-        ("`norm`.*'l2'.*'l1', 'squared'", lambda c: losses.mixture_expected_error(*lyst(c), norm="l2")),
+        ("`norm`.*'l3'.*'l1', 'squared'", lambda c: losses.mixture_expected_error(*lyst(c), norm="l3")),
         ("`sigma` \\(=None\\).*'bounded'", lambda c: losses.sample_error(c.samples, c.target, norm="bounded")),
         ("`sigma` \\(=None\\).*'bounded'", lambda c: losses.mixture_expected_error(*lyst(c), norm="bounded")),
         ("`sigma` \\(=0.0\\)", lambda c: losses.expectation_error(*lyt(c), norm="bounded", sigma=0.0)),

@@ -168,3 +168,49 @@ def test_compiles_in_one_graph(name, Case, call, arguments, on_points):
     torch.testing.assert_close(compiled, call(entry, case, visible=case.visible))
     wanted = torch.autograd.grad(call(entry, case, visible=case.visible), case.logits)
     torch.testing.assert_close(torch.autograd.grad(compiled, case.logits), wanted)
+
+
+@pytest.mark.parametrize("form", ["batch", "dense"])
+def test_a_temperature_divides_the_logits(entry, form, Case, call):
+    case, hot = Case(3), Case(3)
+    hot.logits = hot.logits / 0.6
+    tau = torch.tensor(0.6, dtype=torch.float64, requires_grad=True)
+    wanted = call(entry, hot, form, reduction="none")
+    for temperature in (0.6, tau):
+        torch.testing.assert_close(call(entry, case, form, reduction="none", temperature=temperature), wanted)
+    run = lambda tau: call(entry, case, form, reduction="none", temperature=tau)  # noqa: E731
+    # Not the function's own derivative where the center is detached, by intent.
+    assert entry[3].get("detach_center") or gradcheck(run, tau, atol=1e-6)
+
+
+def test_a_mask_of_a_keypoint_s_own_is_a_cloud_without_these_points(entry, Case, call, arguments):
+    case, whole = Case(5, sizes=(6,)), Case(5, sizes=(6,))
+    kept = [0, 2, 3, 5]
+    masked = torch.full_like(case.logits, -math.inf)
+    masked[kept], masked[:, 1] = case.logits[kept], case.logits[:, 1]
+    case.logits = masked.requires_grad_()
+    tau = torch.ones((), dtype=torch.float64, requires_grad=True)
+    found = call(entry, case, reduction="none", temperature=tau)
+    _, names, function, options = entry
+    inputs = (whole.logits[kept], whole.pos[kept], whole.bandwidth[kept], whole.target)
+    alone = function(*arguments(names, *inputs), **options, reduction="none")
+    torch.testing.assert_close(found[:, 0], alone[:, 0])
+    torch.testing.assert_close(found[:, 1], call(entry, whole, reduction="none")[:, 1])
+    slope, of_tau = torch.autograd.grad(found.sum(), [case.logits, tau])
+    assert slope.isfinite().all()
+    assert (slope[[1, 4], 0] == 0).all()
+    assert of_tau.isfinite()
+
+
+def test_bad_input_says_what_is_swapped_or_joined(entry, Case, call, arguments):
+    case = Case(3)
+    _, names, function, options = entry
+    if "t" not in names or options.get("center") == "mean":
+        return
+    B, K, D = case.target.shape
+    case.target = case.target.view(B * K, D)
+    with pytest.raises(ValueError, match=rf"`target` .* PyTorch Geometric joins .* or give `.view\({B}, {K}, {D}\)`"):
+        call(entry, case)
+    swapped = arguments(names, case.pos, case.logits, 0.1, case.target.view(B, K, D))
+    with pytest.raises(ValueError, match=r"are `logits` and `pos` in each other's place\?"):
+        function(*swapped, **options, batch=case.batch)

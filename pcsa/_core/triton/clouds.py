@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pcsa._core.transforms import plain
 from pcsa._core.triton.launch import FOUR_WARPS, Launch, builds, cdiv
 
 # Rows and columns of a step of a program, and of one that knows but a range of points.
@@ -21,7 +22,7 @@ _TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 def takes(x: Tensor) -> bool:
     """Whether the kernels reduce rows of points ``x`` ``[N, C]``."""
     return (
-        not torch.compiler.is_compiling()
+        plain()
         and x.dim() == 2
         and 0 < x.shape[0] <= _MOST_POINTS
         and x.shape[1] > 0
@@ -61,7 +62,7 @@ def owners(ptr: Tensor, num_points: int) -> Tensor:
 
 def owns(ptr: Tensor, num_points: int) -> bool:
     """Whether :func:`owners` runs on this device."""
-    if torch.compiler.is_compiling() or not num_points or ptr.device.type not in ("cpu", "cuda"):
+    if not plain() or not num_points or ptr.device.type not in ("cpu", "cuda"):
         return False
     return builds(ptr.device, "clouds of points", lambda: owners(torch.tensor([0, 1], device=ptr.device), 1))
 

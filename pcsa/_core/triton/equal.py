@@ -5,6 +5,8 @@ import functools
 import torch
 from torch import Tensor, nn
 
+from pcsa._core.transforms import plain
+
 # Points of a batch: of more, what would be kept takes much memory, and making it anew no longer matters.
 _MOST_POINTS = 1 << 17
 
@@ -17,7 +19,7 @@ def equal_clouds(num_clouds: int, size: int, like: Tensor) -> tuple[Tensor, Tens
     if (
         like.is_cuda
         and num_clouds * size <= _MOST_POINTS
-        and plain(like)
+        and untouched(like)
         and not torch.cuda.is_current_stream_capturing()
     ):
         # On another stream, it might be read before it is written.
@@ -25,12 +27,11 @@ def equal_clouds(num_clouds: int, size: int, like: Tensor) -> tuple[Tensor, Tens
     return _made(num_clouds, size, like.device)
 
 
-def plain(*tensors: Tensor) -> bool:
+def untouched(*tensors: Tensor) -> bool:
     """Whether tensors are nothing but tensors: nothing compiles, traces, transforms or watches what is done to them."""
     return (
-        not torch.compiler.is_compiling()
+        plain()
         and all(type(x) is Tensor or type(x) is nn.Parameter for x in tensors)
-        and not torch._C._are_functorch_transforms_active()
         and not torch._C._len_torch_dispatch_stack()
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pcsa._core.transforms import plain
 from pcsa._core.triton.launch import FOUR_WARPS, Launch, builds, cdiv
 
 _TILE = {"ROWS": 64, "COLUMNS": 32}
@@ -19,7 +20,7 @@ _TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 def takes(table: Tensor, pos: Tensor, near: Tensor) -> bool:
     """Whether the kernels gather rows of ``table`` ``[N, C]``."""
     return (
-        not torch.compiler.is_compiling()
+        plain()
         and pos.dtype in (torch.float32, torch.float64)
         and not pos.requires_grad
         and near.numel() > 0

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pcsa._core.transforms import plain
 from pcsa._core.triton.launch import FOUR_WARPS, Launch, builds, cdiv
 
 _SIZE = 1024
@@ -15,7 +16,7 @@ _MOST = 1 << 16
 def takes(x: Tensor) -> bool:
     """Whether the kernels take the mean of ``x``."""
     return (
-        not torch.compiler.is_compiling()
+        plain()
         and 0 < x.numel() <= _MOST
         and x.dtype in (torch.float32, torch.float64)
         and x.device.type in ("cpu", "cuda")

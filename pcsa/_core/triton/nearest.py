@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pcsa._core.transforms import plain
 from pcsa._core.triton.launch import FOUR_WARPS, Launch, builds
 
 # Distances are rounded as in plain torch, so that equally near points stay so.
@@ -20,7 +21,7 @@ _MOST_POINTS = 1 << 17
 def takes(logits: Tensor, pos: Tensor) -> bool:
     """Whether the kernels compute the loss of ``logits`` ``[N, K]`` on points ``pos`` ``[N, D]``."""
     return (
-        not torch.compiler.is_compiling()
+        plain()
         and 0 < logits.shape[0] <= _MOST_POINTS
         and pos.shape[1] <= _MOST_AXES
         and logits.dtype == pos.dtype

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from pcsa._core.transforms import plain
 from pcsa._core.triton.launch import FOUR_WARPS, Launch, builds, cdiv, next_power
 
 # Rows of a step of a program that sums, columns of all programs, and ranges at most: what combines them keeps all.
@@ -35,7 +36,7 @@ def takes(x: Tensor, norm: nn.Module, size: int = 1) -> bool:
         and size <= _MOST_ROWS
         and x.dtype in _TYPES
         and x.device.type in ("cpu", "cuda")
-        and not torch.compiler.is_compiling()
+        and plain()
         and builds(x.device, f"batch normalization of {x.dtype}, {size} rows at a time", lambda: _try(x, size))
     )
 
