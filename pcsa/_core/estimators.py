@@ -10,6 +10,7 @@ from pcsa._core.kernel import draw, draw_seed
 from pcsa._core.marginals import basis_noise
 from pcsa._core.moments import covariance_samples, is_learned
 from pcsa._core.points import Points, bandwidth_of, cloud_log_softmax, cloud_mean
+from pcsa._core.samples import sample
 from pcsa._core.triangular import lower_columns, lower_times
 
 Estimator = Literal["relaxed", "straight_through", "reinmax", "implicit"]
@@ -39,20 +40,17 @@ def samples_of(
         return mixture_samples(points, num_samples, estimator, temperature, generator)
     if oriented or is_learned(temperature):
         return covariance_samples(points, num_samples, temperature, mixture, generator)
-    variance = bandwidth_of(points).square()
-    samples, _, _, _ = draw(
+    return sample(
         points.logits.contiguous(),
         points.pos.contiguous(),
-        variance,
+        bandwidth_of(points).square(),
         points.ptr,
         draw_seed(generator, points.logits.device),
-        # Copied: a schedule may step before the backward pass reads it.
-        torch.as_tensor(temperature, dtype=torch.float64).clone(),
+        temperature,
         num_samples,
         mixture,
         points.dense_size or 0,
     )
-    return samples
 
 
 def mixture_samples(

@@ -320,6 +320,7 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
         "aligned": UnsupervisedConfig(
             model=SkeletonConfig(anchors="repeated"),
             objective=ReconstructionConfig(contrast_weight=0.1, spread_weight=1.0),
+            optimizer=OptimizerConfig(steps=50),
         ),
         # The networks and settings of Skeleton Merger's code, with the samples of the sampling-argmax paper; its
         # schedule of the temperature is only known for images.
