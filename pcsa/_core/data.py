@@ -21,7 +21,7 @@ def unpacked(
     pos: Tensor | Cloud | None, batch: Tensor | None, ptr: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Return positions, ``batch`` and ``ptr`` of a function's arguments, taken from what holds them."""
-    if isinstance(pos, Tensor) or not hasattr(pos, "pos"):
+    if pos is None or isinstance(pos, Tensor) or not hasattr(pos, "pos"):
         return pos, batch, ptr  # type: ignore[return-value]  # what is no cloud at all is refused with its name
     if batch is None and ptr is None:
         ptr = getattr(pos, "ptr", None)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from pcsa._core.transforms import plain
 from pcsa._core.triton.launch import FOUR_WARPS, Launch, builds
 
 _POINTS = 1024
@@ -13,7 +14,7 @@ _MOST_POINTS = 1 << 17
 def takes(pos: Tensor) -> bool:
     """Whether the kernel moves clouds of ``pos`` ``[N, D]``."""
     return (
-        not torch.compiler.is_compiling()
+        plain()
         and 0 < pos.shape[0] <= _MOST_POINTS
         and pos.dtype in (torch.float32, torch.float64)
         and pos.device.type in ("cpu", "cuda")

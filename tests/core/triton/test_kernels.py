@@ -462,3 +462,25 @@ def test_more_columns_than_registers_go_to_plain_torch():
     assert points.takes(one, 17, 1, False)
     assert not points.takes(one, 17, 17, False)
     assert not points.takes(one.double(), 17, 1, False)
+
+
+@pytest.mark.parametrize("estimator", ["relaxed", "straight_through"])
+def test_a_mask_of_a_keypoint_s_own_and_words_of_torch_func(estimator):
+    # "words" in the name: among the few that the quick run under the interpreter takes.
+    logits, pos = torch.zeros(8, 2, device=DEVICE), torch.arange(8.0, device=DEVICE).view(8, 1)
+    off = torch.zeros(8, 2, dtype=torch.bool, device=DEVICE)
+    off[1:5, 0] = off[6:, 1] = True
+    logits = logits.masked_fill(off, -INF).requires_grad_()
+    ptr = torch.tensor([0, 5, 8], device=DEVICE)
+    assert points.takes(logits, 1, 1, False)
+
+    def draw(logits):
+        seeded = torch.Generator().manual_seed(0)
+        return sampling_argmax(logits, pos, 1e-3, ptr=ptr, num_samples=4, estimator=estimator, generator=seeded)
+
+    samples = draw(logits)
+    assert (samples[0, 0].abs() < 0.01).all()  # the only point that is left
+    (slope,) = torch.autograd.grad(samples.square().sum(), logits)
+    assert slope.isfinite().all()
+    assert (slope[off] == 0).all()
+    torch.testing.assert_close(torch.func.grad(lambda x: draw(x).square().sum())(logits.detach()), slope)
