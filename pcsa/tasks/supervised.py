@@ -93,8 +93,9 @@ class SupervisedConfig(CloudConfig):
         super().__post_init__()
         if self.data.precompute and self.data.augment.deforming:
             name = self.data.augment.deforming[0]
+            off = "None" if name == "custom" else 0
             raise ValueError(
-                f"`data.augment.{name}` (={getattr(self.data.augment, name)}) must be 0 with `data.precompute`: it "
+                f"`data.augment.{name}` (={getattr(self.data.augment, name)}) must be {off} with `data.precompute`: it "
                 "changes which points are neighbors"
             )
         if self.model.backbone is not None:
@@ -199,6 +200,7 @@ class DetectionItems(TrainingItems[Data]):
         detours: Detours | None = None,
     ) -> None:
         super().__init__(seed)
+        augment.prepare()
         self.dataset, self.augment, self.hierarchies, self.detours = dataset, augment, hierarchies, detours
 
     def __len__(self) -> int:

@@ -180,6 +180,7 @@ class ShapeItems(TrainingItems[Data]):
 
     def __init__(self, dataset: Dataset[Data], augment: Augment, seed: int) -> None:
         super().__init__(seed)
+        augment.prepare()
         self.dataset, self.augment = dataset, augment
         self.normalize = Normalize("min_max")
 
