@@ -95,13 +95,13 @@ def _check_same(said: str, key: str, before: Tensor, after: Any, rows: int | Non
 def _seeded(generator: torch.Generator) -> Iterator[None]:
     """Seed the global generators of torch, NumPy and Python, and put them back afterwards."""
     seed = int(torch.randint(2**32, (), generator=generator))
-    python, numpy = random.getstate(), np.random.get_state()
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  # what others draw from
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(seed)
         random.seed(seed)
-        np.random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
         try:
             yield
         finally:
             random.setstate(python)
-            np.random.set_state(numpy)
+            np.random.set_state(numpy)  # noqa: NPY002

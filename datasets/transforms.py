@@ -224,9 +224,10 @@ class Augment:
         """Return an augmented copy of one cloud; `generator` must be a CPU generator."""
         if "bandwidth" in data and self.deforming:
             name = self.deforming[0]
+            off = "None" if name == "custom" else 0
             raise ValueError(
-                f"`{name}` (={getattr(self, name)}) must be {'None' if name == 'custom' else 0} for `data` with a `bandwidth`: it changes which points "
-                "are neighbors"
+                f"`{name}` (={getattr(self, name)}) must be {off} for `data` with a `bandwidth`: it changes which "
+                "points are neighbors"
             )
         if self.mirror > 0:
             data = random_mirror(data, generator, self.mirror)
