@@ -95,7 +95,7 @@ def open_ensemble(
         run: What :func:`open_run` opened.
         paths: Checkpoints of the same task and keypoints; their networks are put where that of ``run`` is.
         test_time: Number of variations of each input, see :class:`pcsa.tasks.common.mean_maps.MeanOfVariations`.
-        trust: See :func:`open_run`.
+        trust: See :func:`open_run`; the network of ``run`` itself is trusted, since it was opened.
 
     Returns:
         ``run`` itself where there is nothing to average.
@@ -106,6 +106,7 @@ def open_ensemble(
     """
     known = {run.path.resolve()}
     runs = [run]
+    trust = trust or foreign_backbone(run.config) or False
     for path in map(Path, paths):
         if path.resolve() in known:
             raise ValueError(f"`ensemble` (={str(path)!r}) must name each checkpoint once: it would weigh twice")
