@@ -11,13 +11,14 @@ from typing import Any
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 # Longer than any name that somebody typed.
 _LONGEST = 200
+_SHOWN = 60
 
 
 def check_import_path(name: str, path: object) -> None:
     """Raise unless ``path`` is a text like ``package.module:name``. Nothing is imported."""
     if not isinstance(path, str) or len(path) > _LONGEST or _PATH.fullmatch(path) is None:
         said = repr(path)
-        said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]}…"
+        said = said if len(said) <= _SHOWN else f"{said[:_SHOWN]}…"
         raise ValueError(f"`{name}` (={said}) must be a name like package.module:Class, of at most {_LONGEST} letters")
 
 
