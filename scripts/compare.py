@@ -15,7 +15,7 @@ from pcsa.scripts.once import train_once
 from pcsa.scripts.runs import pick_device
 from pcsa.scripts.train import parse_training
 from pcsa.tasks import get_task
-from pcsa.tasks.common.backbone import foreign_backbone
+from pcsa.tasks.common.backbone import trust_in
 from pcsa.tasks.common.config import TrainConfig
 from pcsa.tasks.common.run import open_run
 from pcsa.tasks.common.tables import markdown_table
@@ -121,7 +121,7 @@ def _run(
     out = config.out / task.name / f"{name.replace(', ', '-').replace(' ', '-').lower()}-{seed}"
     checkpoint, seconds = train_once(task, replace(once, seed=seed, out=out))
     # The options name the network, or the checkpoint is not of this run.
-    run = open_run(checkpoint, pick_device("auto"), trust=foreign_backbone(once) or False)
+    run = open_run(checkpoint, pick_device("auto"), trust=trust_in(once))
     # Objectives are compared on the same items, all of them.
     return evaluate(run, task.evaluate_options(checkpoint, split=split, strict=True)), seconds
 

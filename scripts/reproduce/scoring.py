@@ -12,6 +12,7 @@ from pcsa.scripts.evaluate import evaluate
 from pcsa.scripts.reproduce.confidence import keypoint_confidence
 from pcsa.scripts.reproduce.figures import run_figures, scored_shapes, shape_figures
 from pcsa.scripts.runs import pick_device
+from pcsa.tasks.common.backbone import Trust
 from pcsa.tasks.common.read_outs import own_radii, parse_read_out
 from pcsa.tasks.common.run import open_run
 
@@ -31,7 +32,7 @@ def add_scores(
     out: Path,
     device: str = "auto",
     category: str | None = None,
-    trust: bool | str = False,
+    trust: Trust = False,
 ) -> None:
     """Score the mean of some networks under all read-outs that a row lacks, and add the figures to it.
 

@@ -244,7 +244,7 @@ def test_a_configuration_of_more_network_than_there_is(content, tmp_path, soon):
         (
             "os:system",
             {"command": "true"},
-            r"names a network outside of pcsa, `os:system`: to open it is to import `os`",
+            r"names a network outside of pcsa, `os:system` with command=true: to open it is to import `os`",
         ),
         ("a" * 300 + ":A", {}, "must be a name like"),
         (["os:system"], {}, "must be a name like"),

@@ -1,5 +1,6 @@
 """Trainings on a network of one's own, by name, and whose code a checkpoint may run."""
 
+import os
 import sys
 from dataclasses import replace
 
@@ -7,9 +8,14 @@ import pytest
 import torch
 
 from pcsa.scripts.cli import main
+from pcsa.scripts.train import parse_training
 from pcsa.tasks import get_task, open_run
+from pcsa.tasks.common.backbone import parse_options
+from pcsa.tasks.common.config import from_plain, to_plain
 from pcsa.tasks.common.engine import StepTraining
+from pcsa.tasks.common.run import open_ensemble
 from pcsa.tasks.supervised import DetectorConfig
+from pcsa.tasks.unsupervised import SkeletonConfig
 
 TASK = get_task("supervised")
 CODE = """
@@ -56,15 +62,15 @@ def config(tiny, module, tmp_path):
 def test_a_detector_on_a_network_of_ones_own(config, module, tmp_path, capsys):
     path = TASK.train(config)
     sys.modules.pop(module)
-    message = rf"last\.ckpt` names a network outside of pcsa, `{module}:Dense`: to open it is to import `{module}`"
+    message = rf"last\.ckpt` names a network outside of pcsa, `{module}:Dense` with width=8: .* import `{module}`"
     with pytest.raises(ValueError, match=message):
         open_run(path)
     with pytest.raises(ValueError, match=message):
-        open_run(path, trust=f"{module}:Other")
+        open_run(path, trust=replace(config.model, backbone_options={"width": 4}))
     assert main(["evaluate", str(path), "--no-progress"]) == 2
     assert "--trust-backbone" in capsys.readouterr().err
     assert module not in sys.modules
-    for trust in (True, f"{module}:Dense"):
+    for trust in (True, config.model):
         run = open_run(path, trust=trust)
         assert type(run.model.backbone).__name__ == "Dense"
         assert run.model.in_channels == 8
@@ -92,3 +98,87 @@ def test_a_killed_run_resumes_to_the_same_weights(config, weights, same, tmp_pat
             TASK.train(config)
     torch.rand(3)  # torch's own generator plays no part
     assert same(whole, weights(TASK.train(replace(config, resume=True))))
+
+
+def test_means_other_keypoints_and_several_categories(config, weights, tmp_path, monkeypatch):
+    # A dropout of its own makes no difference to what is scored.
+    first = TASK.train(config)
+    second = TASK.train(replace(config, seed=1, out=tmp_path / "second"))
+    run = open_run(first, trust=True)
+    # The second names the same network, which the caller has opened.
+    ensemble = open_ensemble(run, [second], test_time=2)
+    assert len(ensemble.members) == 2
+    begun = replace(config, init_from=first, data=replace(config.data, num_keypoints=3), out=tmp_path / "begun")
+    TASK.train(replace(begun, optimizer=replace(config.optimizer, steps=1, lr=1e-12)))
+    kept, taken = weights(first), weights(begun.out / "last.ckpt")
+    torch.testing.assert_close(taken["network.backbone.first.weight"], kept["network.backbone.first.weight"])
+    assert taken["network.score.2.weight"].shape[0] == 3
+
+
+def test_without_labels(tiny, module, tmp_path):
+    task, config = get_task("unsupervised"), tiny("unsupervised")
+    for box in (True, False):
+        model = SkeletonConfig(num_keypoints=4, backbone=f"{module}:Dense", box_features=box)
+        out = task.train(replace(config, model=model, out=tmp_path / str(box)))
+        with pytest.raises(ValueError, match="names a network outside of pcsa"):
+            open_run(out)
+        assert open_run(out, trust=True).model.in_channels == 16
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trainer": {"cuda_graph": True}}, r"`trainer.cuda_graph` \(=True\) must be False with `model.backbone`"),
+        ({"data": {"precompute": True}}, r"`data.precompute` \(=True\) must be False with `model.backbone`"),
+        ({"model": {"scales": "multi"}}, r"`model.scales` \(='multi'\) must be left at 'single' with `model.backbone`"),
+        ({"model": {"drop_path": 0.1}}, r"`model.drop_path` \(=0.1\) must be left at 0.0 with `model.backbone`"),
+        ({"model": {"backbone": None}}, r"`model.backbone_options` \(=\{'width': 8\}\) must not be given without"),
+        ({"model": {"backbone": "own"}}, r"`model.backbone` \(='own'\) must be a name like package\.module:Class"),
+    ],
+)
+def test_what_does_not_go_together(config, changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(config, **{name: replace(getattr(config, name), **change) for name, change in changes.items()})
+
+
+def test_options_are_words_or_json():
+    words = [
+        "k=20",
+        "widths=[64,128]",
+        "act=gelu",
+        "on=True",
+        "off=false",
+        "none=None",
+        "x=",
+        "y=a=b",
+        '{"z": {"a": 1}}',
+    ]
+    options = {"k": 20, "widths": [64, 128], "act": "gelu", "on": True, "off": False, "none": None, "x": "", "y": "a=b"}
+    assert parse_options(words) == {**options, "z": {"a": 1}}
+    for wrong in (["k"], ["k=1", "k=2"], ["{k: 1}"]):
+        with pytest.raises(ValueError, match=r"must be (like key=value|a JSON object)|once more"):
+            parse_options(wrong)
+
+
+def test_options_of_the_command_line(module, capsys):
+    said = ["train", "supervised", "--model.backbone", f"{module}:Dense", "--model.backbone-options"]
+    _, config = parse_training([*said[1:], "width=8", "act=tanh", "--optimizer.steps", "3"], "train")
+    assert config.model == DetectorConfig(
+        backbone=f"{module}:Dense", backbone_options={"act": "tanh", "width": 8}, hidden_channels=None
+    )
+    assert config.optimizer.steps == 3
+    assert module not in sys.modules
+    assert main([*said, "wide=8"]) == 2
+    assert "`model.backbone_options` (='wide') must be an argument of" in capsys.readouterr().err
+    assert from_plain(DetectorConfig, to_plain(config.model)) == config.model
+
+
+@pytest.mark.slow
+def test_two_processes(train_quietly, module, clouds_root, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
+    train_quietly(
+        f"supervised soft --data.root {clouds_root} --model.backbone {module}:Dense --optimizer.steps 2 "
+        f"--optimizer.batch-size 4 --trainer.accelerator cpu --trainer.no-progress --trainer.devices 2 "
+        f"--trainer.strategy ddp --out {tmp_path / 'run'}"
+    )
+    assert open_run(tmp_path / "run" / "last.ckpt", trust=True).step == 2

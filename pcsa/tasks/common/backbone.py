@@ -18,6 +18,8 @@ from torch import nn
 from pcsa._core.imports import module_of
 from pcsa.models.backbone import check_named, is_own, make_backbone
 
+# Letters of options in a message.
+_SHOWN = 200
 # What Python has for the words of JSON.
 _WORDS = {"True": True, "False": False, "None": None}
 
@@ -107,6 +109,10 @@ class BackboneConfig:
         return make_backbone(self.backbone, self.backbone_options, name="model.backbone")
 
 
+Trust = bool | BackboneConfig
+"""Whether a file may name any network outside of this package; or a model with the only one that it may name."""
+
+
 def foreign_backbone(config: Any) -> str | None:
     """The network outside of this package that a configuration names, if it does."""
     model = getattr(config, "model", None)
@@ -114,22 +120,33 @@ def foreign_backbone(config: Any) -> str | None:
     return None if backbone is None or is_own(backbone) else backbone
 
 
-def check_trust(path: Path | str, config: Any, trust: bool | str) -> None:
+def trust_in(config: Any) -> Trust:
+    """Trust in the network that a configuration names, with its options, and in no other."""
+    model = getattr(config, "model", None)
+    return model if isinstance(model, BackboneConfig) else False
+
+
+def check_trust(path: Path | str, config: Any, trust: Trust) -> None:
     """Raise if a file names code outside of this package that its reader does not trust. Nothing is imported.
 
     Args:
         path: The file, or whatever the configuration comes from.
         config: The configuration that it has.
-        trust: Whether it may name any; or what alone it may name, such as ``package.module:Class``.
+        trust: Whether it may name any; or a model with the only one that it may name, see :func:`trust_in`.
 
     Raises:
         ValueError: Saying what would be imported.
     """
     named = foreign_backbone(config)
-    if named is None or trust is True or trust == named:
+    if named is None or trust is True:
         return
+    options = config.model.backbone_options
+    if isinstance(trust, BackboneConfig) and (trust.backbone, trust.backbone_options) == (named, options):
+        return
+    said = " ".join(_words(options))
+    said = said if len(said) <= _SHOWN else f"{said[:_SHOWN]}…"
     raise ValueError(
-        f"`{path}` names a network outside of pcsa, `{named}`: to open it is to import `{module_of(named)}` and to run "
-        "its code, which this file may have chosen; do so only if you trust both, by `trust=True` or, on the command "
-        "line, `--trust-backbone`"
+        f"`{path}` names a network outside of pcsa, `{named}`{f' with {said}' if said else ''}: to open it is to "
+        f"import `{module_of(named)}` and to run its code, which this file may have chosen; do so only if you trust "
+        "both, by `trust=True` or, on the command line, `--trust-backbone`"
     )

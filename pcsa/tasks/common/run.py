@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 import pcsa
-from pcsa.tasks.common.backbone import check_trust, foreign_backbone
+from pcsa.tasks.common.backbone import Trust, check_trust, foreign_backbone, trust_in
 from pcsa.tasks.common.calibrations import (
     Calibration,
     Way,
@@ -31,7 +31,7 @@ def open_run(
     device: str | torch.device = "cpu",
     *,
     task: str | None = None,
-    trust: bool | str = False,
+    trust: Trust = False,
 ) -> Run[Any, Any]:
     """Task, configuration, labels and network of a checkpoint, from one read of the file.
 
@@ -40,7 +40,7 @@ def open_run(
         device: Where the network is put.
         task: The only task that will do; default any.
         trust: Whether the file may name a network outside of this package, whose module is then imported and run; or
-            the only one that it may name, as ``package.module:Class``.
+            a model with the only one that it may name.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -84,7 +84,7 @@ def _unfit(path: Path, error: Exception) -> ValueError:
 
 
 def open_ensemble(
-    run: Run[Any, Any], paths: Sequence[Path | str] = (), *, test_time: int = 1, trust: bool | str = False
+    run: Run[Any, Any], paths: Sequence[Path | str] = (), *, test_time: int = 1, trust: Trust = False
 ) -> Run[Any, Any]:
     """A run whose network is the mean of its own and those of other checkpoints, and over variations of each input.
 
@@ -106,7 +106,7 @@ def open_ensemble(
     """
     known = {run.path.resolve()}
     runs = [run]
-    trust = trust or foreign_backbone(run.config) or False
+    trust = trust or trust_in(run.config)
     for path in map(Path, paths):
         if path.resolve() in known:
             raise ValueError(f"`ensemble` (={str(path)!r}) must name each checkpoint once: it would weigh twice")
