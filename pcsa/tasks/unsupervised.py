@@ -390,8 +390,10 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
         return self._network(config.model, None if config.model.anchors == "none" else torch.zeros(K, 3))
 
     def _network(self, config: SkeletonConfig, anchors: Tensor | None) -> SkeletonMerger:
-        backbone = config.own_backbone() or PointNet2(
-            3 * config.box_features, LEVELS[config.scales], out_channels=config.out_channels, norm=config.norm
+        backbone = config.make_backbone(
+            lambda: PointNet2(
+                3 * config.box_features, LEVELS[config.scales], out_channels=config.out_channels, norm=config.norm
+            )
         )
         return SkeletonMerger(
             backbone,

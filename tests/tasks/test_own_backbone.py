@@ -3,10 +3,12 @@
 import os
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from pcsa.datasets.transforms import Augment
 from pcsa.scripts.cli import main
 from pcsa.scripts.train import parse_training
 from pcsa.tasks import get_task, open_run
@@ -40,6 +42,11 @@ class Dense(nn.Module):
             mean = h.new_zeros(len(count), h.shape[1]).index_add(0, batch, h) / count
             h = self.act(layer(self.dropout(torch.cat([h, mean[batch]], 1))))
         return h
+
+
+def bends(data, generator):
+    data.pos = data.pos + 0.1 * torch.rand(3, generator=generator) * data.pos.square() + 0.01 * torch.rand(1)
+    return data
 """
 
 
@@ -171,6 +178,60 @@ def test_options_of_the_command_line(module, capsys):
     assert main([*said, "wide=8"]) == 2
     assert "`model.backbone_options` (='wide') must be an argument of" in capsys.readouterr().err
     assert from_plain(DetectorConfig, to_plain(config.model)) == config.model
+
+
+def test_an_augmentation_of_ones_own(tiny, module, weights, same, tmp_path):
+    config = tiny("supervised")
+    optimizer = replace(config.optimizer, steps=2)
+
+    def run(name, custom, num_workers=0):
+        data = replace(config.data, augment=Augment(custom=custom and f"{module}:{custom}"))
+        trainer = replace(config.trainer, num_workers=num_workers, validate_every=10)
+        return TASK.train(replace(config, data=data, trainer=trainer, optimizer=optimizer, out=tmp_path / name))
+
+    first = run("first", "bends")
+    assert same(weights(first), weights(run("worker", "bends", num_workers=1)))
+    assert not same(weights(first), weights(run("none", None)))
+    sys.modules.pop(module)
+    # No function is needed to open it, nor to vary a cloud.
+    assert open_ensemble(open_run(first), test_time=2).way.test_time == 2
+    assert module not in sys.modules
+    with pytest.raises(ValueError, match=r"`augment.custom` .* must name something in its module"):
+        run("missing", "misses")
+    assert not (tmp_path / "missing").exists()
+    with pytest.raises(ValueError, match=r"`data.augment.custom` \(=.*\) must be None with `data.precompute`"):
+        replace(config, data=replace(config.data, augment=Augment(custom="a:b"), precompute=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Dgcnn", "PointTransformer", "DenseTransformer"])
+def test_the_networks_of_the_examples(tiny, tmp_path, monkeypatch, name):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "examples")
+    model = DetectorConfig(backbone=f"backbones:{name}", backbone_options={"out_channels": 16})
+    config = replace(tiny("supervised"), model=model, out=tmp_path)
+    run = open_run(TASK.train(config), trust=True)
+    assert run.step == 7
+    # Clouds of a batch know nothing of each other, and points have no order.
+    network, pos = run.model, torch.rand(90, 3)
+    both = network(None, pos, ptr=torch.tensor([0, 40, 90]))["logits"]
+    torch.testing.assert_close(network(None, pos[:40], ptr=torch.tensor([0, 40]))["logits"], both[:40])
+    order = torch.cat([torch.randperm(40), 40 + torch.randperm(50)])
+    torch.testing.assert_close(network(None, pos[order], ptr=torch.tensor([0, 40, 90]))["logits"], both[order])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pvcnn-c0p125.s3dis-area5.mit-han-lab", "dgcnn.scannet20.an-tao", "pointnext-sm"])
+def test_the_networks_of_torch_pointcloud(tiny, tmp_path, name):
+    pytest.importorskip("torch_pointcloud", reason="torch-pointcloud is not installed")
+    if not name.startswith("pvcnn"):
+        pytest.importorskip("pyg_lib", reason="PyTorch Geometric searches neighbors by pyg-lib")
+    options = {"name": name, "task": "semantic-segmentation", "num_classes": 0, "in_channels": 0}
+    model = DetectorConfig(backbone="torch_pointcloud:create_model", backbone_options=options)
+    config = replace(tiny("supervised"), model=model, out=tmp_path)
+    path = TASK.train(replace(config, optimizer=replace(config.optimizer, steps=2)))
+    with pytest.raises(ValueError, match=r"outside of pcsa, `torch_pointcloud:create_model` with name=.* task="):
+        open_run(path)
+    assert open_run(path, trust=True).step == 2
 
 
 @pytest.mark.slow

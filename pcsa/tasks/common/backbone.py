@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -76,7 +76,7 @@ class BackboneConfig:
     backbone: str | None = field(default=None, kw_only=True)
     """Network of your own in place of PointNet++, as package.module:Class; called as backbone(x, pos, batch), it
     returns features [N, C]. See the guide "Your own backbone"."""
-    backbone_options: _Options = field(default_factory=dict, kw_only=True)
+    backbone_options: _Options = field(default_factory=dict, kw_only=True, hash=False)
     """Arguments of it, such as k=20 widths=[64,128] act=gelu, or a JSON object."""
 
     def __post_init__(self) -> None:
@@ -102,10 +102,10 @@ class BackboneConfig:
         """The fields that describe PointNet++, and mean nothing to another network."""
         return ()
 
-    def own_backbone(self) -> nn.Module | None:
-        """The network that is named, new; None where none is."""
+    def make_backbone(self, default: Callable[[], nn.Module]) -> nn.Module:
+        """The network that is named, new; where none is, ``default()``."""
         if self.backbone is None:
-            return None
+            return default()
         return make_backbone(self.backbone, self.backbone_options, name="model.backbone")
 
 

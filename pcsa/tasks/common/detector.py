@@ -45,13 +45,15 @@ class DetectorConfig(BackboneConfig):
 
 def build_detector(model: DetectorConfig, num_keypoints: int) -> KeypointDetector:
     """The network, for so many keypoints."""
-    backbone = model.own_backbone() or PointNet2(
-        levels=model.levels,
-        out_channels=model.out_channels,
-        norm=model.norm,
-        local_blocks=model.local_blocks,
-        local_neighbors=model.local_neighbors,
-        attention_blocks=model.attention_blocks,
-        drop_path=model.drop_path,
+    backbone = model.make_backbone(
+        lambda: PointNet2(
+            levels=model.levels,
+            out_channels=model.out_channels,
+            norm=model.norm,
+            local_blocks=model.local_blocks,
+            local_neighbors=model.local_neighbors,
+            attention_blocks=model.attention_blocks,
+            drop_path=model.drop_path,
+        )
     )
     return KeypointDetector(backbone, num_keypoints, hidden_channels=model.hidden_channels, dropout=model.dropout)
