@@ -136,7 +136,10 @@ def test_without_labels(tiny, module, tmp_path):
     ("changes", "message"),
     [
         ({"trainer": {"cuda_graph": True}}, r"`trainer.cuda_graph` \(=True\) must be False with `model.backbone`"),
-        ({"data": {"precompute": True}}, r"`data.precompute` \(=True\) must be False with `model.backbone`"),
+        (
+            {"data": {"precompute": True, "augment": Augment()}},
+            r"`data.precompute` \(=True\) must be False with `model.backbone`",
+        ),
         ({"model": {"scales": "multi"}}, r"`model.scales` \(='multi'\) must be left at 'single' with `model.backbone`"),
         ({"model": {"drop_path": 0.1}}, r"`model.drop_path` \(=0.1\) must be left at 0.0 with `model.backbone`"),
         ({"model": {"backbone": None}}, r"`model.backbone_options` \(=\{'width': 8\}\) must not be given without"),
