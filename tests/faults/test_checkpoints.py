@@ -252,7 +252,7 @@ def test_a_configuration_of_more_network_than_there_is(content, tmp_path, soon):
         ("pcsa.datasets.cache:clear_cache", {}, "must name a network: those of pcsa are in `pcsa.models`"),
         ("pcsa.models:load_imagenet_weights", {}, "must be a network of pcsa"),
         ("pcsa.models.pointnet2:nn", {}, "must be a class or function, is a module"),
-        ("pcsa.models:PointNet2", {"out_channels": 2**36}, "its configuration describes|size mismatch|Missing key"),
+        ("pcsa.models:PointNet2", {"out_channels": 2**24}, "its configuration describes|size mismatch|Missing key"),
         ("pcsa.models:PointNet2", {"local_blocks": 10**9}, "its configuration describes a network of more"),
         ("pcsa.models:PointNet2", {"there": 1}, "must be an argument of `pcsa.models:PointNet2`"),
         ("os:system", {"a b": 1}, "must be values by the names of arguments"),
