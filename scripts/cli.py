@@ -50,6 +50,8 @@ MODULES = {
     "bench": "bench.command",
 }
 
+_HELP = ("", "-h", "--help")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command, and return its exit status.
@@ -58,11 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     did its work but for some inputs, which it lists.
     """
     args = list(sys.argv[1:] if argv is None else argv)
-    if not args or args[0] in ("-h", "--help"):
-        print(_usage(), end="")
-        return 0 if args else 2
-    command, rest = args[0], args[1:]
-    if command not in MODULES:
+    command, rest = (args[0], args[1:]) if args else ("", [])
+    if command not in (*MODULES, *_HELP):
         print(f"pcsa: unknown command {command!r}\n\n{_usage()}", end="", file=sys.stderr)
         return 2
     try:
@@ -105,6 +104,9 @@ def _nobody_reads() -> bool:
 
 
 def _run(command: str, rest: list[str]) -> int:
+    if command in _HELP:
+        print(_usage(), end="", flush=True)
+        return 0 if command else 2
     # Imported here: each command needs other libraries, and help should come at once.
     module = importlib.import_module(f"pcsa.scripts.{MODULES[command]}")
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -243,13 +243,13 @@ def test_a_fault_in_a_process_that_loads_is_one_line(monkeypatch, capsys):
 
 
 @pytest.mark.skipif(not hasattr(select, "poll"), reason="needs pipes as of Unix")
-@pytest.mark.parametrize(("command", "unbuffered"), [("data", ""), ("compare", "1")])
+@pytest.mark.parametrize(("command", "unbuffered"), [("--help", "1"), ("data", ""), ("compare", "1")])
 def test_help_into_a_pipe_that_nobody_reads(command, unbuffered):
     """As `pcsa data --help | head -1` does it, which once ended with a complaint and status 2, or 120."""
     read, write = os.pipe()
     os.close(read)
     environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    arguments = [sys.executable, "-m", "pcsa.scripts.cli", command, "--help"]
+    arguments = [sys.executable, "-m", "pcsa.scripts.cli", *dict.fromkeys([command, "--help"])]
     with os.fdopen(write, "wb") as pipe:
         done = subprocess.run(arguments, stdout=pipe, stderr=subprocess.PIPE, text=True, env=environment)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
