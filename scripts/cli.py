@@ -72,10 +72,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"pcsa {command}: {_message(error)}", file=sys.stderr)
         return 2
     except Stopped as stop:
-        if os.environ.get("LOCAL_RANK", "0") == "0":
+        if _speaks():
             print(f"pcsa {command}: {stop}; go on by\n{again(rest)}", file=sys.stderr)
         return int(stop.code or 0)
-    except (ValueError, OSError, MemoryError, DivergedError) as error:
+    except DivergedError as error:
+        if _speaks():
+            print(f"pcsa {command}: {error}", file=sys.stderr)
+        return 2
+    except (ValueError, OSError, MemoryError) as error:
         print(f"pcsa {command}: {_message(error)}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
@@ -101,6 +105,11 @@ def _nobody_reads() -> bool:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
     return left
+
+
+def _speaks() -> bool:
+    """Whether this process says what ended all processes of a training."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _run(command: str, rest: list[str]) -> int:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch_geometric.data import Batch, Data
+from torch import Tensor
+from torch_geometric.data import Batch
 
 from pcsa import losses
 from pcsa.tasks.common.config import BandwidthConfig, FromZero, LocalizationConfig, Positive
-from pcsa.tasks.common.graphed import levels_of
 from pcsa.tasks.common.objective import draw_samples, localization_loss, point_bandwidth
 from pcsa.tasks.common.processes import share_of
 
@@ -66,19 +64,3 @@ def detection_loss(
         presence = losses.presence_loss(predicted["presence"], visible)
     parts["presence"] = presence.detach()
     return loss + config.presence_weight * presence, parts
-
-
-class DetectionStep(nn.Module):
-    """Network and objective, as :class:`pcsa.tasks.common.graphed.Graphed` takes them; ``names`` of what follows."""
-
-    def __init__(self, network: nn.Module, objective: ObjectiveConfig, names: Sequence[str], size: int | None) -> None:
-        super().__init__()
-        self.network, self.objective, self.names, self.size = network, objective, names, size
-
-    def forward(self, pos: Tensor, ptr: Tensor, *others: Tensor) -> dict[str, Tensor]:
-        named, geometry = others[: len(self.names)], others[len(self.names) :]
-        batch = Data(pos=pos, ptr=ptr, **dict(zip(self.names, named, strict=True)))
-        predicted = self.network(None, pos, ptr=ptr, geometry=levels_of(geometry))
-        # It draws nothing.
-        loss, parts = detection_loss(self.objective, predicted, batch, 1.0, torch.Generator(), self.size)
-        return {"loss": loss, **parts}
