@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import select
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -48,6 +50,8 @@ MODULES = {
     "bench": "bench.command",
 }
 
+_HELP = ("", "-h", "--help")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command, and return its exit status.
@@ -56,15 +60,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     did its work but for some inputs, which it lists.
     """
     args = list(sys.argv[1:] if argv is None else argv)
-    if not args or args[0] in ("-h", "--help"):
-        print(_usage(), end="")
-        return 0 if args else 2
-    command, rest = args[0], args[1:]
-    if command not in MODULES:
+    command, rest = (args[0], args[1:]) if args else ("", [])
+    if command not in (*MODULES, *_HELP):
         print(f"pcsa: unknown command {command!r}\n\n{_usage()}", end="", file=sys.stderr)
         return 2
     try:
         return _run(command, rest)
+    except BrokenPipeError as error:
+        if _nobody_reads():  # as behind `pcsa … | head`
+            return 128 + signal.SIGPIPE
+        print(f"pcsa {command}: {_message(error)}", file=sys.stderr)
+        return 2
     except Stopped as stop:
         if _speaks():
             print(f"pcsa {command}: {stop}; go on by\n{again(rest)}", file=sys.stderr)
@@ -87,12 +93,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _nobody_reads() -> bool:
+    """Whether who read standard output has left; if so, what is still to be written goes nowhere."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        left = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except (AttributeError, OSError):  # there is no such thing on this system, or the output is no file
+        return False
+    if left:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    return left
+
+
 def _speaks() -> bool:
     """Whether this process says what ended all processes of a training."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _run(command: str, rest: list[str]) -> int:
+    if command in _HELP:
+        print(_usage(), end="", flush=True)
+        return 0 if command else 2
     # Imported here: each command needs other libraries, and help should come at once.
     module = importlib.import_module(f"pcsa.scripts.{MODULES[command]}")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -105,7 +128,14 @@ def _run(command: str, rest: list[str]) -> int:
         ".*LeafSpec",  # Lightning causes it with torch 2.13.
     ):
         warnings.filterwarnings("ignore", message=message)
-    return int(module.main(rest))
+    try:
+        status = int(module.main(rest))
+    except SystemExit:  # of help
+        sys.stdout.flush()
+        raise
+    # Here a reader who has left is known of, and not first when Python ends.
+    sys.stdout.flush()
+    return status
 
 
 def _message(error: Exception) -> str:

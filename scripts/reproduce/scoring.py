@@ -12,6 +12,7 @@ from pcsa.scripts.evaluate import evaluate
 from pcsa.scripts.reproduce.confidence import keypoint_confidence
 from pcsa.scripts.reproduce.figures import run_figures, scored_shapes, shape_figures
 from pcsa.scripts.runs import pick_device
+from pcsa.tasks.common.backbone import Trust
 from pcsa.tasks.common.read_outs import own_radii, parse_read_out
 from pcsa.tasks.common.run import open_run
 
@@ -31,6 +32,7 @@ def add_scores(
     out: Path,
     device: str = "auto",
     category: str | None = None,
+    trust: Trust = False,
 ) -> None:
     """Score the mean of some networks under all read-outs that a row lacks, and add the figures to it.
 
@@ -43,9 +45,10 @@ def add_scores(
         out: Folder of the metrics.
         device: As of ``pcsa evaluate``.
         category: The category to score, where the networks know several.
+        trust: The network of one's own that the study names, see :func:`pcsa.tasks.open_run`.
     """
     start = time.perf_counter()
-    run = open_run(checkpoints[0], pick_device(device))
+    run = open_run(checkpoints[0], pick_device(device), trust=trust)
 
     def wanted(read_out: str) -> bool:
         # What is no read-out, such as a floor, is kept: there is no other way to ask for it.

@@ -154,6 +154,33 @@ def checkpoints() -> list[bytes]:
     return [stream.getvalue()]
 
 
+def detector_content(backbone: object, options: object) -> dict[str, Any]:
+    """A checkpoint without weights of a detector on a network by name."""
+    from pcsa.tasks import get_task
+    from pcsa.tasks.common.config import to_plain
+
+    content = checkpoint_content()
+    content["pcsa"]["task"] = "supervised"
+    content["pcsa"]["config"] = to_plain(get_task("supervised").presets["default"])
+    content["pcsa"]["config"]["model"] |= {"backbone": backbone, "backbone_options": options}
+    content["pcsa"]["labels"] = {"category": "chair", "names": ["a", "b"], "semantic_ids": [0, 1]}
+    return {**content, "state_dict": {}}
+
+
+def detectors() -> list[bytes]:
+    import torch
+
+    seeds = []
+    for backbone, options in (
+        ("own_networks_of_nobody:Net", {"k": 20, "widths": [64, 128], "act": "gelu"}),
+        ("pcsa.models:PointNet2", {"out_channels": 8}),
+    ):
+        stream = io.BytesIO()
+        torch.save(detector_content(backbone, options), stream)
+        seeds.append(stream.getvalue())
+    return seeds
+
+
 def weights() -> list[bytes]:
     import torch
 

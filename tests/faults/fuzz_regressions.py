@@ -69,11 +69,31 @@ REGRESSIONS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "state that is a number": ("checkpoints", lambda: _checkpoint(state_dict=3)),
     "layers without end": ("checkpoints", lambda: _checkpoint(model={"channels": [2] * 2000})),
     "layers beyond memory": ("checkpoints", lambda: _checkpoint(model={"channels": [10**6, 10**6]})),
+    "network that is a number": ("detectors", lambda: _detector(3, {})),
+    "network of many letters": ("detectors", lambda: _detector("a" * 10**6 + ":A", {})),
+    "network that is a command": ("detectors", lambda: _detector("os:system", {"command": "touch /"})),
+    "network that clears the cache": ("detectors", lambda: _detector("pcsa.datasets.cache:clear_cache", {})),
+    "network that is a function of pcsa": ("detectors", lambda: _detector("pcsa.models:load_imagenet_weights", {})),
+    "options that are a list": ("detectors", lambda: _detector("a:B", [1])),
+    "options of no JSON": ("detectors", lambda: _detector("a:B", {"a": {1, 2}})),
+    "options without a network": ("detectors", lambda: _detector(None, {"a": 1})),
+    "network beyond memory": ("detectors", lambda: _detector("pcsa.models:PointNet2", {"out_channels": 2**40})),
+    "network without end": ("detectors", lambda: _detector("pcsa.models:PointNet2", {"local_blocks": 10**9})),
 }  # fmt: skip
 
 
 #: Those that a reader makes something of: a box that is cut off at the picture, and a journal that begins anew.
 READ = ("box of numbers beyond 64 bits", "brackets without end")
+
+
+def _detector(backbone: object, options: object) -> bytes:
+    import io
+
+    import torch
+
+    stream = io.BytesIO()
+    torch.save(outputs.detector_content(backbone, options), stream)
+    return stream.getvalue()
 
 
 def _checkpoint(model: object = None, **changes: object) -> bytes:

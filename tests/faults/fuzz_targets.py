@@ -420,6 +420,7 @@ TARGETS: dict[str, Target] = {
     "own labels": Target("items.json", outputs.labeled, _labeled),
     "checkpoints": Target("last.ckpt", outputs.checkpoints, _run, inside="checkpoint", weight=0.3),
     "checkpoints to resume": Target("last.ckpt", outputs.checkpoints, _outside, inside="checkpoint", weight=0.3),
+    "detectors": Target("last.ckpt", outputs.detectors, _run, inside="checkpoint", weight=0.2),
     "weights": Target("a.pth", outputs.weights, _weights),
     "cache": Target("a.npz", seeds.clouds_npz, _kept, weight=0.3),
 }

@@ -236,3 +236,37 @@ def test_a_configuration_of_more_network_than_there_is(content, tmp_path, soon):
             ValueError, match=r"a\.ckpt` must fit pcsa .*(its configuration describes|size mismatch|deep)"
         ):
             open_run(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "options", "message"),
+    [
+        (
+            "os:system",
+            {"command": "true"},
+            r"names a network outside of pcsa, `os:system` with command=true: to open it is to import `os`",
+        ),
+        ("a" * 300 + ":A", {}, "must be a name like"),
+        (["os:system"], {}, "must be a name like"),
+        ("torch.nn.Linear", {}, "must be a name like"),
+        ("pcsa.datasets.cache:clear_cache", {}, "must name a network: those of pcsa are in `pcsa.models`"),
+        ("pcsa.models:load_imagenet_weights", {}, "must be a network of pcsa"),
+        ("pcsa.models.pointnet2:nn", {}, "must be a class or function, is a module"),
+        ("pcsa.models:PointNet2", {"out_channels": 2**24}, "its configuration describes|size mismatch|Missing key"),
+        ("pcsa.models:PointNet2", {"local_blocks": 10**9}, "its configuration describes a network of more"),
+        ("pcsa.models:PointNet2", {"there": 1}, "must be an argument of `pcsa.models:PointNet2`"),
+        ("os:system", {"a b": 1}, "must be values by the names of arguments"),
+    ],
+)
+def test_networks_that_a_file_names(fuzz, tmp_path, soon, monkeypatch, backbone, options, message):
+    """Nothing of it is imported, and nothing is run but networks of this package."""
+
+    def imports(*arguments):
+        raise AssertionError(f"imports {arguments}")
+
+    if not (isinstance(backbone, str) and backbone.startswith("pcsa.models")):
+        monkeypatch.setattr("pcsa.models.backbone.import_by_name", imports)
+    file = tmp_path / "a.ckpt"
+    torch.save(fuzz("fuzz_outputs").detector_content(backbone, options), file)
+    with pytest.raises(ValueError, match=rf"a\.ckpt` .*({message})"):
+        open_run(file)

@@ -61,6 +61,7 @@ def trains(monkeypatch):
     monkeypatch.setattr("pcsa.scripts.once.train_once", train_once)
     monkeypatch.setattr("pcsa.scripts.reproduce.scoring.evaluate", evaluate)
     monkeypatch.setattr(
-        "pcsa.scripts.reproduce.scoring.open_run", lambda *_: SimpleNamespace(task=get_task("supervised"), device="cpu")
+        "pcsa.scripts.reproduce.scoring.open_run",
+        lambda *_, **__: SimpleNamespace(task=get_task("supervised"), device="cpu"),
     )
     return found

@@ -256,3 +256,18 @@ def test_a_call_that_is_killed_has_kept_what_was_finished_and_goes_on(call, tmp_
     (log,) = tmp_path.glob(f"runs/mug/{list(rows())[1]['run']}/job/{process.pid}_log.txt")
     assert "writing a checkpoint after this step" in log.read_text()
     assert logs[1] == 2
+
+
+def test_a_network_that_the_file_of_a_study_names_must_be_trusted(study, call, trains, capsys):
+    text = STUDY.replace("--model.out-channels 16", "--model.backbone own_networks_of_nobody:Net")
+    study.write_text(text)
+    some = ("--methods", "soft", "--folds", "0")
+    assert main(call(*some)) == 2
+    assert "names a network outside of pcsa, `own_networks_of_nobody:Net`" in capsys.readouterr().err
+    assert not trains
+    # Their trainings only pretend to be made, or the module would be missed.
+    assert main(call(*some, "--trust-backbone")) == 0
+    assert len(trains) == 1
+    study.write_text(STUDY.replace("--model.out-channels 16", ""))
+    assert main(call(*some, "--seeds", "1", "--", "--model.backbone", "own_networks_of_nobody:Net")) == 0
+    assert len(trains) == 2

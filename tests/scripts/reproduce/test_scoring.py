@@ -19,7 +19,7 @@ def test_all_read_outs_come_from_one_look_at_the_clouds(monkeypatch, tmp_path):
 
     monkeypatch.setattr("pcsa.scripts.reproduce.scoring.evaluate", evaluate)
     monkeypatch.setattr(
-        "pcsa.scripts.reproduce.scoring.open_run", lambda *_: SimpleNamespace(task=get_task("supervised"))
+        "pcsa.scripts.reproduce.scoring.open_run", lambda *_, **__: SimpleNamespace(task=get_task("supervised"))
     )
     row = {"figures": {}, "shapes": {}}
     wanted = ("expectation", "mode", "ball, 0.02")
