@@ -269,21 +269,20 @@ def _radii(radius: float | Tensor, points: Points, validate: bool) -> Tensor:
 
 def _covariance(prob: Tensor, mean: Tensor, points: Points) -> Tensor:
     D = points.pos.shape[1]
-    covariance = mean.new_empty(*mean.shape, D)
     away = [points.pos[:, d : d + 1] - mean[..., d].index_select(0, points.batch) for d in range(D)]
-    for d in range(D):
-        for e in range(d, D):
-            covariance[..., d, e] = covariance[..., e, d] = cloud_sum(prob * away[d] * away[e], points)
+    # Entries of the lower triangle, put together at the end: what is written into a view is lost in an ONNX graph.
+    entry = {(d, e): cloud_sum(prob * away[e] * away[d], points) for d, e in lower_entries(D)}
     bandwidth = bandwidth_of(points)
     if bandwidth.dim() == 3:
         basis = cloud_mean(prob, covariance_columns(bandwidth), points)
         for column, (d, e) in zip(basis.unbind(-1), lower_entries(D), strict=True):
-            covariance[..., d, e] += column
-            if d != e:
-                covariance[..., e, d] += column
-        return covariance
-    covariance.diagonal(dim1=-2, dim2=-1).add_(cloud_mean(prob, bandwidth.square(), points))
-    return covariance
+            entry[d, e] = entry[d, e] + column
+    else:
+        spread = cloud_mean(prob, bandwidth.square(), points).expand(*mean.shape)
+        for d in range(D):
+            entry[d, d] = entry[d, d] + spread[..., d]
+    rows = [torch.stack([entry[max(d, e), min(d, e)] for e in range(D)], -1) for d in range(D)]
+    return torch.stack(rows, -2)
 
 
 def _local_expectation(prob: Tensor, best: Tensor, radius: Tensor | None, points: Points) -> Tensor:
