@@ -18,10 +18,10 @@ from pcsa.tasks.common.calibrations import (
     read_calibrations,
     weights_digest,
 )
-from pcsa.tasks.common.checkpoint import read_checkpoint
 from pcsa.tasks.common.config import TrainConfig, from_plain
 from pcsa.tasks.common.outline import check_fits
 from pcsa.tasks.common.registry import get_task
+from pcsa.tasks.common.shared import read_model, shared_weights
 from pcsa.tasks.common.task import Run
 
 
@@ -29,7 +29,7 @@ def open_run(path: Path | str, device: str | torch.device = "cpu", *, task: str 
     """Task, configuration, labels and network of a checkpoint, from one read of the file.
 
     Args:
-        path: The file.
+        path: The file; or the folder of a shared model, or the weights in it.
         device: Where the network is put.
         task: The only task that will do; default any.
 
@@ -38,7 +38,8 @@ def open_run(path: Path | str, device: str | torch.device = "cpu", *, task: str 
         ValueError: If the file is no checkpoint, of another task, or does not fit this version of the package.
     """
     path = Path(path)
-    checkpoint = read_checkpoint(path)
+    path = shared_weights(path) or path
+    checkpoint = read_model(path)
     about = checkpoint["pcsa"]
     if task is not None and about["task"] != task:
         raise ValueError(f"`{path}` must be a checkpoint of {task}, is one of {about['task']}")
