@@ -53,7 +53,7 @@ class Points(NamedTuple):
 
     def _origin(self, places: Tensor) -> Tensor:
         assert self.origin is not None
-        return self.origin.view(len(self.origin), *[1] * (places.dim() - 2), -1)
+        return self.origin.view(self.origin.shape[0], *[1] * (places.dim() - 2), -1)
 
 
 def canonical(
@@ -137,7 +137,7 @@ def _canonical(
         batch, ptr, num_clouds, rules = resolve_batch(
             logits.shape[0], device, batch=batch, ptr=ptr, batch_size=batch_size, check=check
         )
-        if num_clouds == 1:
+        if isinstance(num_clouds, int) and num_clouds == 1:  # not where it is exported for any number
             dense_size = logits.shape[0]
 
     spread = None if bandwidth is None else _bandwidth_rows(bandwidth, pos, dtype)
@@ -280,7 +280,10 @@ def full_precision(x: Tensor) -> torch.autocast:
 
 def _loses_digits(x: Tensor, points: Points) -> bool:
     """Whether sums over clouds of this size, which a CPU takes one by one, are better in float64 than in float32."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and len(x) > _MANY * points.batch_size
+    size = x.shape[0]
+    if isinstance(size, torch.SymInt):  # exported for clouds of any size
+        return False
+    return x.device.type == "cpu" and x.dtype == torch.float32 and size > _MANY * points.batch_size
 
 
 def cloud_sum(x: Tensor, points: Points) -> Tensor:

@@ -91,7 +91,7 @@ def test_the_way_through_the_hub_and_back(hub, checkpoint, capsys):
     state = own.model.state_dict()
     assert all(torch.equal(value, state[key]) for key, value in run.model.state_dict().items())
     assert run.labels == own.labels
-    assert sorted(hub.fetched())[-2:] == ["config.json", "model.safetensors"]
+    assert set(hub.fetched()) <= {"config.json", "model.safetensors"}
     files = hub.repositories["model", "someone/mugs"]
     assert set(list(files.commits.values())[-1]) == {"README.md", "config.json", "model.safetensors"}
     assert b'pcsa.load("someone/mugs")' in list(files.commits.values())[-1]["README.md"]
