@@ -17,6 +17,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from pcsa._core.checks import check_between, check_count, check_non_negative, check_one_of
+from pcsa._core.imports import check_import_path
+from pcsa.datasets.own_augment import import_augmentation, vary
 
 # Every other tensor with one row per point loses the rows that `pos` loses.
 _PER_CLOUD = (
@@ -174,6 +176,9 @@ class Augment:
             Keypoints stay; the ``keypoint_index`` of a dropped point becomes -1.
         resample: Number of points to draw in the end, without repetition as far as there are enough; 0 keeps all
             points.
+        custom: Function of your own, as package.module:function, called last as ``function(data, generator)`` on a
+            copy of the cloud, returns a Data with the same fields, of any number of points. What it returns is checked.
+            See the guide "Your own backbone".
 
     Raises:
         ValueError: If an argument is out of its range; the message names it, its value and the rule.
@@ -188,6 +193,7 @@ class Augment:
     jitter: float = 0.0
     drop: float = 0.0
     resample: int = 0
+    custom: str | None = None
 
     def __post_init__(self) -> None:
         check_between("mirror", self.mirror, 0, 1)
@@ -197,19 +203,31 @@ class Augment:
         for name in ("scale", "axis_scale", "drop"):
             check_between(name, getattr(self, name), 0, 1, "[)")
         check_count("resample", self.resample, least=0)
+        if self.custom is not None:
+            check_import_path("augment.custom", self.custom)
 
     @property
     def deforming(self) -> tuple[str, ...]:
         """The options in use that do not leave all distances in proportion."""
-        return tuple(name for name in ("axis_scale", "jitter", "drop", "resample") if getattr(self, name) > 0)
+        return tuple(name for name in ("axis_scale", "jitter", "drop", "resample", "custom") if getattr(self, name))
+
+    def prepare(self) -> None:
+        """Import what ``custom`` names, so that a mistake is known before the first cloud is varied.
+
+        Raises:
+            ValueError: If there is no such function.
+        """
+        if self.custom is not None:
+            import_augmentation(self.custom)
 
     def __call__(self, data: Data, generator: torch.Generator) -> Data:
         """Return an augmented copy of one cloud; `generator` must be a CPU generator."""
         if "bandwidth" in data and self.deforming:
             name = self.deforming[0]
+            off = "None" if name == "custom" else 0
             raise ValueError(
-                f"`{name}` (={getattr(self, name)}) must be 0 for `data` with a `bandwidth`: it changes which points "
-                "are neighbors"
+                f"`{name}` (={getattr(self, name)}) must be {off} for `data` with a `bandwidth`: it changes which "
+                "points are neighbors"
             )
         if self.mirror > 0:
             data = random_mirror(data, generator, self.mirror)
@@ -232,6 +250,8 @@ class Augment:
             data = drop_points(data, generator, self.drop)
         if self.resample > 0:
             data = resample_points(data, generator, self.resample)
+        if self.custom is not None:
+            data = vary(self.custom, data, generator, _PER_CLOUD)
         return data
 
 

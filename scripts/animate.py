@@ -44,6 +44,8 @@ class AnimateConfig:
     """Seconds per picture of a GIF; default 0.15, or 0.8 with several checkpoints."""
     device: str = "auto"
     """Device: cpu, cuda or auto."""
+    trust_backbone: bool = False
+    """Import the network outside of pcsa that a checkpoint names, and run its code."""
 
 
 def main(argv: list[str]) -> int:
@@ -63,7 +65,7 @@ def frames(config: AnimateConfig) -> list[Scene]:
         raise ValueError(f"`out` (={config.out}) must end in .gif or .html")
     check_count("num_samples", config.num_samples)
     check_count("frames", config.frames)
-    opened = [open_cloud_run(path, config.device) for path in config.checkpoints]
+    opened = [open_cloud_run(path, config.device, trust=config.trust_backbone) for path in config.checkpoints]
     task, first = opened[0]
     runs = sorted((run for _, run in opened), key=lambda run: run.step)
     for run in runs:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import select
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -69,6 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         return _run(command, rest)
+    except BrokenPipeError as error:
+        if _nobody_reads():  # as behind `pcsa … | head`
+            return 128 + signal.SIGPIPE
+        print(f"pcsa {command}: {_message(error)}", file=sys.stderr)
+        return 2
     except Stopped as stop:
         if os.environ.get("LOCAL_RANK", "0") == "0":
             print(f"pcsa {command}: {stop}; go on by\n{again(rest)}", file=sys.stderr)
@@ -87,6 +94,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _nobody_reads() -> bool:
+    """Whether who read standard output has left; if so, what is still to be written goes nowhere."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        left = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except (AttributeError, OSError):  # there is no such thing on this system, or the output is no file
+        return False
+    if left:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    return left
+
+
 def _run(command: str, rest: list[str]) -> int:
     # Imported here: each command needs other libraries, and help should come at once.
     module = importlib.import_module(f"pcsa.scripts.{MODULES[command]}")
@@ -100,7 +121,14 @@ def _run(command: str, rest: list[str]) -> int:
         ".*LeafSpec",  # Lightning causes it with torch 2.13.
     ):
         warnings.filterwarnings("ignore", message=message)
-    return int(module.main(rest))
+    try:
+        status = int(module.main(rest))
+    except SystemExit:  # of help
+        sys.stdout.flush()
+        raise
+    # Here a reader who has left is known of, and not first when Python ends.
+    sys.stdout.flush()
+    return status
 
 
 def _message(error: Exception) -> str:

@@ -15,6 +15,7 @@ from pcsa.scripts.once import train_once
 from pcsa.scripts.runs import pick_device
 from pcsa.scripts.train import parse_training
 from pcsa.tasks import get_task
+from pcsa.tasks.common.backbone import foreign_backbone
 from pcsa.tasks.common.config import TrainConfig
 from pcsa.tasks.common.run import open_run
 from pcsa.tasks.common.tables import markdown_table
@@ -119,7 +120,8 @@ def _run(
     """Train a run unless that is done, score it, and return its scores and the seconds that training took."""
     out = config.out / task.name / f"{name.replace(', ', '-').replace(' ', '-').lower()}-{seed}"
     checkpoint, seconds = train_once(task, replace(once, seed=seed, out=out))
-    run = open_run(checkpoint, pick_device("auto"))
+    # The options name the network, or the checkpoint is not of this run.
+    run = open_run(checkpoint, pick_device("auto"), trust=foreign_backbone(once) or False)
     # Objectives are compared on the same items, all of them.
     return evaluate(run, task.evaluate_options(checkpoint, split=split, strict=True)), seconds
 

@@ -26,6 +26,7 @@ from pcsa.tasks.common.task import EvaluateOptions, Evaluation, Run
 # Options that change no score.
 _WITHOUT_EFFECT = (
     "pictures", "page", "batch_size", "num_workers", "progress", "device", "out", "overwrite", "strict", "allow_seen",
+    "trust_backbone",
 )  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def evaluate(run: Run[Any, Any], options: EvaluateOptions) -> dict[str, Any]:
     """
     task = run.task
     check_pages(task, "page", options.page)
-    run = open_ensemble(run, options.ensemble, test_time=options.test_time)
+    run = open_ensemble(run, options.ensemble, test_time=options.test_time, trust=options.trust_backbone)
     evaluation = task.evaluation(run, options)
     kind = kind_of(options)
     file = options.out or options.checkpoint.parent / f"metrics-{evaluation.split}{kind}.json"

@@ -36,6 +36,8 @@ class ExportConfig:
     is the probability within it."""
     size: tuple[int, ...] | None = None
     """Of images, volumes and scans: size of the input; default that of the training."""
+    trust_backbone: bool = False
+    """Import the module outside of pcsa that the checkpoint names as its network, and run it: it may do anything."""
 
     def __post_init__(self) -> None:
         if self.radius is not None:
@@ -45,7 +47,7 @@ class ExportConfig:
 def main(argv: list[str]) -> int:
     """Parse options, export, and say how far off the file is."""
     config = tyro.cli(ExportConfig, args=argv, prog="pcsa export")
-    run = open_run(config.checkpoint)
+    run = open_run(config.checkpoint, trust=config.trust_backbone)
     program = program_of(
         run, geometry=config.geometry, read_out=config.read_out, radius=config.radius, size=config.size
     )

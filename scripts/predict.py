@@ -65,7 +65,7 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> Predicted:
     """
     task, png = run.task, options.png
     check_pages(task, "html", options.html)
-    run = open_ensemble(run, options.ensemble, test_time=options.test_time)
+    run = open_ensemble(run, options.ensemble, test_time=options.test_time, trust=options.trust_backbone)
     predictor = task.predictor(run, options)
     found = _inputs(predictor, options)
     header = {

@@ -35,10 +35,17 @@ def parse_options(
         raise ValueError(f"`checkpoint` (={str(options.checkpoint)!r}) must come first, before all options")
     # Of a shared model, its weights: what is written beside a checkpoint lies in its folder then.
     argv = [str(shared_weights(Path(argv[0])) or argv[0]), *argv[1:]]
-    run = open_run(Path(argv[0]))
+    run = open_run(Path(argv[0]), trust=trusting(argv))
     options = tyro.cli(of_task(run.task), args=_ensemble_last(argv), prog=prog)
     run.model.to(pick_device(options.device))
     return options, run
+
+
+def trusting(argv: Sequence[str]) -> bool:
+    """Whether arguments have ``--trust-backbone``, before there is a task whose options could be parsed."""
+    said = [word.replace("_", "-") for word in argv]
+    flags = [word for word in said if word in ("--trust-backbone", "--no-trust-backbone")]
+    return bool(flags) and flags[-1] == "--trust-backbone"
 
 
 def _ensemble_last(argv: Sequence[str]) -> list[str]:
@@ -92,9 +99,9 @@ def print_failed(reasons: Sequence[str], of: str, file: Path) -> int:
     return 3
 
 
-def open_cloud_run(path: Path, device: str) -> tuple[CloudTask[Any, Any], Run[Any, Any]]:
+def open_cloud_run(path: Path, device: str, *, trust: bool = False) -> tuple[CloudTask[Any, Any], Run[Any, Any]]:
     """Open a run of a task on clouds."""
-    run = open_run(path, pick_device(device))
+    run = open_run(path, pick_device(device), trust=trust)
     if not isinstance(run.task, CloudTask):
         raise ValueError(f"`{path}` must be a checkpoint of a task on clouds, is one of {run.task.name}")
     return run.task, run

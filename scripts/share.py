@@ -39,6 +39,8 @@ class ShareConfig:
     """Terms of the data that the model was trained on."""
     citation: str | None = None
     """What to cite beside the paper of the method, for instance the data's."""
+    trust_backbone: bool = False
+    """Import the module outside of pcsa that the checkpoint names as its network, and run it: it may do anything."""
 
     def __post_init__(self) -> None:
         if (self.out is None) == (self.repo_id is None):
@@ -54,7 +56,7 @@ def main(argv: list[str]) -> int:
 
 def share(config: ShareConfig) -> str:
     """Share a model, and return where it is."""
-    run = open_run(_checkpoint(config.run))
+    run = open_run(_checkpoint(config.run), trust=config.trust_backbone)
     known = {field.name for field in fields(CardText)}
     card: dict[str, Any] = {name: getattr(config, name) for name in known if getattr(config, name, None)}
     pretrained = Pretrained(run)

@@ -51,6 +51,8 @@ class ViewConfig:
     """Folder for screenshots."""
     device: str = "auto"
     """Device: cpu, cuda or auto."""
+    trust_backbone: bool = False
+    """Import the network outside of pcsa that a checkpoint names, and run its code."""
 
 
 def main(argv: list[str]) -> int:
@@ -59,7 +61,7 @@ def main(argv: list[str]) -> int:
     check_count("num_samples", config.num_samples, 0)
     if config.radius is not None:
         check_positive("radius", config.radius)
-    task, run = open_cloud_run(config.checkpoint, config.device)
+    task, run = open_cloud_run(config.checkpoint, config.device, trust=config.trust_backbone)
     show(open_scenes(config, task, run), layers=(*LAYERS, "samples"), folder=config.folder)
     return 0
 

@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 import pcsa
-from pcsa import losses
 from pcsa.datasets.keypointnet import KeypointCategories, KeypointNet
 from pcsa.datasets.keypointnet.layout import models_of_split
 from pcsa.datasets.mirrors import category_mirrors
@@ -34,25 +33,20 @@ from pcsa.tasks.common.clouds import (
     open_annotated,
 )
 from pcsa.tasks.common.config import (
-    BandwidthConfig,
     Count,
-    FromZero,
-    LocalizationConfig,
     Method,
     OptimizerConfig,
-    Positive,
 )
 from pcsa.tasks.common.detection import DetectionEvaluation, SupervisedEvaluateOptions, detection_table
+from pcsa.tasks.common.detection_loss import DetectionStep, ObjectiveConfig as ObjectiveConfig, detection_loss
 from pcsa.tasks.common.detector import DetectorConfig, build_detector
 from pcsa.tasks.common.detours import Detours, open_detours
 from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems, one_size
 from pcsa.tasks.common.fitting import scale_of, suited, suits
-from pcsa.tasks.common.graphed import Graphed, NetworkOfTensors, levels_of, tensors_of
+from pcsa.tasks.common.graphed import Graphed, NetworkOfTensors, tensors_of
 from pcsa.tasks.common.held_out import check_clouds_held_out
 from pcsa.tasks.common.network_noise import network_noise
-from pcsa.tasks.common.objective import draw_samples, localization_loss, point_bandwidth
 from pcsa.tasks.common.precompute import Hierarchies, geometry_of, open_hierarchies
-from pcsa.tasks.common.processes import share_of
 from pcsa.tasks.common.task import Column, Details, Evaluation, Predictor, Run, column
 from pcsa.tasks.common.thinned import thinning
 
@@ -85,16 +79,6 @@ class SupervisedData(CloudsConfig):
 
 
 @dataclass(frozen=True)
-class ObjectiveConfig(LocalizationConfig, BandwidthConfig):
-    """What is minimized. Lengths are in units of the normalized cloud (unit sphere)."""
-
-    regularization_sigma: Positive = 0.02
-    """Standard deviation that the regularization wants."""
-    presence_weight: FromZero = 0.05
-    """Weight of the presence score's binary cross-entropy."""
-
-
-@dataclass(frozen=True)
 class SupervisedConfig(CloudConfig):
     """Everything that determines a supervised training."""
 
@@ -109,15 +93,27 @@ class SupervisedConfig(CloudConfig):
         super().__post_init__()
         if self.data.precompute and self.data.augment.deforming:
             name = self.data.augment.deforming[0]
+            off = "None" if name == "custom" else 0
             raise ValueError(
-                f"`data.augment.{name}` (={getattr(self.data.augment, name)}) must be 0 with `data.precompute`: it "
+                f"`data.augment.{name}` (={getattr(self.data.augment, name)}) must be {off} with `data.precompute`: it "
                 "changes which points are neighbors"
             )
+        if self.model.backbone is not None:
+            self.check_backbone(self.model.backbone)
         if self.trainer.cuda_graph and (self.model.dropout or self.model.drop_path):
             raise ValueError(
                 f"`trainer.cuda_graph` (=True) must be False with `model.dropout` (={self.model.dropout}) or "
                 f"`model.drop_path` (={self.model.drop_path}): a graph would repeat what it drew first"
             )
+
+    def check_backbone(self, backbone: str) -> None:
+        """Check what does not go together with a network of one's own."""
+        for name, value, why in (
+            ("trainer.cuda_graph", self.trainer.cuda_graph, "a graph would repeat what it drew or searched first"),
+            ("data.precompute", self.data.precompute, "what is searched once is what PointNet++ looks at"),
+        ):
+            if value:
+                raise ValueError(f"`{name}` (=True) must be False with `model.backbone` (={backbone!r}): {why}")
 
 
 DetectorRun = Run[SupervisedConfig, KeypointLabels]
@@ -192,64 +188,6 @@ def watched_thresholds(val: KeypointNet | None) -> tuple[float, ...]:
     return thresholds
 
 
-def detection_loss(
-    config: ObjectiveConfig,
-    predicted: dict[str, Tensor],
-    batch: Batch,
-    temperature: float,
-    generator: torch.Generator,
-    size: int | None = None,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of one batch, and its parts for the log; ``size`` if it is known to be that of every cloud."""
-    logits, pos, target, visible = predicted["logits"], batch.pos, batch.keypoints, batch.visible
-    ptr: Tensor | None = batch.ptr
-    bandwidth: float | Tensor | None = config.bandwidth
-    if config.has("sampling", "mixture", "nll"):
-        # Found before, see SupervisedData.precompute.
-        known = config.bandwidth_scale * batch.bandwidth if "bandwidth" in batch else None
-        bandwidth = point_bandwidth(config, pos, batch.ptr, known)
-    detour = batch.get("detour")
-    if size is not None and detour is None:
-        # Sums over a column of a dense tensor are no sums of rows whose number the device must look up.
-        logits, pos, ptr = logits.view(-1, size, logits.shape[1]), pos.view(-1, size, pos.shape[1]), None
-        if isinstance(bandwidth, Tensor):
-            bandwidth = bandwidth.view(-1, size, *bandwidth.shape[1:])
-    samples = None
-    if config.has("sampling"):
-        assert bandwidth is not None
-        samples = draw_samples(config, logits, pos, bandwidth, ptr, temperature, generator)
-    loss, parts = localization_loss(
-        config, samples, logits, pos, bandwidth, 1.0, target, visible, ptr=ptr, detour=detour
-    )
-    # Also at weight 0: several processes wait for the gradient of every parameter.
-    if "counted" in batch:
-        # Nobody looked for the keypoints of other categories.
-        each = losses.presence_loss(predicted["presence"], visible, reduction="none")
-        presence = torch.where(batch.counted, each, 0.0).sum() / batch.counted.sum()
-        share = share_of(batch.counted)
-        presence = presence if share is None else share * presence
-    else:
-        presence = losses.presence_loss(predicted["presence"], visible)
-    parts["presence"] = presence.detach()
-    return loss + config.presence_weight * presence, parts
-
-
-class _Step(nn.Module):
-    """Network and objective, as :class:`pcsa.tasks.common.graphed.Graphed` takes them; ``names`` of what follows."""
-
-    def __init__(self, network: nn.Module, objective: ObjectiveConfig, names: Sequence[str], size: int | None) -> None:
-        super().__init__()
-        self.network, self.objective, self.names, self.size = network, objective, names, size
-
-    def forward(self, pos: Tensor, ptr: Tensor, *others: Tensor) -> dict[str, Tensor]:
-        named, geometry = others[: len(self.names)], others[len(self.names) :]
-        batch = Data(pos=pos, ptr=ptr, **dict(zip(self.names, named, strict=True)))
-        predicted = self.network(None, pos, ptr=ptr, geometry=levels_of(geometry))
-        # It draws nothing.
-        loss, parts = detection_loss(self.objective, predicted, batch, 1.0, torch.Generator(), self.size)
-        return {"loss": loss, **parts}
-
-
 class DetectionItems(TrainingItems[Data]):
     """Normalized clouds with their keypoints."""
 
@@ -262,6 +200,7 @@ class DetectionItems(TrainingItems[Data]):
         detours: Detours | None = None,
     ) -> None:
         super().__init__(seed)
+        augment.prepare()
         self.dataset, self.augment, self.hierarchies, self.detours = dataset, augment, hierarchies, detours
 
     def __len__(self) -> int:
@@ -305,10 +244,10 @@ class Detection(StepTraining[SupervisedConfig]):
     def geometry(self, batch: Batch) -> list[LevelGeometry] | None:
         """What was searched before or, on a CUDA device, is searched now; elsewhere the network searches."""
         geometry = geometry_of(batch)
-        if geometry is None and batch.pos.is_cuda:
+        backbone = self.network.backbone
+        if geometry is None and batch.pos.is_cuda and isinstance(backbone, PointNet2):
             # The network would read back where clouds begin, and wait.
             ptr = torch.tensor(batch.bounds) if "bounds" in batch else batch.ptr
-            backbone = cast(PointNet2, self.network.backbone)
             return build_geometry(batch.pos, ptr, backbone.levels, backbone.local_neighbors, validate=False)
         return geometry
 
@@ -320,7 +259,9 @@ class Detection(StepTraining[SupervisedConfig]):
         self, batch: Batch, temperature: float, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor], int]:
         model = self.config.model
-        with network_noise(generator, batch.pos.device) if model.dropout or model.drop_path else nullcontext():
+        # Whether a network of one's own draws, nobody says.
+        draws = model.dropout or model.drop_path or model.backbone is not None
+        with network_noise(generator, batch.pos.device) if draws else nullcontext():
             geometry = self.geometry(batch)
             if self.config.trainer.cuda_graph and geometry is not None:
                 loss, parts = self.replayed(batch, geometry, temperature, generator)
@@ -348,7 +289,7 @@ class Detection(StepTraining[SupervisedConfig]):
             batch.bandwidth = pcsa.knn_bandwidth(batch.pos, ptr=batch.ptr, validate=False)
         names = [name for name in ("keypoints", "visible", "bandwidth", "detour", "counted") if name in batch]
         if self.graphed is None:
-            self.graphed = Graphed(_Step(self.network, objective, names, size))
+            self.graphed = Graphed(DetectionStep(self.network, objective, names, size))
         out = self.graphed(batch.pos, batch.ptr, *(batch[name] for name in names), *tensors_of(geometry))
         # The next step overwrites what the log may still hold.
         return out.pop("loss"), {name: value.detach().clone() for name, value in out.items()}

@@ -25,6 +25,7 @@ from pcsa.models import MULTI_SCALE, SINGLE_SCALE, Level, PointNet2, SkeletonMer
 from pcsa.models.anchors import find_anchors
 from pcsa.models.skeleton_merger import box_coordinates
 from pcsa.skeleton import segment_pairs, segment_support
+from pcsa.tasks.common.backbone import BackboneConfig
 from pcsa.tasks.common.clouds import (
     CloudConfig,
     CloudEvaluation,
@@ -81,7 +82,7 @@ class UnsupervisedData(CloudsConfig):
 
 
 @dataclass(frozen=True)
-class SkeletonConfig:
+class SkeletonConfig(BackboneConfig):
     """The network."""
 
     num_keypoints: Annotated[int, Rule(2)] = 10
@@ -95,7 +96,7 @@ class SkeletonConfig:
     competition: bool = False
     """Compare the keypoints at each point (a log-softmax over them), as the paper's code does."""
     box_features: bool = True
-    """Tell the network where in the bounding box of its cloud each point is."""
+    """Tell the network where in the bounding box of its cloud each point is: as x, [N, 3], for one of your own."""
     anchors: Literal["none", "corners", "farthest", "repeated"] = "corners"
     """Where keypoints begin: spread over the middle of the cloud's points (none), or each at a place of its own in the
     bounding box: its corners (the rest of K far from them), or places chosen on the training clouds with their boxes
@@ -103,6 +104,10 @@ class SkeletonConfig:
     a corner (repeated)."""
     anchor_width: Positive = 0.1
     """How far from its anchor a keypoint begins to look, as a standard deviation, where the box is 2 wide."""
+
+    def described(self) -> tuple[str, ...]:
+        """See :class:`BackboneConfig`."""
+        return ("scales", "out_channels", "norm")
 
 
 @dataclass(frozen=True)
@@ -175,6 +180,7 @@ class ShapeItems(TrainingItems[Data]):
 
     def __init__(self, dataset: Dataset[Data], augment: Augment, seed: int) -> None:
         super().__init__(seed)
+        augment.prepare()
         self.dataset, self.augment = dataset, augment
         self.normalize = Normalize("min_max")
 
@@ -384,7 +390,7 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
         return self._network(config.model, None if config.model.anchors == "none" else torch.zeros(K, 3))
 
     def _network(self, config: SkeletonConfig, anchors: Tensor | None) -> SkeletonMerger:
-        backbone = PointNet2(
+        backbone = config.own_backbone() or PointNet2(
             3 * config.box_features, LEVELS[config.scales], out_channels=config.out_channels, norm=config.norm
         )
         return SkeletonMerger(

@@ -24,9 +24,11 @@ from pcsa.scripts.reproduce.runs import Planned, Work
 from pcsa.scripts.reproduce.study import Study, open_study, study_names
 from pcsa.scripts.reproduce.tables import Made, as_csv, cells, markdown
 from pcsa.scripts.reproduce.workers import Executor, Workers, visible_gpus
+from pcsa.tasks.common.backbone import check_trust
 
 _UNSAID = (
     "--root", "--results", "--runs", "--workers", "--threads", "--executor", "--parameters", "--device", "--show",
+    "--trust-backbone",
 )  # fmt: skip
 _EXAMPLES = """\
 Examples:
@@ -90,6 +92,9 @@ class ReproduceConfig:
     """Folder of the checkpoints and logs; default runs/reproduce/<study>."""
     show: bool = False
     """Make no run: say what is done and what is not, and write the tables of what is done."""
+    trust_backbone: bool = False
+    """Import the networks outside of pcsa that the file of a study names, and run their code; without it, such a study
+    is refused."""
 
     def __post_init__(self) -> None:
         for name, number in (("workers", self.workers), ("threads", self.threads), ("steps", self.steps)):
@@ -143,6 +148,10 @@ def reproduce(config: ReproduceConfig, study: Study, options: Sequence[str], com
     folder = config.results or Path("results") / study.name
     out = config.runs or Path("runs") / "reproduce" / study.name
     planned = plan(study, _selection(config, options), out)
+    # What follows `--` is the caller's own word; what the file of a study says may be anybody's.
+    trust = config.trust_backbone or any(option.startswith("--model.backbone") for option in options)
+    for training in (training for made in planned.runs for training in made.runs):
+        check_trust(config.study, training.config, trust)
     results = Results(folder)
     for row in finished_rows(out):
         # Of a call that was cut off.

@@ -111,6 +111,7 @@ class Planned(ABC):
         from filelock import FileLock
 
         from pcsa.scripts.reproduce.scoring import add_scores, unscored
+        from pcsa.tasks.common.backbone import foreign_backbone
 
         self.out.mkdir(parents=True, exist_ok=True)
         with FileLock(self.out / ".making.lock"):
@@ -121,7 +122,7 @@ class Planned(ABC):
                 networks = self.networks(row)
                 first = self.runs[0].config
                 how: dict[str, Any] = {"split": self.split, "test_time": self.test_time, "out": self.out}
-                how |= {"category": self.part}
+                how |= {"category": self.part, "trust": foreign_backbone(first) or False}
                 add_scores(row, networks, self.read_outs, device=device_option(first), **how)
                 row.setdefault("device", said_devices([run.config for run in self.runs]))
                 write_json(self.out / "row.json", row)

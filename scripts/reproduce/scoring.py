@@ -31,6 +31,7 @@ def add_scores(
     out: Path,
     device: str = "auto",
     category: str | None = None,
+    trust: bool | str = False,
 ) -> None:
     """Score the mean of some networks under all read-outs that a row lacks, and add the figures to it.
 
@@ -43,9 +44,10 @@ def add_scores(
         out: Folder of the metrics.
         device: As of ``pcsa evaluate``.
         category: The category to score, where the networks know several.
+        trust: The network of one's own that the study names, see :func:`pcsa.tasks.open_run`.
     """
     start = time.perf_counter()
-    run = open_run(checkpoints[0], pick_device(device))
+    run = open_run(checkpoints[0], pick_device(device), trust=trust)
 
     def wanted(read_out: str) -> bool:
         # What is no read-out, such as a floor, is kept: there is no other way to ask for it.

@@ -2,6 +2,8 @@
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 
@@ -238,3 +240,25 @@ def test_a_fault_in_a_process_that_loads_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr("pcsa.scripts.report.main", lambda argv: list(DataLoader(Broken(), num_workers=1)))
     assert main(["report"]) == 2
     assert capsys.readouterr().err == "pcsa report: `a.png`: is no picture\n"
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="needs pipes as of Unix")
+@pytest.mark.parametrize(("command", "unbuffered"), [("data", ""), ("compare", "1")])
+def test_help_into_a_pipe_that_nobody_reads(command, unbuffered):
+    """As `pcsa data --help | head -1` does it, which once ended with a complaint and status 2, or 120."""
+    read, write = os.pipe()
+    os.close(read)
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    arguments = [sys.executable, "-m", "pcsa.scripts.cli", command, "--help"]
+    with os.fdopen(write, "wb") as pipe:
+        done = subprocess.run(arguments, stdout=pipe, stderr=subprocess.PIPE, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_a_pipe_that_breaks_elsewhere_is_an_error(monkeypatch, capfd):
+    def breaks(command, rest):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("pcsa.scripts.cli._run", breaks)
+    assert main(["data"]) == 2
+    assert "Broken pipe" in capfd.readouterr().err

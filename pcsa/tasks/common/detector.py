@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pcsa.models import MULTI_SCALE, SINGLE_SCALE, KeypointDetector, Level, PointNet2
+from pcsa.tasks.common.backbone import BackboneConfig
 from pcsa.tasks.common.config import Count, FromZero, Rule
 
 
 @dataclass(frozen=True)
-class DetectorConfig:
+class DetectorConfig(BackboneConfig):
     """The network of per-point features."""
 
     scales: Literal["single", "multi"] = "single"
@@ -36,10 +37,15 @@ class DetectorConfig:
     def levels(self) -> tuple[Level, ...]:
         return SINGLE_SCALE if self.scales == "single" else MULTI_SCALE
 
+    def described(self) -> tuple[str, ...]:
+        """See :class:`BackboneConfig`."""
+        blocks = ("local_blocks", "local_neighbors", "attention_blocks", "drop_path")
+        return ("scales", "out_channels", "norm", *blocks)
+
 
 def build_detector(model: DetectorConfig, num_keypoints: int) -> KeypointDetector:
     """The network, for so many keypoints."""
-    backbone = PointNet2(
+    backbone = model.own_backbone() or PointNet2(
         levels=model.levels,
         out_channels=model.out_channels,
         norm=model.norm,

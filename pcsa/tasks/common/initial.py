@@ -63,8 +63,7 @@ def initialize(
             f"`init_from` (={str(path)!r}) must be a checkpoint that this version can read: {type(error).__name__}"
         ) from None
     state = network.state_dict()
-    with torch.device("meta"):  # shapes alone
-        shapes = {name: value.shape for name, value in larger().state_dict().items()}
+    shapes = {name: value.shape for name, value in _shapes(larger).items()}
     head = {name for name, value in state.items() if name in shapes and shapes[name] != value.shape}
     _check_fit(path, {k: v for k, v in state.items() if k not in head}, source)
     taken = transfer(state, source, head, identities(labels), known, by_name=named)
@@ -79,6 +78,16 @@ def initialize(
         ", ".join(taken.new) or "nothing",
     )
     return taken
+
+
+def _shapes(build: Callable[[], nn.Module]) -> Mapping[str, Tensor]:
+    """The tensors of a network, of which shapes are wanted alone."""
+    try:
+        with torch.device("meta"):
+            return build().state_dict()
+    except (NotImplementedError, RuntimeError, ValueError):  # a network of one's own may look at its numbers
+        with torch.random.fork_rng([]):
+            return build().state_dict()
 
 
 def identities(labels: Any) -> list[Hashable]:

@@ -98,7 +98,8 @@ class MeanOfVariations(nn.Module):
     Args:
         network: Called as ``network(x, pos, ptr=…)`` without features ``x``.
         count: Number of variations.
-        augment: What the training varied; ``jitter``, ``drop`` and ``resample`` are left out, and ``mirror`` too.
+        augment: What the training varied; ``jitter``, ``drop``, ``resample`` and ``custom`` are left out, and
+            ``mirror`` too.
         mirrors: Planes to mirror at: by the axis of the normal, the keypoint that each becomes; -1 for one that is
             not looked for in mirror images.
         normalize: What brings a varied cloud back to the frame of the training, where that does.
@@ -117,7 +118,7 @@ class MeanOfVariations(nn.Module):
     ) -> None:
         super().__init__()
         self.network, self.count, self.seed = network, count, seed
-        self.augment = replace(augment, mirror=0.0, jitter=0.0, drop=0.0, resample=0)
+        self.augment = replace(augment, mirror=0.0, jitter=0.0, drop=0.0, resample=0, custom=None)
         self.mirrors = list((mirrors or {}).items())
         self.normalize = normalize
 

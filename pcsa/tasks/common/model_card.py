@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pcsa.datasets.faults import reading
+from pcsa.tasks.common.backbone import foreign_backbone
 from pcsa.tasks.common.calibrations import weights_digest
 from pcsa.tasks.common.task import Run
 
@@ -60,8 +61,7 @@ def model_card(run: Run[Any, Any], text: CardText) -> str:
     source = "procedural data, made by pcsa" if procedural else f"`{Path(data.root).name}`"
     terms = text.data_license or ("none: the data are made by pcsa" if procedural else "**not stated by who shared it**")
     length = f"{run.step} steps" if run.step else "no step"
-    outside = getattr(run.config.model, "backbone", None)
-    trust = ", trust=True" if isinstance(outside, str) and ":" in outside else ""
+    trust = "" if foreign_backbone(run.config) is None else ", trust=True"
     objective = getattr(run.config.objective, "method", getattr(run.config.objective, "read_out", "see `config.json`"))
     facts = [
         ("Task", f"`{task.name}`: {task.title}"),

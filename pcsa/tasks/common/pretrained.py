@@ -59,7 +59,7 @@ def open_pretrained(
     """
     name = os.fspath(folder_or_id)
     if is_hub_id(name):
-        return open_run(fetch(name, revision))
+        return open_run(fetch(name, revision), trust=trust)
     if revision is not None:
         raise ValueError(f"`revision` (={revision!r}) must not be given for a folder: `{name}`")
     folder = Path(name)
@@ -67,7 +67,7 @@ def open_pretrained(
         raise FileNotFoundError(f"`{name}` is neither a folder nor an owner/name of the Hugging Face hub")
     if shared_weights(folder) is None:
         raise FileNotFoundError(f"`{folder / WEIGHTS}` is missing: weights in other formats are not read")
-    return open_run(folder)
+    return open_run(folder, trust=trust)
 
 
 def fetch(repo_id: str, revision: str | None = None) -> Path:

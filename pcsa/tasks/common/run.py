@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 import pcsa
+from pcsa.tasks.common.backbone import check_trust, foreign_backbone
 from pcsa.tasks.common.calibrations import (
     Calibration,
     Way,
@@ -25,17 +26,26 @@ from pcsa.tasks.common.shared import read_model, shared_weights
 from pcsa.tasks.common.task import Run
 
 
-def open_run(path: Path | str, device: str | torch.device = "cpu", *, task: str | None = None) -> Run[Any, Any]:
+def open_run(
+    path: Path | str,
+    device: str | torch.device = "cpu",
+    *,
+    task: str | None = None,
+    trust: bool | str = False,
+) -> Run[Any, Any]:
     """Task, configuration, labels and network of a checkpoint, from one read of the file.
 
     Args:
         path: The file; or the folder of a shared model, or the weights in it.
         device: Where the network is put.
         task: The only task that will do; default any.
+        trust: Whether the file may name a network outside of this package, whose module is then imported and run; or
+            the only one that it may name, as ``package.module:Class``.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no checkpoint, of another task, or does not fit this version of the package.
+        ValueError: If the file is no checkpoint, of another task, does not fit this version of the package, or names a
+            network that is not trusted; nothing is imported then.
     """
     path = Path(path)
     path = shared_weights(path) or path
@@ -46,10 +56,16 @@ def open_run(path: Path | str, device: str | torch.device = "cpu", *, task: str 
     try:
         of = get_task(about["task"])
         config: TrainConfig = from_plain(of.config_type, about["config"])
+    except Exception as error:
+        raise _unfit(path, error) from None
+    check_trust(path, config, trust)
+    try:
         labels = from_plain(of.labels_type, about["labels"])
         weights = network_state(checkpoint)
-        # A network that the file has no weights for may be one that there is no memory for.
-        check_fits(lambda: of.build(config, labels), weights)
+        # A network that the file has no weights for may be one that there is no memory for. Code that is trusted may
+        # take it anyhow, and may be none that can be run without it.
+        if foreign_backbone(config) is None:
+            check_fits(lambda: of.build(config, labels), weights)
         model = of.build(config, labels)
         model.load_state_dict(weights)
         step, temperature = int(checkpoint["global_step"]), float(about["temperature"])
@@ -57,15 +73,20 @@ def open_run(path: Path | str, device: str | torch.device = "cpu", *, task: str 
         calibration = calibrations.get(None, Calibration())
     # What a checkpoint lacks, what another version adds, a task that is not registered, or weights of another size.
     except Exception as error:
-        first = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"`{path}` must fit pcsa {pcsa.__version__} and the model that it describes: "
-            f"{type(error).__name__}, {first}"
-        ) from None
+        raise _unfit(path, error) from None
     return Run(path, of, config, labels, model.to(device).eval(), step, temperature, calibration, calibrations)
 
 
-def open_ensemble(run: Run[Any, Any], paths: Sequence[Path | str] = (), *, test_time: int = 1) -> Run[Any, Any]:
+def _unfit(path: Path, error: Exception) -> ValueError:
+    first = " ".join(str(error).split())[:200]
+    return ValueError(
+        f"`{path}` must fit pcsa {pcsa.__version__} and the model that it describes: {type(error).__name__}, {first}"
+    )
+
+
+def open_ensemble(
+    run: Run[Any, Any], paths: Sequence[Path | str] = (), *, test_time: int = 1, trust: bool | str = False
+) -> Run[Any, Any]:
     """A run whose network is the mean of its own and those of other checkpoints, and over variations of each input.
 
     Its maps are the means of theirs, as probabilities. Configuration, step and labels are those of ``run``; the
@@ -75,6 +96,7 @@ def open_ensemble(run: Run[Any, Any], paths: Sequence[Path | str] = (), *, test_
         run: What :func:`open_run` opened.
         paths: Checkpoints of the same task and keypoints; their networks are put where that of ``run`` is.
         test_time: Number of variations of each input, see :class:`pcsa.tasks.common.mean_maps.MeanOfVariations`.
+        trust: See :func:`open_run`; the network of ``run`` itself is trusted, since it was opened.
 
     Returns:
         ``run`` itself where there is nothing to average.
@@ -85,11 +107,12 @@ def open_ensemble(run: Run[Any, Any], paths: Sequence[Path | str] = (), *, test_
     """
     known = {run.path.resolve()}
     runs = [run]
+    trust = trust or foreign_backbone(run.config) or False
     for path in map(Path, paths):
         if path.resolve() in known:
             raise ValueError(f"`ensemble` (={str(path)!r}) must name each checkpoint once: it would weigh twice")
         known.add(path.resolve())
-        other = open_run(path, run.device, task=run.task.name)
+        other = open_run(path, run.device, task=run.task.name, trust=trust)
         for name in ("category", "names", "semantic_ids"):
             here, first = (getattr(r.labels, name, None) for r in (other, run))
             if here != first:

@@ -74,6 +74,9 @@ class EvaluateOptions:
     follow the first one."""
     test_time: int = 1
     """Variations of each cloud as in the training, mirrored ones among them, of whose maps the mean is read."""
+    trust_backbone: bool = False
+    """Import the network outside of pcsa that a checkpoint names, and run its code; without it, such a checkpoint is
+    refused, and what it names is said."""
 
     def __post_init__(self) -> None:
         for name, number, least in (
@@ -127,6 +130,9 @@ class PredictOptions:
     follow the first one."""
     test_time: int = 1
     """Variations of each cloud as in the training, mirrored ones among them, of whose maps the mean is read."""
+    trust_backbone: bool = False
+    """Import the network outside of pcsa that a checkpoint names, and run its code; without it, such a checkpoint is
+    refused, and what it names is said."""
 
     def __post_init__(self) -> None:
         if self.out.suffix not in (".json", ".npz"):
