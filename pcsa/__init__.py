@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         bandwidth as bandwidth,
         certainty as certainty,
         datasets as datasets,
+        exported as exported,
         grid as grid,
         localization as localization,
         losses as losses,

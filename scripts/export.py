@@ -51,6 +51,9 @@ def main(argv: list[str]) -> int:
     program = program_of(
         run, geometry=config.geometry, read_out=config.read_out, radius=config.radius, size=config.size
     )
-    worst = export(program, config.out)
+    try:
+        worst = export(program, config.out)
+    except ModuleNotFoundError as error:
+        raise ValueError(str(error)) from error
     print(f"written: {config.out}; its largest difference from the network is {worst:.1g} of a value")
     return 0

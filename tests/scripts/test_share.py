@@ -18,7 +18,9 @@ def hub(hub, monkeypatch):
     """The hub of the tests, as the one that the client knows, and somebody who is logged in."""
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.endpoint)
     monkeypatch.setattr(
-        huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        huggingface_hub.constants,
+        "HUGGINGFACE_CO_URL_TEMPLATE",
+        hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
     )
     monkeypatch.setenv("HF_TOKEN", "hf_of_nobody")
     return hub

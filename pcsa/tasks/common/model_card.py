@@ -59,7 +59,9 @@ def model_card(run: Run[Any, Any], text: CardText) -> str:
     procedural = getattr(data, "root", None) is None
     # A path is nobody's business.
     source = "procedural data, made by pcsa" if procedural else f"`{Path(data.root).name}`"
-    terms = text.data_license or ("none: the data are made by pcsa" if procedural else "**not stated by who shared it**")
+    terms = text.data_license or (
+        "none: the data are made by pcsa" if procedural else "**not stated by who shared it**"
+    )
     length = f"{run.step} steps" if run.step else "no step"
     trust = "" if foreign_backbone(run.config) is None else ", trust=True"
     objective = getattr(run.config.objective, "method", getattr(run.config.objective, "read_out", "see `config.json`"))

@@ -157,7 +157,9 @@ class Pretrained(ModelHubMixin, library_name="pcsa"):
         if run.members or run.way is not None:
             raise ValueError(f"`run` ({run.way}) must be of one network to be shared: share its members one by one")
         if (folder / DESCRIPTION).exists() and not (folder / WEIGHTS).exists():
-            raise FileExistsError(f"`{folder}` must be a folder of its own: it has the `{DESCRIPTION}` of something else")
+            raise FileExistsError(
+                f"`{folder}` must be a folder of its own: it has the `{DESCRIPTION}` of something else"
+            )
         checkpoint = read_model(run.path)
         about = checkpoint["pcsa"]
         about = {**about, "config": portable(run.config, about["config"])}

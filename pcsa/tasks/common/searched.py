@@ -42,7 +42,9 @@ def search_all(
         weight = near[:, :1] / near
         weight = weight / weight.sum(1, keepdim=True)
         ptr = torch.arange(2) * index.shape[0]
-        geometry.append(LevelGeometry(index, ptr, neighbors, inside, coarse, weight, coarse[:, :0] if place else around))
+        geometry.append(
+            LevelGeometry(index, ptr, neighbors, inside, coarse, weight, coarse[:, :0] if place else around)
+        )
         pos, real = centers, kept
     return geometry, bandwidth
 
