@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -77,9 +78,7 @@ def test_clouds_that_are_none(given, message):
             return []
 
         def get_modelmeta(self):
-            return self
-
-        custom_metadata_map = {"pcsa": "{}"}
+            return SimpleNamespace(custom_metadata_map={"pcsa": "{}"})
 
     with pytest.raises(ValueError, match=message):
         exported.run(Session(), given)

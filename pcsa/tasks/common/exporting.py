@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,6 @@ SUFFIXES = (".onnx", ".pt2")
 TOLERANCE = 1e-4
 """Largest difference that a file may have, of values of size 1; of larger ones, times the largest."""
 _OPSET = 18
-
-Numbers = dict[str, Any]
-
-log = logging.getLogger(__name__)
 
 
 def export(program: Program, path: Path) -> float:
@@ -87,7 +84,8 @@ def _traced(program: Program) -> Any:
     parameters = len(program.inputs) - len(_rest(program))
     shapes = (*axes[:parameters], axes[parameters:]) if parameters < len(axes) else axes
     # So that sizes of 1, of clouds for instance, are no case of their own.
-    oblivious = _config.patch(backed_size_oblivious=True) if hasattr(_config, "backed_size_oblivious") else _quiet()
+    known = hasattr(_config, "backed_size_oblivious")
+    oblivious = _config.patch(backed_size_oblivious=True) if known else nullcontext()
     with torch.no_grad(), _quiet(), oblivious:
         try:
             return torch.export.export(program.module, program.example, dynamic_shapes=shapes, strict=False)
@@ -97,8 +95,6 @@ def _traced(program: Program) -> Any:
 
 def _rest(program: Program) -> tuple[str, ...]:
     """Inputs that the module takes as ``*arguments``."""
-    import inspect
-
     named = [p for p in inspect.signature(program.module.forward).parameters.values() if p.kind is not p.VAR_POSITIONAL]
     return program.inputs[len(named) :]
 
@@ -115,6 +111,9 @@ def _write_onnx(program: Program, traced: Any, path: Path) -> None:
         verbose=False,
     )
     assert written is not None
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+    RemoveUnusedNodesPass()(written.model)  # else ONNX Runtime complains of them to whoever opens the file
     written.model.metadata_props["pcsa"] = json.dumps(program.about)
     _name_axes(written.model, program)
     written.save(str(path), external_data=False)
@@ -130,8 +129,13 @@ def _name_axes(model: Any, program: Program) -> None:
             names.setdefault(str(value.shape[axis].value), name)
     for value in (*model.graph.inputs, *model.graph.outputs):
         for axis, size in enumerate(value.shape or ()):
-            if not isinstance(size, int) and str(size.value) in names:
-                value.shape[axis] = ir.SymbolicDim(names[str(size.value)])
+            if isinstance(size, int):
+                continue
+            said = str(size.value)
+            if said in names:
+                value.shape[axis] = ir.SymbolicDim(names[said])
+            elif names.get(said.removesuffix(" - 1")) == "clouds + 1":
+                value.shape[axis] = ir.SymbolicDim("clouds")
 
 
 def _searchsorted(

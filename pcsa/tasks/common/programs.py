@@ -138,7 +138,7 @@ def _filled(values: Tensor, width: int) -> Tensor:
 
 
 def normalized(points: Tensor, batch: Tensor, ptr: Tensor, frame: Frame) -> tuple[Tensor, Tensor, Tensor]:
-    """Clouds as :class:`pcsa.datasets.transforms.Normalize` has them: float32, with ``offset [B, 3]``, ``scale [B, 1]``.
+    """Clouds as :class:`pcsa.datasets.transforms.Normalize` has them, float32, with offset [B, 3] and scale [B, 1].
 
     Sums are float64, so that a cloud is the same to the last digit wherever the graph runs.
     """

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import pcsa
 from pcsa.localization import NEED_RADIUS, ReadOut
-from pcsa.models import PointNet2, build_geometry
+from pcsa.models import KeypointDetector, PointNet2, build_geometry
 from pcsa.models.grid_network import GridNetwork
 from pcsa.tasks.common.clouds import CloudTask, locate
 from pcsa.tasks.common.map_task import MapTask
@@ -84,7 +84,7 @@ def _of_clouds(run: Run[Any, Any], reading: ReadingOf, geometry: Geometry, about
         )
     levels, local = backbone.levels, bool(backbone.local_neighbors)
     model = run.model.cpu().eval()
-    last = "presence" if hasattr(model, "presence_bias") else "activation"
+    last = "presence" if isinstance(model, KeypointDetector) else "activation"
     kind: type[CloudProgram] = Searching if geometry == "inside" else Searched
     names = ["points"] if geometry == "inside" else ["points", "ptr", "bandwidth", *geometry_names(levels, local)]
     whole = {"points": "points", "bandwidth": "points", "around": "points"}

@@ -1,7 +1,7 @@
 """The neighbor searches of a network on one cloud, as operations of tensors that a graph can hold.
 
-They find what :func:`pcsa.models.build_geometry` and :func:`pcsa.knn_bandwidth` find. Every level has as many rows as it
-may keep, whatever the cloud: where it has fewer points, the rest repeats the first, which no maximum notices and no
+They find what :func:`pcsa.models.build_geometry` and :func:`pcsa.knn_bandwidth` find. Every level has as many rows as
+it may keep, whatever the cloud: where it has fewer points, the rest repeats the first, which no maximum notices and no
 search finds. Memory grows with the square of the points.
 """
 

@@ -1,5 +1,6 @@
 """A model in a folder: what is written, what is read again, and what is refused."""
 
+import contextlib
 import json
 import shutil
 
@@ -94,13 +95,11 @@ def test_one_bit_of_either_file(folder):
             changed = bytearray(whole)
             changed[place] ^= 1 << (place % 7)
             (folder / name).write_bytes(changed)
-            try:
-                run = open_run(folder)
-            except (ValueError, FileNotFoundError) as error:
-                assert str(folder) in str(error)
-            else:  # a space between the parts of the JSON
-                assert json.loads(changed) == json.loads(whole), place
-                del run
+            same = False
+            with contextlib.suppress(ValueError):
+                same = json.loads(changed) == json.loads(whole)  # a space between the parts of the JSON
+            with contextlib.nullcontext() if same else pytest.raises((ValueError, OSError), match=str(folder)):
+                open_run(folder)
         (folder / name).write_bytes(whole)
     open_run(folder)
 
@@ -195,7 +194,7 @@ def test_ids_and_folders(folder, monkeypatch):
     here = f"{folder.parent.name}/chairs"
     assert not is_hub_id(here)
     assert open_pretrained(here).step == 7
-    with pytest.raises(ValueError, match="`revision` .='main'. must not be given for a folder"):
+    with pytest.raises(ValueError, match=r"`revision` .='main'. must not be given for a folder"):
         open_pretrained(folder, revision="main")
     with pytest.raises(FileNotFoundError, match="is neither a folder nor an owner/name"):
         open_pretrained(folder / "nowhere")
