@@ -379,12 +379,12 @@ def _bandwidth_rows(bandwidth: float | Tensor, pos: Tensor, dtype: torch.dtype) 
             raise ValueError(
                 f"`bandwidth` (={bandwidth}) must be at most {_LARGEST_BANDWIDTH[dtype]:g}, for its square"
             )
-        return pos.new_full((pos.shape[:-1].numel(), 1), bandwidth, dtype=dtype)
+        return pos.new_full((math.prod(pos.shape[:-1]), 1), bandwidth, dtype=dtype)
     check_floating("bandwidth", bandwidth)
     if bandwidth.device != pos.device:
         raise ValueError(f"`bandwidth` (on {bandwidth.device}) must be on the device of `pos` ({pos.device})")
     if bandwidth.dim() == 0:
-        return bandwidth.to(dtype).expand(pos.shape[:-1].numel(), 1)
+        return bandwidth.to(dtype).expand(math.prod(pos.shape[:-1]), 1)
     if bandwidth.shape == pos.shape[:-1]:
         return bandwidth.to(dtype).reshape(-1, 1)
     if bandwidth.shape == pos.shape:
