@@ -1,6 +1,7 @@
 """``pcsa share``: the folder, its card, and the way through the hub and back."""
 
 import json
+import socket
 
 import pytest
 import torch
@@ -85,7 +86,7 @@ def test_every_task_has_a_card(name, trained, tmp_path):
     assert "keypoints of " in card
 
 
-def test_the_way_through_the_hub_and_back(hub, checkpoint, capsys):
+def test_the_way_through_the_hub_and_back(hub, checkpoint, capsys, monkeypatch):
     assert main(["share", str(checkpoint), "--repo-id", "someone/mugs"]) == 0
     assert f"shared: {hub.endpoint}/someone/mugs/commit/" in capsys.readouterr().out
     first = Pretrained.from_pretrained("someone/mugs")
@@ -104,7 +105,12 @@ def test_the_way_through_the_hub_and_back(hub, checkpoint, capsys):
         open_pretrained("someone/mugs")
     assert open_pretrained("someone/mugs", revision=commit).step == run.step
     # From what was fetched, where nobody answers.
-    hub.fail("GET", status=None, cut=0)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nowhere = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", nowhere)
+    monkeypatch.setattr(
+        huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", nowhere + "/{repo_id}/resolve/{revision}/{filename}"
+    )
     assert open_pretrained("someone/mugs", revision=commit).step == run.step
     with pytest.raises(ConnectionError, match=r"`someone/other`"):
         open_pretrained("someone/other")

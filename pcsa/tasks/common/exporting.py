@@ -166,10 +166,10 @@ def _open_onnx(path: Path, program: Program) -> Callable[[Sequence[Tensor]], lis
 
 
 def _write_torch(program: Program, traced: Any, path: Path) -> None:
-    # Tracing takes one cloud, or image, for a case of its own. That it is none the checks say, which have one.
-    guards = getattr(traced, "_guards_code", None)
-    if guards:
-        traced._guards_code = [guard for guard in guards if not guard.endswith(("!= 0", "!= 1"))]
+    # Tracing notes how the sizes of the example were: of more than one cloud, of more points than a tile. What the
+    # program does with others the checks say.
+    if hasattr(traced, "_guards_code"):
+        traced._guards_code = []
     with path.open("wb") as file:
         torch.export.save(traced, file, extra_files={"pcsa.json": json.dumps(program.about)})
 
