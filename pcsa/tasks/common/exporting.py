@@ -78,8 +78,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _traced(program: Program) -> Any:
-    from torch.fx.experimental import _config
-
+    _config = importlib.import_module("torch.fx.experimental._config")
     axes = tuple({axis: torch.export.Dim.DYNAMIC for axis in of} for of in program.dynamic)
     parameters = len(program.inputs) - len(_rest(program))
     shapes = (*axes[:parameters], axes[parameters:]) if parameters < len(axes) else axes
@@ -142,8 +141,7 @@ def _searchsorted(
     sorted_sequence: Any, self: Any, out_int32: bool = False, right: bool = False, side: Any = None, sorter: Any = None
 ) -> Any:
     """Count, for each value, what lies before it in one sorted sequence."""
-    from onnxscript import opset18 as op
-
+    op = _load("onnxscript").opset18
     sequence, values = op.Unsqueeze(sorted_sequence, [0]), op.Unsqueeze(self, [1])
     before = op.LessOrEqual(sequence, values) if right else op.Less(sequence, values)
     return op.ReduceSum(op.Cast(before, to=7), [1], keepdims=0)

@@ -136,7 +136,8 @@ class Pretrained(ModelHubMixin, library_name="pcsa"):
     def __init__(self, run: Run[Any, Any]) -> None:
         self.run = run
 
-    def save_pretrained(  # type: ignore[override]  # the mixin's own writes what others may see half done
+    # The mixin's own writes what others may see half done, and reads what nobody has checked.
+    def save_pretrained(
         self,
         save_directory: str | os.PathLike[str],
         *,
@@ -194,8 +195,6 @@ class Pretrained(ModelHubMixin, library_name="pcsa"):
             raise ConnectionError(f"`{repo_id}` cannot be put on the Hugging Face hub: {_first(error)}") from error
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]  # the mixin's own reads what nobody has checked
-        cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any
-    ) -> Pretrained:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any) -> Pretrained:
         """Open a folder or a repository; ``options`` are those of :func:`open_pretrained`."""
         return cls(open_pretrained(pretrained_model_name_or_path, **options))
