@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         certainty as certainty,
         datasets as datasets,
         distribution as distribution,
+        exported as exported,
         grid as grid,
         localization as localization,
         losses as losses,

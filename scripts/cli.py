@@ -29,6 +29,8 @@ usage: pcsa COMMAND [options]      (pcsa COMMAND --help lists a command's option
   view CHECKPOINT DATA…      leaf through clouds and their keypoints in a window
   animate CHECKPOINT…        show how samples move as the temperature falls and training proceeds
   report RUN…                write one page that compares runs
+  share RUN                  put a model into a folder that others can open, or on the Hugging Face hub
+  export CHECKPOINT          write the network with its read-out as ONNX, or as a program of torch.export
   data generate|gallery|download|check|cache
                              make procedural clouds, draw them, fetch KeypointNet, check a folder, clear the cache
   bench [CASE…]              measure time and memory on this machine, against the usual code
@@ -46,6 +48,8 @@ MODULES = {
     "view": "view",
     "animate": "animate",
     "report": "report",
+    "share": "share",
+    "export": "export",
     "data": "data",
     "bench": "bench.command",
 }

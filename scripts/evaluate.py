@@ -73,8 +73,10 @@ def evaluate(run: Run[Any, Any], options: EvaluateOptions) -> dict[str, Any]:
             failed = _score(evaluation, options, records)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(records.path) from None
+        own = run.members[0] if run.members else run
         result = {
             "checkpoint": str(options.checkpoint),
+            "weights": weights_digest(own.model.state_dict()),
             "task": task.name,
             "split": evaluation.split,
             "read_out": options.read_out,
@@ -90,7 +92,6 @@ def evaluate(run: Run[Any, Any], options: EvaluateOptions) -> dict[str, Any]:
         write_json(file, result)
         records.finish()
         if evaluation.fitted is not None:
-            own = run.members[0] if run.members else run
             store_calibration(options.checkpoint, evaluation.fitted, run.way, weights_digest(own.model.state_dict()))
             log.info(
                 "temperature of the confidences%s: %.3g, in %s from now on; evaluate another split, for on %s they are "

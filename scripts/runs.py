@@ -12,6 +12,7 @@ import tyro
 
 from pcsa.tasks.common.clouds import CloudTask
 from pcsa.tasks.common.run import open_run
+from pcsa.tasks.common.shared import shared_weights
 from pcsa.tasks.common.task import EvaluateOptions, PredictOptions, Run, Task
 
 Options = TypeVar("Options", EvaluateOptions, PredictOptions)
@@ -32,6 +33,8 @@ def parse_options(
         description = f"{prog} CHECKPOINT --help shows the options of the checkpoint's task too."
         options = tyro.cli(of_all, args=argv, prog=prog, description=description)
         raise ValueError(f"`checkpoint` (={str(options.checkpoint)!r}) must come first, before all options")
+    # Of a shared model, its weights: what is written beside a checkpoint lies in its folder then.
+    argv = [str(shared_weights(Path(argv[0])) or argv[0]), *argv[1:]]
     run = open_run(Path(argv[0]), trust=trusting(argv))
     options = tyro.cli(of_task(run.task), args=_ensemble_last(argv), prog=prog)
     run.model.to(pick_device(options.device))

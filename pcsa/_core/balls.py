@@ -75,7 +75,7 @@ def heaviest_point(prob: Tensor, radius: Tensor, points: Points) -> Tensor:
 
     Waits for the device once where clouds have sizes of their own.
     """
-    B, N = points.batch_size, len(points.pos)
+    B, N = points.batch_size, points.pos.shape[0]
     size = points.dense_size or int(points.ptr.diff().max())
     place = points.ptr[:-1, None] + torch.arange(size, device=prob.device)
     there = place < points.ptr[1:, None]

@@ -17,7 +17,7 @@ def geometric_median(prob: Tensor, points: Points) -> Tensor:
     median is a point the iteration only creeps toward it, so that each round ends on the nearest point where that is
     better.
     """
-    first = points.pos.index_select(0, points.ptr[:-1].clamp_max(len(points.pos) - 1))
+    first = points.pos.index_select(0, points.ptr[:-1].clamp_max(points.pos.shape[0] - 1))
     # About a point of the cloud: sums of positions far from the origin have no digits left.
     near = points._replace(pos=points.pos - first.index_select(0, points.batch))
     extent = cloud_max(near.pos.abs().amax(1, keepdim=True), near)

@@ -27,6 +27,6 @@ def first_in_place(pos: Tensor, batch: Tensor) -> Tensor:
         key = (key ^ bits) * _MIX
         key = key ^ (key >> 29)
     key, order = key.sort(stable=True)
-    begin = torch.arange(len(pos), device=pos.device)
-    begin[1:].masked_fill_(key[1:] == key[:-1], 0)
+    again = torch.cat([key.new_zeros(min(len(pos), 1), dtype=torch.bool), key[1:] == key[:-1]])
+    begin = torch.arange(len(pos), device=pos.device).masked_fill(again, 0)
     return torch.empty_like(order).scatter_(0, order, order.index_select(0, begin.cummax(0).values))

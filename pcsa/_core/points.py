@@ -58,7 +58,7 @@ class Points(NamedTuple):
 
     def _origin(self, places: Tensor) -> Tensor:
         assert self.origin is not None
-        return self.origin.view(len(self.origin), *[1] * (places.dim() - 2), -1)
+        return self.origin.view(self.origin.shape[0], *[1] * (places.dim() - 2), -1)
 
 
 def canonical(
@@ -142,7 +142,7 @@ def _canonical(
         batch, ptr, num_clouds, rules = resolve_batch(
             logits.shape[0], device, batch=batch, ptr=ptr, batch_size=batch_size, check=check
         )
-        if num_clouds == 1:
+        if isinstance(num_clouds, int) and num_clouds == 1:  # not where it is exported for any number
             dense_size = logits.shape[0]
 
     spread = None if bandwidth is None else _bandwidth_rows(bandwidth, pos, dtype)
@@ -319,7 +319,10 @@ def full_precision(x: Tensor) -> AbstractContextManager[Any]:
 
 def _loses_digits(x: Tensor, points: Points) -> bool:
     """Whether sums over clouds of this size, which a CPU takes one by one, are better in float64 than in float32."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and len(x) > _MANY * points.batch_size
+    size = x.shape[0]
+    if isinstance(size, torch.SymInt):  # exported for clouds of any size
+        return False
+    return x.device.type == "cpu" and x.dtype == torch.float32 and size > _MANY * points.batch_size
 
 
 def cloud_sum(x: Tensor, points: Points) -> Tensor:
@@ -431,12 +434,12 @@ def _bandwidth_rows(bandwidth: float | Tensor, pos: Tensor, dtype: torch.dtype) 
             raise ValueError(
                 f"`bandwidth` (={bandwidth}) must be at most {_LARGEST_BANDWIDTH[dtype]:g}, for its square"
             )
-        return pos.new_full((pos.shape[:-1].numel(), 1), bandwidth, dtype=dtype)
+        return pos.new_full((math.prod(pos.shape[:-1]), 1), bandwidth, dtype=dtype)
     check_floating("bandwidth", bandwidth)
     if bandwidth.device != pos.device:
         raise ValueError(f"`bandwidth` (on {bandwidth.device}) must be on the device of `pos` ({pos.device})")
     if bandwidth.dim() == 0:
-        return bandwidth.to(dtype).expand(pos.shape[:-1].numel(), 1)
+        return bandwidth.to(dtype).expand(math.prod(pos.shape[:-1]), 1)
     if bandwidth.shape == pos.shape[:-1]:
         return bandwidth.to(dtype).reshape(-1, 1)
     if bandwidth.shape == pos.shape:

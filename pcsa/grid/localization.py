@@ -96,13 +96,13 @@ def localize(
         each = _bandwidths(bandwidth, logits, validate) / unit
         # A keypoint is a cloud of its own.
         maps = maps.transpose(1, 2).reshape(B * K, -1, 1)
-        width = each.to(dtype).view(-1, 1).expand(-1, len(pos))
+        width = each.to(dtype).view(-1, 1).expand(-1, pos.shape[0])
     elif bandwidth is not None:
         check_positive("bandwidth", bandwidth)
         width = bandwidth / unit
     else:
-        width = 1.0 if stretch is None else stretch.expand(len(maps), len(pos), -1)
-    found = localize_points(maps, pos.expand(len(maps), -1, -1), width, **how)
+        width = 1.0 if stretch is None else stretch.expand(maps.shape[0], pos.shape[0], -1)
+    found = localize_points(maps, pos.expand(maps.shape[0], -1, -1), width, **how)
     if isinstance(bandwidth, Tensor):
         found = Localization(*(x.view(B, K, *x.shape[2:]) for x in found))
     if read_out == "ball_point":

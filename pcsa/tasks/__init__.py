@@ -13,10 +13,17 @@ from typing import TYPE_CHECKING, Any
 from pcsa.tasks.common.registry import get_task as get_task, register as register, task_names as task_names
 
 if TYPE_CHECKING:
+    from pcsa.tasks.common.pretrained import Pretrained as Pretrained, open_pretrained as open_pretrained
     from pcsa.tasks.common.run import open_run as open_run
     from pcsa.tasks.common.task import Run as Run, Task as Task
 
-_FROM = {"open_run": "run", "Run": "task", "Task": "task"}
+_FROM = {
+    "Pretrained": "pretrained",
+    "open_pretrained": "pretrained",
+    "open_run": "run",
+    "Run": "task",
+    "Task": "task",
+}
 
 
 def __getattr__(name: str) -> Any:

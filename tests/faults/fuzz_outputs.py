@@ -181,6 +181,25 @@ def detectors() -> list[bytes]:
     return seeds
 
 
+def _shared() -> tuple[bytes, bytes]:
+    import tempfile
+    from pathlib import Path
+
+    from pcsa.tasks.common.shared import DESCRIPTION, WEIGHTS, write_shared
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_shared(Path(folder), checkpoint_content())
+        return Path(folder, WEIGHTS).read_bytes(), Path(folder, DESCRIPTION).read_bytes()
+
+
+def shared_weights() -> list[bytes]:
+    return [_shared()[0]]
+
+
+def descriptions() -> list[bytes]:
+    return [_shared()[1]]
+
+
 def weights() -> list[bytes]:
     import torch
 

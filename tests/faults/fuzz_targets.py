@@ -351,6 +351,20 @@ def _outside(folder: Path) -> None:
     check_resumable(config, file, "landmarks")
 
 
+def _shared(folder: Path) -> None:
+    """Open a shared model whose checksum is right, or what is left of one."""
+    from pcsa.tasks import open_run
+    from pcsa.tasks.common.shared import DESCRIPTION, WEIGHTS, _write_description
+
+    try:
+        described = json.loads((folder / DESCRIPTION).read_bytes())
+        described.pop("checksum", None)
+        _write_description(folder, described, (folder / WEIGHTS).read_bytes())
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        pass  # no JSON, or no object: then the checksum is another
+    open_run(folder)
+
+
 def _weights(folder: Path) -> None:
     from pcsa.models.simple_pose import _read_state
 
@@ -421,6 +435,20 @@ TARGETS: dict[str, Target] = {
     "checkpoints": Target("last.ckpt", outputs.checkpoints, _run, inside="checkpoint", weight=0.3),
     "checkpoints to resume": Target("last.ckpt", outputs.checkpoints, _outside, inside="checkpoint", weight=0.3),
     "detectors": Target("last.ckpt", outputs.detectors, _run, inside="checkpoint", weight=0.2),
+    "shared weights": Target(
+        "model.safetensors",
+        outputs.shared_weights,
+        _shared,
+        lambda f: _put(f, "config.json", outputs.descriptions),
+        weight=0.3,
+    ),
+    "shared models": Target(
+        "config.json",
+        outputs.descriptions,
+        _shared,
+        lambda f: _put(f, "model.safetensors", outputs.shared_weights),
+        weight=0.3,
+    ),
     "weights": Target("a.pth", outputs.weights, _weights),
     "cache": Target("a.npz", seeds.clouds_npz, _kept, weight=0.3),
 }

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from pcsa.tasks.common.checkpoint import read_checkpoint, write_checkpoint
+from pcsa.tasks.common.checkpoint import write_checkpoint
 from pcsa.tasks.common.claim import claimed
+from pcsa.tasks.common.shared import read_model, shared_weights, write_about
 
 # So long another process may take to store what it has fitted, in seconds.
 _WAIT = 60.0
@@ -111,7 +112,7 @@ def store_calibration(path: Path, calibration: Calibration, way: Way | None, dig
         ValueError: If the file has another network by now, as that of a training that goes on.
     """
     with claimed(path, wait=_WAIT):
-        checkpoint = read_checkpoint(path)
+        checkpoint = read_model(path)
         if weights_digest(network_state(checkpoint)) != digest:
             raise ValueError(
                 f"`{path}` has other weights than when it was opened: the temperature {calibration.temperature:.3g} "
@@ -124,7 +125,10 @@ def store_calibration(path: Path, calibration: Calibration, way: Way | None, dig
             others = [entry for entry in about.get("calibrations", ()) if not _is_of(entry, way)]
             own = {"networks": list(way.networks), "test_time": way.test_time, **calibration._asdict()}
             about["calibrations"] = [*others, own]
-        write_checkpoint(path, checkpoint)
+        if shared_weights(path) is None:
+            write_checkpoint(path, checkpoint)
+        else:
+            write_about(path, checkpoint)
 
 
 def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -47,14 +47,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             raise
         except Exception as error:
             raise ValueError(f"`{path}` cannot be read as a checkpoint ({type(error).__name__})") from None
-        _check_content(path, checkpoint)
+        check_content(path, checkpoint)
     if not signed and path.resolve() not in _UNSIGNED:
         _UNSIGNED.add(path.resolve())
         log.warning("`%s` was written before checkpoints had a checksum: damage to it cannot be seen", path)
     return checkpoint
 
 
-def _check_content(path: Path, checkpoint: Any) -> None:
+def check_content(path: Path, checkpoint: Any) -> None:
     """Raise unless a checkpoint has the parts that every one of this package has, as far as it has them."""
     about = checkpoint.get("pcsa") if isinstance(checkpoint, dict) else None
     if not isinstance(about, dict):

@@ -19,10 +19,10 @@ from pcsa.tasks.common.calibrations import (
     read_calibrations,
     weights_digest,
 )
-from pcsa.tasks.common.checkpoint import read_checkpoint
 from pcsa.tasks.common.config import TrainConfig, from_plain
 from pcsa.tasks.common.outline import check_fits
 from pcsa.tasks.common.registry import get_task
+from pcsa.tasks.common.shared import read_model, shared_weights
 from pcsa.tasks.common.task import Run
 
 
@@ -36,7 +36,7 @@ def open_run(
     """Task, configuration, labels and network of a checkpoint, from one read of the file.
 
     Args:
-        path: The file.
+        path: The file; or the folder of a shared model, or the weights in it.
         device: Where the network is put.
         task: The only task that will do; default any.
         trust: Whether the file may name a network outside of this package, whose module is then imported and run; or
@@ -48,7 +48,8 @@ def open_run(
             network that is not trusted; nothing is imported then.
     """
     path = Path(path)
-    checkpoint = read_checkpoint(path)
+    path = shared_weights(path) or path
+    checkpoint = read_model(path)
     about = checkpoint["pcsa"]
     if task is not None and about["task"] != task:
         raise ValueError(f"`{path}` must be a checkpoint of {task}, is one of {about['task']}")
