@@ -23,6 +23,7 @@ from pcsa.tasks.common.config import TrainConfig, from_plain
 from pcsa.tasks.common.outline import check_fits
 from pcsa.tasks.common.registry import get_task
 from pcsa.tasks.common.task import Run
+from pcsa.tasks.common.training_clouds import TrainingClouds
 
 
 def open_run(path: Path | str, device: str | torch.device = "cpu", *, task: str | None = None) -> Run[Any, Any]:
@@ -54,6 +55,7 @@ def open_run(path: Path | str, device: str | torch.device = "cpu", *, task: str 
         step, temperature = int(checkpoint["global_step"]), float(about["temperature"])
         calibrations = read_calibrations(about)
         calibration = calibrations.get(None, Calibration())
+        clouds = from_plain(TrainingClouds, about["clouds"]) if "clouds" in about else None
     # What a checkpoint lacks, what another version adds, a task that is not registered, or weights of another size.
     except Exception as error:
         first = " ".join(str(error).split())[:200]
@@ -61,7 +63,8 @@ def open_run(path: Path | str, device: str | torch.device = "cpu", *, task: str 
             f"`{path}` must fit pcsa {pcsa.__version__} and the model that it describes: "
             f"{type(error).__name__}, {first}"
         ) from None
-    return Run(path, of, config, labels, model.to(device).eval(), step, temperature, calibration, calibrations)
+    model = model.to(device).eval()
+    return Run(path, of, config, labels, model, step, temperature, calibration, calibrations, clouds=clouds)
 
 
 def open_ensemble(run: Run[Any, Any], paths: Sequence[Path | str] = (), *, test_time: int = 1) -> Run[Any, Any]:
