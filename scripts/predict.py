@@ -62,7 +62,9 @@ def print_unlike(items: Sequence[Mapping[str, Any]], inputs: Collection[str]) ->
     unlike = [item for item in items if item["input"] in inputs and item.get("novelty", 0) > 1]
     if not unlike:
         return
-    print(f"{len(unlike)} of {len(inputs)} inputs are unlike the training clouds (novelty above 1): believe them little")
+    print(
+        f"{len(unlike)} of {len(inputs)} inputs are unlike the training clouds (novelty above 1): believe them little"
+    )
     unlike.sort(key=lambda item: -item["novelty"])
     for item in unlike[:SHOWN]:
         print(f"  {item['input']}: {item['unlike']}")

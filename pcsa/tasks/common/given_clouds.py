@@ -1,4 +1,4 @@
-"""What a network is given of a user's cloud: as many points as the training clouds had, and a look at how it differs."""
+"""What a network is given of a user's cloud: as many points as the training clouds had; and how it differs from them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ def locate_given(
         ValueError: If the radius does not suit the clouds, or a read-out lacks one.
     """
     if radius is not None or read_out in NEED_RADIUS:
-        radius = [cloud_radius(read_out, radius, scale_of([cloud.pos])) for cloud in clouds][0]
+        # The same for all of them, if it suits each.
+        radii = [cloud_radius(read_out, radius, scale_of([cloud.pos])) for cloud in clouds]
+        radius = radii[0]
     task: Any = run.task
     located: LocatedClouds = task.locate(run, [cloud.pos for cloud in clouds], read_out, radius)
     index = [at if cloud.rows is None else cloud.rows[at] for at, cloud in zip(located.index, clouds, strict=True)]

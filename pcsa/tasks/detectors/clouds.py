@@ -59,8 +59,7 @@ class CloudDetector:
 
     @property
     def num_points(self) -> int | None:
-        """Points of the training clouds, of which the network is given as many; None where the checkpoint, written
-        by an older version, does not say."""
+        """Points of the training clouds, as many as the network is given; None where an old checkpoint does not say."""
         return None if self.run.clouds is None else self.run.clouds.num_points
 
     def __repr__(self) -> str:
@@ -173,4 +172,3 @@ def _tell(cloud: InputCloud, given: GivenCloud) -> None:
         )
     if given.novelty is not None and given.novelty.score > 1:
         log.warning("%s is unlike the training clouds: %s", cloud.name, given.novelty.reason)
-

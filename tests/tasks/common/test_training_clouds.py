@@ -30,9 +30,9 @@ def scores(known, change):
 
 def test_other_clouds_of_the_kind_are_like_the_training_clouds(known):
     assert known.num_points == 500
-    found = [known.novelty(chair(1000 + i)) for i in range(20)]
-    # The limit is that of 95 in a hundred.
-    assert sum(one.score <= 1 for one in found) >= 17
+    found = [known.novelty(chair(1000 + i)) for i in range(40)]
+    # The limit is that of nine in ten.
+    assert sum(one.score <= 1 for one in found) >= 30
     assert all((one.reason == "") == (one.kept_presence == 1) == (one.score <= 1) for one in found)
 
 
@@ -130,5 +130,5 @@ def test_a_checkpoint_keeps_it(known):
     ],
 )
 def test_what_is_no_such_memory_is_refused(known, name, value):
-    with pytest.raises(ValueError, match="must (be|have)"):
+    with pytest.raises(ValueError, match=r"must (be|have)"):
         replace(known, **{name: value})
