@@ -1,4 +1,4 @@
-"""What a network is given of a user's cloud: as many points as the training clouds had; and how it differs from them."""
+"""What a network is given of a user's cloud: as many points as the training clouds had; how unlike them it is."""
 
 from __future__ import annotations
 

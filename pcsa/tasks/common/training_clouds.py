@@ -26,8 +26,8 @@ _SHAPES, _MEASURED = 128, 64
 # Neighbors whose distances count, and the least distance, in units of the normalized cloud.
 _NEAR, _LEAST = (4, 16), 1e-6
 # How fast presence falls with scores of shape and spacing above 1: as these powers of them. A shape that is unlike costs
-# more: on procedural chairs, hardly a keypoint is right where they are turned by 90 degrees, most are right where one
-# point lies a little off.
+# more: on procedural chairs, hardly a keypoint is right where they are turned by 90 degrees, and most are right where
+# one point lies a little off.
 _FALL = (3.0, 0.5)
 # Spreads that a training cloud counts as being off by at most.
 _CLIP = 6.0
