@@ -25,9 +25,9 @@ Array = NDArray[np.float64]
 _SHAPES, _MEASURED = 128, 64
 # Neighbors whose distances count, and the least distance, in units of the normalized cloud.
 _NEAR, _LEAST = (4, 16), 1e-6
-# How fast presence falls with scores of shape and spacing above 1: as these powers of them. A shape that is unlike costs
-# more: on procedural chairs, hardly a keypoint is right where they are turned by 90 degrees, and most are right where
-# one point lies a little off.
+# How fast presence falls with scores of shape and spacing above 1: as these powers of them. An unlike shape costs
+# more: on procedural chairs, hardly a keypoint is right where they are turned by 90 degrees, most are right where one
+# point lies a little off.
 _FALL = (3.0, 0.5)
 # Spreads that a training cloud counts as being off by at most.
 _CLIP = 6.0
@@ -51,10 +51,10 @@ SHAPE = (
 """Statistics of the shape of a normalized cloud."""
 SPACING = (
     "the logarithm of the points' spacing",
-    "how uneven the points' spacing is",
-    "how thick the surface of points is",
-    "how far the loneliest point is from others",
-    "how far one point in 200 is from others",
+    "the unevenness of the points' spacing",
+    "the thickness of the surface of points",
+    "the distance of the loneliest point",
+    "the distance of one point in 200",
 )
 """Statistics of the distances between points."""
 
@@ -159,19 +159,19 @@ class TrainingClouds:
         return Novelty(score, f"{name} is {value[worst]:.2g}, {seen}", kept)
 
 
-def training_clouds(count: int, cloud: Callable[[int, int], Tensor], frame: str) -> TrainingClouds:
+def training_clouds(count: int, cloud: Callable[[int | None, int], Tensor], frame: str) -> TrainingClouds:
     """Measure training clouds, of many every so many, each as it is and as it is varied in training.
 
     Args:
         count: Number of training clouds, at least 1.
-        cloud: Makes the positions ``[N, 3]`` of one: of an epoch, as it is varied then, or of epoch -1, as it is.
+        cloud: Makes the positions ``[N, 3]`` of one: of an epoch, as it is varied then, or of none, as it is.
         frame: What clouds are normalized to.
     """
     chosen = range(0, count, -(-count // _SHAPES))
     epochs = -(-_MEASURED // len(chosen))
     rows, shapes, sizes = [], [], []
     for place, index in enumerate(chosen):
-        for epoch in range(-1, epochs):
+        for epoch in (None, *range(epochs)):
             pos = cloud(epoch, index)
             rows.append(statistics(pos, frame))
             shapes.append(place)

@@ -9,7 +9,7 @@ from pcsa.tasks.common.training_clouds import training_clouds
 @pytest.fixture(scope="module")
 def known():
     """What is remembered of balls of 300 points."""
-    return training_clouds(20, lambda epoch, i: ball(300, 10 * i + epoch + 1), "unit_sphere")
+    return training_clouds(20, lambda epoch, i: ball(300, 10 * i + (epoch or 0)), "unit_sphere")
 
 
 def ball(num_points, seed):
