@@ -50,13 +50,14 @@ SHAPE = (
 )
 """Statistics of the shape of a normalized cloud."""
 SPACING = (
-    "the logarithm of the points' spacing",
-    "the unevenness of the points' spacing",
+    "the spacing of the points",
+    "the unevenness of their spacing",
     "the thickness of the surface of points",
-    "the distance of the loneliest point",
-    "the distance of one point in 200",
+    "the distance of the loneliest point, in spacings,",
+    "the distance of one point in 200, in spacings,",
 )
-"""Statistics of the distances between points."""
+"""Statistics of the distances between points, as logarithms."""
+_LONE = slice(len(SHAPE) + 3, None)
 
 
 def statistics(pos: Tensor, frame: str) -> Array:
@@ -148,15 +149,20 @@ class TrainingClouds:
         if score <= 1:
             return Novelty(score, "", 1.0)
         kept = float(np.prod([max(1.0, s) ** -fall for s, fall in zip(scores, _FALL, strict=True)]))
-        first, last = (0, len(SHAPE)) if scores[0] >= scores[1] else (len(SHAPE), len(value))
+        return Novelty(score, self._reason(value, scores[0] >= scores[1]), kept)
+
+    def _reason(self, value: Array, is_shape: bool) -> str:
+        """What differs most: points far off where there are some, for they change all the rest."""
         low, high = np.asarray(self.low), np.asarray(self.high)
         beyond = np.maximum(low - value, value - high) / np.maximum(high - low, 1e-6)
-        worst = first + int(beyond[first:last].argmax())
-        name = (*SHAPE, *SPACING)[worst]
-        seen = f"in training {low[worst]:.2g} to {high[worst]:.2g}"
+        group = slice(0, len(SHAPE)) if is_shape else slice(len(SHAPE), None)
+        if beyond[_LONE].max() > 1:
+            group = _LONE
+        worst = group.start + int(beyond[group].argmax())
         if beyond[worst] <= 0:
-            return Novelty(score, "its proportions together, though each alone is as in training", kept)
-        return Novelty(score, f"{name} is {value[worst]:.2g}, {seen}", kept)
+            return "its proportions together, though each alone is as in training"
+        shown = [np.exp(x[worst]) if worst >= len(SHAPE) else x[worst] for x in (value, low, high)]
+        return "{} is {:.2g}, in training {:.2g} to {:.2g}".format((*SHAPE, *SPACING)[worst], *shown)
 
 
 def training_clouds(count: int, cloud: Callable[[int | None, int], Tensor], frame: str) -> TrainingClouds:

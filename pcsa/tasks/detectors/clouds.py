@@ -145,9 +145,10 @@ class CloudDetector:
         index = located.index[place]
         return Found(
             self.names,
-            located.position[place],
+            # Clouds of other precisions may be in the batch.
+            located.position[place].to(cloud.pos.dtype),
             located.confidence[place],
-            located.covariance[place],
+            located.covariance[place].to(cloud.pos.dtype),
             presence=extra.get("presence"),
             entropy=located.entropy[place],
             index=index,

@@ -69,7 +69,7 @@ def test_the_farther_the_higher(known):
     kept = [known.novelty(torch.cat([chair(5), torch.tensor([[0.0, h, 0.0]])])).kept_presence for h in (3.0, 10.0)]
     assert kept[0] > kept[1]
     reason = known.novelty(torch.cat([chair(5), torch.tensor([[0.0, 5.0, 0.0]])])).reason
-    assert reason.startswith("the distance of the loneliest point is ")
+    assert reason.startswith("the distance of the loneliest point, in spacings, is ")
     assert ", in training " in reason
 
 
