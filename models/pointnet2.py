@@ -18,6 +18,7 @@ from pcsa.models.layers import NormKind, PointNorm, mlp
 from pcsa.models.local_block import LocalBlock
 from pcsa.models.point_network import resolve_clouds
 from pcsa.neighbors import ball_query, farthest_points, interpolation_weights, knn, weighted_gather
+from pcsa.neighbors.ragged import on_device
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ def build_geometry(
         geometry.append(LevelGeometry(index, coarse_ptr, neighbors, inside, coarse, weight, around))
         pos, ptr = centers, coarse_ptr
     # One copy to the device.
-    there = torch.stack([level.ptr for level in geometry]).to(pos.device, non_blocking=True)
+    there = on_device(torch.cat([level.ptr for level in geometry]).tolist(), pos.device).to(ptr.dtype)
+    there = there.view(len(geometry), -1)
     return [level._replace(ptr=own) for level, own in zip(geometry, there, strict=True)]
 
 

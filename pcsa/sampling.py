@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from pcsa._core.checks import check_count, check_one_of, check_temperature
 from pcsa._core.estimators import Estimator as Estimator, mixture_samples
-from pcsa._core.kernel import draw, draw_seed
+from pcsa._core.kernel import draw_seed
 from pcsa._core.moments import covariance_samples
 from pcsa._core.points import bandwidth_of, canonical, cloud_mean, cloud_softmax, full_precision, tempered
+from pcsa._core.samples import sample
 from pcsa.schedules import ScheduledTemperature, TemperatureSchedule
 
 BasisNoise = Literal["relaxed", "mixture"]
@@ -191,14 +192,13 @@ def sampling_argmax(
         if estimator != "relaxed":
             return points.outside(mixture_samples(points, num_samples, estimator, temperature, generator))
         variance = bandwidth_of(points).square()
-        samples, _, _, _ = draw(
+        samples = sample(
             points.logits.contiguous(),
             points.pos.contiguous(),
             variance,
             points.ptr,
             draw_seed(generator, logits.device),
-            # Copied: a schedule may step before the backward pass reads it.
-            torch.as_tensor(temperature, dtype=torch.float64).clone(),
+            temperature,
             num_samples,
             basis_noise == "mixture",
             points.dense_size or 0,

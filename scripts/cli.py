@@ -66,10 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(command, rest)
     except Stopped as stop:
-        if os.environ.get("LOCAL_RANK", "0") == "0":
+        if _speaks():
             print(f"pcsa {command}: {stop}; go on by\n{again(rest)}", file=sys.stderr)
         return int(stop.code or 0)
-    except (ValueError, OSError, MemoryError, DivergedError) as error:
+    except DivergedError as error:
+        if _speaks():
+            print(f"pcsa {command}: {error}", file=sys.stderr)
+        return 2
+    except (ValueError, OSError, MemoryError) as error:
         print(f"pcsa {command}: {_message(error)}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
@@ -81,6 +85,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\npcsa {command}: interrupted", file=sys.stderr)
         return 130
+
+
+def _speaks() -> bool:
+    """Whether this process says what ended all processes of a training."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _run(command: str, rest: list[str]) -> int:

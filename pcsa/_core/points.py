@@ -3,8 +3,8 @@
 import functools
 import math
 import numbers
-from contextlib import nullcontext
-from typing import NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,7 +21,8 @@ from pcsa._core.checks import (
     reads_values,
 )
 from pcsa._core.tiles import one_thread
-from pcsa._core.triton import clouds
+from pcsa._core.triton import clouds, origins
+from pcsa._core.triton.equal import equal_clouds
 
 # Extents of a cloud between its middle and the origin from which on it is far away.
 _FAR = 4.0
@@ -129,10 +130,7 @@ def _canonical(
     if dense_size is not None:
         if num_clouds == 0:
             raise ValueError(f"`logits` {list(logits.shape)} must have at least one cloud")
-        ptr = torch.arange(num_clouds + 1, device=device) * dense_size
-        batch = torch.arange(num_clouds, device=device).repeat_interleave(
-            dense_size, output_size=num_clouds * dense_size
-        )
+        batch, ptr = equal_clouds(num_clouds, dense_size, logits)
     else:
         batch, ptr, num_clouds, rules = resolve_batch(
             logits.shape[0], device, batch=batch, ptr=ptr, batch_size=batch_size, check=check
@@ -166,7 +164,11 @@ def _canonical(
             rules.append(((spread <= most).all(), f"`bandwidth` must be at most {most:g} everywhere, for its square"))
         raise_first(rules)
     origin = None
-    if near:
+    if near and off is None and origins.takes(pos):
+        origin, moved = origins.moved(pos, ptr, _FAR)
+        by_hand = pos.requires_grad and torch.is_grad_enabled()
+        pos = pos - origin.index_select(0, batch) if by_hand else moved
+    elif near:
         origin = far_origin(pos, batch, num_clouds, dense_size, off)
         pos = pos - origin.index_select(0, batch)
         pos = pos if off is None else pos.masked_fill(off, 0.0)
@@ -273,8 +275,10 @@ def bandwidth_of(points: Points) -> Tensor:
     return points.bandwidth
 
 
-def full_precision(x: Tensor) -> torch.autocast:
+def full_precision(x: Tensor) -> AbstractContextManager[Any]:
     """Context without autocast on the device of ``x``: positions do not survive half precision."""
+    if x.is_cuda and not torch.compiler.is_compiling() and not torch.is_autocast_enabled("cuda"):
+        return nullcontext()  # to switch off what is off takes as long as a launch
     return torch.autocast(x.device.type, enabled=False)
 
 

@@ -1,12 +1,21 @@
 """A ragged batch whose sizes are known on the host."""
 
 import itertools
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from pcsa._core.checks import check_finite, check_floating
+
+#: Whole numbers on a device, by the device and themselves.
+Tables: TypeAlias = dict[tuple[torch.device | int, ...], Tensor]
+_TABLES: ContextVar[Tables | None] = ContextVar("tables", default=None)
+# More than any network's searches need for batches of one shape.
+_MOST_TABLES = 64
 
 
 class Ragged(NamedTuple):
@@ -47,6 +56,29 @@ def for_search(pos: Tensor) -> Tensor:
 
 
 def on_device(values: list[int], device: torch.device) -> Tensor:
-    """Whole numbers as a tensor, without waiting for the device."""
-    # A tensor made on the GPU right away would wait for it.
-    return torch.tensor(values).to(device, non_blocking=True)
+    """Whole numbers as a tensor, without waiting for the device; not to be written to."""
+    kept = _TABLES.get()
+    if kept is None or device.type == "cpu":
+        # A tensor made on the GPU right away would wait for it.
+        return torch.tensor(values).to(device, non_blocking=True)
+    key = (device, *values)
+    if key in kept:
+        return kept[key]
+    table = torch.tensor(values).to(device, non_blocking=True)
+    if len(kept) < _MOST_TABLES:
+        kept[key] = table
+    return table
+
+
+@contextmanager
+def tables_kept(tables: Tables) -> Iterator[None]:
+    """Let :func:`on_device` keep in ``tables`` what it sends to a device within, and find it there again.
+
+    A CUDA graph that is captured then reads tables that stay where they are, instead of a copy from the host, whose
+    memory is gone when the graph is replayed. They must have been sent before: by a pass that warms up.
+    """
+    token = _TABLES.set(tables)
+    try:
+        yield
+    finally:
+        _TABLES.reset(token)

@@ -11,11 +11,12 @@ from typing import Any, ClassVar, Literal, cast, get_args
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 import pcsa
 from pcsa import losses
+from pcsa._core.triton.launch import usable
 from pcsa.datasets.keypointnet import KeypointCategories, KeypointNet
 from pcsa.datasets.keypointnet.layout import models_of_split
 from pcsa.datasets.mirrors import category_mirrors
@@ -47,7 +48,7 @@ from pcsa.tasks.common.detector import DetectorConfig, build_detector
 from pcsa.tasks.common.detours import Detours, open_detours
 from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems, one_size
 from pcsa.tasks.common.fitting import scale_of, suited, suits
-from pcsa.tasks.common.graphed import Graphed, NetworkOfTensors, levels_of, tensors_of
+from pcsa.tasks.common.graphed import Graphed, StepOfTensors, tensors_of
 from pcsa.tasks.common.held_out import check_clouds_held_out
 from pcsa.tasks.common.network_noise import network_noise
 from pcsa.tasks.common.objective import draw_samples, localization_loss, point_bandwidth
@@ -234,22 +235,6 @@ def detection_loss(
     return loss + config.presence_weight * presence, parts
 
 
-class _Step(nn.Module):
-    """Network and objective, as :class:`pcsa.tasks.common.graphed.Graphed` takes them; ``names`` of what follows."""
-
-    def __init__(self, network: nn.Module, objective: ObjectiveConfig, names: Sequence[str], size: int | None) -> None:
-        super().__init__()
-        self.network, self.objective, self.names, self.size = network, objective, names, size
-
-    def forward(self, pos: Tensor, ptr: Tensor, *others: Tensor) -> dict[str, Tensor]:
-        named, geometry = others[: len(self.names)], others[len(self.names) :]
-        batch = Data(pos=pos, ptr=ptr, **dict(zip(self.names, named, strict=True)))
-        predicted = self.network(None, pos, ptr=ptr, geometry=levels_of(geometry))
-        # It draws nothing.
-        loss, parts = detection_loss(self.objective, predicted, batch, 1.0, torch.Generator(), self.size)
-        return {"loss": loss, **parts}
-
-
 class DetectionItems(TrainingItems[Data]):
     """Normalized clouds with their keypoints."""
 
@@ -321,10 +306,12 @@ class Detection(StepTraining[SupervisedConfig]):
     ) -> tuple[Tensor, dict[str, Tensor], int]:
         model = self.config.model
         with network_noise(generator, batch.pos.device) if model.dropout or model.drop_path else nullcontext():
-            geometry = self.geometry(batch)
-            if self.config.trainer.cuda_graph and geometry is not None:
-                loss, parts = self.replayed(batch, geometry, temperature, generator)
+            if self.config.trainer.cuda_graph and batch.pos.is_cuda:
+                # By plain torch a search is thousands of launches, and may read what it finds.
+                known = geometry_of(batch) if usable(batch.pos.device) else self.geometry(batch)
+                loss, parts = self.replayed(batch, known, temperature, generator)
             else:
+                geometry = self.geometry(batch)
                 predicted = self.network(None, batch.pos, ptr=batch.ptr, geometry=geometry)
                 loss, parts = detection_loss(
                     self.config.objective, predicted, batch, temperature, generator, one_size(batch)
@@ -332,26 +319,35 @@ class Detection(StepTraining[SupervisedConfig]):
         return loss, {f"loss_{name}": value for name, value in parts.items()}, batch.num_graphs
 
     def replayed(
-        self, batch: Batch, geometry: Sequence[LevelGeometry], temperature: float, generator: torch.Generator
+        self, batch: Batch, geometry: Sequence[LevelGeometry] | None, temperature: float, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch by CUDA graphs, of the objective, too, where it neither draws nor searches."""
+        """The loss of a batch by CUDA graphs, of the objective, too, where it neither draws nor searches.
+
+        Without ``geometry``, the searches are among what is captured.
+        """
         objective, size = self.config.objective, one_size(batch)
         if size is None:
             raise ValueError("`trainer.cuda_graph` (=True) is for clouds of one size: those of this batch differ")
-        if objective.has("sampling") or objective.bandwidth_normal != 1:
-            if self.graphed is None:
-                self.graphed = Graphed(NetworkOfTensors(self.network))
-            predicted = self.graphed(batch.pos, batch.ptr, *tensors_of(geometry))
-            return detection_loss(objective, predicted, batch, temperature, generator, size)
-        if objective.has("mixture", "nll") and objective.bandwidth is None and "bandwidth" not in batch:
+        outside = objective.has("sampling") or objective.bandwidth_normal != 1
+        if not outside and objective.has("mixture", "nll") and objective.bandwidth is None and "bandwidth" not in batch:
             # Its search reads what it finds.
             batch.bandwidth = pcsa.knn_bandwidth(batch.pos, ptr=batch.ptr, validate=False)
-        names = [name for name in ("keypoints", "visible", "bandwidth", "detour", "counted") if name in batch]
+        read = () if outside else ("keypoints", "visible", "bandwidth", "detour", "counted")
+        names = [name for name in read if name in batch]
+
+        def loss(predicted: dict[str, Tensor], batch: Any, size: int) -> tuple[Tensor, dict[str, Tensor]]:
+            # It draws nothing.
+            return detection_loss(objective, predicted, batch, 1.0, torch.Generator(), size)
+
         if self.graphed is None:
-            self.graphed = Graphed(_Step(self.network, objective, names, size))
-        out = self.graphed(batch.pos, batch.ptr, *(batch[name] for name in names), *tensors_of(geometry))
+            self.graphed = Graphed(StepOfTensors(self.network, names, None if outside else loss))
+        parts = [batch[name] for name in names] + ([] if geometry is None else tensors_of(geometry))
+        out = self.graphed(batch.pos, batch.ptr, *parts, bounds=batch.bounds if geometry is None else None)
+        if outside:
+            return detection_loss(objective, out, batch, temperature, generator, size)
+        total = out.pop("loss")
         # The next step overwrites what the log may still hold.
-        return out.pop("loss"), {name: value.detach().clone() for name, value in out.items()}
+        return total, dict(zip(out, torch.stack([x.detach() for x in out.values()]).unbind(), strict=True))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """PCK and mean error of the expectation, Euclidean, raw units, without symmetry."""

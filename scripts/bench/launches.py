@@ -24,7 +24,7 @@ import pcsa.neighbors.farthest
 import pcsa.neighbors.nearest
 from pcsa import losses
 from pcsa._core import kernel
-from pcsa._core.triton import clouds, gathers, means, nearest, norms, points
+from pcsa._core.triton import clouds, gathers, means, nearest, norms, origins, points
 from pcsa._core.triton.launch import Launch
 from pcsa.models.detector import KeypointDetector
 from pcsa.models.pointnet2 import SINGLE_SCALE, LevelGeometry, PointNet2, build_geometry
@@ -39,7 +39,7 @@ _META = torch.device("meta")
 # What was counted when a step was promised to be bound by launches; more would be slower.
 _KERNELS = {"network": 302, "operator": 154, "losses": 49, "farthest points, first level, if searched": 6144}
 # Files that import Triton: `point_kernels` and others.
-_KERNELS_OF = ("cloud", "gather", "mean", "nearest", "norm", "point")
+_KERNELS_OF = ("cloud", "gather", "mean", "nearest", "norm", "origin", "point")
 # What a step may ask for, searches and optimizer included.
 _STEP = 250
 # They only make a tensor, or another look at one.
@@ -145,31 +145,49 @@ def step_parts(B: int, N: int, K: int, S: int) -> dict[str, Work]:
             "losses by Triton": _by_triton(loss),
             "cross-entropy by Triton": _by_triton(cross_entropy),
             "optimizer": _optimizer([p for p in detector.parameters() if p.requires_grad]),
-            "copies to a graph": count(lambda: [torch.empty_like(x).copy_(x) for x in _inputs(pos, ptr, geometry)]),
+            "around graphs of all": count(
+                lambda: _around([pos, ptr, target, visible], [torch.empty((), device=_META)], parts=2)
+            ),
+            "around graphs of the network": count(lambda: _around([pos, ptr], [scores, presence], parts=0)),
         }
 
 
 def whole_steps(parts: dict[str, Work]) -> dict[str, tuple[int, bool]]:
     """Add up what the host launches in a step by Triton, clipping and optimizer included; and whether it is promised.
 
-    As CUDA graphs the network is two launches, and a copy of each of its inputs.
+    As CUDA graphs, searches, network and an objective that draws nothing are two launches, and copies of what they
+    read. An objective that draws stays outside.
     """
     kernels = {name: part.kernels for name, part in parts.items()}
-    around = kernels["searches by Triton"] + kernels["optimizer"]
-    graphs = 2 + kernels["copies to a graph"]
+    optimizer, searches, network = kernels["optimizer"], kernels["searches by Triton"], kernels["network by Triton"]
     sampled = kernels["operator by Triton"] + kernels["losses by Triton"]
-    steps: dict[str, tuple[int, bool]] = {}
-    objectives = {"default preset": kernels["cross-entropy by Triton"], "sampling, bandwidth given": sampled}
-    for name, objective in objectives.items():
-        preset = name == "default preset"
-        steps[f"step of {name}, by Triton: kernels"] = (around + objective + kernels["network by Triton"], preset)
-        steps[f"step of {name}, by Triton and CUDA graphs: launches"] = (around + objective + graphs, True)
-    return steps
+    replayed, around = 2, "around graphs of the network"
+    return {
+        "step of default preset, by Triton: kernels": (
+            searches + network + kernels["cross-entropy by Triton"] + optimizer,
+            True,
+        ),
+        "step of default preset, by Triton and CUDA graphs: launches": (
+            replayed + kernels["around graphs of all"] + optimizer,
+            True,
+        ),
+        "step of sampling, bandwidth given, by Triton: kernels": (searches + network + sampled + optimizer, False),
+        "step of sampling, bandwidth given, by Triton and CUDA graphs: launches": (
+            replayed + kernels[around] + sampled + optimizer,
+            True,
+        ),
+    }
 
 
-def _inputs(pos: Tensor, ptr: Tensor, geometry: list[LevelGeometry]) -> list[Tensor]:
-    """What the network reads in a step, but for what is empty."""
-    return [x for x in (pos, ptr, *(x for level in geometry for x in level)) if x.numel()]
+def _around(inputs: list[Tensor], outputs: list[Tensor], parts: int) -> None:
+    """Copy to graphs what they read, and the gradients of what they give; take the parts of the loss to the log."""
+    for x in inputs:
+        torch.empty_like(x).copy_(x)
+    for x in outputs:
+        # That of a loss is a one.
+        torch.empty_like(x).copy_(torch.ones_like(x) if x.dim() == 0 else x)
+    if parts:
+        torch.stack([x.new_empty(()) for x in outputs * parts])
 
 
 class _OneLaunch(Torch):
@@ -208,7 +226,7 @@ def _by_triton(run: Callable[[], object]) -> Work:
         mock.patch.object(Launch, "run", note),
         contextlib.ExitStack() as stack,
     ):
-        for module in (clouds, gathers, means, nearest, norms, points):
+        for module in (clouds, gathers, means, nearest, norms, origins, points):
             stack.enter_context(mock.patch.object(module, "takes", return_value=True))
         work = count(run)
     work.kernels += len(launched)

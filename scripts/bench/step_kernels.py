@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from pcsa._core.triton import clouds, gathers, means, nearest
+from pcsa._core.triton import clouds, gathers, means, nearest, origins
 from pcsa.scripts.bench.operator_kernels import Recorded, recorded
 
 _META = torch.device("meta")
@@ -58,6 +58,10 @@ def step_kernels() -> Iterator[tuple[str, Recorded]]:
 
         yield from _noted(f"B={B}, N={N:,}, K={K}, {name}", of_objectives)
     yield from _noted(f"{B * N:,} points", lambda: clouds.owners(ptr, B * N))
+    for dtype in (torch.float32, torch.float64):
+        points = empty(B * N, 3, dtype=dtype)
+        name = str(dtype).removeprefix("torch.")
+        yield from _noted(f"{B * N:,} points, {name}", lambda points=points: origins.moved(points, ptr, 4.0))
     yield from _noted(f"{B * K} numbers", lambda: means.mean(empty(B, K), None).backward())
 
 

@@ -222,25 +222,37 @@ def cell(value: object) -> str:
     return str(value).replace("|", "\\|")
 
 
+# What a command says where a package is missing ends like this; the page says it once.
+_ADVICE = "; pip install 'pcsa[train]' brings what the commands need"
+
+
+def table(heads: list[str], rows: list[list[object]]) -> list[str]:
+    """Lines of a table in Markdown."""
+    lines = [heads, ["---"] * len(heads), *([cell(value).replace(_ADVICE, "") for value in row] for row in rows)]
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
 def tables(results: dict[str, dict[str, object]]) -> str:
-    """Both tables in Markdown."""
-    heads = [
-        "environment",
-        "Python",
-        *NAMED,
-        "modules that import",
-        "tests of the operator",
-        "train, evaluate, predict",
-    ]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for row in ROWS:
-        if found := results.get(row.name):
-            keys = ["about", "python", *NAMED, "imports", "operator", "commands"]
-            lines.append("| " + " | ".join(cell(found[key]) for key in keys) + " |")
-    lines += ["", "| without | modules that import | train, evaluate, predict |", "|---|---|---|"]
+    """The tables in Markdown: versions, what came of them, and what a missing package takes away."""
+    rows = [found for row in ROWS if (found := results.get(row.name))]
+    found_by = ["imports", "operator", "commands"]
+    alike: dict[tuple[object, ...], list[str]] = {}
     for name, found in results.items():
         if name.startswith("without "):
-            lines.append(f"| {name.removeprefix('without ')} | {cell(found['imports'])} | {cell(found['commands'])} |")
+            alike.setdefault((found["imports"], found["commands"]), []).append(name.removeprefix("without "))
+    lines = [
+        *table(["environment", "Python", *NAMED], [[row[key] for key in ("about", "python", *NAMED)] for row in rows]),
+        "",
+        *table(
+            ["environment", "modules that import", "tests of the operator", "train, evaluate, predict"],
+            [[row[key] for key in ("about", *found_by)] for row in rows],
+        ),
+        "",
+        *table(
+            ["without", "modules that import", "train, evaluate, predict"],
+            [[", ".join(names), *found] for found, names in alike.items()],
+        ),
+    ]
     return "\n".join(lines) + "\n"
 
 

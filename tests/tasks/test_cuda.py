@@ -105,6 +105,38 @@ def test_gradients_by_graphs_are_those_of_kernels(training, objective):
         torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()) + 1e-7)
 
 
+@pytest.mark.parametrize("precompute", [False, True])
+@pytest.mark.parametrize("preset", ["default", "sampling"])
+def test_every_batch_has_a_loss_of_its_own_by_graphs(training, preset, precompute):
+    losses = []
+    for graph in (False, True):
+        module, loading, batches = training(preset, cuda_graph=graph, precompute=precompute)
+        steps = []
+        for batch in [*batches, batches[0]]:
+            there = loading.transfer_batch_to_device(batch, torch.device("cuda"), 0)
+            loss, parts, _ = module.loss(there, 0.5, torch.Generator().manual_seed(0))
+            steps.append(torch.stack([loss.detach(), *parts.values()]))
+        losses.append(torch.stack(steps))
+    torch.testing.assert_close(losses[1], losses[0], rtol=1e-3, atol=1e-5)
+    # No table of the first batch is read for the second, and what was found before is found again.
+    assert losses[1][:3, 0].unique().numel() == 3
+    torch.testing.assert_close(losses[1][3], losses[1][0], rtol=1e-4, atol=1e-6)
+
+
+def test_the_step_by_graphs_searches_within_them(training):
+    module, loading, batches = training("default", cuda_graph=True)
+    for batch in batches:
+        there = loading.transfer_batch_to_device(batch.pin_memory(), torch.device("cuda"), 0)
+        module.loss(there, 0.5, torch.Generator())
+        step = module.graphed._flat.function
+        assert step.bounds == [0, 600, 1200, 1800, 2400]
+        assert step._tables
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        module.loss(there, 0.5, torch.Generator())
+    # Positions, bounds, keypoints, visibility; one more for the parts of the loss.
+    assert sum(event.count for event in profile.key_averages() if event.key == "aten::copy_") <= 5
+
+
 def test_graphs_are_refused_for_clouds_of_several_sizes(training):
     module, loading, batches = training("default", cuda_graph=True)
     device = torch.device("cuda")

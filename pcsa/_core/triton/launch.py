@@ -16,6 +16,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from pcsa._core.triton.direct import launch
+
 log = logging.getLogger(__name__)
 R = TypeVar("R")
 
@@ -63,11 +65,12 @@ def builds(device: torch.device, what: str, run: Callable[[], object]) -> bool:
 
     The answer never changes: a backward pass must go where its forward pass went.
     """
-    if not usable(device):
-        return False
-    if interpreted():
-        return True
+    # Asked before every launch: what is known is looked up first.
     if (device, what) not in _BUILT:
+        if not usable(device):
+            return False
+        if interpreted():
+            return True
 
         def kernel() -> bool:
             run()
@@ -103,9 +106,7 @@ class Launch(NamedTuple):
 
     def run(self, programs: int, *args: Any) -> None:
         """Start this many programs, on the device of the first argument, a tensor."""
-        # Triton takes the current device, whatever the arguments say.
-        with torch.cuda.device_of(args[0]):
-            self.kernel[(programs,)](*args, **self.constants, **self.options)
+        launch(self.kernel, self.constants, self.options, programs, args)
 
 
 def cdiv(a: int, b: int) -> int:

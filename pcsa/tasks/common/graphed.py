@@ -1,4 +1,4 @@
-"""Forward and backward pass of a detector, and of its objective, as CUDA graphs: two launches in place of hundreds.
+"""Searches, forward and backward pass of a detector and of its objective as CUDA graphs: two launches, not hundreds.
 
 What a graph does is fixed when it is captured: shapes, addresses, and the numbers that a kernel is launched with. An
 objective that draws samples, whose temperature and seed change, and the optimizer follow outside.
@@ -7,12 +7,15 @@ objective that draws samples, whose temperature and seed change, and the optimiz
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.data import Data
 
-from pcsa.models.pointnet2 import LevelGeometry
+from pcsa.models.pointnet2 import LevelGeometry, PointNet2, build_geometry
+from pcsa.neighbors.ragged import Tables, tables_kept
 
 log = logging.getLogger(__name__)
 
@@ -23,21 +26,22 @@ class Graphed:
     What it returns is overwritten by the next call.
 
     Args:
-        function: Called as ``function(pos, ptr, *others)``, all of them tensors, returns a dict of tensors. It must be
-            on a CUDA device by the first call, in train mode, and draw nothing.
+        function: Called as ``function(pos, ptr, *others)``, all of them tensors. It must be on a CUDA device by the
+            first call, in train mode, and draw nothing.
     """
 
-    def __init__(self, function: nn.Module) -> None:
+    def __init__(self, function: StepOfTensors) -> None:
         self._flat = _Flat(function)
         self._shapes: list[torch.Size] = []
         self._captured = False
 
-    def __call__(self, *parts: Tensor) -> dict[str, Tensor]:
-        """Replay the function.
+    def __call__(self, *parts: Tensor, bounds: Sequence[int] | None = None) -> dict[str, Tensor]:
+        """Replay the function; ``bounds`` of clouds that all have one size, for one that searches.
 
         Raises:
             ValueError: If the shapes are not those of the first call.
         """
+        self._flat.function.bounds = bounds
         shapes = [x.shape for x in parts]
         if not self._shapes:
             self._shapes = shapes
@@ -52,16 +56,47 @@ class Graphed:
         return dict(zip(self._flat.names, out, strict=True))
 
 
-class NetworkOfTensors(nn.Module):
-    """A network called as ``network(None, pos, ptr=ptr, geometry=geometry)``, as :class:`Graphed` takes it."""
+class StepOfTensors(nn.Module):
+    """What a training step does to a detector, as :class:`Graphed` takes it: searches, network and objective.
 
-    def __init__(self, network: nn.Module) -> None:
+    Args:
+        network: Called as ``network(None, pos, ptr=ptr, geometry=geometry)``.
+        names: What the objective reads of a batch beside positions, in the order in which it follows them.
+        loss: The objective of what the network gives, a batch and the points of each cloud: a loss and its parts.
+            Without it, the step ends with the network.
+
+    Attributes:
+        bounds: Where the clouds of the batch begin, and their end, for the searches; None where what they find is
+            given, after all others.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        names: Sequence[str] = (),
+        loss: Callable[[dict[str, Tensor], Data, int], tuple[Tensor, dict[str, Tensor]]] | None = None,
+    ) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.names, self.loss = network, tuple(names), loss
+        self.bounds: Sequence[int] | None = None
+        self._tables: Tables = {}
 
-    def forward(self, pos: Tensor, ptr: Tensor, *geometry: Tensor) -> dict[str, Tensor]:
-        out: dict[str, Tensor] = self.network(None, pos, ptr=ptr, geometry=levels_of(geometry))
-        return out
+    def forward(self, pos: Tensor, ptr: Tensor, *others: Tensor) -> dict[str, Tensor]:
+        named, found = others[: len(self.names)], others[len(self.names) :]
+        geometry = levels_of(found) if self.bounds is None else self._searched(pos, self.bounds)
+        out: dict[str, Tensor] = self.network(None, pos, ptr=ptr, geometry=geometry)
+        if self.loss is None:
+            return out
+        batch = Data(pos=pos, ptr=ptr, **dict(zip(self.names, named, strict=True)))
+        loss, parts = self.loss(out, batch, len(pos) // (len(ptr) - 1))
+        return {"loss": loss, **parts}
+
+    def _searched(self, pos: Tensor, bounds: Sequence[int]) -> list[LevelGeometry]:
+        backbone = cast(PointNet2, self.network.backbone)
+        # A graph reads again what the host sent when it was captured.
+        with tables_kept(self._tables):
+            levels, around = backbone.levels, backbone.local_neighbors
+            return build_geometry(pos, torch.tensor(bounds), levels, around, validate=False)
 
 
 def tensors_of(geometry: Sequence[LevelGeometry]) -> list[Tensor]:
@@ -80,7 +115,7 @@ class _Flat(nn.Module):
 
     names: tuple[str, ...] = ()
 
-    def __init__(self, function: nn.Module) -> None:
+    def __init__(self, function: StepOfTensors) -> None:
         super().__init__()
         self.function = function
 

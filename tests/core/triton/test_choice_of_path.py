@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pcsa import sampling_argmax
-from pcsa._core.triton import grids, launch, points
+from pcsa._core.triton import grids, launch, origins, points
 from pcsa.scripts.bench.operator_kernels import recorded
 
 META = torch.device("meta")
@@ -69,6 +69,7 @@ def test_kernels_that_cannot_be_built_are_said_once_and_plain_torch_draws(monkey
     monkeypatch.setattr(launch, "usable", lambda device: True)
     monkeypatch.setattr(launch, "interpreted", lambda: False)
     monkeypatch.setattr(points, "draw", lambda *inputs: 1 / 0)
+    monkeypatch.setattr(origins, "takes", lambda pos: False)
     monkeypatch.setattr(launch, "_BUILT", {})
     with caplog.at_level(logging.WARNING):
         for _ in range(2):

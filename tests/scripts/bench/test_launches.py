@@ -40,6 +40,9 @@ def test_a_step_launches_as_many_kernels_for_more_points():
         assert many[f"{name} by Triton"].kernels < many[name].kernels
     steps = launches.whole_steps(many)
     assert steps == launches.whole_steps(few)
-    # As graphs the network is two launches and copies of its inputs: two of the clouds, six of each level.
-    assert many["copies to a graph"].kernels == 2 + 3 * 6
+    # To graphs go positions, bounds, keypoints and which are visible, and the gradient of the loss, a one; from them
+    # come the parts of the loss. An objective outside gives the gradients of scores and presence.
+    assert many["around graphs of all"].kernels == 4 + 2 + 1
+    assert many["around graphs of the network"].kernels == 2 + 2
+    assert steps["step of default preset, by Triton and CUDA graphs: launches"][0] <= 25
     assert [number <= launches._STEP for number, promised in steps.values() if promised] == [True] * 3

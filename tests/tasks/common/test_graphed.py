@@ -10,7 +10,7 @@ from torch_geometric.data import Data
 
 from pcsa.models import KeypointDetector, LevelGeometry, PointNet2, build_geometry
 from pcsa.tasks.common.config import TrainerConfig
-from pcsa.tasks.common.graphed import Graphed, NetworkOfTensors, levels_of, tensors_of
+from pcsa.tasks.common.graphed import Graphed, StepOfTensors, levels_of, tensors_of
 from pcsa.tasks.supervised import Detection, DetectorConfig, ObjectiveConfig, SupervisedConfig, detection_loss
 from pcsa.tasks.unsupervised import UnsupervisedConfig
 
@@ -45,7 +45,7 @@ def capture(flat, args):
 
 def test_warming_up_leaves_no_trace(network, monkeypatch):
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
-    plain, graphed = copy.deepcopy(network), Graphed(NetworkOfTensors(network))
+    plain, graphed = copy.deepcopy(network), Graphed(StepOfTensors(network))
     pos, ptr, *geometry = clouds(40, 40)
     for _ in range(2):
         expected = plain(None, pos, ptr=ptr, geometry=levels_of(geometry))
@@ -59,7 +59,7 @@ def test_warming_up_leaves_no_trace(network, monkeypatch):
 
 def test_batches_of_another_shape_are_refused(network, monkeypatch):
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
-    graphed = Graphed(NetworkOfTensors(network))
+    graphed = Graphed(StepOfTensors(network))
     graphed(*clouds(40, 40))
     for other, shown in ((clouds(40, 41), "81 in 2"), (clouds(40, 20, 20), "80 in 3")):
         match = rf"`trainer.cuda_graph` \(=True\) .* 80 points in 2 clouds, this one {shown}"
@@ -73,7 +73,7 @@ def test_a_network_that_cannot_be_captured_runs_as_it_is(network, monkeypatch, c
         raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", fails)
-    graphed = Graphed(NetworkOfTensors(network.eval()))
+    graphed = Graphed(StepOfTensors(network.eval()))
     with caplog.at_level(logging.WARNING):
         for batch in (clouds(40, 40), clouds(30, 50)):
             expected = network(None, batch[0], ptr=batch[1], geometry=levels_of(batch[2:]))
@@ -148,3 +148,34 @@ def test_clouds_of_several_sizes_are_refused(network):
     batch, geometry = labeled((30, 50))
     with pytest.raises(ValueError, match=r"`trainer.cuda_graph` \(=True\) is for clouds of one size"):
         module.replayed(batch, geometry, 0.5, torch.Generator())
+
+
+@pytest.mark.parametrize("options", [OBJECTIVES[0], OBJECTIVES[-1]], ids=lambda options: options["method"])
+def test_the_step_that_searches_is_that_of_what_was_searched_before(network, monkeypatch, options):
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
+    config = SupervisedConfig(objective=ObjectiveConfig(**options), trainer=TrainerConfig(cuda_graph=True))
+    one, other = (Detection(config, network, 1).eval() for _ in range(2))
+    losses = []
+    for shift in (0.0, 0.3):
+        batch, _ = labeled((40, 40))
+        batch.pos = batch.pos * torch.tensor([1.0, 1.0, 1 - shift])
+        geometry = build_geometry(batch.pos, batch.ptr, PointNet2().levels)
+        expected, parts = one.replayed(batch, geometry, 0.5, torch.Generator().manual_seed(1))
+        loss, found = other.replayed(batch, None, 0.5, torch.Generator().manual_seed(1))
+        assert torch.equal(loss, expected)
+        assert found.keys() == parts.keys()
+        assert all(torch.equal(found[name], parts[name]) for name in parts)
+        losses.append(loss)
+    assert losses[0] != losses[1]
+
+
+def test_a_step_that_cannot_be_captured_searches_in_clouds_of_any_size(network, monkeypatch):
+    def fails(flat, args):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", fails)
+    graphed = Graphed(StepOfTensors(network.eval()))
+    for sizes in ((40, 40), (30, 30), (50, 50, 50)):
+        pos, ptr, *geometry = clouds(*sizes)
+        expected = network(None, pos, ptr=ptr, geometry=levels_of(geometry))
+        assert torch.equal(graphed(pos, ptr, bounds=ptr.tolist())["logits"], expected["logits"])

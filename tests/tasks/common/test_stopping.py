@@ -216,6 +216,10 @@ def test_the_command_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("pcsa.scripts.train.main", diverged)
     assert main(["train", "landmarks"]) == 2
     assert capsys.readouterr().err == "pcsa train: the loss of step 5 is nan\n"
+    # The first process speaks for all.
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert main(["train", "landmarks"]) == 2
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.slow
