@@ -316,7 +316,7 @@ class CloudPredictor(Predictor):
         fields: dict[str, Any] = {**counts, **{name: value[0].tolist() for name, value in found.items()}}
         if given.novelty is not None:
             fields |= {"novelty": given.novelty.score, "unlike": given.novelty.reason}
-        about = {"title": file.name, "note": note_of(given)}
+        about: dict[str, Any] = {"title": file.name, "note": note_of(given)}
         yield Prediction(
             fields, lambda: self.task.scene(self.run, given.pos, located, 0, self.options.read_out, **about)
         )

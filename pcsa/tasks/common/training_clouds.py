@@ -186,15 +186,19 @@ def training_clouds(count: int, cloud: Callable[[int | None, int], Tensor], fram
     center = np.median(value, axis=0)
     low, high = np.quantile(value, (0.01, 0.99), axis=0)
     groups = (slice(0, len(SHAPE)), slice(len(SHAPE), None))
-    found, left_out = zip(*(_distance(value[:, group] - center[group], shape) for group in groups), strict=True)
+    (of_shape, shape_length), (of_spacing, spacing_length) = (
+        _distance(value[:, group] - center[group], shape) for group in groups
+    )
     # A cloud has two chances to be beyond a limit.
-    together = _limit(np.maximum(*left_out), shape)
-    found = tuple(matrix / together for matrix in found)
+    together = _limit(np.maximum(shape_length, spacing_length), shape)
     return TrainingClouds(
         frame,
         int(np.median(sizes)),
-        *(tuple(x.tolist()) for x in (center, low, high)),
-        *(tuple(tuple(row) for row in matrix.tolist()) for matrix in found),
+        center=tuple(center.tolist()),
+        low=tuple(low.tolist()),
+        high=tuple(high.tolist()),
+        shape=tuple(tuple(row) for row in (of_shape / together).tolist()),
+        spacing=tuple(tuple(row) for row in (of_spacing / together).tolist()),
     )
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from pcsa._core.checks import check_count
 from pcsa.localization import ReadOut
+from pcsa.tasks.common.clouds import CloudTask
 from pcsa.tasks.common.given_clouds import GivenCloud, give, locate_given
 from pcsa.tasks.common.located_clouds import LocatedClouds
 from pcsa.tasks.common.task import Run
@@ -139,9 +139,10 @@ class CloudDetector:
             yield slice(first, len(sizes))
 
     def _found(self, cloud: InputCloud, given: GivenCloud, located: LocatedClouds, place: int) -> Found:
-        run = self.run
-        extra: dict[str, Tensor] = {name: value[place] for name, value in run.task.extra(located).items()}
-        segments = run.task.header(run).get("segments")
+        run, task = self.run, self.run.task
+        assert isinstance(task, CloudTask)
+        extra = {name: value[place] for name, value in task.extra(located).items()}
+        segments = task.header(run).get("segments")
         index = located.index[place]
         return Found(
             self.names,

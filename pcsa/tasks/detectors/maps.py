@@ -92,7 +92,7 @@ class MapDetector:
         parts: list[Any] = [None] * len(given) if boxes is None else list(boxes) if several else [boxes]
         if len(parts) != len(given):
             raise ValueError(f"`boxes` must be a list for each of the {len(given)} images, are {len(parts)}")
-        found = []
+        found: list[Any] = []
         with torch.inference_mode():
             for i, (one, part) in enumerate(zip(given, parts, strict=True)):
                 name = Path(f"inputs[{i}]" if several else "inputs")
@@ -148,12 +148,15 @@ class MapDetector:
 
     def _found(self, prediction: Prediction, options: PredictOptions) -> Found:
         fields = prediction.fields
-        depth = fields.get("depth_mm")
+        depth, box = fields.get("depth_mm"), None
+        if "box" in fields:
+            x, y, width, height = fields["box"]
+            box = (float(x), float(y), float(width), float(height))
         return Found(
             self.names,
             torch.tensor(fields["rows"] if "rows" in fields else fields["position"]),
             torch.tensor(fields["confidence"]),
             radius=options.radius,
-            box=tuple(fields["box"]) if "box" in fields else None,
+            box=box,
             depth_mm=None if depth is None else torch.tensor(depth),
         )
