@@ -94,7 +94,7 @@ def _check_header(stream: IO[bytes], size: int) -> None:
         raise ValueError(f"an array {list(shape)} of {dtype} takes {needed} bytes, {held} are there")
 
 
-def read_volume(file: Path, value_range: ValueRange | None = None) -> Float[Tensor, "1 D H W"]:
+def read_volume(file: str | os.PathLike[str], value_range: ValueRange | None = None) -> Float[Tensor, "1 D H W"]:
     """Read a volume from a `.npy` file, or a `.npz` file with one array, as values from 0 to 1.
 
     Args:
@@ -107,9 +107,9 @@ def read_volume(file: Path, value_range: ValueRange | None = None) -> Float[Tens
     """
     arrays = read_arrays(file)
     if len(arrays) != 1:
-        raise ValueError(f"`{file}`: must hold one array, has {', '.join(arrays) or 'none'}")
+        raise ValueError(f"`{os.fspath(file)}`: must hold one array, has {', '.join(arrays) or 'none'}")
     ((name, values),) = arrays.items()
-    return check_unit_values(file, values, 3, value_range, name)
+    return check_unit_values(Path(file), values, 3, value_range, name)
 
 
 def check_unit_values(

@@ -4,6 +4,7 @@ A scan is a dict with ``image [1, H, W]`` (from 0 to 1), ``boundaries [K, W]`` (
 column, in pixels whose centers are integers) and ``visible [K, W]``; boundaries that are not visible are 0.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def shown_scan(path: Path, arrays: dict[str, NDArray[Any]], value_range: ValueRa
     return image
 
 
-def read_scan(path: Path, value_range: ValueRange | None = None) -> NDArray[np.float32]:
+def read_scan(path: str | os.PathLike[str], value_range: ValueRange | None = None) -> NDArray[np.float32]:
     """Read the picture of a scan from a `.npz` file, `[H, W]` from 0 to 1 as it is shown.
 
     The file holds ``bscan``, the raw intensity, which is shown as its fourth root, or ``image``, which is shown as it
@@ -84,10 +85,10 @@ def read_scan(path: Path, value_range: ValueRange | None = None) -> NDArray[np.f
             message names the file.
 
     """
-    return shown_scan(path, read_arrays(path), value_range)
+    return shown_scan(Path(path), read_arrays(path), value_range)
 
 
-def read_scan_file(file: Path, value_range: ValueRange | None = None) -> Float[Tensor, "1 H W"]:
+def read_scan_file(file: str | os.PathLike[str], value_range: ValueRange | None = None) -> Float[Tensor, "1 H W"]:
     """Read a scan as it is shown, from 0 to 1: a picture, a `.npy` file, or a file of :func:`read_scan`.
 
     Args:
@@ -98,6 +99,7 @@ def read_scan_file(file: Path, value_range: ValueRange | None = None) -> Float[T
         ValueError: If the file cannot be read or holds anything else; the message names the file.
 
     """
+    file = Path(file)
     suffix = file.suffix.lower()
     if suffix in IMAGES:
         return read_image(file, value_range).mean(0, keepdim=True)

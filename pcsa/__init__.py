@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         soft_argmax as soft_argmax,
     )
     from pcsa.schedules import TemperatureSchedule as TemperatureSchedule
+    from pcsa.tasks.detectors.loading import load as load
 else:
     # The same names, imported where they are first used: `import pcsa` then needs no torch, and `pcsa --help`
     # answers at once.
@@ -49,6 +50,7 @@ else:
         "ball_mass": "localization",
         "expected_distance": "certainty",
         "knn_bandwidth": "bandwidth",
+        "load": "tasks.detectors.loading",
         "localize": "localization",
         "sampling_argmax": "sampling",
         "soft_argmax": "sampling",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import fields, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from pcsa.datasets.faults import reading, said
 from pcsa.datasets.files import Found, find_files, picture_name, replacing
 from pcsa.scripts.journal import Entry, Journal
 from pcsa.scripts.partial import determining
-from pcsa.scripts.runs import averaged_with, check_pages, parse_options, print_failed
+from pcsa.scripts.runs import SHOWN, averaged_with, check_pages, parse_options, print_failed
 from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.run import open_ensemble
 from pcsa.tasks.common.task import Picture, PredictOptions, Predictor, Run
@@ -50,10 +50,26 @@ def main(argv: list[str]) -> int:
         print(f"{already} of {len(found.files)} inputs were there already")
     if str(found):
         print(found)
+    print_unlike(document["items"], {str(file) for file in found.files})
     for written in (options.png, options.html):
         if written:
             print(f"written: {written}")
     return print_failed(list(failed.values()), f"of {len(found.files)} inputs", options.out)
+
+
+def print_unlike(items: Sequence[Mapping[str, Any]], inputs: Collection[str]) -> None:
+    """Say which inputs are unlike what the network was trained on, the least alike first."""
+    unlike = [item for item in items if item["input"] in inputs and item.get("novelty", 0) > 1]
+    if not unlike:
+        return
+    print(
+        f"{len(unlike)} of {len(inputs)} inputs are unlike the training clouds (novelty above 1): believe them little"
+    )
+    unlike.sort(key=lambda item: -item["novelty"])
+    for item in unlike[:SHOWN]:
+        print(f"  {item['input']}: {item['unlike']}")
+    if len(unlike) > SHOWN:
+        print(f"  and {len(unlike) - SHOWN} more, by their `novelty`")
 
 
 def predict(run: Run[Any, Any], options: PredictOptions) -> Predicted:

@@ -7,18 +7,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 import tyro
 
 from pcsa.tasks.common.clouds import CloudTask
+from pcsa.tasks.common.devices import pick_device as pick_device
 from pcsa.tasks.common.run import open_run
 from pcsa.tasks.common.shared import shared_weights
 from pcsa.tasks.common.task import EvaluateOptions, PredictOptions, Run, Task
 
 Options = TypeVar("Options", EvaluateOptions, PredictOptions)
 
-# Faults that are printed; the file has all of them.
-_SHOWN = 20
+SHOWN = 20
+"""Faults that are printed; the file has all of them."""
 
 
 def parse_options(
@@ -67,18 +67,6 @@ def averaged_with(options: EvaluateOptions | PredictOptions) -> dict[str, Any]:
     return more
 
 
-def pick_device(name: str) -> torch.device:
-    """Return the device that an option names; ``auto`` takes CUDA where there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"`device` (={name!r}) cannot be used: {str(error).splitlines()[0]}") from None
-    return device
-
-
 def check_pages(task: Task[Any, Any], name: str, value: object) -> None:
     """Refuse a page where a task has none, before anything is computed."""
     if isinstance(value, Path) and value.is_dir():
@@ -92,10 +80,10 @@ def print_failed(reasons: Sequence[str], of: str, file: Path) -> int:
     if not reasons:
         return 0
     print(f"failed: {len(reasons)} {of}", file=sys.stderr)
-    for reason in reasons[:_SHOWN]:
+    for reason in reasons[:SHOWN]:
         print(f"  {reason}", file=sys.stderr)
-    if len(reasons) > _SHOWN:
-        print(f"  and {len(reasons) - _SHOWN} more, in `failed` of {file}", file=sys.stderr)
+    if len(reasons) > SHOWN:
+        print(f"  and {len(reasons) - SHOWN} more, in `failed` of {file}", file=sys.stderr)
     return 3
 
 

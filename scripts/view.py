@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 import tyro
+from torch_geometric.data import Data
 
 from pcsa._core.checks import check_count, check_positive
 from pcsa.datasets.files import find_files
@@ -18,8 +19,7 @@ from pcsa.localization import ReadOut
 from pcsa.scripts.runs import open_cloud_run
 from pcsa.tasks.common.categories import of_category
 from pcsa.tasks.common.clouds import LAYERS, CloudTask, read_input
-from pcsa.tasks.common.fitting import scale_of
-from pcsa.tasks.common.read_outs import cloud_radius
+from pcsa.tasks.common.given_clouds import give, locate_given, note_of
 from pcsa.tasks.common.task import Checkpoint, Run
 from pcsa.viz import Scene, show
 
@@ -76,12 +76,13 @@ def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any
         options = {"temperature": objective.final_temperature, "tempering": objective.tempering}
         options["num_samples"] = config.num_samples
 
-    def scene(pos: torch.Tensor, **known: Any) -> Scene:
-        radius = cloud_radius(config.read_out, config.radius, scale_of([pos]))
-        located = task.locate(run, [pos], config.read_out, radius)
+    def scene(pos: torch.Tensor, *, annotated: Data | None = None, **known: Any) -> Scene:
+        # Annotations are of all points.
+        given = give(pos, run.clouds, resample=annotated is None)
+        located = locate_given(run, [given], config.read_out, config.radius)
         # A shape must look the same whenever it is shown.
-        noise = torch.Generator().manual_seed(0)
-        return task.scene(run, pos, located, 0, config.read_out, generator=noise, **known, **options)
+        known |= {"generator": torch.Generator().manual_seed(0), "annotated": annotated, "note": note_of(given)}
+        return task.scene(run, given.pos, located, 0, config.read_out, **known, **options)
 
     if len(config.data) == 1 and (config.data[0] / "annotations").is_dir():
         dataset = task.annotated(run, config.split, config.data[0])

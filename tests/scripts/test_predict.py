@@ -70,7 +70,7 @@ def test_json_and_arrays_hold_the_same(trained, name, inputs, tmp_path, monkeypa
         "landmarks": {"box", "position"},
     }[name]
     if "supervised" in name:
-        fields.add("num_dropped")
+        fields |= {"num_dropped", "num_used", "novelty", "unlike"}
     assert all(set(item) == {"input", "confidence", *fields} for item in items)
     assert predicted["failed"] == []
 

@@ -34,6 +34,9 @@ def test_checkpoint_says_what_it_is_and_opens_as_it_was_trained(trained, same, n
     assert sorted(file.name for file in path.parent.iterdir()) == ["config.json", "last.ckpt", "log"]
     about = json.loads((path.parent / "config.json").read_text())
     temperature = stored["pcsa"].pop("temperature")
+    # What a checkpoint remembers of the clouds would be pages of numbers.
+    clouds = stored["pcsa"].pop("clouds", None)
+    assert (clouds is not None) == (name in ("supervised", "unsupervised"))
     assert stored["pcsa"] == about
     assert about["task"] == task.name
     assert about["config"] == to_plain(config)
@@ -44,6 +47,7 @@ def test_checkpoint_says_what_it_is_and_opens_as_it_was_trained(trained, same, n
     assert run.config == config
     assert type(run.config) is type(config) is task.config_type
     assert temperature == pytest.approx(config.objective.final_temperature)
+    assert to_plain(run.clouds) == clouds
     assert not run.model.training
     assert run.device == torch.device("cpu")
     assert to_plain(run.labels) == about["labels"]

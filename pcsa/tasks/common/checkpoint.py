@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 _UNSIGNED: set[Path] = set()
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """All that a checkpoint holds, after a check that this package wrote it and that it is as it was written.
 
     Nothing in a file is run, and no memory taken for more than it holds; see :mod:`pcsa.tasks.common.outline`. The log
@@ -33,6 +34,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is no checkpoint of this package, is damaged, or has weights that are not finite.
     """
+    path = Path(path)
     with reading(path, "a checkpoint"):
         if not path.is_file():
             raise FileNotFoundError(f"`{path}` is no checkpoint: there is no such file")
@@ -85,14 +87,14 @@ def check_content(path: Path, checkpoint: Any) -> None:
         )
 
 
-def write_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
+def write_checkpoint(path: str | os.PathLike[str], checkpoint: dict[str, Any]) -> None:
     """Write a checkpoint that is complete or not there.
 
     Raises:
         OSError: If the disk is full, say; the message names ``path`` and says what is kept.
     """
     # A file of Python's: torch's own says nothing of why it cannot be written.
-    with replacing(path) as temporary:
+    with replacing(Path(path)) as temporary:
         with temporary.open("wb") as file:
             torch.save(checkpoint, file)
         sign(temporary)

@@ -7,26 +7,27 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
-import pcsa
 from pcsa.datasets.folds import Fold
 from pcsa.datasets.keypointnet import KeypointCategories, KeypointNet
 from pcsa.datasets.keypointnet.layout import models_of_split
 from pcsa.datasets.point_cloud import PointCloud
 from pcsa.datasets.points import CLOUDS, MESHES, UNNAMED, read_cloud
 from pcsa.datasets.procedural import embedded_root
-from pcsa.datasets.transforms import Augment, Normalize, denormalize
+from pcsa.datasets.transforms import Augment, Normalize
 from pcsa.localization import NEED_RADIUS, ReadOut
-from pcsa.tasks.common.config import Count, DataConfig, Rule, TrainConfig
-from pcsa.tasks.common.fitting import scale_of
+from pcsa.tasks.common.config import Count, DataConfig, Rule, TrainConfig, to_plain
+from pcsa.tasks.common.engine import StepData
+from pcsa.tasks.common.given_clouds import UNKNOWN_POINTS, give, locate_given, note_of
+from pcsa.tasks.common.located_clouds import Frame as Frame, LocatedClouds as LocatedClouds, locate as locate
 from pcsa.tasks.common.mean_maps import MeanOfNetworks, MeanOfVariations
-from pcsa.tasks.common.read_outs import KEYPOINTNET_RADIUS, cloud_radius
+from pcsa.tasks.common.read_outs import KEYPOINTNET_RADIUS
 from pcsa.tasks.common.task import (
     Evaluation,
     LabelsT,
@@ -37,12 +38,11 @@ from pcsa.tasks.common.task import (
     Run,
     Task,
 )
+from pcsa.tasks.common.training_clouds import training_clouds
 from pcsa.viz import Scene, keypoint_scene, save_html, save_panels, save_pngs
 
 LAYERS = ("mesh", "cloud", "keypoints", "annotated", "errors", "skeleton")
 """What pictures of predictions show; a page can show the rest too."""
-
-Frame = Literal["unit_sphere", "min_max"]
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,13 @@ class CloudPredictOptions(PredictOptions):
     look the same; the rest is predicted. Name the files (scans/*.xyz) to have only these.
     """
 
-    num_points: int = 2048
-    """Points sampled on a mesh, by area."""
+    num_points: int | None = None
+    """Points sampled on a mesh, by area; default as many as the training clouds had, 2048 where the checkpoint does not
+    say how many those were."""
+    resample: bool = True
+    """Draw from a cloud that has many more points than the training clouds as many as these had."""
     seed: int = 0
-    """Seed of the sampling on meshes."""
+    """Seed of the sampling on meshes, and of the draw from clouds."""
     columns: str | None = None
     """Names of the columns of .xyz, .txt, .npy and the like, for instance "x y z label"."""
     drop_invalid: bool = False
@@ -110,7 +113,7 @@ class CloudPredictOptions(PredictOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, number, least in (("num_points", self.num_points, 1), ("seed", self.seed, 0)):
-            if number < least:
+            if number is not None and number < least:
                 raise ValueError(f"`{name}` (={number}) must be at least {least}")
 
 
@@ -131,79 +134,6 @@ def open_annotated(
         ids = keypoint_ids.get(category) if isinstance(keypoint_ids, Mapping) else keypoint_ids
         parts.append(KeypointNet(root, category, split, keypoint_ids=ids, fold=config.held_out, **options))
     return parts[0] if len(parts) == 1 else KeypointCategories(parts)
-
-
-class LocatedClouds(NamedTuple):
-    """What :func:`locate` finds in clouds, in their own units and on the CPU."""
-
-    position: Tensor
-    """``[B, K, 3]``, in the precision of the clouds."""
-    covariance: Tensor
-    """``[B, K, 3, 3]``."""
-    peak: Tensor
-    """Largest probability of a point, ``[B, K]``."""
-    entropy: Tensor
-    """``[B, K]``, in nats."""
-    index: Tensor  # type: ignore[assignment]  # hides tuple.index
-    """The most probable point, ``[B, K]``, a row of its cloud."""
-    confidence: Tensor
-    """Probability within the radius of the position, ``[B, K]``; the peak where no radius was given."""
-    radius: float | None
-    """The radius."""
-    logits: list[Tensor]
-    """Scores ``[N, K]`` of every cloud, float32."""
-    outputs: dict[str, Tensor]
-    """What else the network returned, one row per cloud."""
-
-
-@torch.inference_mode()
-def locate(
-    network: nn.Module,
-    clouds: Sequence[Tensor],
-    frame: Frame,
-    read_out: ReadOut,
-    radius: float | None = None,
-    *,
-    temperature: float = 1.0,
-) -> LocatedClouds:
-    """Keypoints of clouds ``[N, 3]``: normalize, score, find bandwidths, read the map, go back to the clouds' units.
-
-    Args:
-        network: Trained on clouds in ``frame``; called as ``network(None, pos, ptr=…)``.
-        clouds: Far from the origin as float64, so that nothing is lost.
-        frame: See :class:`pcsa.datasets.transforms.Normalize`.
-        read_out: See :func:`pcsa.localize`.
-        radius: The same, in the units of the clouds.
-        temperature: Divides the logits where peak, entropy and confidence are computed; the positions are those of the
-            maps as they are.
-    """
-    device = next(network.parameters()).device
-    normalize = Normalize(frame)
-    batch = Batch.from_data_list([normalize(Data(pos=pos)) for pos in clouds])
-    pos, ptr = batch.pos.float().to(device), batch.ptr.to(device)
-    outputs = network(None, pos, ptr=ptr)
-    logits = outputs["logits"]
-    # Each cloud has a scale of its own.
-    reach = None if radius is None else (radius / batch.scale[:, 0]).to(pos)
-    bandwidth = pcsa.knn_bandwidth(pos, ptr=ptr)
-    found = pcsa.localize(logits, pos, bandwidth, ptr=ptr, read_out=read_out, radius=reach)
-    if temperature != 1:
-        sure = pcsa.localize(logits, pos, bandwidth, ptr=ptr, temperature=temperature)
-        mass = sure.peak
-        if reach is not None:
-            mass = pcsa.ball_mass(logits, pos, found.position, reach, ptr=ptr, temperature=temperature)
-        found = found._replace(peak=sure.peak, entropy=sure.entropy, confidence=mass)
-    return LocatedClouds(
-        position=denormalize(found.position.cpu(), batch.offset, batch.scale),
-        covariance=found.covariance.cpu() * batch.scale.square().view(-1, 1, 1, 1),
-        peak=found.peak.cpu(),
-        entropy=found.entropy.cpu(),
-        index=(found.index - ptr[:-1, None]).cpu(),
-        confidence=found.confidence.cpu(),
-        radius=radius,
-        logits=list(logits.float().cpu().split(batch.ptr.diff().tolist())),
-        outputs={name: outputs[name].float().cpu() for name in ("presence", "activation") if name in outputs},
-    )
 
 
 class CloudTask(Task[CloudConfigT, LabelsT]):
@@ -227,6 +157,11 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
         """Keypoints of clouds ``[N, 3]``, in their own units."""
         temperature = run.calibration.temperature
         return locate(run.model, clouds, self.frame, read_out, radius, temperature=temperature)
+
+    def describe(self, data: StepData) -> dict[str, Any]:
+        items = data.train_items
+        clouds = training_clouds(len(items), lambda epoch, i: items[i if epoch is None else (epoch, i)].pos, self.frame)
+        return {"clouds": to_plain(clouds)}
 
     def mean(self, runs: Sequence[Run[CloudConfigT, LabelsT]]) -> nn.Module:
         return MeanOfNetworks([run.model for run in runs])
@@ -360,11 +295,14 @@ class CloudPredictor(Predictor):
 
     def predict(self, file: Path) -> Iterator[Prediction]:
         """One prediction."""
-        o = self.options
-        cloud = read_input(file, o.columns, drop_invalid=o.drop_invalid, num_points=o.num_points, seed=o.seed)
+        o, known = self.options, self.run.clouds
+        count = o.num_points or (UNKNOWN_POINTS if known is None else known.num_points)
+        cloud = read_input(file, o.columns, drop_invalid=o.drop_invalid, num_points=count, seed=o.seed)
         pos = torch.from_numpy(cloud.points)
-        radius = cloud_radius(o.read_out, o.radius, scale_of([pos]))
-        located = self.task.locate(self.run, [pos], o.read_out, radius)
+        # As many as were asked for on a mesh are wanted.
+        chosen = o.num_points is not None and file.suffix.lower() in MESHES and len(pos) == count
+        given = give(pos, known, resample=o.resample and not chosen, seed=o.seed)
+        located = locate_given(self.run, [given], o.read_out, o.radius)
         found = {
             "position": located.position,
             "covariance": located.covariance,
@@ -374,8 +312,11 @@ class CloudPredictor(Predictor):
             "index": located.index,
             "point": pos[located.index],
         }
-        counts = {"num_points": len(pos), "num_dropped": cloud.num_dropped}
-        fields = {**counts, **{name: value[0].tolist() for name, value in found.items()}}
+        counts = {"num_points": len(pos), "num_used": len(given.pos), "num_dropped": cloud.num_dropped}
+        fields: dict[str, Any] = {**counts, **{name: value[0].tolist() for name, value in found.items()}}
+        if given.novelty is not None:
+            fields |= {"novelty": given.novelty.score, "unlike": given.novelty.reason}
+        about: dict[str, Any] = {"title": file.name, "note": note_of(given)}
         yield Prediction(
-            fields, lambda: self.task.scene(self.run, pos, located, 0, self.options.read_out, title=file.name)
+            fields, lambda: self.task.scene(self.run, given.pos, located, 0, self.options.read_out, **about)
         )

@@ -271,6 +271,7 @@ class TrainConfig:
     these is begun anew, but for keypoints that both have. A resumed run has its weights from its own."""
 
     def __post_init__(self) -> None:
+        make_paths(self)
         check_numbers(self)
         o, t = self.optimizer, self.trainer
         o.check()
@@ -288,6 +289,17 @@ class TrainConfig:
             raise ValueError(
                 f"`optimizer.batch_size` (={o.batch_size}) must be a multiple of the number of devices (={devices})"
             )
+
+
+def make_paths(config: Any) -> None:
+    """Put a path in place of every text in a tree of configurations that stands for one."""
+    hints = get_type_hints(type(config))
+    for field_ in dataclasses.fields(config):
+        value = getattr(config, field_.name)
+        if dataclasses.is_dataclass(value):
+            make_paths(value)
+        elif isinstance(value, str) and Path in (hints[field_.name], *get_args(hints[field_.name])):
+            object.__setattr__(config, field_.name, Path(value))
 
 
 def check_numbers(config: Any, prefix: str = "") -> None:

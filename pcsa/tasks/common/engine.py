@@ -210,6 +210,7 @@ class StepTraining(L.LightningModule, Generic[ConfigT]):
         self.config, self.network, self.steps_per_epoch = config, network, steps_per_epoch
         self.steps = config.optimizer.num_steps(steps_per_epoch)
         self.about: dict[str, Any] = {}
+        self.inputs: dict[str, Any] = {}
         j = config.objective
         within = j.temperature_epochs
         self.temperature = pcsa.TemperatureSchedule(
@@ -277,7 +278,7 @@ class StepTraining(L.LightningModule, Generic[ConfigT]):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what the checkpoint is, and of which configuration."""
-        checkpoint["pcsa"] = {**self.about, "temperature": self.temperature.at(self.global_step)}
+        checkpoint["pcsa"] = {**self.about, **self.inputs, "temperature": self.temperature.at(self.global_step)}
         flush_logs(self.trainer)
 
 

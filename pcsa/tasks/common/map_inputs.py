@@ -104,13 +104,19 @@ class ImagePredictor(Predictor):
 
     def predict(self, file: Path) -> Iterator[Prediction]:
         """A prediction for each box, all of them in one picture, which the first one has."""
-        image = read_image(file, self.value_range)
-        width, height = image.shape[-1], image.shape[-2]
-        whole = [0.0, 0.0, float(width), float(height)]
-        if self.boxes is None:
-            boxes = [whole]
-        else:
+        boxes = None
+        if self.boxes is not None:
             boxes = self._known[file] if file in self._known else boxes_of(self.boxes, [file])[file]
+        return self.find(self.open(file), boxes, file)
+
+    def open(self, file: Path) -> Tensor:
+        """Read an image ``[3, H, W]`` from 0 to 1."""
+        return read_image(file, self.value_range)
+
+    def find(self, image: Tensor, given: Sequence[Box] | None, file: Path) -> Iterator[Prediction]:
+        """The same of an image ``[3, H, W]`` from 0 to 1; without boxes, of all of it. Messages name the file."""
+        width, height = image.shape[-1], image.shape[-2]
+        boxes = [[0.0, 0.0, float(width), float(height)]] if given is None else list(given)
         labels = self.run.labels
         cuts = []
         for i, box in enumerate(boxes):
@@ -123,11 +129,11 @@ class ImagePredictor(Predictor):
                 "visible": torch.zeros(len(labels.names), dtype=torch.bool),
                 "box": torch.tensor(inside if self.clips else box),
             }
-            padding = 1.0 if self.boxes is None else self.padding
+            padding = 1.0 if given is None else self.padding
             cuts.append(crop(source, self.run.config.data.input_size[-2:], padding=padding))
         found = [self.locate(cut["image"][None], labels.pairs if self.options.flip_test else None) for cut in cuts]
         positions = [to_source(f.position.cpu(), c["to_source"][None])[0] for f, c in zip(found, cuts, strict=True)]
-        drawn: dict[str, Any] = {} if self.boxes is None else {"boxes": boxes}
+        drawn: dict[str, Any] = {} if given is None else {"boxes": boxes}
         picture = None
         if positions:
             several = positions[0] if len(positions) == 1 else torch.stack(positions)
@@ -166,7 +172,11 @@ class WholePredictor(Predictor):
 
     def predict(self, file: Path) -> Iterator[Prediction]:
         """One prediction."""
-        image, labels = self.read(file), self.labels
+        return self.find(self.read(file), file)
+
+    def find(self, image: Tensor, file: Path) -> Iterator[Prediction]:
+        """The same of an input ``[1, *input_size]`` from 0 to 1. Messages name the file."""
+        labels = self.labels
         try:
             found = self.locate(image[None], None)
         except ValueError as error:  # a size that the network cannot take

@@ -24,6 +24,7 @@ from pcsa.tasks.common.outline import check_fits
 from pcsa.tasks.common.registry import get_task
 from pcsa.tasks.common.shared import read_model, shared_weights
 from pcsa.tasks.common.task import Run
+from pcsa.tasks.common.training_clouds import TrainingClouds
 
 
 def open_run(
@@ -71,10 +72,12 @@ def open_run(
         step, temperature = int(checkpoint["global_step"]), float(about["temperature"])
         calibrations = read_calibrations(about)
         calibration = calibrations.get(None, Calibration())
+        clouds = from_plain(TrainingClouds, about["clouds"]) if "clouds" in about else None
     # What a checkpoint lacks, what another version adds, a task that is not registered, or weights of another size.
     except Exception as error:
         raise _unfit(path, error) from None
-    return Run(path, of, config, labels, model.to(device).eval(), step, temperature, calibration, calibrations)
+    model = model.to(device).eval()
+    return Run(path, of, config, labels, model, step, temperature, calibration, calibrations, clouds=clouds)
 
 
 def _unfit(path: Path, error: Exception) -> ValueError:

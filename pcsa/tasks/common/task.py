@@ -19,9 +19,10 @@ from pcsa._core.checks import check_positive
 from pcsa.localization import ReadOut
 from pcsa.tasks.common.calibrations import Calibration, Calibrations, Way
 from pcsa.tasks.common.config import TrainConfig
-from pcsa.tasks.common.engine import Training, fit
+from pcsa.tasks.common.engine import StepData, Training, fit
 from pcsa.tasks.common.initial import initialize
 from pcsa.tasks.common.tables import markdown_table
+from pcsa.tasks.common.training_clouds import TrainingClouds
 from pcsa.viz import Overlay, Scene, save_overlay, save_overlays
 
 ConfigT = TypeVar("ConfigT", bound=TrainConfig)
@@ -165,6 +166,8 @@ class Run(Generic[ConfigT, LabelsT]):
     """The runs whose networks, or variations, are averaged; none where nothing is."""
     way: Way | None = None
     """How they are averaged."""
+    clouds: TrainingClouds | None = None
+    """What the checkpoint knows of the clouds that the network was trained on; of tasks on clouds."""
 
     @property
     def device(self) -> torch.device:
@@ -323,6 +326,7 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
 
         def build() -> Training:
             training = self.training(config)
+            training.module.inputs = self.describe(training.data)
             if config.init_from is not None and not config.resume:
                 initialize(
                     training.module.network,
@@ -339,6 +343,10 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
     @abstractmethod
     def training(self, config: ConfigT) -> Training:
         """Open the data and build what is trained."""
+
+    def describe(self, data: StepData) -> dict[str, Any]:
+        """What a checkpoint keeps of the items that it was trained on, as JSON types; by default nothing."""
+        return {}
 
     @abstractmethod
     def build(self, config: ConfigT, labels: LabelsT) -> nn.Module:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pcsa.datasets.files import replacing
-from pcsa.tasks.common.checkpoint import check_resumable, write_json
+from pcsa.tasks.common.checkpoint import check_resumable, read_checkpoint, write_checkpoint, write_json
 from pcsa.tasks.common.config import TrainConfig, to_plain
 
 
@@ -55,3 +55,10 @@ def test_a_checkpoint_that_lost_a_part_is_named(tmp_path, section):
     torch.save({"pcsa": {"task": "oct"}}, file)
     with pytest.raises(ValueError, match="it has no `data`"):
         check_resumable(config, file, "oct")
+
+
+def test_a_text_names_a_checkpoint(tmp_path):
+    write_checkpoint(str(tmp_path / "a.ckpt"), {"pcsa": {"task": "oct"}, "state_dict": {}})
+    assert read_checkpoint(str(tmp_path / "a.ckpt"))["pcsa"] == {"task": "oct"}
+    with pytest.raises(FileNotFoundError, match="there is no such file"):
+        read_checkpoint(str(tmp_path / "none.ckpt"))

@@ -22,7 +22,7 @@ from pcsa.tasks.common.config import (
     from_plain,
     to_plain,
 )
-from pcsa.tasks.supervised import SupervisedConfig
+from pcsa.tasks.supervised import SupervisedConfig, SupervisedData
 
 
 @dataclass(frozen=True)
@@ -194,3 +194,12 @@ def test_numbers_may_be_numpy_s_and_become_plain():
     TrainConfig(seed=np.int64(1))
     with pytest.raises(ValueError, match=r"`seed` \(=1.5\)"):
         TrainConfig(seed=1.5)
+
+
+def test_a_text_stands_for_a_path():
+    config = SupervisedConfig(data=SupervisedData(root="data/mine"), out="runs/mine", init_from="a/last.ckpt")
+    assert (config.data.root, config.out, config.init_from) == tuple(
+        map(Path, ("data/mine", "runs/mine", "a/last.ckpt"))
+    )
+    # Other texts stay what they are.
+    assert config.data.category == "chair"
