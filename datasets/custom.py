@@ -35,6 +35,8 @@ class LabeledCloud(NamedTuple):
         names: `k` different names. Keypoints that this cloud lacks are not listed.
         colors: `[N, 3]` integers from 0 to 255, or None.
         model_id: Name of the cloud: letters, digits, `_`, `.`, `-` and spaces within. Default: its number.
+        marks: Places `[M, 3]` that people marked for each of the keypoints, where there are several; M may differ. They
+            are kept as they are. Default: none.
 
     """
 
@@ -43,6 +45,7 @@ class LabeledCloud(NamedTuple):
     names: Sequence[str]
     colors: ArrayLike | None = None
     model_id: str | None = None
+    marks: Sequence[ArrayLike] | None = None
 
 
 def check_labeled(
@@ -54,7 +57,7 @@ def check_labeled(
     """List everything that is wrong with labeled clouds; :func:`write_labeled` takes those without fault.
 
     Args:
-        items: :class:`LabeledCloud`, or tuples of its first three to five fields.
+        items: :class:`LabeledCloud`, or tuples of its first three to six fields.
         names: The names that may occur. Default: any.
         tolerance: How far a keypoint may be from the nearest point of its cloud, in units of the cloud's mean
             distance from a point to its nearest neighbor.
@@ -66,9 +69,9 @@ def check_labeled(
     entries = _entries(items)
     if not entries:
         return ["no items"]
-    short = [i for i, entry in enumerate(entries) if not 3 <= len(entry) <= 5]
+    short = [i for i, entry in enumerate(entries) if not 3 <= len(entry) <= len(LabeledCloud._fields)]
     if short:
-        return [f"item {i} is not (points, keypoints, names[, colors[, model_id]])" for i in short]
+        return [f"item {i} is not (points, keypoints, names[, colors[, model_id[, marks]]])" for i in short]
     clouds = [LabeledCloud(*entry) for entry in entries]
     faults: list[str] = []
     seen: dict[str, int] = {}
@@ -101,13 +104,15 @@ def write_labeled(
     split: PerItem | None = None,
     groups: PerItem | None = None,
     up: Up = "y",
+    snap: bool = True,
 ) -> None:
     """Write labeled clouds as a category of a root in KeypointNet's layout.
 
     The category appears as a whole: a call that is cut off leaves the former one, or one that the next call that
-    writes or reads the root ends. Keypoints move to the nearest point of their cloud. Points are written in float32,
-    or in float64 where float32 would move one by more than 1e-6 of the cloud's extent. ``KeypointNet(root, category,
-    "train")`` loads the result, with your names. The same items and seed give the same bytes.
+    writes or reads the root ends. Keypoints move to the nearest point of their cloud, unless ``snap`` is off. Points
+    are written in float32, or in float64 where float32 would move one by more than 1e-6 of the cloud's extent.
+    ``KeypointNet(root, category, "train")`` loads the result, with your names. The same items and seed give the same
+    bytes.
 
     Several clouds of one shape (samples of one mesh, scans of one person) must not be trained on and scored on at once:
     scores of shapes that the network knows say nothing of new ones. Name what belongs together in
@@ -133,6 +138,8 @@ def write_labeled(
             for an item that is alone. Default: all are.
         up: The axis that points up, ``"x"``, ``"y"`` or ``"z"``: augmentations turn clouds about it, and look for
             vertical mirror planes. ``"none"`` where shapes lie in any way: all three planes count, and no turn.
+        snap: Whether keypoints move to the nearest point of their cloud, as those of KeypointNet are points. Turn it
+            off where keypoints were marked on a surface of which the cloud is a sample.
 
     Raises:
         ValueError: If :func:`check_labeled` finds a fault (the message has all of them) or an argument is invalid, or
@@ -182,7 +189,7 @@ def write_labeled(
         split_of = checked_splits(per_item("split", split, model_ids), group_of)
     _warn_of_twins(clouds, model_ids, group_of)
     records = [
-        _record(cloud, class_id, model_id, all_names, mirror_pairs)
+        _record(cloud, class_id, model_id, all_names, mirror_pairs, snap)
         | ({} if group is None else {"group": group})
         | ({} if up == "y" else {"up": up})
         for cloud, model_id, group in zip(clouds, model_ids, group_of, strict=True)
@@ -219,7 +226,12 @@ def _entries(items: Iterable[LabeledCloud | tuple[Any, ...]]) -> list[tuple[Any,
 
 
 def _record(
-    cloud: LabeledCloud, class_id: str, model_id: str, all_names: Sequence[str], mirror_pairs: Sequence[tuple[str, str]]
+    cloud: LabeledCloud,
+    class_id: str,
+    model_id: str,
+    all_names: Sequence[str],
+    mirror_pairs: Sequence[tuple[str, str]],
+    snap: bool,
 ) -> dict[str, Any]:
     """Return one shape's annotation in KeypointNet's form."""
     points = _stored(cloud)
@@ -231,8 +243,10 @@ def _record(
             "semantic_id": all_names.index(name),
             "name": str(name),
             "pcd_info": {"point_index": row},
+            **({} if snap else {"target": target}),
+            **({} if cloud.marks is None else {"marks": _array(cloud.marks[place[name]]).astype(np.float64).tolist()}),
         }
-        for name, row in zip(cloud.names, index.tolist(), strict=True)
+        for name, row, target in zip(cloud.names, index.tolist(), _keypoint_array(cloud).tolist(), strict=True)
     ]
     reflection = [{"kp_indexes": [place[a], place[b]]} for a, b in mirror_pairs if a in place and b in place]
     symmetries = {"reflection": reflection, "rotation": []}
@@ -310,6 +324,8 @@ def _item_faults(cloud: LabeledCloud, names: Sequence[str] | None, tolerance: fl
             faults.append(f"`colors` ({colors.dtype}) must be integers from 0 to 255")
     if keypoints.ndim == 2 and len(keypoints) != len(cloud.names):
         faults.append(f"{len(keypoints)} keypoints and {len(cloud.names)} names")
+    if cloud.marks is not None:
+        faults += _mark_faults(cloud)
     if placed:
         _, distance, limit = _snap(cloud, tolerance)
         faults += [
@@ -318,6 +334,20 @@ def _item_faults(cloud: LabeledCloud, names: Sequence[str] | None, tolerance: fl
             for name, gap in zip(cloud.names, distance, strict=True)
             if gap > limit
         ]
+    return faults
+
+
+def _mark_faults(cloud: LabeledCloud) -> list[str]:
+    if not isinstance(cloud.marks, Sequence) or len(cloud.marks) != len(cloud.names):
+        return [f"`marks` must be a list of places for each of the {len(cloud.names)} keypoints"]
+    faults = []
+    for name, marks in zip(cloud.names, cloud.marks, strict=True):
+        try:
+            places = _array(marks).astype(np.float64)
+        except (ValueError, TypeError, RuntimeError) as error:
+            return [f"`marks` of {name!r} must be an array of numbers ({error})"]
+        if places.ndim != 2 or places.shape[1] != 3 or not np.isfinite(places).all():
+            faults.append(f"`marks` of {name!r} {list(places.shape)} must be finite, [M, 3]")
     return faults
 
 

@@ -29,6 +29,8 @@ _PER_CLOUD = (
     "is_circle",
     "offset",
     "scale",
+    "marks",
+    "marked",
 )
 
 
@@ -307,7 +309,7 @@ def random_mirror(data: Data, generator: torch.Generator, probability: float = 0
     offset = torch.zeros_like(center)
     offset[axis] = 2 * where
     out = _map_positions(data, lambda x: x * factor + offset)
-    for key in ("keypoints", "visible", "keypoint_index", "detour"):
+    for key in ("keypoints", "visible", "keypoint_index", "detour", "marks", "marked"):
         if key in out:
             out[key] = out[key][:, partner]
     for key in ("reflection", "rotation"):
@@ -368,6 +370,8 @@ def _map_positions(data: Data, function: Callable[[Tensor], Tensor]) -> Data:
     out.pos = function(data.pos)
     if "keypoints" in data:
         out.keypoints = torch.where(data.visible[..., None], function(data.keypoints), 0.0)
+    if "marks" in data:
+        out.marks = torch.where(data.marked[..., None], function(data.marks), 0.0)
     return out
 
 

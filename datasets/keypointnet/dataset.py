@@ -62,11 +62,14 @@ class KeypointNet(Dataset[Data]):
       category with a cloud that is so far from the origin that float32 would move a point by more than 1e-6 of the
       cloud's extent (:func:`pcsa.datasets.point_cloud.lossless_dtype`);
     - ``keypoints [1, K, 3]`` like ``pos``, ``visible [1, K]`` bool, ``keypoint_index [1, K]`` int64: the row of
-      ``pos``; zeros, False and -1 where a keypoint is missing;
+      ``pos`` that is nearest to the keypoint; zeros, False and -1 where a keypoint is missing. Keypoints are points of
+      the cloud, but in roots that were written without ``snap``;
     - ``reflection [1, P, 2]``, ``rotation [1, G, C]`` int64, ``is_circle [1, G]`` bool: the shape's
       symmetries in columns of ``keypoints``, filled up with -1 and False to the same size over the category
       (see :func:`rotation_groups`, or :meth:`symmetry` for plain lists);
     - ``model_id``, a str;
+    - ``marks [1, K, M, 3]`` and ``marked [1, K, M]`` bool, where people marked keypoints several times: all places, of
+      which ``keypoints`` has the mean;
     - ``up``, 0, 2 or -1, where the axis that points up is another than y (:func:`pcsa.datasets.up.up_axis`).
 
     Args:
@@ -197,6 +200,9 @@ class KeypointNet(Dataset[Data]):
         self.num_keypoints = len(ids)
         self.names = tuple(names[column] for column in columns)
         self._index = torch.from_numpy(table["keypoint_index"])[:, columns]
+        targets, marks = (torch.from_numpy(table[name]) for name in ("targets", "marks"))
+        self._targets = targets[:, columns] if targets.numel() else None
+        self._marks = marks[:, columns] if marks.numel() else None
 
         new_column = torch.full((len(known) + 1,), -2)  # -2: left out; the last entry serves the filling, -1
         new_column[columns] = torch.arange(len(ids))
@@ -243,6 +249,8 @@ class KeypointNet(Dataset[Data]):
         keypoint_index = self._index[row]
         visible = keypoint_index >= 0
         keypoints = torch.where(visible[:, None], pos[keypoint_index.clamp(min=0)], 0.0)
+        if self._targets is not None:
+            keypoints = torch.where(self._targets[row].isfinite(), self._targets[row], keypoints)
         data = KeypointData(
             pos=pos,
             color=self._colors[self._ptr[row] : self._ptr[row + 1]].clone(),
@@ -254,6 +262,9 @@ class KeypointNet(Dataset[Data]):
             is_circle=self._is_circle[row][None].clone(),
             model_id=self.model_ids[index],
         )
+        if self._marks is not None:
+            data.marked = self._marks[row].isfinite().all(-1)[None]
+            data.marks = self._marks[row].nan_to_num(0.0)[None]
         if self.up != "y":
             data.up = up_axis(self.up)
         return data if self.transform is None else self.transform(data)

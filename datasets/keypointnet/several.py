@@ -17,7 +17,7 @@ class KeypointCategories(KeypointNet):
     """The clouds of several categories, one category after the other, with a column for each keypoint of each.
 
     A cloud lacks the keypoints of other categories: they are zeros, not ``visible``, and -1. An item has, beside what
-    :class:`KeypointNet` gives,
+    :class:`KeypointNet` gives, but without ``marks`` and ``marked``,
 
     - ``category``, a str;
     - ``counted [1, K]`` bool: the columns of its category. Where a column is not counted, ``visible`` says nothing of
@@ -92,6 +92,9 @@ class KeypointCategories(KeypointNet):
             data[name] = F.pad(table, (0, width, 0, size - table.shape[1]), value=-1)
         data.is_circle = F.pad(data.is_circle, (0, self._sizes["rotation"] - data.is_circle.shape[1]))
         data.category = part.category
+        for name in ("marks", "marked"):
+            if name in data:
+                del data[name]
         return data
 
     def cached(self, name: str, make: Callable[[], Table]) -> Table:

@@ -69,6 +69,8 @@ _UNUSED = (
     "model_id",
     "category",
     "up",
+    "marks",
+    "marked",
 )
 _NORMALIZE = Normalize("unit_sphere")
 # What the training logs: KeypointNet's thresholds, and these shares of the diagonal for clouds that they do not suit.
