@@ -42,7 +42,7 @@ def cells_of(line: str, number: int, delimiter: str | None) -> list[str]:
     if delimiter is None:
         return line.split()
     try:
-        (cells,) = csv.reader([line], delimiter=delimiter, skipinitialspace=True)
+        (cells,) = csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True)
     except (csv.Error, ValueError) as error:
         raise ValueError(f"line {number}: cannot be split at {delimiter!r} ({error})") from error
     return [cell.strip() for cell in cells]

@@ -29,6 +29,8 @@ _WRITERS: dict[str, Callable[[str | os.PathLike[str], Landmarks | Sequence[Landm
 }
 #: Suffixes of the files that :func:`read_landmarks` reads and :func:`write_landmarks` writes.
 LANDMARK_FILES = tuple(_READERS)
+#: Those of them that tell the landmarks of several scans apart.
+SEVERAL = (".csv", ".tsv")
 
 
 def landmark_suffix(path: str | os.PathLike[str]) -> str | None:

@@ -69,9 +69,10 @@ def read_table(path: str | os.PathLike[str]) -> list[Landmarks]:
             cells = cells_of(line, number, delimiter)
             if not any(cells):
                 continue
-            cells += [""] * (len(names) - len(cells))
-            if len(cells) > len(names):
+            # What stands behind the coordinates may be left out.
+            if not max(place[axis] for axis in axes) < len(cells) <= len(names):
                 raise ValueError(f"line {number}: {len(cells)} columns, the line of names has {len(names)}")
+            cells += [""] * (len(names) - len(cells))
             key = tuple(cells[place[name]] if name in place else "" for name in ("scan", "rater", "repeat"))
             parts.setdefault((key[0], key[1], key[2]), []).append((number, cells))
         if not parts:

@@ -81,10 +81,11 @@ def read_scan(path: Path, *, columns: str | None = None, drop_invalid: bool = Fa
             surface = Mesh(np.where(finite[:, None], mesh.vertices, 0.0), mesh.faces[whole])
         else:
             surface = Mesh(mesh.vertices[finite], no_faces())
-    return Scan(path, surface, _stated_frame(path), bad)
+    return Scan(path, surface, stated_frame(path), bad)
 
 
-def _stated_frame(path: Path) -> Frame | None:
+def stated_frame(path: Path) -> Frame | None:
+    """Return the frame that the header of a scan's file names, as Slicer writes it; None where it names none."""
     with path.open("rb") as file:
         found = re.search(rb"SPACE=(LPS|RAS)\b", file.read(_HEAD))
     return None if found is None else frame_name(found[1].decode())

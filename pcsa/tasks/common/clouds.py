@@ -18,6 +18,8 @@ import pcsa
 from pcsa.datasets.folds import Fold
 from pcsa.datasets.keypointnet import KeypointCategories, KeypointNet
 from pcsa.datasets.keypointnet.layout import models_of_split
+from pcsa.datasets.landmark_files.files import LANDMARK_FILES
+from pcsa.datasets.landmark_files.landmarks import Frame as LandmarkFrame, unit_name
 from pcsa.datasets.point_cloud import PointCloud
 from pcsa.datasets.points import CLOUDS, MESHES, UNNAMED, read_cloud
 from pcsa.datasets.procedural import embedded_root
@@ -97,6 +99,9 @@ class CloudPredictOptions(PredictOptions):
     .glb and .gltf. Inputs must stand as the training clouds do: same up axis, same heading. In a folder every file of
     these endings is an input: a README.txt or labels.csv among scans is listed as failed, because a damaged scan may
     look the same; the rest is predicted. Name the files (scans/*.xyz) to have only these.
+
+    `--out` may be a file of landmarks, too: .mrk.json or .fcsv (Slicer), .pp (MeshLab), .txt (CloudCompare), .csv or .tsv
+    (a table). {name} in its name stands for that of the input: marks/{name}.mrk.json. Such files are not added to.
     """
 
     num_points: int = 2048
@@ -107,12 +112,20 @@ class CloudPredictOptions(PredictOptions):
     """Names of the columns of .xyz, .txt, .npy and the like, for instance "x y z label"."""
     drop_invalid: bool = False
     """Leave out points that are not finite, and count them; without it, a cloud that has some fails."""
+    frame: LandmarkFrame | None = None
+    """Frame of the inputs, for landmark files. Default: what their files say; else Slicer's files say LPS, as Slicer
+    takes a mesh that says nothing."""
+    units: str | None = None
+    """Units of the inputs, such as mm, for landmark files."""
+    out_suffixes: ClassVar[tuple[str, ...]] = (".json", ".npz", *LANDMARK_FILES)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, number, least in (("num_points", self.num_points, 1), ("seed", self.seed, 0)):
             if number < least:
                 raise ValueError(f"`{name}` (={number}) must be at least {least}")
+        if self.units is not None:
+            object.__setattr__(self, "units", unit_name(self.units))
 
 
 def open_annotated(

@@ -128,9 +128,12 @@ class PredictOptions:
     test_time: int = 1
     """Variations of each cloud as in the training, mirrored ones among them, of whose maps the mean is read."""
 
+    out_suffixes: ClassVar[tuple[str, ...]] = (".json", ".npz")
+
     def __post_init__(self) -> None:
-        if self.out.suffix not in (".json", ".npz"):
-            raise ValueError(f"`out` (={self.out}) must end in .json or .npz")
+        if not self.out.name.endswith(self.out_suffixes):
+            *others, last = self.out_suffixes
+            raise ValueError(f"`out` (={self.out}) must end in {', '.join(others)} or {last}")
         if self.test_time < 1:
             raise ValueError(f"`test_time` (={self.test_time}) must be at least 1")
         if self.radius is not None:
