@@ -76,7 +76,7 @@ def _check(points: NDArray[np.float64], scan: Scan, ours: Frame | None, theirs: 
     others = sorted((float(np.median(scan.distance(moved))), how) for moved, how in _others(points, ours, theirs))
     found, how = others[0]
     seen = f"the landmarks lie {away:.3g} from the surface (median, {away / diagonal:.0%} of the scan's diagonal)"
-    if found * TIMES < away:
+    if found * TIMES < away and found <= FAR * diagonal:
         raise ValueError(f"{seen}, and would lie {found:.3g} from it {how}")
     if away > FAR * diagonal:
         raise ValueError(f"{seen}, in no frame of LPS and RAS and in no units nearer to it: are they of this scan?")

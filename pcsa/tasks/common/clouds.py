@@ -100,8 +100,8 @@ class CloudPredictOptions(PredictOptions):
     these endings is an input: a README.txt or labels.csv among scans is listed as failed, because a damaged scan may
     look the same; the rest is predicted. Name the files (scans/*.xyz) to have only these.
 
-    `--out` may be a file of landmarks, too: .mrk.json or .fcsv (Slicer), .pp (MeshLab), .txt (CloudCompare), .csv or .tsv
-    (a table). {name} in its name stands for that of the input: marks/{name}.mrk.json. Such files are not added to.
+    `--out` may be a file of landmarks, too: .mrk.json or .fcsv (Slicer), .pp (MeshLab), .txt (CloudCompare), .csv or
+    .tsv (a table). {name} in its name stands for that of the input: marks/{name}.mrk.json. Such files are not added to.
     """
 
     num_points: int = 2048

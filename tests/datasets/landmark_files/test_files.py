@@ -35,5 +35,5 @@ def test_what_no_file_of_landmarks_may_be(tmp_path: Path, suffix: str) -> None:
 
 def test_other_suffixes(tmp_path: Path) -> None:
     for call in (lambda: read_landmarks(tmp_path / "a.json"), lambda: write_landmarks(tmp_path / "a.json", [])):
-        with pytest.raises(ValueError, match="the suffix must be one of .mrk.json, .fcsv"):
+        with pytest.raises(ValueError, match=r"the suffix must be one of \.mrk\.json, \.fcsv"):
             call()

@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +46,8 @@ def test_ways_to_write_it(tmp_path: Path, text: str, units: str | None) -> None:
 
 
 def test_scans_raters_and_repeats(tmp_path: Path) -> None:
-    rows = [
-        f"{s},{r},{t},{n},{i},0,0"
-        for i, (s, r, t, n) in enumerate([(s, r, t, n) for s in "AB" for r in "pq" for t in "12" for n in ("x", "y")])
-    ]
+    keys = itertools.product("AB", "pq", "12", "xy")
+    rows = [f"{','.join(key)},{i},0,0" for i, key in enumerate(keys)]
     found = read(tmp_path / "a.csv", "specimen,observer,trial,name,x,y,z\n" + "\n".join(rows))
     assert [(one.scan, one.rater) for one in found] == [(s, f"{r} {t}") for s in "AB" for r in "pq" for t in "12"]
     assert found[3].points[:, 0].tolist() == [6, 7]
@@ -104,6 +103,7 @@ def test_what_is_written_comes_back(tmp_path: Path, suffix: str) -> None:
         ("name,x,y,z,units\na,1,2,3,ell\n", r"line 2: `units`: `units` \(='ell'\) must be one of"),
         ("name,x [mm],y [m],z [m]\na,1,2,3\n", "line 1: the units"),
         ("name,x,y,z,defined\na,1,2,3,perhaps\n", r"line 2: `defined` \(='perhaps'\)"),
+        ("name,x,y,z\na\n", "line 2: 1 columns"),
         ("name,x,y,z\n", "has no line of landmarks"),
         ('name,x,y,z\n"a,1,2,3\n', "line 2"),
     ],
