@@ -58,7 +58,9 @@ def place(landmarks: Landmarks, scan: Scan, told: Told, assumed: dict[str, None]
         points = points * (UNITS[units] / UNITS[scan_units])
     elif units or scan_units:
         silent = "landmarks" if scan_units else "scans"
-        assumed[f"the {silent} do not name their units: they are taken for {units or scan_units}"] = None
+        assumed[
+            f"the {silent} do not name their units: they are taken for {units or scan_units}, as the others are"
+        ] = None
     else:
         assumed["neither scans nor landmarks name their units: they are taken for the same"] = None
     _check(points[landmarks.there], scan, ours, theirs)
