@@ -44,6 +44,14 @@ def shrec07(arrays: dict[str, np.ndarray], scan: Path, landmarks: Path, names: l
     write_landmarks(landmarks.with_name(f"{landmarks.name}.pp"), found)
 
 
+def mirrored(landmarks: np.ndarray, names: list[str]) -> list[str]:
+    """Pairs of landmarks [n, K, 3] that a plane across x exchanges in the mean of shapes that stand alike."""
+    mean = (landmarks - landmarks.mean(axis=1, keepdims=True)).mean(axis=0)
+    distance = np.linalg.norm(mean[:, None] * [-1, 1, 1] - mean, axis=2)
+    nearest = distance.argmin(axis=1)
+    return [f"{names[a]}={names[b]}" for a, b in enumerate(nearest) if a < b and nearest[b] == a]
+
+
 def named(text: str) -> list[str]:
     """Names out of lines such as `3: heel in left leg (a remark)`, with their numbers, so that no two are equal."""
     lines = re.findall(r"^\s*(\d+)\s*[:.]\s*([^(\n]*)", text, re.MULTILINE)
@@ -71,6 +79,10 @@ def main() -> None:
             # The names of a class lie beside its folder.
             shrec07(arrays, scan, landmarks, named(options.source.with_suffix(".txt").read_text(encoding="utf-8")))
     print(f"{len(files)} scans in {options.out}")
+    if options.set == "skull":
+        shapes = [np.load(file) for file in files]
+        pairs = mirrored(np.array([shape["landmarks"] for shape in shapes]), [str(n) for n in shapes[0]["names"]])
+        print("--mirror", *pairs)
 
 
 if __name__ == "__main__":

@@ -48,9 +48,11 @@ class ImportOptions:
     max_distance: float | None = None
     """Refuse scans with a landmark, the mean of its marks, farther from the surface, in units of the scans."""
     num_points: int = 2048
-    """Points sampled on a mesh, by area. Clouds stay as they are."""
+    """Points sampled on a mesh, by area."""
+    cloud_points: int | None = None
+    """Points drawn of a scan that is a cloud and has more. Default: all of them."""
     samples: int = 1
-    """Clouds sampled on each mesh; those of a mesh lie in one split."""
+    """Clouds sampled on each mesh, or drawn of each cloud with `cloud_points`; those of a scan lie in one split."""
     seed: int = 0
     """Seed of the samples and of the split."""
     columns: str | None = None
@@ -82,6 +84,8 @@ class ImportOptions:
     def __post_init__(self) -> None:
         check_count("num_points", self.num_points)
         check_count("samples", self.samples)
+        if self.cloud_points is not None:
+            check_count("cloud_points", self.cloud_points)
         check_count("seed", self.seed, least=0)
         check_one_of("marks", self.marks, ("mean", "all"))
         up_axis(self.up)
@@ -270,8 +274,10 @@ def _write(root: Path, found: Imported, options: ImportOptions) -> None:
     items, groups, splits = [], [], []
     split_of = _splits(found.marked, options)
     for name, marked in found.marked.items():
-        is_mesh = len(marked.scan.surface.faces) > 0
-        for sample in range(options.samples if is_mesh else 1):
+        vertices, faces, _ = marked.scan.surface
+        drawn = None if len(faces) or (options.cloud_points or len(vertices)) >= len(vertices) else options.cloud_points
+        samples = options.samples if len(faces) or drawn else 1
+        for sample in range(samples):
             path = marked.scan.path
             cloud = read_cloud(
                 path,
@@ -280,14 +286,19 @@ def _write(root: Path, found: Imported, options: ImportOptions) -> None:
                 num_points=options.num_points,
                 seed=options.seed + sample,
             )
+            points, colors = cloud.points, cloud.colors
+            if drawn is not None:
+                draw = np.random.default_rng(options.seed + sample)
+                rows = np.sort(draw.choice(len(points), drawn, replace=False))
+                points, colors = points[rows], None if colors is None else colors[rows]
             plain = re.sub(r"[^\w.-]", "_", name).lstrip(".-") or "scan"
             items.append(
                 LabeledCloud(
-                    cloud.points,
+                    points,
                     marked.keypoints,
                     marked.names,
-                    cloud.colors,
-                    plain if options.samples == 1 or not is_mesh else f"{plain}.{sample}",
+                    colors,
+                    plain if samples == 1 else f"{plain}.{sample}",
                     marked.marks if options.marks == "all" else None,
                 )
             )

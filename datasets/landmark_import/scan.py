@@ -1,7 +1,9 @@
 """A scan with its surface: what landmarks are measured against."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pcsa.datasets.faults import reading
 from pcsa.datasets.landmark_files.landmarks import Frame, frame_name
-from pcsa.datasets.meshes.closest import surface_distance
+from pcsa.datasets.meshes.closest import distance_to
 from pcsa.datasets.meshes.read import MESHES, load_mesh
 from pcsa.datasets.meshes.triangles import Mesh, no_faces
 from pcsa.datasets.points import UNNAMED, read_cloud
@@ -34,7 +36,7 @@ class Scan:
     frame: Frame | None
     num_dropped: int
 
-    @property
+    @cached_property
     def diagonal(self) -> float:
         """Of the bounding box."""
         used = self.surface.vertices
@@ -42,9 +44,10 @@ class Scan:
             used = used[np.unique(self.surface.faces)]
         return float(np.linalg.norm(np.ptp(used, axis=0)))
 
-    def distance(self, points: ArrayLike) -> NDArray[np.float64]:
-        """Return the distance of points `[n, 3]` to the surface."""
-        return surface_distance(self.surface, points)
+    @cached_property
+    def distance(self) -> Callable[[ArrayLike], NDArray[np.float64]]:
+        """The distance of points `[n, 3]` to the surface."""
+        return distance_to(self.surface)
 
 
 def read_scan(path: Path, *, columns: str | None = None, drop_invalid: bool = False) -> Scan:

@@ -1,5 +1,7 @@
 """How far points are from a mesh."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -22,24 +24,36 @@ def surface_distance(mesh: Mesh, points: ArrayLike) -> NDArray[np.float64]:
         [2.0, 0.0, 5.0]
 
     """
+    return distance_to(mesh)(points)
+
+
+def distance_to(mesh: Mesh) -> Callable[[ArrayLike], NDArray[np.float64]]:
+    """Return what :func:`surface_distance` of a mesh is, for points that come one after the other."""
     from scipy.spatial import KDTree
 
-    points = np.asarray(points, dtype=np.float64).reshape(-1, 3)
-    if not len(points):
-        return np.empty(0)
     if not len(mesh.faces):
-        return np.asarray(KDTree(mesh.vertices).query(points)[0])
+        vertices = KDTree(mesh.vertices)
+        return lambda points: np.asarray(vertices.query(_rows(points))[0]).reshape(-1)
     from trimesh.triangles import closest_point
 
     corners = np.asarray(mesh.vertices, dtype=np.float64)[mesh.faces]
     middle = corners.mean(axis=1)
     reach = float(np.linalg.norm(corners - middle[:, None], axis=2).max())
     tree = KDTree(middle)
-    # A triangle that is nearer than the middle of another has its own middle no farther away than that and its size.
-    nearest = np.asarray(tree.query(points)[0])
-    found = np.empty(len(points))
-    for i, point in enumerate(points):
-        near = tree.query_ball_point(point, nearest[i] + reach * (1 + 1e-9))
-        places = closest_point(corners[near], np.broadcast_to(point, (len(near), 3)))
-        found[i] = np.linalg.norm(places - point, axis=1).min()
-    return found
+
+    def distance(points: ArrayLike) -> NDArray[np.float64]:
+        rows = _rows(points)
+        # A triangle that is nearer than the middle of another has its own middle no farther away than that and its size.
+        most = np.asarray(tree.query(rows)[0]).reshape(-1) + reach * (1 + 1e-9)
+        found = np.empty(len(rows))
+        for i, point in enumerate(rows):
+            near = tree.query_ball_point(point, most[i])
+            places = closest_point(corners[near], np.broadcast_to(point, (len(near), 3)))
+            found[i] = np.linalg.norm(places - point, axis=1).min()
+        return found
+
+    return distance
+
+
+def _rows(points: ArrayLike) -> NDArray[np.float64]:
+    return np.asarray(points, dtype=np.float64).reshape(-1, 3)

@@ -239,6 +239,20 @@ def test_scans_that_are_clouds(tmp_path: Path) -> None:
     np.testing.assert_allclose(item.keypoints[0].numpy(), CORNERS[:1] + [0.1, 0, 0], rtol=1e-6)
 
 
+def test_some_points_of_a_cloud(tmp_path: Path) -> None:
+    points = np.random.default_rng(0).normal(size=(50, 3))
+    np.savetxt(tmp_path / "a.xyz", points)
+    write_landmarks(tmp_path / "a.csv", Landmarks(["x"], points[:1]))
+    options = ImportOptions(cloud_points=20, samples=2, fractions=(1, 0, 0), category="c")
+    import_landmarks(tmp_path, tmp_path, tmp_path / "root", options)
+    first, second = KeypointNet(tmp_path / "root", "c", "train")
+    for item in (first, second):
+        assert len(np.unique(item.pos.numpy(), axis=0)) == 20
+        assert (np.linalg.norm(item.pos.numpy()[:, None] - points, axis=2).min(1) < 1e-6).all()
+        np.testing.assert_allclose(item.keypoints[0].numpy(), points[:1], rtol=1e-6)
+    assert not (first.pos == second.pos).all()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
