@@ -43,7 +43,7 @@ def distance_to(mesh: Mesh) -> Callable[[ArrayLike], NDArray[np.float64]]:
 
     def distance(points: ArrayLike) -> NDArray[np.float64]:
         rows = _rows(points)
-        # A triangle that is nearer than the middle of another has its own middle no farther away than that and its size.
+        # The middle of a nearer triangle is no farther away than the nearest middle, and the size of a triangle.
         most = np.asarray(tree.query(rows)[0]).reshape(-1) + reach * (1 + 1e-9)
         found = np.empty(len(rows))
         for i, point in enumerate(rows):
