@@ -191,6 +191,8 @@ def import_landmarks(
         try:
             marked = _marked(files[name], [one for key, _ in parts for one in lists[key]], options, assumed)
             distance = marked.scan.distance(marked.keypoints)
+            # What rounding leaves is no distance.
+            distance[distance < 1e-9 * marked.scan.diagonal] = 0
             _check_distance(marked, distance, options.max_distance)
         except (ValueError, OSError) as error:
             if options.strict:

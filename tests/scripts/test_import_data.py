@@ -8,6 +8,7 @@ import pytest
 
 from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.datasets.landmark_files import Landmarks, read_landmarks, write_landmarks
+from pcsa.datasets.procedural import Faces
 from pcsa.scripts.cli import main
 
 CORNERS = np.array([[0.0, 0, 0], [8, 0, 0], [0, 6, 0], [0, 0, 10]])
@@ -127,7 +128,7 @@ def test_the_frame_is_that_of_the_input(trained, tmp_path: Path) -> None:
 
 
 def test_landmarks_are_those_of_clouds(trained, tmp_path: Path, capsys: pytest.CaptureFixture[str], save_image) -> None:
-    save_image(tmp_path / "a.png", np.zeros((8, 8, 3)))
+    save_image(tmp_path / "a.png", Faces("test", num_images=1).source(0)["image"])
     assert (
         main(["predict", str(trained("landmarks")), str(tmp_path / "a.png"), "--out", str(tmp_path / "a.mrk.json")])
         == 2
