@@ -238,6 +238,12 @@ class Augment:
         return data
 
 
+def check_turns(name: str, degrees: float, up: str) -> None:
+    """Raise if clouds without an axis that points up are to be turned about it."""
+    if degrees > 0 and up == "none":
+        raise ValueError(f"`{name}` (={degrees:g}) must be 0 for clouds whose `up` is 'none': it turns them about that")
+
+
 def rotate_up(data: Data, angle: float) -> Data:
     """Turn a cloud and its keypoints about the axis that points up, through the origin, by `angle` radians.
 

@@ -37,9 +37,3 @@ def mirror_normals(axis: int) -> tuple[int, ...]:
 
     """
     return tuple(normal for normal in range(3) if normal != axis)
-
-
-def check_turns(name: str, degrees: float, up: str) -> None:
-    """Raise if shapes without an axis that points up are to be turned about it."""
-    if degrees > 0 and up == "none":
-        raise ValueError(f"`{name}` (={degrees:g}) must be 0 for clouds whose `up` is 'none': it turns them about that")

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,15 @@ from pcsa.tasks.common.task import PredictOptions
 _NAME = "{name}"
 
 
-def landmark_outputs(options: PredictOptions, found: Found) -> dict[Path, Path] | None:
+class Output(NamedTuple):
+    """Where the landmarks of an input go."""
+
+    file: Path
+    name: str
+    """Of the input, unlike those of others."""
+
+
+def landmark_outputs(options: PredictOptions, found: Found) -> dict[Path, Output] | None:
     """Return which landmark file each input gets; None where ``out`` is no landmark file.
 
     Raises:
@@ -35,32 +43,29 @@ def landmark_outputs(options: PredictOptions, found: Found) -> dict[Path, Path] 
         raise ValueError(f"`out` (={options.out}) must end in .json or .npz: landmarks are those of clouds")
     if _NAME in str(options.out.parent):
         raise ValueError(f"`out` (={options.out}) must have {_NAME} in the name of the file, not in that of its folder")
-    if _NAME not in options.out.name:
-        if len(found.files) > 1 and suffix not in SEVERAL:
-            raise ValueError(
-                f"`out` (={options.out}) must have {_NAME} for several inputs, such as "
-                f"{options.out.parent / _NAME}{suffix}; one {' or '.join(SEVERAL)} holds all of them"
-            )
-        files = dict.fromkeys(found.files, options.out)
-    else:
-        plain = {file: file.relative_to(found.base).with_suffix("").as_posix() for file in found.files}
-        times = Counter(plain.values())
-        # Of files that differ by their suffix alone, it is part of the name.
-        names = {f: name if times[name] == 1 else f.relative_to(found.base).as_posix() for f, name in plain.items()}
-        files = {file: options.out.parent / options.out.name.replace(_NAME, names[file]) for file in found.files}
-    there = [path for path in dict.fromkeys(files.values()) if path.exists()]
+    if _NAME not in options.out.name and len(found.files) > 1 and suffix not in SEVERAL:
+        raise ValueError(
+            f"`out` (={options.out}) must have {_NAME} for several inputs, such as "
+            f"{options.out.parent / _NAME}{suffix}; one {' or '.join(SEVERAL)} holds all of them"
+        )
+    plain = {file: file.relative_to(found.base).with_suffix("").as_posix() for file in found.files}
+    times = Counter(plain.values())
+    # Of files that differ by their suffix alone, it is part of the name.
+    names = {f: name if times[name] == 1 else f.relative_to(found.base).as_posix() for f, name in plain.items()}
+    files = {f: Output(options.out.parent / options.out.name.replace(_NAME, n), n) for f, n in names.items()}
+    there = [path for path in dict.fromkeys(output.file for output in files.values()) if path.exists()]
     if there and not options.overwrite:
         raise ValueError(f"`out` (={options.out}) must be new, {some(there)} exists: `overwrite` replaces it")
     return files
 
 
 def write_outputs(
-    files: Mapping[Path, Path], items: Iterable[Mapping[str, Any]], names: Sequence[str], options: PredictOptions
+    files: Mapping[Path, Output], items: Iterable[Mapping[str, Any]], names: Sequence[str], options: PredictOptions
 ) -> None:
     """Write the predictions of inputs.
 
     Args:
-        files: The landmark file of each input.
+        files: Where the landmarks of each input go.
         items: Predictions, each with its ``input``, as JSON types.
         names: Of the keypoints.
         options: What units and frame the inputs are in.
@@ -71,13 +76,14 @@ def write_outputs(
         file = Path(item["input"])
         if file in files:
             frame = options.frame or stated_frame(file)
-            of.setdefault(files[file], []).append(_landmarks(item, names, file, frame, options.units))
+            found = _landmarks(item, names, files[file].name, frame, options.units)
+            of.setdefault(files[file].file, []).append(found)
     for path, lists in of.items():
         write_landmarks(path, lists)
 
 
 def _landmarks(
-    item: Mapping[str, Any], names: Sequence[str], file: Path, frame: Frame | None, units: str | None
+    item: Mapping[str, Any], names: Sequence[str], scan: str, frame: Frame | None, units: str | None
 ) -> Landmarks:
     """Return a prediction as landmarks; those that a detector takes for absent are not defined."""
     presence = item.get("presence")
@@ -95,6 +101,5 @@ def _landmarks(
         frame=frame,
         units=units,
         descriptions=texts,
-        scan=file.stem,
-        source=str(file),
+        scan=scan,
     )

@@ -244,8 +244,15 @@ def _lists(path: Path, options: ImportOptions) -> tuple[dict[str, list[Landmarks
             unread[str(file.relative_to(base.absolute()))] = said(error)
             continue
         for one in found:
-            lists.setdefault(stem_of(Path(one.scan)) if one.scan else stem_of(file), []).append(one)
+            lists.setdefault(_scan_named(one.scan) if one.scan else stem_of(file), []).append(one)
     return lists, unread
+
+
+def _scan_named(text: str) -> str:
+    """Return the name of a scan that a table names by its file, or without a suffix."""
+    name = text.replace("\\", "/").rsplit("/", 1)[-1]
+    suffix = next((suffix for suffix in (*CLOUDS, *MESHES) if name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(suffix)]
 
 
 def _marked(path: Path, lists: Sequence[Landmarks], options: ImportOptions, assumed: dict[str, None]) -> Marked:

@@ -18,8 +18,8 @@ from pcsa.datasets.clouds import UnlabeledClouds
 from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.datasets.keypointnet.layout import ALL, annotation_files
 from pcsa.datasets.shapenet import ShapeNetPoints, is_hdf5
-from pcsa.datasets.transforms import Augment, Normalize
-from pcsa.datasets.up import Up, check_turns, up_axis
+from pcsa.datasets.transforms import Augment, Normalize, check_turns
+from pcsa.datasets.up import Up, up_axis
 from pcsa.localization import ReadOut
 from pcsa.metrics import THRESHOLDS
 from pcsa.models import MULTI_SCALE, SINGLE_SCALE, Level, PointNet2, SkeletonMerger

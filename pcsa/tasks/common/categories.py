@@ -44,6 +44,12 @@ class KeypointLabels:
         return cls(clouds.category, names, ids, categories, *planes, cast(Up, clouds.up))
 
     @property
+    def planes(self) -> dict[int, tuple[int, ...]]:
+        """What each keypoint becomes in the mirror images that are known, by the axis of the plane's normal."""
+        planes = {0: self.mirror_x, 2: self.mirror_z, 1: self.mirror_y}
+        return {axis: partner for axis, partner in planes.items() if partner}
+
+    @property
     def ids(self) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
         """The semantic ids; by category where there are several."""
         if not self.categories:

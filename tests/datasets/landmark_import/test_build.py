@@ -150,7 +150,7 @@ def test_a_largest_distance(tmp_path: Path) -> None:
 def test_one_table_of_all_scans(tmp_path: Path) -> None:
     scans, _, root = folders(tmp_path)
     table = tmp_path / "all.csv"
-    write_landmarks(table, [Landmarks(NAMES, MARKS + i, scan=f"{'abc'[i]}.obj") for i in range(3)])
+    write_landmarks(table, [Landmarks(NAMES, MARKS + i, scan=("x/a.OBJ", "b", "c.obj")[i]) for i in range(3)])
     found = import_landmarks(scans, table, root, ImportOptions(num_points=50))
     assert list(found.marked) == ["a", "b", "c"]
     assert found.assumed[0] == "neither scans nor landmarks name their frame: it is taken for the same"
