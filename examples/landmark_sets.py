@@ -53,8 +53,9 @@ def mirrored(landmarks: np.ndarray, names: list[str]) -> list[str]:
 
 
 def named(text: str) -> list[str]:
-    """Names out of lines such as `3: heel in left leg (a remark)`, with their numbers, so that no two are equal."""
-    lines = re.findall(r"^\s*(\d+)\s*[:.]\s*([^(\n]*)", text, re.MULTILINE)
+    """Names out of lines such as `6: knee (inside) in right leg`, with their numbers, so that no two are equal."""
+    # What stands in quotes explains a word.
+    lines = re.findall(r"^\s*(\d+)\s*[:.]\s*(.*)$", re.sub(r'\s*\([^)\n]*"[^)\n]*\)', "", text), re.MULTILINE)
     return [f"{number} {name.strip()}".strip() for number, name in lines]
 
 

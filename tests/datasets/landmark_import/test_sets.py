@@ -70,6 +70,7 @@ def test_posed_shapes(real_data: Path, tmp_path: Path, sets: dict[str, Any]) -> 
         assert len(names) == len(set(names)) == len(index), text
     names = sets["named"]((folder / "human.txt").read_text())
     assert names[:3] == ["0 toe in right leg", "1 toe in left leg", "2 heel in right leg"]
+    assert names[6] == "6 knee (inside) in right leg"
     folders = made(tmp_path, sorted((folder / "human").glob("*.npz"))[:2], sets["shrec07"], names)
     found = import_landmarks(*folders, ImportOptions(up="none", num_points=500))
     assert max(distance.max() for distance in found.distance.values()) < 1e-6
