@@ -59,7 +59,8 @@ def test_marks_move_with_the_cloud(tmp_path: Path) -> None:
     torch.testing.assert_close(denormalize(back.marks, back.offset, back.scale)[item.marked], item.marks[item.marked])
     fewer = take_points(item, torch.tensor([0, 5, 9]))
     assert fewer.marks.shape == item.marks.shape
-    mirrored = random_mirror(item, torch.Generator().manual_seed(0), probability=1.0, tolerance=0.2)
+    # Only x = 0 has every keypoint on it, or its partner across.
+    mirrored = random_mirror(item, torch.Generator().manual_seed(0), probability=1.0, tolerance=0.04)
     assert mirrored.marked[0].sum(1).tolist() == [1, 2, 3]
     np.testing.assert_allclose(mirrored.marks[0, 1, :2].numpy(), MARKS[0] * [-1, 1, 1], atol=1e-6)
 
