@@ -94,8 +94,8 @@ class Landmarks:
         if lost.any():
             raise ValueError(f"`positions` of {names[int(lost.argmax())]!r} must be finite where `defined`")
         values = {"names": names, "positions": positions, "defined": defined, "visible": visible}
-        for name, value in {**values, "descriptions": descriptions}.items():
-            object.__setattr__(self, name, value)
+        for name, kept in {**values, "descriptions": descriptions}.items():
+            object.__setattr__(self, name, kept)
 
     @property
     def points(self) -> NDArray[np.float64]:

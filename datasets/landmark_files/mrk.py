@@ -23,7 +23,7 @@ _SCHEMA = (
 _LISTS = ("Fiducial", "PointList", "Line", "Angle", "Curve", "ClosedCurve")
 """Types whose control points are places that somebody set; those of planes and boxes span a shape."""
 _STATES = ("defined", "undefined", "preview", "missing")
-_NOWHERE = (None, "", [])
+_NOWHERE: tuple[Any, ...] = (None, "", [])
 
 
 def read_mrk(path: str | os.PathLike[str]) -> list[Landmarks]:
