@@ -69,8 +69,8 @@ def read_scan(path: Path, *, columns: str | None = None, drop_invalid: bool = Fa
         return Scan(path, Mesh(cloud.points, no_faces()), None, cloud.num_dropped)
     mesh = load_mesh(path)
     with reading(path, "a mesh"):
-        finite = np.isfinite(mesh.vertices).all(axis=1)
-        whole = finite[mesh.faces].all(axis=1)
+        finite = np.asarray(np.isfinite(mesh.vertices).all(axis=1))
+        whole = np.asarray(finite[mesh.faces].all(axis=1))
         bad = int((~finite).sum())
         if bad and not drop_invalid:
             raise ValueError(

@@ -64,8 +64,8 @@ def check_clouds_held_out(where: str, train: Dataset[Data], val: Dataset[Data]) 
     if isinstance(train, KeypointNet | UnlabeledClouds) and isinstance(val, KeypointNet | UnlabeledClouds):
         check_held_out(where, train.model_ids, val.model_ids)
     if isinstance(train, KeypointNet) and isinstance(val, KeypointNet):
-        known = ([s.groups[name] for name in s.model_ids if name in s.groups] for s in (train, val))
-        check_held_out(where, *known, what="groups of clouds")
+        groups = [[s.groups[name] for name in s.model_ids if name in s.groups] for s in (train, val)]
+        check_held_out(where, groups[0], groups[1], what="groups of clouds")
     digests = set(_digests(train))
     _warn_of_twins(sum(digest in digests for digest in _digests(val)), "clouds")
 
