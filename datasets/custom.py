@@ -1,5 +1,6 @@
 """Your own labeled clouds: from (points, keypoints, names) to a root that `KeypointNet` loads."""
 
+import logging
 import os
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -10,6 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pcsa._core.checks import check_count
+from pcsa.datasets.faults import some
+from pcsa.datasets.grouping import PerItem, checked_splits, deal_out, group_names, per_item
 from pcsa.datasets.keypointnet.annotations import read_records
 from pcsa.datasets.keypointnet.categories import CLASS_IDS
 from pcsa.datasets.keypointnet.changes import finish_changes, replace_category, writing_alone
@@ -17,6 +20,10 @@ from pcsa.datasets.limits import check_inside
 from pcsa.datasets.pcd import write_pcd
 from pcsa.datasets.point_cloud import lossless_dtype
 from pcsa.datasets.splits import SPLITS
+from pcsa.datasets.up import Up, up_axis
+
+_log = logging.getLogger(__name__)
+_FEW = 3  # keypoints: fewer may be equal by chance, in clouds of another shape
 
 
 class LabeledCloud(NamedTuple):
@@ -28,6 +35,8 @@ class LabeledCloud(NamedTuple):
         names: `k` different names. Keypoints that this cloud lacks are not listed.
         colors: `[N, 3]` integers from 0 to 255, or None.
         model_id: Name of the cloud: letters, digits, `_`, `.`, `-` and spaces within. Default: its number.
+        marks: Places `[M, 3]` that people marked for each of the keypoints, where there are several; M may differ. They
+            are kept as they are. Default: none.
 
     """
 
@@ -36,6 +45,7 @@ class LabeledCloud(NamedTuple):
     names: Sequence[str]
     colors: ArrayLike | None = None
     model_id: str | None = None
+    marks: Sequence[ArrayLike] | None = None
 
 
 def check_labeled(
@@ -47,7 +57,7 @@ def check_labeled(
     """List everything that is wrong with labeled clouds; :func:`write_labeled` takes those without fault.
 
     Args:
-        items: :class:`LabeledCloud`, or tuples of its first three to five fields.
+        items: :class:`LabeledCloud`, or tuples of its first three to six fields.
         names: The names that may occur. Default: any.
         tolerance: How far a keypoint may be from the nearest point of its cloud, in units of the cloud's mean
             distance from a point to its nearest neighbor.
@@ -59,9 +69,9 @@ def check_labeled(
     entries = _entries(items)
     if not entries:
         return ["no items"]
-    short = [i for i, entry in enumerate(entries) if not 3 <= len(entry) <= 5]
+    short = [i for i, entry in enumerate(entries) if not 3 <= len(entry) <= len(LabeledCloud._fields)]
     if short:
-        return [f"item {i} is not (points, keypoints, names[, colors[, model_id]])" for i in short]
+        return [f"item {i} is not (points, keypoints, names[, colors[, model_id[, marks]]])" for i in short]
     clouds = [LabeledCloud(*entry) for entry in entries]
     faults: list[str] = []
     seen: dict[str, int] = {}
@@ -91,13 +101,23 @@ def write_labeled(
     tolerance: float = 3.0,
     binary: bool = False,
     overwrite: bool = False,
+    split: PerItem | None = None,
+    groups: PerItem | None = None,
+    up: Up = "y",
+    snap: bool = True,
 ) -> None:
     """Write labeled clouds as a category of a root in KeypointNet's layout.
 
     The category appears as a whole: a call that is cut off leaves the former one, or one that the next call that
-    writes or reads the root ends. Keypoints move to the nearest point of their cloud. Points are written in float32,
-    or in float64 where float32 would move one by more than 1e-6 of the cloud's extent. ``KeypointNet(root, category,
-    "train")`` loads the result, with your names. The same items and seed give the same bytes.
+    writes or reads the root ends. Keypoints move to the nearest point of their cloud, unless ``snap`` is off. Points
+    are written in float32, or in float64 where float32 would move one by more than 1e-6 of the cloud's extent.
+    ``KeypointNet(root, category, "train")`` loads the result, with your names. The same items and seed give the same
+    bytes.
+
+    Several clouds of one shape (samples of one mesh, scans of one person) must not be trained on and scored on at once:
+    scores of shapes that the network knows say nothing of new ones. Name what belongs together in
+    ``groups``: a group lies in one split and in one fold (:class:`pcsa.datasets.folds.Fold`). Clouds with equal
+    keypoints that are not in one group are counted in the log.
 
     Args:
         root: The folder, made if it is missing; it may hold other categories.
@@ -106,15 +126,24 @@ def write_labeled(
         names: All names in the order of their semantic ids, 0, 1, …. Default: those that occur, sorted.
         mirror_pairs: Pairs of names that a mirror plane of the shape exchanges (left and right), for
             :func:`pcsa.datasets.transforms.random_mirror`.
-        fractions: Shares of train, val and test. From three clouds on, each share above zero gets at least one
-            cloud.
+        fractions: Shares of train, val and test; with ``groups``, shares of the groups. From three clouds or groups on,
+            each share above zero gets at least one. Unused with ``split``.
         seed: Seed of the random split.
         tolerance: As for :func:`check_labeled`.
         binary: Whether to write binary clouds, which are smaller and faster to read.
         overwrite: Whether to replace the category where the root has it already.
+        split: The split of each item, ``"train"``, ``"val"`` or ``"test"``: in the order of the items, or by model id.
+            Default: drawn at random by ``fractions`` and ``seed``.
+        groups: What each item belongs to, a name or a whole number: in the order of the items, or by model id. None
+            for an item that is alone. Default: all are.
+        up: The axis that points up, ``"x"``, ``"y"`` or ``"z"``: augmentations turn clouds about it, and look for
+            vertical mirror planes. ``"none"`` where shapes lie in any way: all three planes count, and no turn.
+        snap: Whether keypoints move to the nearest point of their cloud, as those of KeypointNet are points. Turn it
+            off where keypoints were marked on a surface of which the cloud is a sample.
 
     Raises:
-        ValueError: If :func:`check_labeled` finds a fault (the message has all of them) or an argument is invalid.
+        ValueError: If :func:`check_labeled` finds a fault (the message has all of them) or an argument is invalid, or
+            if ``split`` tears a group apart.
         FileExistsError: If the root has the category and ``overwrite`` is off. Nothing is written in either case.
 
     Example:
@@ -148,29 +177,36 @@ def write_labeled(
     if stray:
         raise ValueError(f"`mirror_pairs` has names that no keypoint has: {', '.join(stray)}")
     check_count("seed", seed, least=0)
+    up_axis(up)
 
     class_id = CLASS_IDS.get(category, category)
     annotations = root / "annotations" / f"{category}.json"
     model_ids = [_model_id(cloud, number) for number, cloud in enumerate(clouds)]
+    group_of = group_names([None] * len(clouds) if groups is None else per_item("groups", groups, model_ids))
+    if split is None:
+        split_of = deal_out(group_of, fractions, seed)
+    else:
+        split_of = checked_splits(per_item("split", split, model_ids), group_of)
+    _warn_of_twins(clouds, model_ids, group_of)
     records = [
-        _record(cloud, class_id, model_id, all_names, mirror_pairs)
-        for cloud, model_id in zip(clouds, model_ids, strict=True)
+        _record(cloud, class_id, model_id, all_names, mirror_pairs, snap)
+        | ({} if group is None else {"group": group})
+        | ({} if up == "y" else {"up": up})
+        for cloud, model_id, group in zip(clouds, model_ids, group_of, strict=True)
     ]
-    split_of = _split(len(clouds), fractions, seed)
 
     def write_clouds(into: Path) -> None:
         for cloud, model_id in zip(clouds, model_ids, strict=True):
             write_pcd(into / f"{model_id}.pcd", _stored(cloud), cloud.colors, binary=binary)
 
     splits: dict[str, list[str]] = {
-        split: [m for m, s in zip(model_ids, split_of, strict=True) if s == number]
-        for number, split in enumerate(SPLITS)
+        name: [m for m, s in zip(model_ids, split_of, strict=True) if s == number] for number, name in enumerate(SPLITS)
     }
     with writing_alone(root):
         finish_changes(root)
         if annotations.exists() and not overwrite:
             raise FileExistsError(f"`{annotations}` exists: `overwrite` replaces the category")
-        for path in (annotations, root / "pcds" / class_id, *(root / "splits" / f"{split}.txt" for split in SPLITS)):
+        for path in (annotations, root / "pcds" / class_id, *(root / "splits" / f"{name}.txt" for name in SPLITS)):
             # What another made may hold links: nothing is written, or removed, behind those that lead out of it.
             check_inside(path, root)
         old = _model_ids_of(annotations) if annotations.exists() else []
@@ -190,7 +226,12 @@ def _entries(items: Iterable[LabeledCloud | tuple[Any, ...]]) -> list[tuple[Any,
 
 
 def _record(
-    cloud: LabeledCloud, class_id: str, model_id: str, all_names: Sequence[str], mirror_pairs: Sequence[tuple[str, str]]
+    cloud: LabeledCloud,
+    class_id: str,
+    model_id: str,
+    all_names: Sequence[str],
+    mirror_pairs: Sequence[tuple[str, str]],
+    snap: bool,
 ) -> dict[str, Any]:
     """Return one shape's annotation in KeypointNet's form."""
     points = _stored(cloud)
@@ -202,8 +243,10 @@ def _record(
             "semantic_id": all_names.index(name),
             "name": str(name),
             "pcd_info": {"point_index": row},
+            **({} if snap else {"target": target}),
+            **({} if cloud.marks is None else {"marks": _array(cloud.marks[place[name]]).astype(np.float64).tolist()}),
         }
-        for name, row in zip(cloud.names, index.tolist(), strict=True)
+        for name, row, target in zip(cloud.names, index.tolist(), _keypoint_array(cloud).tolist(), strict=True)
     ]
     reflection = [{"kp_indexes": [place[a], place[b]]} for a, b in mirror_pairs if a in place and b in place]
     symmetries = {"reflection": reflection, "rotation": []}
@@ -281,6 +324,8 @@ def _item_faults(cloud: LabeledCloud, names: Sequence[str] | None, tolerance: fl
             faults.append(f"`colors` ({colors.dtype}) must be integers from 0 to 255")
     if keypoints.ndim == 2 and len(keypoints) != len(cloud.names):
         faults.append(f"{len(keypoints)} keypoints and {len(cloud.names)} names")
+    if cloud.marks is not None:
+        faults += _mark_faults(cloud)
     if placed:
         _, distance, limit = _snap(cloud, tolerance)
         faults += [
@@ -289,6 +334,20 @@ def _item_faults(cloud: LabeledCloud, names: Sequence[str] | None, tolerance: fl
             for name, gap in zip(cloud.names, distance, strict=True)
             if gap > limit
         ]
+    return faults
+
+
+def _mark_faults(cloud: LabeledCloud) -> list[str]:
+    if not isinstance(cloud.marks, Sequence) or len(cloud.marks) != len(cloud.names):
+        return [f"`marks` must be a list of places for each of the {len(cloud.names)} keypoints"]
+    faults = []
+    for name, marks in zip(cloud.names, cloud.marks, strict=True):
+        try:
+            places = _array(marks).astype(np.float64)
+        except (ValueError, TypeError, RuntimeError) as error:
+            return [f"`marks` of {name!r} must be an array of numbers ({error})"]
+        if places.ndim != 2 or places.shape[1] != 3 or not np.isfinite(places).all():
+            faults.append(f"`marks` of {name!r} {list(places.shape)} must be finite, [M, 3]")
     return faults
 
 
@@ -327,9 +386,18 @@ def _snap(cloud: LabeledCloud, tolerance: float = 0.0) -> tuple[NDArray[np.int64
     return np.asarray(index), np.asarray(distance), tolerance * spacing + rounding
 
 
-def _split(n: int, fractions: tuple[float, float, float], seed: int) -> NDArray[np.int64]:
-    """Return the number of the split of each item."""
-    val, test = (max(round(n * share), 1 if share > 0 and n >= 3 else 0) for share in fractions[1:])
-    test = min(test, n - 1)
-    val = min(val, n - 1 - test)
-    return np.random.default_rng(seed).permutation(np.repeat([0, 1, 2], [n - val - test, val, test]))
+def _warn_of_twins(clouds: Sequence[LabeledCloud], model_ids: Sequence[str], groups: Sequence[str | None]) -> None:
+    """Say in the log which clouds seem to be of one shape and are in no group: their keypoints are equal."""
+    alike: dict[bytes, list[int]] = {}
+    for number, cloud in enumerate(clouds):
+        if len(cloud.names) >= _FEW:
+            places = _keypoint_array(cloud)[np.argsort(list(cloud.names))]
+            alike.setdefault(repr(sorted(cloud.names)).encode() + places.tobytes(), []).append(number)
+    for rows in alike.values():
+        if len(rows) > 1 and (groups[rows[0]] is None or len({groups[row] for row in rows}) > 1):
+            _log.warning(
+                "%d clouds have equal keypoints and are not in one of `groups`: %s; if they are of one shape, scores "
+                "on some of them say nothing of new shapes",
+                len(rows),
+                some([model_ids[row] for row in rows]),
+            )

@@ -7,11 +7,15 @@ from pcsa.datasets.files import existing
 from pcsa.datasets.limits import read_whole
 
 
-def text_lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
+def text_lines(path: str | os.PathLike[str], *, tabs: bool = False) -> list[tuple[int, str]]:
     """Read the lines of a text file that are not blank, each with its number from 1 and without blanks around it.
 
     The text is UTF-8, UTF-16 if it begins with a mark that says so, and Latin-1 where it can be neither; a byte-order
     mark and the line ends of every system are taken away.
+
+    Args:
+        path: The file.
+        tabs: Whether to keep the tabs around a line: where they lie between columns, the first may be empty.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -26,4 +30,5 @@ def text_lines(path: str | os.PathLike[str]) -> list[tuple[int, str]]:
         except UnicodeDecodeError:
             text = content.decode("latin-1")
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    around = " \v\f" if tabs else None
+    return [(number, line.strip(around)) for number, line in enumerate(lines, 1) if line.strip()]

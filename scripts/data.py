@@ -1,4 +1,4 @@
-"""``pcsa data``: generate the procedural clouds, draw them, download KeypointNet, check data, or clear the cache."""
+"""``pcsa data``: procedural clouds and their pictures, KeypointNet, other tools' landmarks, checks, and the cache."""
 
 from __future__ import annotations
 
@@ -14,20 +14,25 @@ from pcsa.datasets.files import existing
 from pcsa.datasets.keypointnet import CLASS_IDS, download
 from pcsa.datasets.procedural import CATEGORIES, generate
 from pcsa.scripts.gallery import draw_gallery
+from pcsa.scripts.import_data import run_import
 
 Folder = Annotated[Path, tyro.conf.Positional]
 
 
 def main(argv: list[str]) -> int:
-    """Run one of the five actions; ``check`` has exit status 1 if it found anything."""
+    """Run one of the six actions; ``check`` has exit status 1 if it found anything, ``import`` 3 if some failed."""
     actions: dict[str, Callable[..., int]] = {
         "generate": _generate,
         "gallery": _gallery,
         "download": _download,
+        "import": run_import,
         "check": _check,
         "cache": _cache,
     }
-    description = "Generate the procedural clouds, draw them, download KeypointNet, check data, or clear the cache."
+    description = (
+        "Generate the procedural clouds, draw them, download KeypointNet, import landmarks of other tools, check data, "
+        "or clear the cache."
+    )
     return tyro.extras.subcommand_cli_from_dict(actions, prog="pcsa data", description=description, args=argv)
 
 

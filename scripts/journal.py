@@ -76,8 +76,11 @@ class Journal:
         self.entries[path] = entry
         self.failed.pop(path, None)
 
-    def finish(self, header: dict[str, Any], order: Sequence[str]) -> dict[str, Any]:
-        """Write ``out``, inputs that are not in ``order`` before those that are; return what a .json file holds."""
+    def finish(self, header: dict[str, Any], order: Sequence[str], *, write: bool = True) -> dict[str, Any]:
+        """Write ``out``, inputs that are not in ``order`` before those that are; return what a .json file holds.
+
+        Without ``write`` it is written elsewhere, and only the journal is removed.
+        """
         entries = {path: entry for path, entry in self.entries.items() if path not in set(order)}
         entries |= {path: self.entries[path] for path in order if path in self.entries}
         items = [{"input": path, **item} for path, entry in entries.items() for item in entry.items]
@@ -91,7 +94,9 @@ class Journal:
                 for path, entry in entries.items()
             },
         }
-        if self.out.suffix == ".json":
+        if not write:
+            pass
+        elif self.out.suffix == ".json":
             write_json(self.out, document)
         else:
             arrays: dict[str, Any] = {name: np.asarray(value) for name, value in header.items()}

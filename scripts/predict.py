@@ -17,6 +17,7 @@ from tqdm import tqdm
 from pcsa.datasets.faults import reading, said
 from pcsa.datasets.files import Found, find_files, picture_name, replacing
 from pcsa.scripts.journal import Entry, Journal
+from pcsa.scripts.landmark_output import landmark_outputs, write_outputs
 from pcsa.scripts.partial import determining
 from pcsa.scripts.runs import SHOWN, averaged_with, check_pages, parse_options, print_failed
 from pcsa.tasks.common.claim import claimed
@@ -84,6 +85,7 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> Predicted:
     run = open_ensemble(run, options.ensemble, test_time=options.test_time, trust=options.trust_backbone)
     predictor = task.predictor(run, options)
     found = _inputs(predictor, options)
+    marks = landmark_outputs(options, found)
     header = {
         "checkpoint": str(options.checkpoint),
         "task": task.name,
@@ -147,7 +149,10 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> Predicted:
                         raise
                     drawing = False
                     fail(ValueError(f"`{queue[0]}`: its picture cannot be drawn ({type(error).__name__}: {error})"))
-        document = journal.finish(header, [str(file) for file in found.files])
+        if marks is not None:
+            items = ({"input": path, **item} for path, entry in journal.entries.items() for item in entry.items)
+            write_outputs(marks, items, header["names"], options)
+        document = journal.finish(header, [str(file) for file in found.files], write=marks is None)
         if options.html:
             _save_page(run, options.html, predictor, found, journal)
     return Predicted(document, failed, already, found)
@@ -157,6 +162,7 @@ def made_with(options: PredictOptions) -> dict[str, Any]:
     """What determines predictions beside the inputs, as JSON types; files by their content."""
     common = {field.name for field in fields(PredictOptions)}
     common -= {"checkpoint", "read_out", "radius", "ensemble", "test_time"}
+    common |= {"frame", "units"}  # of files of landmarks, and not of the positions in them
     return determining(options, common)
 
 

@@ -55,7 +55,7 @@ def test_measured_lengths_stand_in_for_labels():
 
 
 def test_no_example_is_forgotten():
-    names = {"backbones", "own_network", "heatmap", "own_clouds", "measured_lengths"}
+    names = {"backbones", "own_network", "heatmap", "own_clouds", "measured_lengths", "landmark_sets"}
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == names
 
 

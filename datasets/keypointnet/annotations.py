@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pcsa.datasets.faults import reading
 from pcsa.datasets.limits import leads_out, read_whole
+from pcsa.datasets.up import UPS
 
 # The release prints xyz with more digits than the clouds have: they agree to 5e-7 of a shape of size 1.
 _XYZ_TOLERANCE = 1e-5
@@ -28,6 +29,14 @@ class Record(NamedTuple):
     names: list[str | None]
     rotation: list[tuple[list[int], bool]]
     reflection: list[tuple[int, int]]
+    targets: Sequence[list[float] | None] = ()
+    """Where each keypoint is, of those that are not at their point."""
+    marks: Sequence[list[list[float]]] = ()
+    """Places that people marked for each keypoint, where there are several."""
+    group: str | None = None
+    """What the shape belongs to with others, which must lie in the same split; None if it is alone."""
+    up: str = "y"
+    """The axis that points up, see :data:`pcsa.datasets.up.Up`."""
 
 
 def read_records(path: Path, class_id: str | None = None) -> tuple[list[Record], list[str]]:
@@ -58,6 +67,9 @@ def read_records(path: Path, class_id: str | None = None) -> tuple[list[Record],
     class_ids = {record.class_id for record in records}
     if len(class_ids) > 1:
         faults.append(f"more than one class id: {', '.join(sorted(class_ids))}")
+    ups = {record.up for record in records}
+    if len(ups) > 1 and len(class_ids) == 1:
+        faults.append(f"more than one axis that points `up`: {', '.join(sorted(ups))}")
     if records and not any(record.semantic_ids for record in records):
         faults.append("no keypoint in the whole category")
     return records, faults
@@ -102,7 +114,7 @@ def _parse(entry: Any) -> Record:
     """Return an entry as a record; what is wrong with it becomes a sentence that names the field."""
     _check(isinstance(entry, dict), "the annotation", entry, "an object with `class_id`, `model_id` and `keypoints`")
     keypoints = _list(entry, "keypoints", required=True)
-    semantic_ids, point_index, xyz, names = [], [], [], []
+    semantic_ids, point_index, xyz, names, targets, marks = [], [], [], [], [], []
     for number, keypoint in enumerate(keypoints):
         where = f"keypoint {number}"
         _check(isinstance(keypoint, dict), where, keypoint, "an object")
@@ -113,6 +125,8 @@ def _parse(entry: Any) -> Record:
         xyz.append(_numbers(keypoint, "xyz", where))
         name = keypoint.get("name")
         names.append(None if name is None else str(name))
+        targets.append(_place(keypoint["target"], f"{where}: `target`") if "target" in keypoint else None)
+        marks.append([_place(mark, f"{where}: `marks`") for mark in _list(keypoint, "marks")])
     symmetries = entry.get("symmetries") or {}
     _check(isinstance(symmetries, dict), "`symmetries`", symmetries, "an object with `rotation` and `reflection`")
     rotation = [
@@ -129,7 +143,29 @@ def _parse(entry: Any) -> Record:
         names,
         rotation,
         [(pair[0], pair[1]) for pair in pairs if len(pair) == 2],
+        targets,
+        marks,
+        _group(entry),
+        _up(entry),
     )
+
+
+def _place(value: Any, where: str) -> list[float]:
+    good = isinstance(value, list) and len(value) == 3 and all(type(x) in (int, float) for x in value)
+    _check(good and all(abs(x) < 1e300 for x in value), where, value, "three finite numbers")
+    return [float(x) for x in value]
+
+
+def _group(entry: dict[str, Any]) -> str | None:
+    value = entry.get("group")
+    _check(value is None or (isinstance(value, str) and value.strip() != ""), "`group`", value, "a name")
+    return value
+
+
+def _up(entry: dict[str, Any]) -> str:
+    value = entry.get("up", "y")
+    _check(value in UPS, "`up`", value, f"one of {', '.join(UPS)}")
+    return str(value)
 
 
 def _check(good: bool, what: str, value: Any, rule: str) -> None:

@@ -21,6 +21,7 @@ from pcsa.datasets.keypointnet.layout import MISALIGNED, models_of_split
 from pcsa.datasets.keypointnet.processed import processed_category
 from pcsa.datasets.keypointnet.symmetry import Symmetry, rotation_groups
 from pcsa.datasets.splits import SPLITS, check_split
+from pcsa.datasets.up import up_axis
 
 _log = logging.getLogger(__name__)
 
@@ -61,11 +62,15 @@ class KeypointNet(Dataset[Data]):
       category with a cloud that is so far from the origin that float32 would move a point by more than 1e-6 of the
       cloud's extent (:func:`pcsa.datasets.point_cloud.lossless_dtype`);
     - ``keypoints [1, K, 3]`` like ``pos``, ``visible [1, K]`` bool, ``keypoint_index [1, K]`` int64: the row of
-      ``pos``; zeros, False and -1 where a keypoint is missing;
+      ``pos`` that is nearest to the keypoint; zeros, False and -1 where a keypoint is missing. Keypoints are points of
+      the cloud, but in roots that were written without ``snap``;
     - ``reflection [1, P, 2]``, ``rotation [1, G, C]`` int64, ``is_circle [1, G]`` bool: the shape's
       symmetries in columns of ``keypoints``, filled up with -1 and False to the same size over the category
       (see :func:`rotation_groups`, or :meth:`symmetry` for plain lists);
-    - ``model_id``, a str.
+    - ``model_id``, a str;
+    - ``marks [1, K, M, 3]`` and ``marked [1, K, M]`` bool, where people marked keypoints several times: all places, of
+      which ``keypoints`` has the mean;
+    - ``up``, 0, 2 or -1, where the axis that points up is another than y (:func:`pcsa.datasets.up.up_axis`).
 
     Args:
         root: The folder.
@@ -78,7 +83,7 @@ class KeypointNet(Dataset[Data]):
             category, sorted, whatever the split. A symmetry that involves an id left out is left out too.
         cache_dir: Folder of the processed file. Default: one in :func:`pcsa.datasets.cache.cache_folder`.
         fold: What ``"train"`` and ``"val"`` mean in place of the split files: all folds but one, and this one. Clouds
-            that are equal point by point lie in one fold.
+            of one group, and clouds that are equal point by point, lie in one fold.
 
     Attributes:
         semantic_ids (tuple of int): Semantic id of each column.
@@ -88,6 +93,8 @@ class KeypointNet(Dataset[Data]):
         missing (list of str): Model ids that the split names and that lack a cloud or an annotation.
         class_id (str): Class id, from the annotations.
         flipped (tuple of str): Model ids of the split whose x axis was turned round.
+        groups (dict of str to str): What clouds of the category belong to, by model id, of those that are not alone.
+        up (str): The axis that points up, or ``"none"``, as :func:`pcsa.datasets.custom.write_labeled` was told.
 
     Raises:
         FileNotFoundError: If the root, its annotations or its split file is missing, or all clouds of the split are,
@@ -146,6 +153,9 @@ class KeypointNet(Dataset[Data]):
         table = processed_category(self.root, category, self._cache_dir)
 
         self.class_id = str(table["class_id"])
+        self.up = str(table["up"])
+        grouped = zip(table["model_ids"].tolist(), table["groups"].tolist(), strict=True)
+        self.groups: dict[str, str] = {model_id: group for model_id, group in grouped if group}
         self._points = torch.from_numpy(table["points"])
         self._colors = torch.from_numpy(table["colors"])
         self._ptr: list[int] = table["ptr"].tolist()
@@ -161,7 +171,7 @@ class KeypointNet(Dataset[Data]):
             wanted.update(dict.fromkeys(row_of))
         elif fold is not None and wanted:
             clouds = {name: self._cloud(row_of[name]) for name in wanted if name in row_of}
-            wanted = dict.fromkeys(fold.part(split, list(wanted), clouds))
+            wanted = dict.fromkeys(fold.part(split, list(wanted), clouds, self.groups))
         self.model_ids = [model_id for model_id in wanted if model_id in row_of]
         self.missing = [model_id for model_id in wanted if model_id not in row_of]
         self._rows = [row_of[model_id] for model_id in self.model_ids]
@@ -190,6 +200,9 @@ class KeypointNet(Dataset[Data]):
         self.num_keypoints = len(ids)
         self.names = tuple(names[column] for column in columns)
         self._index = torch.from_numpy(table["keypoint_index"])[:, columns]
+        targets, marks = (torch.from_numpy(table[name]) for name in ("targets", "marks"))
+        self._targets = targets[:, columns] if targets.numel() else None
+        self._marks = marks[:, columns] if marks.numel() else None
 
         new_column = torch.full((len(known) + 1,), -2)  # -2: left out; the last entry serves the filling, -1
         new_column[columns] = torch.arange(len(ids))
@@ -236,6 +249,8 @@ class KeypointNet(Dataset[Data]):
         keypoint_index = self._index[row]
         visible = keypoint_index >= 0
         keypoints = torch.where(visible[:, None], pos[keypoint_index.clamp(min=0)], 0.0)
+        if self._targets is not None:
+            keypoints = torch.where(self._targets[row].isfinite(), self._targets[row], keypoints)
         data = KeypointData(
             pos=pos,
             color=self._colors[self._ptr[row] : self._ptr[row + 1]].clone(),
@@ -247,6 +262,11 @@ class KeypointNet(Dataset[Data]):
             is_circle=self._is_circle[row][None].clone(),
             model_id=self.model_ids[index],
         )
+        if self._marks is not None:
+            data.marked = self._marks[row].isfinite().all(-1)[None]
+            data.marks = self._marks[row].nan_to_num(0.0)[None]
+        if self.up != "y":
+            data.up = up_axis(self.up)
         return data if self.transform is None else self.transform(data)
 
     def cached(self, name: str, make: Callable[[], Table]) -> Table:

@@ -16,7 +16,7 @@ from pcsa.datasets.pcd import read_pcd
 from pcsa.datasets.point_cloud import PointCloud, lossless_dtype
 
 _log = logging.getLogger(__name__)
-_VERSION = 2
+_VERSION = 4
 
 
 def processed_category(root: Path, category: str, cache_dir: Path | None) -> Table:
@@ -61,9 +61,12 @@ def _process(root: Path, path: Path, class_id: str | None, files: Mapping[str, A
         "ptr": np.cumsum([0, *(len(array) for array in points)], dtype=np.int64),
         "model_ids": np.array([record.model_id for record in present], dtype=np.str_),
         "flipped": np.array([record.model_id in flipped for record in present], dtype=bool),
+        "groups": np.array([record.group or "" for record in present], dtype=np.str_),
+        "up": np.array(records[0].up),
         "semantic_ids": np.array(semantic_ids, dtype=np.int64),
         "names": np.array([names[i] for i in semantic_ids], dtype=np.str_),
         **_columns(present, semantic_ids),
+        **_places(present, semantic_ids, np.float64 if far else np.float32, flipped),
     }
 
 
@@ -76,6 +79,23 @@ def _read_cloud(annotations: Path, record: Record, path: str) -> PointCloud:
 
 def _colors(cloud: PointCloud) -> NDArray[np.uint8]:
     return np.full(cloud.points.shape, 255, np.uint8) if cloud.colors is None else cloud.colors
+
+
+def _places(records: list[Record], semantic_ids: list[int], dtype: type[np.floating], flipped: set[str]) -> Table:
+    """Return the places of keypoints that are not at a point, and those that people marked; NaN where there is none."""
+    n, column_of = len(records), {semantic_id: column for column, semantic_id in enumerate(semantic_ids)}
+    most = max((len(marks) for record in records for marks in record.marks), default=0)
+    shape = (n, len(semantic_ids)) if any(place for record in records for place in record.targets) else (0, 0)
+    targets = np.full((*shape, 3), np.nan, dtype=dtype)
+    marks = np.full((n if most else 0, len(semantic_ids), most, 3), np.nan, dtype=dtype)
+    for row, record in enumerate(records):
+        sign = np.array((-1.0 if record.model_id in flipped else 1.0, 1.0, 1.0))
+        for semantic_id, target, places in zip(record.semantic_ids, record.targets, record.marks, strict=True):
+            if target is not None:
+                targets[row, column_of[semantic_id]] = sign * target
+            if places:
+                marks[row, column_of[semantic_id], : len(places)] = sign * np.array(places)
+    return {"targets": targets, "marks": marks}
 
 
 def _columns(records: list[Record], semantic_ids: list[int]) -> Table:

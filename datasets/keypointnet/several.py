@@ -17,7 +17,7 @@ class KeypointCategories(KeypointNet):
     """The clouds of several categories, one category after the other, with a column for each keypoint of each.
 
     A cloud lacks the keypoints of other categories: they are zeros, not ``visible``, and -1. An item has, beside what
-    :class:`KeypointNet` gives,
+    :class:`KeypointNet` gives, but without ``marks`` and ``marked``,
 
     - ``category``, a str;
     - ``counted [1, K]`` bool: the columns of its category. Where a column is not counted, ``visible`` says nothing of
@@ -34,14 +34,19 @@ class KeypointCategories(KeypointNet):
         names (tuple of str): ``"<category>/<name>"`` of each column.
 
     Raises:
-        ValueError: If there is no part, or if the parts are not different categories of one split.
+        ValueError: If there is no part, if the parts are not different categories of one split, or if they do not have
+            one axis that points up.
     """
 
     def __init__(self, parts: Sequence[KeypointNet]) -> None:
         names = [part.category for part in parts]
         if not parts or len(set(names)) < len(names) or len({part.split for part in parts}) > 1:
             raise ValueError(f"`parts` (={list(parts)}) must be different categories of one split")
-        self.parts = tuple(parts)
+        if len({part.up for part in parts}) > 1:
+            ups = ", ".join(f"{part.category} {part.up}" for part in parts)
+            raise ValueError(f"`parts` must have one axis that points up: {ups}")
+        self.parts, self.up = tuple(parts), parts[0].up
+        self.groups = {name: f"{part.category}/{group}" for part in parts for name, group in part.groups.items()}
         self.root, self.split, self.fold, self.transform = parts[0].root, parts[0].split, parts[0].fold, None
         self.category = ",".join(names)
         self.class_id = ",".join(part.class_id for part in parts)
@@ -87,6 +92,9 @@ class KeypointCategories(KeypointNet):
             data[name] = F.pad(table, (0, width, 0, size - table.shape[1]), value=-1)
         data.is_circle = F.pad(data.is_circle, (0, self._sizes["rotation"] - data.is_circle.shape[1]))
         data.category = part.category
+        for name in ("marks", "marked"):
+            if name in data:
+                del data[name]
         return data
 
     def cached(self, name: str, make: Callable[[], Table]) -> Table:

@@ -423,6 +423,39 @@ def cameras() -> list[bytes]:
     return [json.dumps({"('S1', '54138969')": camera}).encode()]
 
 
+def markups() -> list[bytes]:
+    points = [
+        {"id": "1", "label": "nose", "description": "d", "position": [1.5, -2, 3e-3], "positionStatus": "defined"},
+        {"id": "2", "label": "ear", "position": [0, 0, 0], "positionStatus": "undefined", "visibility": False},
+        {"label": "eye", "position": None},
+    ]
+    one = {"type": "Fiducial", "coordinateSystem": "RAS", "coordinateUnits": "mm", "controlPoints": points}
+    other = {"type": "Curve", "name": "b", "coordinateUnits": ["cm", "UCUM", "c"], "controlPoints": points[:1]}
+    return [json.dumps({"markups": [one]}).encode(), json.dumps({"markups": [one, other]}).encode()]
+
+
+def fiducials() -> list[bytes]:
+    columns = "# columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID\n"
+    rows = '1,1.5,-2,3e-3,0,0,0,1,1,1,0,nose,d,\n2,4,5,6,0,0,0,1,0,1,0,"a, b",,\n3,0,0,0,0,0,0,1,1,1,0,c,,,0,0\n'
+    new = f"# Markups fiducial file version = 4.11\n# CoordinateSystem = LPS\n{columns}{rows}"
+    old = "# Fiducial List file a\n# columns = label,x,y,z,sel,vis\nF1,1,2,3,1,1\nF2,4,5,6,1,1\n"
+    return [new.encode(), new.replace("LPS", "0").encode(), old.encode()]
+
+
+def picked_points() -> list[bytes]:
+    points = (
+        '<point x="1.5" y="-2" z="3e-3" active="1" name="nose"/>\n<point x="0" y="0" z="0" active="0" name="&lt;b"/>'
+    )
+    return [f"<!DOCTYPE PickedPoints>\n<PickedPoints>\n{points}\n</PickedPoints>\n".encode()]
+
+
+def landmark_tables() -> list[bytes]:
+    table = "scan,rater,name,x [mm],y [mm],z [mm],defined\nA,p,nose,1.5,-2,3e-3,1\nA,q,nose,4,5,6,0\nB,p,ear,,,,\n"
+    slicer = "label,l,p,s,defined,selected,visible,locked,description\nF-1,1,2,3,1,1,0,0,d\n"
+    lists = ("1,2,3\n4,5,6\n", "0,1,2,3\n1,4,5,6\n", "Point #0,1,2,3\nPoint #1,4,5,6\n", "name;x;y;z\na;1,5;2;3\n")
+    return [text.encode() for text in (table, slicer, *lists)]
+
+
 def pack_zip(members: dict[str, bytes], *, packed: bool = False) -> bytes:
     """Return a zip file whose checksums are right, whatever is in it."""
     stream = io.BytesIO()

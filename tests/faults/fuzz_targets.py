@@ -334,6 +334,24 @@ def _labeled(folder: Path) -> None:
         raise ValueError(f"`{folder}`: {error}") from error
 
 
+def _landmarks(folder: Path) -> None:
+    from pcsa.datasets.landmark_files import read_landmarks, write_landmarks
+
+    (file,) = folder.iterdir()
+    lists = read_landmarks(file)
+    # What is read can be written, and is read again as it was.
+    copy = folder / "copy.mrk.json"
+    write_landmarks(copy, lists)
+    try:
+        again = read_landmarks(copy)
+    finally:
+        copy.unlink()
+    for one, other in zip(lists, again, strict=True):
+        whole = [name.strip() for name in one.names] == list(other.names)
+        if not whole or not (one.points[one.there] == other.points[other.there]).all():
+            raise UndocumentedError(f"{one} became {other}")
+
+
 def _run(folder: Path) -> None:
     from pcsa.tasks import open_run
 
@@ -432,6 +450,10 @@ TARGETS: dict[str, Target] = {
     "records": Target("out.json.partial", outputs.records, _records),
     "boxes": Target("boxes.json", outputs.boxes, _boxes),
     "own labels": Target("items.json", outputs.labeled, _labeled),
+    "landmarks json": Target("a.mrk.json", seeds.markups, _landmarks),
+    "landmarks fcsv": Target("a.fcsv", seeds.fiducials, _landmarks),
+    "landmarks pp": Target("a.pp", seeds.picked_points, _landmarks),
+    "landmarks csv": Target("a.csv", seeds.landmark_tables, _landmarks),
     "checkpoints": Target("last.ckpt", outputs.checkpoints, _run, inside="checkpoint", weight=0.3),
     "checkpoints to resume": Target("last.ckpt", outputs.checkpoints, _outside, inside="checkpoint", weight=0.3),
     "detectors": Target("last.ckpt", outputs.detectors, _run, inside="checkpoint", weight=0.2),

@@ -17,10 +17,13 @@ from torch_geometric.loader import DataLoader
 from pcsa.datasets.folds import Fold
 from pcsa.datasets.keypointnet import KeypointCategories, KeypointNet
 from pcsa.datasets.keypointnet.layout import models_of_split
+from pcsa.datasets.landmark_files.files import LANDMARK_FILES
+from pcsa.datasets.landmark_files.landmarks import Frame as LandmarkFrame, unit_name
 from pcsa.datasets.point_cloud import PointCloud
 from pcsa.datasets.points import CLOUDS, MESHES, UNNAMED, read_cloud
 from pcsa.datasets.procedural import embedded_root
 from pcsa.datasets.transforms import Augment, Normalize
+from pcsa.datasets.up import up_axis
 from pcsa.localization import NEED_RADIUS, ReadOut
 from pcsa.tasks.common.config import Count, DataConfig, Rule, TrainConfig, to_plain
 from pcsa.tasks.common.engine import StepData
@@ -96,6 +99,9 @@ class CloudPredictOptions(PredictOptions):
     .glb and .gltf. Inputs must stand as the training clouds do: same up axis, same heading. In a folder every file of
     these endings is an input: a README.txt or labels.csv among scans is listed as failed, because a damaged scan may
     look the same; the rest is predicted. Name the files (scans/*.xyz) to have only these.
+
+    `--out` may be a file of landmarks, too: .mrk.json or .fcsv (Slicer), .pp (MeshLab), .txt (CloudCompare), .csv or
+    .tsv (a table). {name} in its name stands for that of the input: marks/{name}.mrk.json. Such files are not added to.
     """
 
     num_points: int | None = None
@@ -109,12 +115,20 @@ class CloudPredictOptions(PredictOptions):
     """Names of the columns of .xyz, .txt, .npy and the like, for instance "x y z label"."""
     drop_invalid: bool = False
     """Leave out points that are not finite, and count them; without it, a cloud that has some fails."""
+    frame: LandmarkFrame | None = None
+    """Frame of the inputs, for landmark files. Default: what their files say; else Slicer's files say LPS, as Slicer
+    takes a mesh that says nothing."""
+    units: str | None = None
+    """Units of the inputs, such as mm, for landmark files."""
+    out_suffixes: ClassVar[tuple[str, ...]] = (".json", ".npz", *LANDMARK_FILES)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, number, least in (("num_points", self.num_points, 1), ("seed", self.seed, 0)):
             if number is not None and number < least:
                 raise ValueError(f"`{name}` (={number}) must be at least {least}")
+        if self.units is not None:
+            object.__setattr__(self, "units", unit_name(self.units))
 
 
 def open_annotated(
@@ -169,7 +183,8 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
     def varied(self, run: Run[CloudConfigT, LabelsT], count: int) -> nn.Module:
         # What clouds are varied by stands in each task's own configuration.
         augment = getattr(run.config.data, "augment", Augment())
-        return MeanOfVariations(run.model, count, augment, mirrors=self.mirrors(run), normalize=self.renormalize())
+        planes, up = self.mirrors(run), up_axis(getattr(run.labels, "up", "y"))
+        return MeanOfVariations(run.model, count, augment, mirrors=planes, normalize=self.renormalize(), up=up)
 
     def mirrors(self, run: Run[CloudConfigT, LabelsT]) -> Mapping[int, Sequence[int]]:
         """Planes that mirror the category: by the axis of the normal, the keypoint that each becomes."""

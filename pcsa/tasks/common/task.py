@@ -135,9 +135,12 @@ class PredictOptions:
     """Import the network outside of pcsa that a checkpoint names, and run its code; without it, such a checkpoint is
     refused, and what it names is said."""
 
+    out_suffixes: ClassVar[tuple[str, ...]] = (".json", ".npz")
+
     def __post_init__(self) -> None:
-        if self.out.suffix not in (".json", ".npz"):
-            raise ValueError(f"`out` (={self.out}) must end in .json or .npz")
+        if not self.out.name.endswith(self.out_suffixes):
+            *others, last = self.out_suffixes
+            raise ValueError(f"`out` (={self.out}) must end in {', '.join(others)} or {last}")
         if self.test_time < 1:
             raise ValueError(f"`test_time` (={self.test_time}) must be at least 1")
         if self.radius is not None:
