@@ -1,5 +1,6 @@
 """Your own labeled clouds: from (points, keypoints, names) to a root that `KeypointNet` loads."""
 
+import logging
 import os
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -10,6 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pcsa._core.checks import check_count
+from pcsa.datasets.faults import some
+from pcsa.datasets.grouping import PerItem, checked_splits, deal_out, group_names, per_item
 from pcsa.datasets.keypointnet.annotations import read_records
 from pcsa.datasets.keypointnet.categories import CLASS_IDS
 from pcsa.datasets.keypointnet.changes import finish_changes, replace_category, writing_alone
@@ -17,6 +20,10 @@ from pcsa.datasets.limits import check_inside
 from pcsa.datasets.pcd import write_pcd
 from pcsa.datasets.point_cloud import lossless_dtype
 from pcsa.datasets.splits import SPLITS
+from pcsa.datasets.up import Up, up_axis
+
+_log = logging.getLogger(__name__)
+_FEW = 3  # keypoints: fewer may be equal by chance, in clouds of another shape
 
 
 class LabeledCloud(NamedTuple):
@@ -91,6 +98,9 @@ def write_labeled(
     tolerance: float = 3.0,
     binary: bool = False,
     overwrite: bool = False,
+    split: PerItem | None = None,
+    groups: PerItem | None = None,
+    up: Up = "y",
 ) -> None:
     """Write labeled clouds as a category of a root in KeypointNet's layout.
 
@@ -99,6 +109,11 @@ def write_labeled(
     or in float64 where float32 would move one by more than 1e-6 of the cloud's extent. ``KeypointNet(root, category,
     "train")`` loads the result, with your names. The same items and seed give the same bytes.
 
+    Several clouds of one shape (samples of one mesh, scans of one person) must not be trained on and scored on at once:
+    scores of shapes that the network knows say nothing of new ones. Name what belongs together in
+    ``groups``: a group lies in one split and in one fold (:class:`pcsa.datasets.folds.Fold`). Clouds with equal
+    keypoints that are not in one group are counted in the log.
+
     Args:
         root: The folder, made if it is missing; it may hold other categories.
         category: Letters, digits and `_`.
@@ -106,15 +121,22 @@ def write_labeled(
         names: All names in the order of their semantic ids, 0, 1, …. Default: those that occur, sorted.
         mirror_pairs: Pairs of names that a mirror plane of the shape exchanges (left and right), for
             :func:`pcsa.datasets.transforms.random_mirror`.
-        fractions: Shares of train, val and test. From three clouds on, each share above zero gets at least one
-            cloud.
+        fractions: Shares of train, val and test; with ``groups``, shares of the groups. From three clouds or groups on,
+            each share above zero gets at least one. Unused with ``split``.
         seed: Seed of the random split.
         tolerance: As for :func:`check_labeled`.
         binary: Whether to write binary clouds, which are smaller and faster to read.
         overwrite: Whether to replace the category where the root has it already.
+        split: The split of each item, ``"train"``, ``"val"`` or ``"test"``: in the order of the items, or by model id.
+            Default: drawn at random by ``fractions`` and ``seed``.
+        groups: What each item belongs to, a name or a whole number: in the order of the items, or by model id. None
+            for an item that is alone. Default: all are.
+        up: The axis that points up, ``"x"``, ``"y"`` or ``"z"``: augmentations turn clouds about it, and look for
+            vertical mirror planes. ``"none"`` where shapes lie in any way: all three planes count, and no turn.
 
     Raises:
-        ValueError: If :func:`check_labeled` finds a fault (the message has all of them) or an argument is invalid.
+        ValueError: If :func:`check_labeled` finds a fault (the message has all of them) or an argument is invalid, or
+            if ``split`` tears a group apart.
         FileExistsError: If the root has the category and ``overwrite`` is off. Nothing is written in either case.
 
     Example:
@@ -148,29 +170,36 @@ def write_labeled(
     if stray:
         raise ValueError(f"`mirror_pairs` has names that no keypoint has: {', '.join(stray)}")
     check_count("seed", seed, least=0)
+    up_axis(up)
 
     class_id = CLASS_IDS.get(category, category)
     annotations = root / "annotations" / f"{category}.json"
     model_ids = [_model_id(cloud, number) for number, cloud in enumerate(clouds)]
+    group_of = group_names([None] * len(clouds) if groups is None else per_item("groups", groups, model_ids))
+    if split is None:
+        split_of = deal_out(group_of, fractions, seed)
+    else:
+        split_of = checked_splits(per_item("split", split, model_ids), group_of)
+    _warn_of_twins(clouds, model_ids, group_of)
     records = [
         _record(cloud, class_id, model_id, all_names, mirror_pairs)
-        for cloud, model_id in zip(clouds, model_ids, strict=True)
+        | ({} if group is None else {"group": group})
+        | ({} if up == "y" else {"up": up})
+        for cloud, model_id, group in zip(clouds, model_ids, group_of, strict=True)
     ]
-    split_of = _split(len(clouds), fractions, seed)
 
     def write_clouds(into: Path) -> None:
         for cloud, model_id in zip(clouds, model_ids, strict=True):
             write_pcd(into / f"{model_id}.pcd", _stored(cloud), cloud.colors, binary=binary)
 
     splits: dict[str, list[str]] = {
-        split: [m for m, s in zip(model_ids, split_of, strict=True) if s == number]
-        for number, split in enumerate(SPLITS)
+        name: [m for m, s in zip(model_ids, split_of, strict=True) if s == number] for number, name in enumerate(SPLITS)
     }
     with writing_alone(root):
         finish_changes(root)
         if annotations.exists() and not overwrite:
             raise FileExistsError(f"`{annotations}` exists: `overwrite` replaces the category")
-        for path in (annotations, root / "pcds" / class_id, *(root / "splits" / f"{split}.txt" for split in SPLITS)):
+        for path in (annotations, root / "pcds" / class_id, *(root / "splits" / f"{name}.txt" for name in SPLITS)):
             # What another made may hold links: nothing is written, or removed, behind those that lead out of it.
             check_inside(path, root)
         old = _model_ids_of(annotations) if annotations.exists() else []
@@ -327,9 +356,18 @@ def _snap(cloud: LabeledCloud, tolerance: float = 0.0) -> tuple[NDArray[np.int64
     return np.asarray(index), np.asarray(distance), tolerance * spacing + rounding
 
 
-def _split(n: int, fractions: tuple[float, float, float], seed: int) -> NDArray[np.int64]:
-    """Return the number of the split of each item."""
-    val, test = (max(round(n * share), 1 if share > 0 and n >= 3 else 0) for share in fractions[1:])
-    test = min(test, n - 1)
-    val = min(val, n - 1 - test)
-    return np.random.default_rng(seed).permutation(np.repeat([0, 1, 2], [n - val - test, val, test]))
+def _warn_of_twins(clouds: Sequence[LabeledCloud], model_ids: Sequence[str], groups: Sequence[str | None]) -> None:
+    """Say in the log which clouds seem to be of one shape and are in no group: their keypoints are equal."""
+    alike: dict[bytes, list[int]] = {}
+    for number, cloud in enumerate(clouds):
+        if len(cloud.names) >= _FEW:
+            places = _keypoint_array(cloud)[np.argsort(list(cloud.names))]
+            alike.setdefault(repr(sorted(cloud.names)).encode() + places.tobytes(), []).append(number)
+    for rows in alike.values():
+        if len(rows) > 1 and (groups[rows[0]] is None or len({groups[row] for row in rows}) > 1):
+            _log.warning(
+                "%d clouds have equal keypoints and are not in one of `groups`: %s; if they are of one shape, scores "
+                "on some of them say nothing of new shapes",
+                len(rows),
+                some([model_ids[row] for row in rows]),
+            )

@@ -1,6 +1,7 @@
 """Folds: equal parts of a dataset, each held out in turn, whatever the order of the files."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,8 @@ class Fold:
 
     The names of all clouds of the splits ``of`` are sorted by a hash and dealt out in turn, so that folds have the same
     size, or one cloud more, and a cloud is in the same fold on every machine. ``"val"`` is then this fold and
-    ``"train"`` the others; ``"test"`` stays the dataset's own.
+    ``"train"`` the others; ``"test"`` stays the dataset's own. Clouds of one group, and clouds that are equal point by
+    point, lie in one fold: a group goes, as a whole, to the fold that has the fewest clouds so far.
 
     Attributes:
         index: Which fold, from 0.
@@ -47,32 +49,65 @@ class Fold:
         """The dataset's own splits from which a split takes its clouds."""
         return self.of if split in ("train", "val") else (split,)
 
-    def part(self, split: str, names: Sequence[str], clouds: Mapping[str, Tensor] | None = None) -> list[str]:
+    def part(
+        self,
+        split: str,
+        names: Sequence[str],
+        clouds: Mapping[str, Tensor] | None = None,
+        groups: Mapping[str, str] | None = None,
+    ) -> list[str]:
         """Those of the names that are in a split, in the order in which they come.
 
         Args:
             split: ``"train"`` or ``"val"``; any other has all of them.
             names: Names of all clouds of :meth:`sources`.
             clouds: Points by name, of those that are there: clouds that are equal point by point lie in one fold.
+            groups: What clouds belong to, by name, of those that are not alone.
 
         Raises:
             ValueError: If the fold, or all others, would have none.
         """
         if split not in ("train", "val"):
             return list(names)
-        order = sorted(dict.fromkeys(names), key=lambda name: (hashlib.sha256(name.encode()).digest(), name))
-        fold_of = {name: rank % self.count for rank, name in enumerate(order)}
-        first: dict[bytes, str] = {}
-        for name in order:
-            if clouds is not None and name in clouds:
-                fold_of[name] = fold_of[first.setdefault(content_digest(clouds[name]), name)]
-        part = [name for name in names if (fold_of[name] == self.index) == (split == "val")]
+        # A group is dealt out by its own name, and a cloud that is alone by its.
+        group_of = {name: ("", name) if not groups or name not in groups else ("g", groups[name]) for name in names}
+        sizes = Counter(group_of.values())
+        # The largest first, so that the others can make up for them.
+        order = sorted(sizes, key=lambda g: (-sizes[g], hashlib.sha256("".join(g).encode()).digest(), g))
+        fold_of: dict[tuple[str, str], int] = {}
+        filled = [0] * self.count
+        for group in order:
+            fold_of[group] = filled.index(min(filled))
+            filled[fold_of[group]] += sizes[group]
+        joined = self._joined(order, group_of, clouds or {})
+        part = [name for name in names if (fold_of[joined[group_of[name]]] == self.index) == (split == "val")]
         if not part:
             raise ValueError(
                 f"`fold` (={self.index}) must leave clouds to train and to validate on: there are "
-                f"{len(order)} clouds in {' and '.join(self.of)}, for {self.count} folds"
+                f"{len(group_of)} clouds in {' and '.join(self.of)}"
+                f"{f', of {len(sizes)} groups' * (len(sizes) < len(group_of))}, for {self.count} folds"
             )
         return part
+
+    @staticmethod
+    def _joined(
+        order: Sequence[tuple[str, str]], group_of: Mapping[str, tuple[str, str]], clouds: Mapping[str, Tensor]
+    ) -> dict[tuple[str, str], tuple[str, str]]:
+        """For each group the first of those with which it shares equal clouds."""
+        first: dict[bytes, tuple[str, str]] = {}
+        joined = {group: group for group in order}
+
+        def root(group: tuple[str, str]) -> tuple[str, str]:
+            while joined[group] != group:
+                group = joined[group]
+            return group
+
+        place = {group: i for i, group in enumerate(order)}
+        for name in sorted(clouds.keys() & group_of.keys(), key=lambda name: (place[group_of[name]], name)):
+            other = first.setdefault(content_digest(clouds[name]), group_of[name])
+            early, late = sorted((root(other), root(group_of[name])), key=place.__getitem__)
+            joined[late] = early
+        return {group: root(group) for group in order}
 
     def of_split(self, split: str) -> str:
         """How a message calls a split."""

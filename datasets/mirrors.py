@@ -6,22 +6,21 @@ from collections.abc import Iterable
 from torch_geometric.data import Data
 
 from pcsa.datasets.transforms import mirror_partners
-
-AXES = (0, 2)
-"""Normals of the vertical planes: x and z."""
+from pcsa.datasets.up import mirror_normals
 
 
 def category_mirrors(
     clouds: Iterable[Data], num_keypoints: int, *, tolerance: float = 0.03, least_share: float = 0.5
 ) -> dict[int, tuple[int, ...]]:
-    """Find the planes across which a category may be mirrored, from its annotated clouds.
+    """Find the vertical planes across which a category may be mirrored, from its annotated clouds.
 
     A cloud without annotations says no plane, but its category does: the planes through the middle of the bounding box
     that :func:`~pcsa.datasets.transforms.mirror_partners` accepts for most shapes. Others would take a shape for one
     that the category hardly has: a bed with its head where beds have their feet.
 
     Args:
-        clouds: With ``reflection [1, P, 2]``; those without a pair do not count.
+        clouds: With ``reflection [1, P, 2]``; those without a pair do not count. Their ``up`` says what is vertical,
+            see :mod:`pcsa.datasets.transforms`.
         num_keypoints: K.
         tolerance: See :func:`~pcsa.datasets.transforms.random_mirror`.
         least_share: Share of the clouds with pairs that must have the plane.
@@ -31,7 +30,7 @@ def category_mirrors(
         keypoint, or shapes disagree.
 
     """
-    votes = {axis: [Counter[int]() for _ in range(num_keypoints)] for axis in AXES}
+    votes = {axis: [Counter[int]() for _ in range(num_keypoints)] for axis in range(3)}
     accepted, counted = Counter[int](), 0
     for cloud in clouds:
         pairs = cloud.reflection[0] if "reflection" in cloud else None
@@ -40,7 +39,7 @@ def category_mirrors(
         counted += 1
         low, high = cloud.pos.amin(0), cloud.pos.amax(0)
         center, distance = (low + high) / 2, tolerance * (high - low).norm().item()
-        for axis in AXES:
+        for axis in mirror_normals(int(cloud.up) if "up" in cloud else 1):
             visible = cloud.visible[0]
             partner = mirror_partners(cloud.keypoints[0], visible, pairs, axis, center[axis].item(), distance)
             if partner is None:
@@ -48,7 +47,7 @@ def category_mirrors(
             accepted[axis] += 1
             for k in visible.nonzero().flatten().tolist():
                 votes[axis][k][int(partner[k])] += 1
-    planes = [axis for axis in AXES if accepted[axis] > 0 and accepted[axis] >= least_share * counted]
+    planes = [axis for axis in votes if accepted[axis] > 0 and accepted[axis] >= least_share * counted]
     return {axis: _agreed([next(iter(v)) if len(v) == 1 else -1 for v in votes[axis]]) for axis in planes}
 
 

@@ -2,7 +2,7 @@
 
 All of them take a PyG ``Data`` with ``pos [N, 3]``, ``keypoints [1, K, 3]`` and ``visible [1, K]`` (see
 :class:`pcsa.datasets.keypointnet.KeypointNet`), leave it as it is and return a changed copy. Keypoints that are not
-visible stay zeros.
+visible stay zeros. Where the ``Data`` has ``up``, that axis points up (0, 1 or 2, -1 for none), else y.
 """
 
 import copy
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from pcsa._core.checks import check_between, check_count, check_non_negative, check_one_of
+from pcsa.datasets.up import mirror_normals
 
 # Every other tensor with one row per point loses the rows that `pos` loses.
 _PER_CLOUD = (
@@ -163,7 +164,7 @@ class Augment:
     Args:
         mirror: Probability of mirroring the shape, which swaps the ids of its keypoints. A shape whose reflection
             pairs do not allow it stays as it is, see :func:`mirror_partners`.
-        rotate: Largest angle in degrees of a turn about the up axis (y) through the origin; 180 for all
+        rotate: Largest angle in degrees of a turn about the axis that points up, through the origin; 180 for all
             directions.
         scale: Largest change of the factor for all axes together, drawn from ``[1 - scale, 1 + scale]``.
         axis_scale: Largest change of the factor for each axis on its own.
@@ -236,9 +237,22 @@ class Augment:
 
 
 def rotate_up(data: Data, angle: float) -> Data:
-    """Turn a cloud and its keypoints about the y axis through the origin by `angle` radians, z towards x."""
+    """Turn a cloud and its keypoints about the axis that points up, through the origin, by `angle` radians.
+
+    Where y is up z turns towards x, where z is x towards y, where x is y towards z.
+
+    Raises:
+        ValueError: If no axis of the cloud points up.
+
+    """
+    up = _up(data)
+    if up < 0:
+        raise ValueError("`data.up` (=-1) must be an axis to turn about: no axis of the cloud points up")
     cos, sin = math.cos(angle), math.sin(angle)
-    matrix = torch.tensor([[cos, 0.0, sin], [0.0, 1.0, 0.0], [-sin, 0.0, cos]])
+    a, b = (up + 1) % 3, (up + 2) % 3
+    matrix = torch.zeros(3, 3)
+    matrix[a, a] = matrix[b, b] = cos
+    matrix[a, b], matrix[b, a], matrix[up, up] = -sin, sin, 1.0
     return _map_positions(data, lambda x: x @ matrix.to(x).mT)
 
 
@@ -262,8 +276,9 @@ def resample_points(data: Data, generator: torch.Generator, num_points: int) -> 
 def random_mirror(data: Data, generator: torch.Generator, probability: float = 0.5, tolerance: float = 0.03) -> Data:
     """Mirror a shape across one of its vertical planes, with the ids of mirrored keypoints swapped.
 
-    The plane is drawn from x = c and z = c through the center of the bounding box, as far as :func:`mirror_partners`
-    accepts them. A shape without such a plane, or without ``reflection``, stays as it is.
+    The plane is drawn from those at right angles to an axis through the center of the bounding box, as far as
+    :func:`mirror_partners` accepts them: from the vertical ones, x = c and z = c where y is up, or all three where no
+    axis points up. A shape without such a plane, or without ``reflection``, stays as it is.
 
     Args:
         data: The cloud, with ``reflection [1, P, 2]``.
@@ -279,7 +294,7 @@ def random_mirror(data: Data, generator: torch.Generator, probability: float = 0
     low, high = data.pos.amin(0), data.pos.amax(0)
     center, distance = (low + high) / 2, tolerance * (high - low).norm().item()
     planes = []
-    for axis in (0, 2):
+    for axis in mirror_normals(_up(data)):
         where = center[axis].item()
         partner = mirror_partners(data.keypoints[0], data.visible[0], data.reflection[0], axis, where, distance)
         if partner is not None:
@@ -338,6 +353,10 @@ def mirror_partners(
             taken[a] = taken[b] = True
     off_plane = visible.cpu() & ((keypoints[:, axis] - center).abs() > tolerance).cpu()
     return None if (off_plane & ~taken).any() else partner
+
+
+def _up(data: Data) -> int:
+    return int(data.up) if "up" in data else 1
 
 
 def _uniform(generator: torch.Generator, *size: int) -> Tensor:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pcsa.datasets.faults import reading
 from pcsa.datasets.limits import leads_out, read_whole
+from pcsa.datasets.up import UPS
 
 # The release prints xyz with more digits than the clouds have: they agree to 5e-7 of a shape of size 1.
 _XYZ_TOLERANCE = 1e-5
@@ -28,6 +29,10 @@ class Record(NamedTuple):
     names: list[str | None]
     rotation: list[tuple[list[int], bool]]
     reflection: list[tuple[int, int]]
+    group: str | None = None
+    """What the shape belongs to with others, which must lie in the same split; None if it is alone."""
+    up: str = "y"
+    """The axis that points up, see :data:`pcsa.datasets.up.Up`."""
 
 
 def read_records(path: Path, class_id: str | None = None) -> tuple[list[Record], list[str]]:
@@ -58,6 +63,9 @@ def read_records(path: Path, class_id: str | None = None) -> tuple[list[Record],
     class_ids = {record.class_id for record in records}
     if len(class_ids) > 1:
         faults.append(f"more than one class id: {', '.join(sorted(class_ids))}")
+    ups = {record.up for record in records}
+    if len(ups) > 1 and len(class_ids) == 1:
+        faults.append(f"more than one axis that points `up`: {', '.join(sorted(ups))}")
     if records and not any(record.semantic_ids for record in records):
         faults.append("no keypoint in the whole category")
     return records, faults
@@ -129,7 +137,21 @@ def _parse(entry: Any) -> Record:
         names,
         rotation,
         [(pair[0], pair[1]) for pair in pairs if len(pair) == 2],
+        _group(entry),
+        _up(entry),
     )
+
+
+def _group(entry: dict[str, Any]) -> str | None:
+    value = entry.get("group")
+    _check(value is None or (isinstance(value, str) and value.strip() != ""), "`group`", value, "a name")
+    return value
+
+
+def _up(entry: dict[str, Any]) -> str:
+    value = entry.get("up", "y")
+    _check(value in UPS, "`up`", value, f"one of {', '.join(UPS)}")
+    return str(value)
 
 
 def _check(good: bool, what: str, value: Any, rule: str) -> None:

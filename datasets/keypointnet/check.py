@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pcsa.datasets.faults import Problem, some
+from pcsa.datasets.grouping import groups_apart
 from pcsa.datasets.keypointnet.annotations import Record, cloud_faults, read_records
 from pcsa.datasets.keypointnet.categories import CLASS_IDS
 from pcsa.datasets.keypointnet.changes import pending_changes
@@ -57,18 +58,19 @@ def check_root(root: str | os.PathLike[str], facts: list[str] | None = None) -> 
     folders = sorted(path for path in root.glob("pcds/*") if path.is_dir() and not path.name.startswith("."))
     clouds = {path.name: cloud_files(path) for path in folders}
     annotated: dict[str, set[str]] = {}
+    groups: dict[str, str] = {}
     files = annotation_files(root)
     # The file of all categories last: it repeats what they have, or stands in for them.
     for stem in sorted(files, key=lambda stem: (stem == ALL, stem)):
         labels = None if facts is None else LabelFacts()
-        problems.extend(_check_annotations(files[stem], clouds, annotated, labels))
+        problems.extend(_check_annotations(files[stem], clouds, annotated, groups, labels))
         if facts is not None and labels:
             facts.append(f"{stem}: {labels}")
     if not files and (root / "annotations").is_dir():
         problems.append(Problem("annotations", "no annotation file (<category>.json)"))
     models = {class_id: set(found) for class_id, found in clouds.items()}
     problems.extend(_check_clouds(models, annotated))
-    problems.extend(_check_splits(root / "splits", models, annotated))
+    problems.extend(_check_splits(root / "splits", models, annotated, groups))
     problems.extend(_check_knives(root, models))
     return [Problem(_printable(path), _printable(message)) for path, message in problems]
 
@@ -77,9 +79,10 @@ def _check_annotations(
     path: Path,
     clouds: Mapping[str, Mapping[str, os.DirEntry[str]]],
     annotated: dict[str, set[str]],
+    groups: dict[str, str],
     labels: LabelFacts | None,
 ) -> Iterator[Problem]:
-    """Yield the problems of an annotation file and of its clouds; add its models to ``annotated``."""
+    """Yield the problems of an annotation file and of its clouds; add its models to ``annotated`` and ``groups``."""
     where = f"annotations/{path.name}"
     try:
         records, faults = read_records(path)
@@ -95,6 +98,8 @@ def _check_annotations(
     absent: dict[str, list[str]] = {}
     for record in records:
         annotated.setdefault(record.class_id, set()).add(record.model_id)
+        if record.group is not None:
+            groups[f"{record.class_id}-{record.model_id}"] = record.group
         entry = clouds.get(record.class_id, {}).get(record.model_id)
         if entry is None:
             absent.setdefault(record.class_id, []).append(record.model_id)
@@ -128,7 +133,7 @@ def _check_clouds(clouds: Models, annotated: Models) -> Iterator[Problem]:
             yield Problem(f"pcds/{class_id}/{model_id}.pcd", "a cloud without annotation")
 
 
-def _check_splits(folder: Path, clouds: Models, annotated: Models) -> Iterator[Problem]:
+def _check_splits(folder: Path, clouds: Models, annotated: Models, groups: Mapping[str, str]) -> Iterator[Problem]:
     whole = {class_id: models & clouds.get(class_id, set()) for class_id, models in annotated.items()}
     split_of: dict[str, str] = {}
     for split in SPLITS:
@@ -160,6 +165,12 @@ def _check_splits(folder: Path, clouds: Models, annotated: Models) -> Iterator[P
             absent[class_id] += known and model_id not in whole.get(class_id, set())
         for class_id, missing in sorted((+absent).items()):
             yield Problem(where, f"{missing} clouds of class {class_id} are named and not there")
+    apart = groups_apart(
+        (f"{line.split('-')[0]}-{groups[line]}", split_of[line]) for line in split_of if line in groups
+    )
+    for group, names in apart.items():
+        class_id, _, group = group.partition("-")
+        yield Problem("splits", f"clouds of group {group!r} of class {class_id} are in {' and '.join(names)}")
     for class_id, models in whole.items():
         stray = [model_id for model_id in models if f"{class_id}-{model_id}" not in split_of]
         if split_of and stray:

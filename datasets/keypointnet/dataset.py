@@ -21,6 +21,7 @@ from pcsa.datasets.keypointnet.layout import MISALIGNED, models_of_split
 from pcsa.datasets.keypointnet.processed import processed_category
 from pcsa.datasets.keypointnet.symmetry import Symmetry, rotation_groups
 from pcsa.datasets.splits import SPLITS, check_split
+from pcsa.datasets.up import up_axis
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +66,8 @@ class KeypointNet(Dataset[Data]):
     - ``reflection [1, P, 2]``, ``rotation [1, G, C]`` int64, ``is_circle [1, G]`` bool: the shape's
       symmetries in columns of ``keypoints``, filled up with -1 and False to the same size over the category
       (see :func:`rotation_groups`, or :meth:`symmetry` for plain lists);
-    - ``model_id``, a str.
+    - ``model_id``, a str;
+    - ``up``, 0, 2 or -1, where the axis that points up is another than y (:func:`pcsa.datasets.up.up_axis`).
 
     Args:
         root: The folder.
@@ -78,7 +80,7 @@ class KeypointNet(Dataset[Data]):
             category, sorted, whatever the split. A symmetry that involves an id left out is left out too.
         cache_dir: Folder of the processed file. Default: one in :func:`pcsa.datasets.cache.cache_folder`.
         fold: What ``"train"`` and ``"val"`` mean in place of the split files: all folds but one, and this one. Clouds
-            that are equal point by point lie in one fold.
+            of one group, and clouds that are equal point by point, lie in one fold.
 
     Attributes:
         semantic_ids (tuple of int): Semantic id of each column.
@@ -88,6 +90,8 @@ class KeypointNet(Dataset[Data]):
         missing (list of str): Model ids that the split names and that lack a cloud or an annotation.
         class_id (str): Class id, from the annotations.
         flipped (tuple of str): Model ids of the split whose x axis was turned round.
+        groups (dict of str to str): What clouds of the category belong to, by model id, of those that are not alone.
+        up (str): The axis that points up, or ``"none"``, as :func:`pcsa.datasets.custom.write_labeled` was told.
 
     Raises:
         FileNotFoundError: If the root, its annotations or its split file is missing, or all clouds of the split are,
@@ -146,6 +150,9 @@ class KeypointNet(Dataset[Data]):
         table = processed_category(self.root, category, self._cache_dir)
 
         self.class_id = str(table["class_id"])
+        self.up = str(table["up"])
+        grouped = zip(table["model_ids"].tolist(), table["groups"].tolist(), strict=True)
+        self.groups: dict[str, str] = {model_id: group for model_id, group in grouped if group}
         self._points = torch.from_numpy(table["points"])
         self._colors = torch.from_numpy(table["colors"])
         self._ptr: list[int] = table["ptr"].tolist()
@@ -161,7 +168,7 @@ class KeypointNet(Dataset[Data]):
             wanted.update(dict.fromkeys(row_of))
         elif fold is not None and wanted:
             clouds = {name: self._cloud(row_of[name]) for name in wanted if name in row_of}
-            wanted = dict.fromkeys(fold.part(split, list(wanted), clouds))
+            wanted = dict.fromkeys(fold.part(split, list(wanted), clouds, self.groups))
         self.model_ids = [model_id for model_id in wanted if model_id in row_of]
         self.missing = [model_id for model_id in wanted if model_id not in row_of]
         self._rows = [row_of[model_id] for model_id in self.model_ids]
@@ -247,6 +254,8 @@ class KeypointNet(Dataset[Data]):
             is_circle=self._is_circle[row][None].clone(),
             model_id=self.model_ids[index],
         )
+        if self.up != "y":
+            data.up = up_axis(self.up)
         return data if self.transform is None else self.transform(data)
 
     def cached(self, name: str, make: Callable[[], Table]) -> Table:

@@ -16,7 +16,7 @@ from pcsa.datasets.pcd import read_pcd
 from pcsa.datasets.point_cloud import PointCloud, lossless_dtype
 
 _log = logging.getLogger(__name__)
-_VERSION = 2
+_VERSION = 3
 
 
 def processed_category(root: Path, category: str, cache_dir: Path | None) -> Table:
@@ -61,6 +61,8 @@ def _process(root: Path, path: Path, class_id: str | None, files: Mapping[str, A
         "ptr": np.cumsum([0, *(len(array) for array in points)], dtype=np.int64),
         "model_ids": np.array([record.model_id for record in present], dtype=np.str_),
         "flipped": np.array([record.model_id in flipped for record in present], dtype=bool),
+        "groups": np.array([record.group or "" for record in present], dtype=np.str_),
+        "up": np.array(records[0].up),
         "semantic_ids": np.array(semantic_ids, dtype=np.int64),
         "names": np.array([names[i] for i in semantic_ids], dtype=np.str_),
         **_columns(present, semantic_ids),

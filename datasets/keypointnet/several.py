@@ -34,14 +34,19 @@ class KeypointCategories(KeypointNet):
         names (tuple of str): ``"<category>/<name>"`` of each column.
 
     Raises:
-        ValueError: If there is no part, or if the parts are not different categories of one split.
+        ValueError: If there is no part, if the parts are not different categories of one split, or if they do not have
+            one axis that points up.
     """
 
     def __init__(self, parts: Sequence[KeypointNet]) -> None:
         names = [part.category for part in parts]
         if not parts or len(set(names)) < len(names) or len({part.split for part in parts}) > 1:
             raise ValueError(f"`parts` (={list(parts)}) must be different categories of one split")
-        self.parts = tuple(parts)
+        if len({part.up for part in parts}) > 1:
+            ups = ", ".join(f"{part.category} {part.up}" for part in parts)
+            raise ValueError(f"`parts` must have one axis that points up: {ups}")
+        self.parts, self.up = tuple(parts), parts[0].up
+        self.groups = {name: f"{part.category}/{group}" for part in parts for name, group in part.groups.items()}
         self.root, self.split, self.fold, self.transform = parts[0].root, parts[0].split, parts[0].fold, None
         self.category = ",".join(names)
         self.class_id = ",".join(part.class_id for part in parts)

@@ -21,6 +21,7 @@ from pcsa.datasets.keypointnet.layout import models_of_split
 from pcsa.datasets.mirrors import category_mirrors
 from pcsa.datasets.thinning import Thin
 from pcsa.datasets.transforms import Augment, Normalize, denormalize
+from pcsa.datasets.up import check_turns
 from pcsa.metrics import PCK, MeanKeypointError, keypoint_error
 from pcsa.models import KeypointDetector, LevelGeometry, PointNet2, build_geometry
 from pcsa.tasks.common.belief_tables import belief_details
@@ -57,7 +58,18 @@ from pcsa.tasks.common.task import Column, Details, Evaluation, Predictor, Run, 
 from pcsa.tasks.common.thinned import thinning
 
 # No training step reads them, and every tensor of a batch that a worker hands over costs time.
-_UNUSED = ("color", "keypoint_index", "reflection", "rotation", "is_circle", "offset", "scale", "model_id", "category")
+_UNUSED = (
+    "color",
+    "keypoint_index",
+    "reflection",
+    "rotation",
+    "is_circle",
+    "offset",
+    "scale",
+    "model_id",
+    "category",
+    "up",
+)
 _NORMALIZE = Normalize("unit_sphere")
 # What the training logs: KeypointNet's thresholds, and these shares of the diagonal for clouds that they do not suit.
 _WATCHED = (0.01, 0.05)
@@ -430,6 +442,7 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
                     f"`data.root` (={str(clouds.root)!r}) must have a keypoint to learn: none of the {len(clouds)} "
                     f"clouds of {clouds.category!r} in split {clouds.split!r} has any"
                 )
+        check_turns("data.augment.rotate", config.data.augment.rotate, train.up)
         hierarchies = None
         if config.data.precompute:
             model = config.model
@@ -460,7 +473,7 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
         return DetectionEvaluation(self, run, options, self.scored_split(run.config, options.split))
 
     def mirrors(self, run: DetectorRun) -> Mapping[int, Sequence[int]]:
-        planes = {0: run.labels.mirror_x, 2: run.labels.mirror_z}
+        planes = {0: run.labels.mirror_x, 2: run.labels.mirror_z, 1: run.labels.mirror_y}
         return {axis: partner for axis, partner in planes.items() if partner}
 
     def annotations(self, run: DetectorRun) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.datasets.keypointnet.layout import ALL, annotation_files
 from pcsa.datasets.shapenet import ShapeNetPoints, is_hdf5
 from pcsa.datasets.transforms import Augment, Normalize
+from pcsa.datasets.up import Up, check_turns, up_axis
 from pcsa.localization import ReadOut
 from pcsa.metrics import THRESHOLDS
 from pcsa.models import MULTI_SCALE, SINGLE_SCALE, Level, PointNet2, SkeletonMerger
@@ -132,6 +133,8 @@ class MergerLabels:
 
     category: str
     names: tuple[str, ...]
+    up: Up = "y"
+    """The axis that points up."""
 
 
 MergerRun = Run[UnsupervisedConfig, MergerLabels]
@@ -176,6 +179,7 @@ class ShapeItems(TrainingItems[Data]):
     def __init__(self, dataset: Dataset[Data], augment: Augment, seed: int) -> None:
         super().__init__(seed)
         self.dataset, self.augment = dataset, augment
+        self.up: Up = getattr(dataset, "up", "y")
         self.normalize = Normalize("min_max")
 
     def __len__(self) -> int:
@@ -191,7 +195,8 @@ class ShapeItems(TrainingItems[Data]):
         cloud = self.plain(index)
         if self.augment == Augment():
             return cloud
-        return self.normalize(self.augment(Data(pos=cloud.pos), generator))
+        known = {} if self.up == "y" else {"up": up_axis(self.up)}
+        return self.normalize(self.augment(Data(pos=cloud.pos, **known), generator))
 
     def anchors(self, config: SkeletonConfig) -> Tensor | None:
         """What :func:`find_anchors` finds on at most 200 of the clouds, if the configuration wants any."""
@@ -340,6 +345,7 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
 
     def training(self, config: UnsupervisedConfig) -> Training:
         train = ShapeItems(open_clouds(config.data, config.data.split), config.data.augment, config.seed)
+        check_turns("data.augment.rotate", config.data.augment.rotate, train.up)
         val: ShapeItems | None
         try:
             val = ShapeItems(open_clouds(config.data, "val"), Augment(), config.seed)
@@ -361,7 +367,7 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
                 )
         data = StepData(config, train, val)
         L.seed_everything(config.seed, verbose=False)
-        labels = MergerLabels(config.data.category, tuple(str(k) for k in range(K)))
+        labels = MergerLabels(config.data.category, tuple(str(k) for k in range(K)), train.up)
         network = self._network(config.model, train.anchors(config.model))
         return Training(SkeletonTraining(config, network, data.steps_per_epoch), data, labels)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from pcsa.datasets.keypointnet import KeypointCategories, KeypointNet
+from pcsa.datasets.up import Up
 from pcsa.tasks.common.tables import markdown_table, number
 from pcsa.tasks.common.task import Run
 
@@ -29,13 +30,18 @@ class KeypointLabels:
     where most shapes have no such plane, or none was trained on."""
     mirror_z: tuple[int, ...] = ()
     """The same across the middle of z."""
+    mirror_y: tuple[int, ...] = ()
+    """The same across the middle of y, where another axis points up."""
+    up: Up = "y"
+    """The axis that points up."""
 
     @classmethod
     def of(cls, clouds: KeypointNet, mirrors: Mapping[int, tuple[int, ...]] = MappingProxyType({})) -> KeypointLabels:
         """What the columns of annotated clouds mean; ``mirrors`` by axis, see :func:`category_mirrors`."""
         categories = clouds.categories if isinstance(clouds, KeypointCategories) else ()
         names, ids = tuple(str(n) for n in clouds.names), tuple(clouds.semantic_ids)
-        return cls(clouds.category, names, ids, categories, mirrors.get(0, ()), mirrors.get(2, ()))
+        planes = (mirrors.get(0, ()), mirrors.get(2, ()), mirrors.get(1, ()))
+        return cls(clouds.category, names, ids, categories, *planes, cast(Up, clouds.up))
 
     @property
     def ids(self) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
@@ -85,7 +91,7 @@ def of_category(run: Run[Any, Any], category: str | None) -> Run[Any, Any]:
         return run
     columns = [k for k, of in enumerate(categories) if of == category]
     names = tuple(labels.names[k].removeprefix(f"{category}/") for k in columns)
-    own = KeypointLabels(category, names, tuple(labels.semantic_ids[k] for k in columns))
+    own = KeypointLabels(category, names, tuple(labels.semantic_ids[k] for k in columns), up=labels.up)
     config = replace(run.config, data=replace(run.config.data, category=category))
     return replace(run, config=config, labels=own, model=OneCategory(run.model, columns).eval())
 

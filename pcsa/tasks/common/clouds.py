@@ -22,6 +22,7 @@ from pcsa.datasets.point_cloud import PointCloud
 from pcsa.datasets.points import CLOUDS, MESHES, UNNAMED, read_cloud
 from pcsa.datasets.procedural import embedded_root
 from pcsa.datasets.transforms import Augment, Normalize, denormalize
+from pcsa.datasets.up import up_axis
 from pcsa.localization import NEED_RADIUS, ReadOut
 from pcsa.tasks.common.config import Count, DataConfig, Rule, TrainConfig
 from pcsa.tasks.common.fitting import scale_of
@@ -234,7 +235,8 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
     def varied(self, run: Run[CloudConfigT, LabelsT], count: int) -> nn.Module:
         # What clouds are varied by stands in each task's own configuration.
         augment = getattr(run.config.data, "augment", Augment())
-        return MeanOfVariations(run.model, count, augment, mirrors=self.mirrors(run), normalize=self.renormalize())
+        planes, up = self.mirrors(run), up_axis(getattr(run.labels, "up", "y"))
+        return MeanOfVariations(run.model, count, augment, mirrors=planes, normalize=self.renormalize(), up=up)
 
     def mirrors(self, run: Run[CloudConfigT, LabelsT]) -> Mapping[int, Sequence[int]]:
         """Planes that mirror the category: by the axis of the normal, the keypoint that each becomes."""

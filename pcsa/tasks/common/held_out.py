@@ -35,18 +35,26 @@ def check_same_names(where: str, train: Sequence[Hashable], val: Sequence[Hashab
         )
 
 
-def check_held_out(where: str, train: Iterable[Hashable], val: Iterable[Hashable]) -> None:
-    """Raise if something to validate on is trained on, too; each is known by its id or file."""
+def check_held_out(where: str, train: Iterable[Hashable], val: Iterable[Hashable], what: str = "") -> None:
+    """Raise if something to validate on is trained on, too; each is known by its id or file.
+
+    Args:
+        where: The argument that names the data, and its value.
+        train: What is trained on.
+        val: What is validated on.
+        what: What they are, for the message.
+    """
+    named = f"{what} " * bool(what)
     shared = dict.fromkeys(val).keys() & set(train)
     if shared:
         raise ValueError(
-            f"{where} must validate on what is not trained on: {len(shared)} are both in 'train' and in 'val': "
+            f"{where} must validate on what is not trained on: {len(shared)} {named}are both in 'train' and in 'val': "
             f"{_shown(sorted(map(str, shared)))}"
         )
 
 
 def check_clouds_held_out(where: str, train: Dataset[Data], val: Dataset[Data]) -> None:
-    """Raise if clouds to validate on are trained on, too.
+    """Raise if clouds to validate on are trained on, too, or others of their groups.
 
     Those that are the same under another name, point by point, are counted in the log.
     """
@@ -55,8 +63,11 @@ def check_clouds_held_out(where: str, train: Dataset[Data], val: Dataset[Data]) 
     # In HDF5 files clouds have no names but their rows.
     if isinstance(train, KeypointNet | UnlabeledClouds) and isinstance(val, KeypointNet | UnlabeledClouds):
         check_held_out(where, train.model_ids, val.model_ids)
-    known = set(_digests(train))
-    _warn_of_twins(sum(digest in known for digest in _digests(val)), "clouds")
+    if isinstance(train, KeypointNet) and isinstance(val, KeypointNet):
+        known = ([s.groups[name] for name in s.model_ids if name in s.groups] for s in (train, val))
+        check_held_out(where, *known, what="groups of clouds")
+    digests = set(_digests(train))
+    _warn_of_twins(sum(digest in digests for digest in _digests(val)), "clouds")
 
 
 def warn_of_twin_files(train: Iterable[Path], val: Iterable[Path]) -> None:

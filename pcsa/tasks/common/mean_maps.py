@@ -103,6 +103,7 @@ class MeanOfVariations(nn.Module):
             not looked for in mirror images.
         normalize: What brings a varied cloud back to the frame of the training, where that does.
         seed: Seed of the variations.
+        up: The axis about which clouds are turned; y by default.
     """
 
     def __init__(
@@ -114,9 +115,10 @@ class MeanOfVariations(nn.Module):
         mirrors: Mapping[int, Sequence[int]] | None = None,
         normalize: Normalize | None = None,
         seed: int = 0,
+        up: int = 1,
     ) -> None:
         super().__init__()
-        self.network, self.count, self.seed = network, count, seed
+        self.network, self.count, self.seed, self.up = network, count, seed, up
         self.augment = replace(augment, mirror=0.0, jitter=0.0, drop=0.0, resample=0)
         self.mirrors = list((mirrors or {}).items())
         self.normalize = normalize
@@ -148,7 +150,7 @@ class MeanOfVariations(nn.Module):
             pos = pos.clone()
             pos[:, axis] = 2 * middle.index_select(0, batch)[:, axis] - pos[:, axis]
         share = torch.rand((), generator=generator).item()
-        pos = self.augment(Data(pos=pos), generator).pos
+        pos = self.augment(Data(pos=pos, up=self.up), generator).pos
         if self.normalize is not None:
             parts = pos.split(ptr.diff().tolist())
             pos = torch.cat([self.normalize(Data(pos=part)).pos for part in parts])
