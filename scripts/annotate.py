@@ -97,7 +97,7 @@ def main(argv: list[str]) -> int:
         session = Session(
             book, scans, lru_cache(4)(read), predicted=predicted, mirror=config.mirror, free=config.free, failed=failed
         )
-        writer = RootWriter(book, read, model_ids(files), num_points=config.num_points)
+        writer = RootWriter(book, read, model_ids(files), num_points=config.num_points, up=config.up)
         try:
             (_in_a_window if config.window else _on_a_page)(config, session, writer)
         except KeyboardInterrupt:

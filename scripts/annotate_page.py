@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pcsa.datasets.labeling.session import Session
+from pcsa.datasets.labeling.shape import shape_scene_fields
 from pcsa.viz import Scene, keypoint_colors
 from pcsa.viz.page import Page, Up, swatch, text
 
@@ -30,20 +31,18 @@ class LabelPage(Page):
         self._task = gui.add_html("")
         self._list = gui.add_html("")
         act = self._act
-        with gui.add_folder("This scan"):
-            self.button("Not there  (X)", act(session.skip))
-            self._take = self.button("Take what is proposed  (Y)", act(session.take_all), color="teal")
-            self.button("Undo  (U)", act(session.undo), color="gray")
-            self._free = gui.add_checkbox("Anywhere on faces", session.free, visible=False)
-            self.on_value(self._free, self._set_free)
-            self.button("Front view  (R)", self.front, color="gray")
-        with gui.add_folder("Scans"):
-            self._scans = gui.add_dropdown("Show", [""])
-            self.on_value(self._scans, self._go)
-            self.button("Next to label  (O)", act(session.leaf_to_open))
-            self.button("Next  (N)", act(lambda: session.leaf(1)), color="gray")
-            self.button("Previous  (P)", act(lambda: session.leaf(-1)), color="gray")
-            self.button("Finish", self.end, color="dark")
+        self._take = self.button("Take what is proposed  (Y)", act(session.take_all), color="teal")
+        keypoint = {"Not there (X)": session.skip, "Clear (⌫)": session.clear, "Undo (U)": session.undo}
+        self.buttons("Keypoint", {label: act(action) for label, action in keypoint.items()})
+        leafing = {"Previous (P)": lambda: session.leaf(-1), "Next (N)": lambda: session.leaf(1)}
+        self.buttons("Scan", {label: act(action) for label, action in leafing.items()})
+        self._scans = gui.add_dropdown("Show", [""])
+        self.on_value(self._scans, self._go)
+        self._free = gui.add_checkbox("Place on faces", session.free, hint="Anywhere on the faces of the mesh")
+        self.on_value(self._free, self._set_free)
+        self.button("Next scan to label  (O)", act(session.leaf_to_open))
+        self.button("Front view  (R)", self.front, color="gray")
+        self.button("Finish", self.end, color="dark")
         keys: dict[str, tuple[str, Callable[[], object]]] = {
             "X": ("The scan does not have this keypoint", session.skip),
             "Y": ("Take all that is proposed", session.take_all),
@@ -118,16 +117,7 @@ class LabelPage(Page):
 
     def _draw_scan(self) -> None:
         shape, self._drawn = self.session.shape, self.session.scan
-        colors = None if shape.colors is None else shape.colors / 255
-        mesh = len(shape.faces) > 0
-        scene = Scene(
-            shape.vertices,
-            color=colors,
-            vertices=shape.vertices if mesh else None,
-            faces=shape.faces if mesh else None,
-            vertex_color=colors if mesh else None,
-        )
-        self._left_out = self.draw(scene, cloud=not mesh)
+        self._left_out = self.draw(Scene(**shape_scene_fields(shape)), cloud=not len(shape.faces))
 
     def _draw_marks(self) -> None:
         """Draw a ball with its name for each keypoint that is placed or proposed."""
@@ -178,14 +168,14 @@ class LabelPage(Page):
         elif session.name in session.proposed:
             hint = "T takes the proposed place, Y takes all of them; a click puts it elsewhere."
         else:
-            hint = "Drag to turn, scroll to come closer, right drag to shift. X: this scan does not have it."
+            hint = "Drag to turn, scroll to come closer. X: this scan does not have it."
         share = 100 * done / len(session.scans)
         notes = [self._left_out + "; clicks count on all" if self._left_out else ""]
         if session.has_changed:
             notes.append("This scan has changed since it was labeled: look at every keypoint.")
         if session.failed:
             first = next(iter(session.failed.values()))
-            notes.append(f"{len(session.failed)} scans cannot be read and are skipped: {first}")
+            notes.append(f"Skipped, as {len(session.failed)} cannot be read: {first}")
         lines = [
             f'<div style="font-size:1.15em">{ask}</div>',
             f'<div style="color:#667;font-size:.85em;min-height:2.5em">{hint}</div>',

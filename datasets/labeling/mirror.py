@@ -66,8 +66,8 @@ class Mirror(NamedTuple):
 def mirror_planes(points: Array) -> list[Mirror]:
     """Fit the planes that mirror a cloud best, from the axes of its frame and from its principal axes, the best first.
 
-    From each start, mirrored points are matched to the nearest ones, and the plane that mirrors these matches best takes
-    the place of the former, over and over: its normal is the last principal direction of the symmetric part of
+    From each start, mirrored points are matched to the nearest ones, and the plane that mirrors these matches best
+    takes the place of the former, over and over: its normal is the last principal direction of the symmetric part of
     Σ p qᵀ for matches (p, q) about their means, and it goes through the middle of the means.
 
     Args:

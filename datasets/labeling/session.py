@@ -218,9 +218,7 @@ class Session:
 
     def _open_places(self) -> list[int]:
         return [
-            place
-            for place, scan in enumerate(self.scans)
-            if not self.book.is_done(scan) and scan not in self.failed
+            place for place, scan in enumerate(self.scans) if not self.book.is_done(scan) and scan not in self.failed
         ]
 
     def _show(self, place: int) -> bool:

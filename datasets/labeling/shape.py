@@ -90,6 +90,15 @@ def _whole_mesh(mesh: Mesh, drop_invalid: bool) -> Shape:
     return Shape(mesh.vertices[used], corners.reshape(-1, 3).astype(np.int64), colors)
 
 
+def shape_scene_fields(shape: Shape) -> dict[str, Any]:
+    """Return a scan as fields of :class:`pcsa.viz.Scene`."""
+    colors = None if shape.colors is None else shape.colors / 255
+    fields: dict[str, Any] = {"pos": shape.vertices, "color": colors}
+    if len(shape.faces):
+        fields |= {"vertices": shape.vertices, "faces": shape.faces, "vertex_color": colors}
+    return fields
+
+
 def sample_shape(
     shape: Shape, num_points: int, seed: int = 0, keep: Array | None = None
 ) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:

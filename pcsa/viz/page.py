@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
+import logging
 import queue
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from html import escape
 from typing import Any, Literal
 
@@ -52,17 +54,20 @@ class Page:
         check_one_of("up", up, ("x", "y", "z"))
         viser = _load_viser()
         port = _free_port(host, port)
+        # Every window that opens or closes the page would be told.
+        logging.getLogger("websockets").setLevel(logging.WARNING)
         with _quiet():
             self.server = _server_class(viser)(host=host, port=port, label=title, verbose=False)
         self.host, self.up, self.ended = host, up, False
         self._actions: queue.Queue[Callable[[], object]] = queue.Queue()
-        self._notice: Callable[[str], object] = print
         # What was drawn of the shape, and where it lies: a browser has single precision.
         self.middle, self.size, self.radius = np.zeros(3), 1.0, 0.0
         self.server.scene.set_up_direction(f"+{up}")
         self.server.gui.configure_theme(show_share_button=False, show_logo=False, control_width="medium")
+        # Beside the shape, not over it.
+        self.server.gui.main_panel.dock_right()
         camera = self.server.initial_camera
-        camera.position, camera.look_at, camera.fov = _front(up), np.zeros(3), _FIELD_OF_VIEW
+        camera.position, camera.look_at, camera.fov = front_of(up), np.zeros(3), _FIELD_OF_VIEW
         camera.up = np.eye(3)["xyz".index(up)]
 
     @property
@@ -122,6 +127,15 @@ class Page:
         handle.on_click(self._called(action))
         return handle
 
+    def buttons(self, label: str, actions: Mapping[str, Callable[[], object]]) -> None:
+        """Add some buttons side by side, behind a label."""
+        handle = self.server.gui.add_button_group(label, list(actions))
+
+        async def called(event: Any) -> None:
+            self.do(actions[event.target.value])
+
+        handle.on_click(called)
+
     def on_value(self, handle: Any, action: Callable[[Any], object]) -> None:
         """Have a person's change of an input do something with its new value; a program's change does nothing."""
 
@@ -153,7 +167,7 @@ class Page:
         """Turn the shape to its front in all windows."""
         for client in self.server.get_clients().values():
             with client.atomic():
-                client.camera.position, client.camera.look_at = _front(self.up), np.zeros(3)
+                client.camera.position, client.camera.look_at = front_of(self.up), np.zeros(3)
 
     def place(self, x: Any) -> Array:
         """Return where positions [..., 3] of the shape are on the page."""
@@ -215,7 +229,7 @@ class Page:
         self.server.scene.add_mesh_trimesh("/mesh", made, cast_shadow=False, receive_shadow=False)
 
     def _light(self) -> Array:
-        front = _front(self.up)
+        front = front_of(self.up)
         return front / np.linalg.norm(front) + np.eye(3)["xyz".index(self.up)]
 
 
@@ -234,7 +248,8 @@ def text(value: object) -> str:
     return escape(str(value))
 
 
-def _front(up: Up) -> Array:
+def front_of(up: Up) -> Array:
+    """Return where the eye is at first, in units of a shape's radius from its middle [3]."""
     x, y, z = _DISTANCE * view_axes()[2]
     return np.array({"x": (y, -x, z), "y": (x, y, z), "z": (x, -z, y)}[up])
 
@@ -282,8 +297,6 @@ def _free_port(host: str, port: int) -> int:
         except socket.gaierror as error:
             raise ValueError(f"`host` (={host!r}) must be a name or number of this machine: {error.strerror}") from None
         except OSError as error:
-            import errno
-
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise ValueError(f"`host` (={host!r}) must be one of this machine: {error.strerror}") from None
     raise ValueError(f"`port` (={port}) must be one that this machine may serve")
