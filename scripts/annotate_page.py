@@ -13,6 +13,7 @@ from pcsa.viz import Scene, keypoint_colors
 from pcsa.viz.page import Page, Up, swatch, text
 
 _BALL, _PROPOSED = 0.032, 0.022  # radii, in units of the scan's radius
+_SHOWN = 5  # scans that cannot be read: the terminal lists them at the end
 # Keys that choose a keypoint: 1 to 9 and 0, the same with Shift, the same with Alt.
 _DIGITS = "1234567890"
 _MODIFIERS = (None, "shift", "alt")
@@ -43,6 +44,7 @@ class LabelPage(Page):
         self.button("Next scan to label  (O)", act(session.leaf_to_open))
         self.button("Front view  (R)", self.front, color="gray")
         self.button("Finish", self.end, color="dark")
+        self._notes = gui.add_html("")
         keys: dict[str, tuple[str, Callable[[], object]]] = {
             "X": ("The scan does not have this keypoint", session.skip),
             "Y": ("Take all that is proposed", session.take_all),
@@ -105,6 +107,7 @@ class LabelPage(Page):
             self._draw_marks()
             self._task.content = self._task_html()
             self._list.content = self._list_html()
+            self._notes.content = self._notes_html()
             self._take.visible = any(name not in session.labels for name in session.proposed)
             self._free.visible, self._free.value = len(session.shape.faces) > 0, session.free
             labels = [
@@ -170,23 +173,26 @@ class LabelPage(Page):
         else:
             hint = "Drag to turn, scroll to come closer. X: this scan does not have it."
         share = 100 * done / len(session.scans)
-        notes = [self._left_out + "; clicks count on all" if self._left_out else ""]
-        if session.has_changed:
-            notes.append("This scan has changed since it was labeled: look at every keypoint.")
-        if session.failed:
-            first = next(iter(session.failed.values()))
-            notes.append(f"Skipped, as {len(session.failed)} cannot be read: {first}")
         lines = [
             f'<div style="font-size:1.15em">{ask}</div>',
             f'<div style="color:#667;font-size:.85em;min-height:2.5em">{hint}</div>',
             f'<div style="color:#c01">{text(self._said)}</div>' if self._said else "",
-            *(f'<div style="color:#a60;font-size:.85em">{text(note)}</div>' for note in notes if note),
+            '<div style="color:#a60">Not the scan that was labeled: look at every keypoint.</div>' * session.has_changed,
             f'<div style="font-size:.9em;margin-top:.4em"><b>{text(session.scan)}</b> · {session.place + 1} of '
             f"{len(session.scans)} · {done} labeled</div>",
             '<div style="height:.4em;background:#dde;border-radius:.2em"><div style="height:100%;border-radius:.2em;'
             f'background:#2a9d60;width:{share:.1f}%"></div></div>',
         ]
         return f'<div style="margin:.2em .9em .6em">{"".join(lines)}</div>'
+
+    def _notes_html(self) -> str:
+        """Say what is not shown: points that are left out, and scans that cannot be read."""
+        notes = [f"{self._left_out}; a click counts on all of them"] if self._left_out else []
+        notes += [f"{scan} is skipped: {reason}" for scan, reason in list(self.session.failed.items())[:_SHOWN]]
+        if len(self.session.failed) > _SHOWN:
+            notes.append(f"and {len(self.session.failed) - _SHOWN} more scans are")
+        small = "margin:.2em .9em;color:#a60;font-size:.85em;overflow-wrap:anywhere"
+        return "".join(f'<div style="{small}">{text(note)}</div>' for note in notes)
 
     def _list_html(self) -> str:
         """List the keypoints: what is known of each, and the key that chooses it."""
