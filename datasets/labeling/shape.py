@@ -127,23 +127,17 @@ def sample_shape(
             if keep is not None and len(keep):
                 wanted = np.asarray(KDTree(shape.vertices).query(keep)[1])
                 missing = np.setdiff1d(wanted, rows)
-                gone = set(wanted.tolist())
-                for row, near in zip(missing, _near(shape.vertices[rows], shape.vertices[missing]), strict=True):
-                    place = next((p for p in near if int(rows[p]) not in gone), near[0])
-                    rows[place] = row
+                free = ~np.isin(rows, wanted)
+                for row in missing[: int(free.sum())]:
+                    # The nearest of those that no label needs makes room.
+                    aside = np.linalg.norm(shape.vertices[rows] - shape.vertices[row], axis=1)
+                    place = int(np.where(free, aside, np.inf).argmin())
+                    rows[place], free[place] = row, False
         points = shape.vertices[rows]
         colors = None if shape.colors is None else shape.colors[rows]
     points = points.astype(lossless_dtype(points))
     first = np.sort(np.unique(points, axis=0, return_index=True)[1])
     return points[first], None if colors is None else colors[first]
-
-
-def _near(points: Array, places: Array) -> list[list[int]]:
-    from scipy.spatial import KDTree
-
-    count = min(len(points), len(places) + 1)
-    found = np.asarray(KDTree(points).query(places, k=[*range(1, count + 1)])[1])
-    return [row.tolist() for row in found.reshape(len(places), -1)]
 
 
 def hit(shape: Shape, origin: Array, direction: Array, *, free: bool = False, radius: float = 0.0) -> Array | None:
