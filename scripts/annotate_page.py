@@ -177,7 +177,8 @@ class LabelPage(Page):
             f'<div style="font-size:1.15em">{ask}</div>',
             f'<div style="color:#667;font-size:.85em;min-height:2.5em">{hint}</div>',
             f'<div style="color:#c01">{text(self._said)}</div>' if self._said else "",
-            '<div style="color:#a60">Not the scan that was labeled: look at every keypoint.</div>' * session.has_changed,
+            '<div style="color:#a60">Not the scan that was labeled: look at every keypoint.</div>'
+            * session.has_changed,
             f'<div style="font-size:.9em;margin-top:.4em"><b>{text(session.scan)}</b> · {session.place + 1} of '
             f"{len(session.scans)} · {done} labeled</div>",
             '<div style="height:.4em;background:#dde;border-radius:.2em"><div style="height:100%;border-radius:.2em;'

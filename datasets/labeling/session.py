@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pcsa.datasets.faults import said
 from pcsa.datasets.labeling.book import Book, Labels
 from pcsa.datasets.labeling.mirror import Mirror, choose_plane, mirror_planes, side_pairs
-from pcsa.datasets.labeling.shape import Shape, hit, sample_shape
+from pcsa.datasets.labeling.shape import Shape, hit, sample_shape, spacing_of
 
 Array = NDArray[np.float64]
 
@@ -76,6 +76,7 @@ class Session:
         self.labels: Labels = {}
         self.proposed: dict[str, Proposal] = {}
         self._planes: list[Mirror] = []
+        self._spacing: float | None = None
         self._start()
 
     def _start(self) -> None:
@@ -118,7 +119,9 @@ class Session:
 
     def click(self, origin: Array, direction: Array, *, radius: float = 0.0) -> bool:
         """Set the active keypoint where a ray meets the scan; return whether it does. See :func:`hit`."""
-        position = hit(self.shape, origin, direction, free=self.free, radius=radius)
+        if self._spacing is None:
+            self._spacing = 0.0 if len(self.shape.faces) else spacing_of(self.shape.vertices)
+        position = hit(self.shape, origin, direction, free=self.free, radius=radius, spacing=self._spacing)
         if position is not None:
             self.put(position)
         return position is not None
@@ -231,7 +234,7 @@ class Session:
             return False
         self.failed.pop(scan, None)
         self.place, self.shape, self.labels = place, shape, self.book[scan]
-        self._planes = []
+        self._planes, self._spacing = [], None
         self.active = self._next_open(-1)
         self._propose()
         return True

@@ -369,6 +369,17 @@ def _any(folder: Path) -> None:
     check_data(folder, columns=None)
 
 
+def _clicked(folder: Path) -> None:
+    from pcsa.datasets.labeling.book import Book
+
+    Book(folder, "a")
+
+
+def _clicked_names(folder: Path) -> None:
+    (folder / "labels" / "a").mkdir(parents=True)
+    _put(folder, "labels/a/names.json", outputs.clicked_names)
+
+
 TARGETS: dict[str, Target] = {
     "pcd": Target("a.pcd", seeds.pcd, _checked_cloud),
     "ply": Target("a.ply", seeds.ply, _cloud),
@@ -418,6 +429,8 @@ TARGETS: dict[str, Target] = {
     "records": Target("out.json.partial", outputs.records, _records),
     "boxes": Target("boxes.json", outputs.boxes, _boxes),
     "own labels": Target("items.json", outputs.labeled, _labeled),
+    "names of clicks": Target("labels/a/names.json", outputs.clicked_names, _clicked),
+    "clicks": Target("labels/a/b.ply.json", outputs.clicks, _clicked, _clicked_names),
     "checkpoints": Target("last.ckpt", outputs.checkpoints, _run, inside="checkpoint", weight=0.3),
     "checkpoints to resume": Target("last.ckpt", outputs.checkpoints, _outside, inside="checkpoint", weight=0.3),
     "weights": Target("a.pth", outputs.weights, _weights),

@@ -1,13 +1,16 @@
 """``pcsa annotate``: the page clicked through in a real browser, and what needs no hand."""
 
+import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -281,6 +284,44 @@ def test_the_page_is_served_on_loopback_and_the_next_port_is_taken(scans, comman
         assert "Traceback" not in run.text
 
 
+@pytest.mark.viz
+@pytest.mark.slow
+def test_points_are_picked_in_windows(scans, command, display, open3d):
+    environment = {"DISPLAY": display[0], "WAYLAND_DISPLAY": ""}
+    options = ["--names", NAMES, "--window", "--out", scans / "out"]
+    run = command("annotate", scans, *options, environment=environment, answers="left_top\nquit\n")
+
+    def xdotool(*arguments):
+        subprocess.run(["xdotool", *arguments], env={**os.environ, **environment}, check=True)
+
+    run.told("pick face")
+    xdotool("search", "--sync", "--onlyvisible", "--name", "pcsa 1", "mousemove", "--window", "%1", "512", "384")
+    limit = time.monotonic() + LONG
+    # What is clicked before the window has the keyboard is lost, and a cube's corners are not in its middle.
+    for x, y in itertools.cycle(itertools.product(range(312, 720, 50), range(184, 600, 50))):
+        assert time.monotonic() < limit, run.text
+        xdotool("search", "--name", "pcsa 1", "mousemove", "--window", "%1", str(x), str(y))
+        xdotool("keydown", "shift", "sleep", "0.2", "click", "1", "sleep", "0.2", "keyup", "shift", "sleep", "0.3")
+        if "pick left_top" in run.text:
+            break
+    assert list(labels(scans / "out")["a.obj"]) == ["face"]
+    xdotool("key", "q")
+    # The answer: it has no upper left corner; the upper right one stays open, and the next scan comes.
+    run.told("not picked: left_top, right_top")
+    run.told("2 / 4: b.pcd")
+    assert labels(scans / "out")["a.obj"]["left_top"] is None
+    xdotool("search", "--sync", "--onlyvisible", "--name", "pcsa 2", "sleep", "1", "key", "q")
+    assert run.wait() == 0
+    assert "0 of 4 scans are labeled" in run.text
+
+
+def test_a_window_without_a_display_is_refused(scans, refused, monkeypatch):
+    for variable in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(variable, raising=False)
+    message = refused(["annotate", str(scans), "--names", "a", "--window"])
+    assert "a window takes a display" in message
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -353,7 +394,7 @@ def test_a_detector_proposes_what_it_predicts(root, trained, tmp_path, capsys):
     assert main(["predict", str(checkpoint), *(str(scans / name) for name in files), "--out", str(tmp_path / "p")]) == 0
     predicted = json.loads((tmp_path / "p").read_text())
     for item, scan in zip(predicted["items"], files, strict=True):
-        for k, name in enumerate(book.names[:2]):
+        for name in book.names[:2]:
             column, proposal = predicted["names"].index(name), found[scan][name]
             assert (proposal.position is None) == (item["presence"][column] < 0.5)
             assert 0 <= proposal.confidence <= 1
@@ -365,3 +406,36 @@ def test_a_detector_proposes_what_it_predicts(root, trained, tmp_path, capsys):
     assert session.name == "another"
     with pytest.raises(ValueError, match=r"`checkpoint` .* must know one of tail"):
         propose(Book(tmp_path, "cat", ["tail"]), files, read, checkpoint, 2048, "cpu")
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_guide_run(root, tmp_path, monkeypatch, command, fast):
+    """From labels on, which a hand would have given, each command of the page runs as it stands there."""
+    page = (Path(__file__).parents[2] / "docs" / "guides" / "label.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    commands = [line.split() for block in blocks for line in block.splitlines()]
+    assert [words[1] for words in commands] == ["annotate", "data", "train", "annotate", "predict"]
+    monkeypatch.chdir(tmp_path)
+    names = ["nose", "left_ear", "right_ear", "chin"]
+    book = Book(tmp_path / "scans" / "heads", "heads", names)
+    for number, cloud in enumerate(KeypointNet(root, "mug", "all")):
+        folder = tmp_path / ("scans/heads" if number < 4 else "new_scans")
+        folder.mkdir(parents=True, exist_ok=True)
+        points = cloud.pos.numpy().astype(np.float64)
+        np.save(folder / f"{number}.npy", points)
+        if number < 3:
+            book.save(f"{number}.npy", {n: tuple(points[k]) for k, n in enumerate(names)}, (len(points), 0))
+    for words in commands:
+        if words[1] == "annotate":
+            run = command(*words[1:], "--port", "0")
+            assert run.url.startswith("http://127.0.0.1:")
+            # The labels of a session that was cut off are written while the page waits.
+            run.process.send_signal(signal.SIGTERM)
+            assert run.wait() == 0
+            assert "3 of 4 scans are labeled" in run.text
+        else:
+            small = (
+                ["--model.out-channels", "16", "--optimizer.steps", "2", *fast.split()] if words[1] == "train" else []
+            )
+            assert main([*words[1:], *small]) == 0
+    assert len(json.loads((tmp_path / "keypoints.json").read_text())["items"]) == 6

@@ -117,7 +117,7 @@ def test_damaged_labels_are_refused(book, tmp_path, change, message):
 @pytest.mark.parametrize("content", ["", "[]", '{"version": 1}', '{"version": 1, "names": [1]}'])
 def test_damaged_names_are_refused(tmp_path, content):
     (tmp_path / "names.json").write_text(content)
-    with pytest.raises(ValueError, match="names.json`"):
+    with pytest.raises(ValueError, match=r"names\.json`"):
         read_names(tmp_path / "names.json")
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pcsa.datasets.labeling.shape import Shape, hit, read_shape, sample_shape, shape_scene_fields
+from pcsa.datasets.labeling.shape import Shape, hit, read_shape, sample_shape, shape_scene_fields, spacing_of
 from pcsa.datasets.meshes.triangles import no_faces
 from pcsa.datasets.points import read_cloud
 
@@ -111,6 +111,47 @@ def test_the_foremost_of_the_points_that_are_drawn_there_is_meant():
     assert hit(shape, eye + [2, 0, 0], look, radius=0.01) is None
     # What lies behind the eye is not seen.
     assert hit(shape, eye, -look, radius=0.05) is None
+
+
+@pytest.fixture
+def sphere():
+    points = np.random.default_rng(0).normal(size=(2000, 3))
+    return cloud(points / np.linalg.norm(points, axis=1, keepdims=True))
+
+
+def test_the_far_side_is_not_meant_though_it_is_seen_through_the_gaps(sphere):
+    rng = np.random.default_rng(1)
+    spacing = spacing_of(sphere.vertices)
+    assert spacing == pytest.approx(0.5 * (4 * np.pi / 2000) ** 0.5, rel=0.1)
+    through = 0
+    for aim in rng.uniform(-0.6, 0.6, (200, 2)):
+        eye = np.array([*aim, 4.0])
+        found = hit(sphere, eye, np.array([0, 0, -1.0]), radius=0.005, spacing=spacing)
+        assert found[2] > 0
+        assert np.linalg.norm(found[:2] - aim) < 5 * spacing
+        # Without the spacing, the far side is taken where it is drawn.
+        drawn = hit(sphere, eye, np.array([0, 0, -1.0]), radius=0.02)
+        through += drawn is not None and drawn[2] < 0
+    assert through > 10
+
+
+def test_beside_what_is_before_the_far_side_is_meant(sphere):
+    spacing = spacing_of(sphere.vertices)
+    # A wall far behind the sphere: just beside the rim nothing of the sphere lies around the ray.
+    y, z = np.random.default_rng(0).uniform(-2, 2, (2, 8000))
+    wall = np.stack([y, z, np.full(8000, -5.0)], 1)
+    both = cloud(np.concatenate([sphere.vertices, wall]))
+    for turn in np.linspace(0, 6, 20):
+        aim = 1.12 * np.array([np.cos(turn), np.sin(turn)])
+        found = hit(both, np.array([*aim, 40.0]), np.array([0, 0, -1.0]), radius=0.005, spacing=spacing)
+        assert found[2] == -5
+
+
+def test_the_spacing_of_many_points_is_that_of_some():
+    u, v = np.random.default_rng(0).random((2, 100_000))
+    plane = np.stack([u, v, np.zeros_like(u)], 1)
+    assert spacing_of(plane) == pytest.approx(0.5 / 100_000**0.5, rel=0.1)
+    assert spacing_of(plane[:1]) == spacing_of(np.zeros((5, 3))) == 0
 
 
 def test_a_mesh_is_sampled_as_predict_does(square):
