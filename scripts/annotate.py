@@ -6,7 +6,7 @@ import re
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -87,7 +87,7 @@ def main(argv: list[str]) -> int:
     def read(scan: str) -> Shape:
         return read_shape(files[scan], columns=config.columns, drop_invalid=config.drop_invalid)
 
-    with claimed(names_file(root, category)), _ended_by_signals():
+    with _without_empty_folders(root, category), claimed(names_file(root, category)), _ended_by_signals():
         book = open_book(root, category, names, mirror=config.mirror)
         predicted: dict[str, dict[str, Proposal]] = {}
         scans, failed = list(files), {}
@@ -156,6 +156,17 @@ def _in_a_window(config: AnnotateConfig, session: Session, writer: RootWriter) -
     from pcsa.scripts.annotate_window import pick_in_windows
 
     pick_in_windows(session, up=config.up)
+
+
+@contextmanager
+def _without_empty_folders(root: Path, category: str) -> Iterator[None]:
+    """Leave no folder behind of labels that nobody gave."""
+    try:
+        yield
+    finally:
+        for folder in list(names_file(root, category).parents)[:2]:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 @contextmanager

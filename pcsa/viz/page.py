@@ -102,7 +102,7 @@ class Page:
             idle: Called where nothing is asked for; returns after how many seconds it is to be called next.
             notice: Gets the message of a ValueError or OSError that something ends with.
         """
-        wait = idle()
+        wait = 0.0
         while not self.ended:
             try:
                 action = self._actions.get(timeout=wait)
