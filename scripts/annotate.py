@@ -140,6 +140,8 @@ def _on_a_page(config: AnnotateConfig, session: Session, writer: RootWriter) -> 
             """Look at a scan that nobody has seen, or keep the root up to date where that takes little of the time."""
             nonlocal pause
             if writer.is_due:
+                if writer.prepare():
+                    return 0.01
                 start = time.monotonic()
                 writer.write()
                 pause = max(1.0, 10 * (time.monotonic() - start))

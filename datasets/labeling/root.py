@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,20 +70,34 @@ class RootWriter:
         self._read, self._num_points, self._options = read, num_points, options
         # A scan is read again only if its labels have changed.
         self._made: dict[str, tuple[Sheet, LabeledCloud, float]] = {}
+        self._tried: dict[str, Sheet] = {}
         self._written: dict[str, Sheet] | None = None
+        self._last = Written([], {}, 0.0)
 
     @property
     def is_due(self) -> bool:
         """Whether there is something that was not written yet."""
         return self._written != {scan: self.book.sheets[scan] for scan in self.book.done}
 
+    def prepare(self) -> bool:
+        """Read one of the scans that are to be written; return whether more of them are left."""
+        left = [scan for scan in self.book.done if self._tried.get(scan) != self.book.sheets[scan]]
+        if left:
+            self._tried[left[0]] = self.book.sheets[left[0]]
+            # What is wrong is told when the root is written.
+            with suppress(ValueError, OSError):
+                self._cloud(left[0], self.book.sheets[left[0]])
+        return len(left) > 1
+
     def write(self) -> Written:
-        """Write; nothing where no keypoint is placed yet.
+        """Write, if anything is due; nothing where no keypoint is placed yet.
 
         Raises:
             OSError: If the root cannot be written.
 
         """
+        if not self.is_due:
+            return self._last
         made: dict[str, tuple[LabeledCloud, float]] = {}
         failed: dict[str, str] = {}
         done = {scan: self.book.sheets[scan] for scan in self.book.done}
@@ -108,7 +123,8 @@ class RootWriter:
         else:
             made = {}
         self._written = done
-        return Written(list(made), failed, max((moved for _, moved in made.values()), default=0.0))
+        self._last = Written(list(made), failed, max((moved for _, moved in made.values()), default=0.0))
+        return self._last
 
     def _cloud(self, scan: str, sheet: Sheet) -> tuple[LabeledCloud, float]:
         """Return the cloud of a scan, and how far its keypoints are from its points."""

@@ -231,7 +231,9 @@ def test_three_scans_are_labeled_by_clicks_and_trained_on(scans, browser, comman
     trained = ["train", "supervised", "--data.root", scans, "--data.category", "boxes", "--out", tmp_path / "run"]
     trained += ["--model.out-channels", "16", "--optimizer.steps", "2", *fast.split()]
     assert main([str(a) for a in trained]) == 0
-    assert main(["predict", str(tmp_path / "run/last.ckpt"), str(scans / "a.obj"), "--out", str(tmp_path / "p")]) == 0
+    assert (
+        main(["predict", str(tmp_path / "run/last.ckpt"), str(scans / "a.obj"), "--out", str(tmp_path / "p.json")]) == 0
+    )
 
 
 @pytest.mark.viz
@@ -393,8 +395,11 @@ def test_a_detector_proposes_what_it_predicts(root, trained, tmp_path, capsys):
     found, failed = propose(book, [*files, "z.npy"], read, checkpoint, 2048, "cpu")
     assert "knows nothing of another" in capsys.readouterr().out
     assert list(failed) == ["z.npy"]
-    assert main(["predict", str(checkpoint), *(str(scans / name) for name in files), "--out", str(tmp_path / "p")]) == 0
-    predicted = json.loads((tmp_path / "p").read_text())
+    assert (
+        main(["predict", str(checkpoint), *(str(scans / name) for name in files), "--out", str(tmp_path / "p.json")])
+        == 0
+    )
+    predicted = json.loads((tmp_path / "p.json").read_text())
     for item, scan in zip(predicted["items"], files, strict=True):
         for name in book.names[:2]:
             column, proposal = predicted["names"].index(name), found[scan][name]

@@ -71,6 +71,25 @@ def test_the_root_follows_the_labels(book, scans, tmp_path):
     assert "a" not in KeypointNet(tmp_path, "fish", "all").model_ids
 
 
+def test_scans_are_read_one_by_one_and_once(book, scans):
+    done, reads = writer(book, scans), []
+
+    def read(name):
+        reads.append(name)
+        if name == "c.npy":
+            raise ValueError("`c.npy`: is broken")
+        return scans[name]
+
+    done._read = read
+    assert [done.prepare() for _ in range(5)] == [True, True, True, False, False]
+    assert reads == ["a.npy", "b.npy", "c.npy", "d.npy"]
+    assert done.write().failed == {"c.npy": "`c.npy`: is broken"}
+    assert reads[4:] == ["c.npy"]
+    # Nothing is due: the same answer, and no work.
+    assert done.write().scans == ["a.npy", "b.npy", "d.npy"]
+    assert len(reads) == 5
+
+
 def test_a_mesh_is_trained_on_as_predict_samples_it(tmp_path):
     corners = np.array([[x, y, z] for x in (0, 1.0) for y in (0, 1.0) for z in (0, 1.0)])
     faces = np.array([[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6]])
