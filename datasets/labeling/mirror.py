@@ -29,7 +29,7 @@ def side_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
         [('left_ear', 'right_ear'), ('eyeL', 'eyeR')]
 
     """
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     for name in names:
         for place, part in _parts(name):
             if part.lower() in ("left", "l"):
