@@ -79,7 +79,7 @@ def read_shape(path: str | os.PathLike[str], *, columns: str | None = None, drop
 
 def _whole_mesh(mesh: Mesh, drop_invalid: bool) -> Shape:
     """Leave out the vertices that no face uses: nobody sees them."""
-    finite = np.isfinite(mesh.vertices).all(axis=1)
+    finite = np.asarray(np.isfinite(mesh.vertices).all(axis=1))
     faces = mesh.faces[finite[mesh.faces].all(axis=1)]
     if len(faces) < len(mesh.faces) and not drop_invalid:
         raise ValueError(
