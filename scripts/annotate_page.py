@@ -124,7 +124,8 @@ class LabelPage(Page):
 
     def _draw_marks(self) -> None:
         """Draw a ball with its name for each keypoint that is placed or proposed."""
-        session, wanted = self.session, {}
+        session = self.session
+        wanted: dict[str, tuple[int, Any, str, bool]] = {}
         for k, name in enumerate(session.names):
             if name in session.labels:
                 at = session.labels[name]

@@ -263,7 +263,7 @@ def _load_viser() -> Any:
 
 
 def _server_class(viser: Any) -> Any:
-    class Server(viser.ViserServer):  # type: ignore[misc]
+    class Server(viser.ViserServer):
         def request_share_url(self, verbose: bool = True) -> None:
             """Share nothing: whoever may see the page reaches this machine."""
 
