@@ -26,6 +26,7 @@ usage: pcsa COMMAND [options]      (pcsa COMMAND --help lists a command's option
                              compare soft-argmax and sampling-argmax on a task, with several seeds
   reproduce STUDY [options] [-- training options]
                              make the paper's tables, or those of a study of your own: run after run, on many machines
+  annotate FOLDER            label your own scans by clicks on a page in a browser, or correct what is predicted
   view CHECKPOINT DATA…      leaf through clouds and their keypoints in a window
   animate CHECKPOINT…        show how samples move as the temperature falls and training proceeds
   report RUN…                write one page that compares runs
@@ -46,6 +47,7 @@ MODULES = {
     "evaluate": "evaluate",
     "predict": "predict",
     "view": "view",
+    "annotate": "annotate",
     "animate": "animate",
     "report": "report",
     "share": "share",

@@ -1,8 +1,9 @@
-"""``pcsa view``: leaf through clouds and their keypoints in a window."""
+"""``pcsa view``: leaf through clouds and their keypoints in a window, or on a page in a browser."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,11 +23,13 @@ from pcsa.tasks.common.clouds import LAYERS, CloudTask, read_input
 from pcsa.tasks.common.given_clouds import give, locate_given, note_of
 from pcsa.tasks.common.task import Checkpoint, Run
 from pcsa.viz import Scene, show
+from pcsa.viz.browser import ViewPage
+from pcsa.viz.page import Up
 
 
 @dataclass(frozen=True)
 class ViewConfig:
-    """Leaf through clouds and their keypoints in a window."""
+    """Leaf through clouds and their keypoints in a window, or on a page in a browser."""
 
     checkpoint: Checkpoint
     data: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -53,6 +56,12 @@ class ViewConfig:
     """Device: cpu, cuda or auto."""
     trust_backbone: bool = False
     """Import the network outside of pcsa that a checkpoint names, and run its code."""
+    browser: bool = False
+    """Serve a page for a browser in place of the window: no display is needed, and SSH can forward it."""
+    host: str = "127.0.0.1"
+    """Interface that serves the page. With 0.0.0.0, whoever reaches this machine sees it."""
+    port: int = 8080
+    """Port of the page; if it is taken, one of the next."""
 
 
 def main(argv: list[str]) -> int:
@@ -62,8 +71,23 @@ def main(argv: list[str]) -> int:
     if config.radius is not None:
         check_positive("radius", config.radius)
     task, run = open_cloud_run(config.checkpoint, config.device, trust=config.trust_backbone)
-    show(open_scenes(config, task, run), layers=(*LAYERS, "samples"), folder=config.folder)
+    scenes, layers = open_scenes(config, task, run), (*LAYERS, "samples")
+    if not config.browser:
+        show(scenes, layers=layers, folder=config.folder)
+        return 0
+    with (
+        suppress(KeyboardInterrupt),
+        ViewPage(scenes, layers=layers, host=config.host, port=config.port, up=_up(run)) as page,
+    ):
+        print(f"{len(scenes)} shapes at {page.url} (to end: its last button, or Ctrl-C)", flush=True)
+        page.run()
     return 0
+
+
+def _up(run: Run[Any, Any]) -> Up:
+    """The axis that points up on the page: where a detector knows of none, that of KeypointNet."""
+    up = getattr(run.labels, "up", "y")
+    return up if up in ("x", "z") else "y"
 
 
 def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any]) -> Lazy:

@@ -100,6 +100,37 @@ def display(missing):
     server.wait()
 
 
+@pytest.fixture(scope="module")
+def browser(missing):
+    """A headless browser that draws in 3-D."""
+    try:
+        from selenium import webdriver
+    except ImportError:
+        missing("selenium is not installed")
+    driver = shutil.which("chromedriver")
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if driver is None or program is None:
+        missing("Chromium and its driver are not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    # A container's shared memory is small, and root has no sandbox; without a graphics card, 3-D is drawn in software.
+    for flag in (
+        "headless=new",
+        "no-sandbox",
+        "disable-dev-shm-usage",
+        "window-size=1200,800",
+        "use-angle=swiftshader",
+        "enable-unsafe-swiftshader",
+        "ignore-gpu-blocklist",
+    ):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    browser.set_script_timeout(60)
+    yield browser
+    browser.quit()
+
+
 @pytest.fixture
 def hub(tmp_path_factory, monkeypatch):
     """A server of `tests/hub.py`; what the hub's client caches is this test's own."""

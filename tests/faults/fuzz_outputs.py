@@ -210,3 +210,13 @@ def weights() -> list[bytes]:
         torch.save(state, stream, _use_new_zipfile_serialization=new)
         seeds.append(stream.getvalue())
     return seeds
+
+
+def clicked_names() -> list[bytes]:
+    return [json.dumps({"version": 1, "names": ["nose", "left ear"]}).encode()]
+
+
+def clicks() -> list[bytes]:
+    known = {"nose": [0.1, -2.5, 3e7], "left ear": None}
+    sheets = [{"labels": known, "size": [40, 0], "split": "val"}, {"labels": {}, "size": [8, 12], "split": None}]
+    return [json.dumps({"version": 1, **sheet}).encode() for sheet in sheets]

@@ -401,6 +401,17 @@ def _any(folder: Path) -> None:
     check_data(folder, columns=None)
 
 
+def _clicked(folder: Path) -> None:
+    from pcsa.datasets.labeling.book import Book
+
+    Book(folder, "a")
+
+
+def _clicked_names(folder: Path) -> None:
+    (folder / "labels" / "a").mkdir(parents=True)
+    _put(folder, "labels/a/names.json", outputs.clicked_names)
+
+
 TARGETS: dict[str, Target] = {
     "pcd": Target("a.pcd", seeds.pcd, _checked_cloud),
     "ply": Target("a.ply", seeds.ply, _cloud),
@@ -454,6 +465,8 @@ TARGETS: dict[str, Target] = {
     "landmarks fcsv": Target("a.fcsv", seeds.fiducials, _landmarks),
     "landmarks pp": Target("a.pp", seeds.picked_points, _landmarks),
     "landmarks csv": Target("a.csv", seeds.landmark_tables, _landmarks),
+    "names of clicks": Target("labels/a/names.json", outputs.clicked_names, _clicked),
+    "clicks": Target("labels/a/b.ply.json", outputs.clicks, _clicked, _clicked_names),
     "checkpoints": Target("last.ckpt", outputs.checkpoints, _run, inside="checkpoint", weight=0.3),
     "checkpoints to resume": Target("last.ckpt", outputs.checkpoints, _outside, inside="checkpoint", weight=0.3),
     "detectors": Target("last.ckpt", outputs.detectors, _run, inside="checkpoint", weight=0.2),

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -115,3 +116,57 @@ def test_view_predicts_what_predict_does(root, trained, name, tmp_path):
         np.testing.assert_array_equal(labeled[0].visible, cloud.visible[0])
     assert files[0].samples.shape[1] == 4
     assert files[-1] is files[0]
+
+
+@pytest.mark.slow
+@pytest.mark.viz
+def test_view_in_a_browser(root, checkpoint, browser):
+    pytest.importorskip("viser", reason="viser is not installed (pcsa[viz])")
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pcsa.scripts.cli", "view", str(checkpoint), str(root), "--split", "test"]
+    viewer = subprocess.Popen(
+        [*command, "--browser", "--port", "0", "--num-samples", "3"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+    def sees(*texts):
+        limit = time.monotonic() + 300
+        while time.monotonic() < limit:
+            text = browser.find_element("tag name", "body").text
+            if all(wanted in text for wanted in texts):
+                return
+            time.sleep(0.2)
+        pytest.fail(f"{texts} are not seen: {text}")
+
+    try:
+        line = next((line for line in viewer.stdout if "http://127.0.0.1:" in line), "")
+        assert line.startswith("2 shapes at ")
+        browser.get(line.split()[3] + "/?fixedDpr=1")
+        dataset = KeypointNet(root, "mug", "test")
+        sees(f"{dataset.model_ids[0]} · 1 of 2", "off by", *dataset.names)
+        page = browser.find_element("tag name", "body")
+        for key, told in (("n", f"{dataset.model_ids[1]} · 2 of 2"), ("n", "1 of 2")):
+            page.send_keys(key)
+            sees(told)
+        page.send_keys("m")
+        limit = time.monotonic() + 300
+        while f"1. {dataset.names[0]}" not in [
+            box.get_attribute("value") for box in browser.find_elements("tag name", "input")
+        ]:
+            assert time.monotonic() < limit
+            time.sleep(0.2)
+        boxes = browser.find_elements("css selector", "input[type=checkbox]")
+        shown = sum(box.is_selected() for box in boxes)
+        page.send_keys("2")
+        while sum(box.is_selected() for box in browser.find_elements("css selector", "input[type=checkbox]")) == shown:
+            assert time.monotonic() < limit
+            time.sleep(0.2)
+        next(b for b in browser.find_elements("tag name", "button") if b.text == "Finish").click()
+        assert viewer.wait(300) == 0
+    finally:
+        viewer.kill()
+        viewer.wait()
+        viewer.stdout.close()

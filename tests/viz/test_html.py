@@ -2,7 +2,6 @@
 
 import dataclasses
 import gc
-import shutil
 import time
 import weakref
 
@@ -12,36 +11,6 @@ import pytest
 from pcsa.viz import Scene, html, save_animation, save_html
 
 pytest.importorskip("plotly", reason="plotly is not installed (pcsa[viz])")
-
-
-@pytest.fixture(scope="module")
-def browser(missing):
-    try:
-        from selenium import webdriver
-    except ImportError:
-        missing("selenium is not installed")
-    driver = shutil.which("chromedriver")
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if driver is None or program is None:
-        missing("Chromium and its driver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    # A container's shared memory is small, and root has no sandbox; without a graphics card, 3-D is drawn in software.
-    for flag in (
-        "headless=new",
-        "no-sandbox",
-        "disable-dev-shm-usage",
-        "window-size=1200,800",
-        "use-angle=swiftshader",
-        "enable-unsafe-swiftshader",
-        "ignore-gpu-blocklist",
-    ):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    browser.set_script_timeout(60)
-    yield browser
-    browser.quit()
 
 
 def opened(browser, path):
