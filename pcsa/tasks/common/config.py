@@ -218,7 +218,9 @@ class TrainerConfig:
     """For instance bf16-mixed; sampling stays in float32."""
     num_workers: Annotated[int, Rule(0)] = 0
     """Processes that load and augment."""
-    logger: Literal["tensorboard", "csv"] = "csv"
+    logger: Literal["csv", "tensorboard", "wandb", "trackio"] = "csv"
+    """What shows the log beside the CSV files, which are always written: tensorboard in the same folder, Weights & Biases
+    or trackio. Their environment variables hold, such as WANDB_MODE=offline and TRACKIO_DIR."""
     validate_every: Count = 10
     """Epochs between two validations."""
     save_every: Count = 1
