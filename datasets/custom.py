@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pcsa._core.checks import check_count
+from pcsa._core.progress import progress
 from pcsa.datasets.keypointnet.annotations import read_records
 from pcsa.datasets.keypointnet.categories import CLASS_IDS
 from pcsa.datasets.keypointnet.changes import finish_changes, replace_category, writing_alone
@@ -65,7 +66,7 @@ def check_labeled(
     clouds = [LabeledCloud(*entry) for entry in entries]
     faults: list[str] = []
     seen: dict[str, int] = {}
-    for number, cloud in enumerate(clouds):
+    for number, cloud in enumerate(progress(clouds, "checking")):
         model_id = _model_id(cloud, number)
         where = f"item {number} ({model_id!r}): "
         faults += [where + fault for fault in _item_faults(cloud, names, tolerance)]
@@ -159,7 +160,7 @@ def write_labeled(
     split_of = _split(len(clouds), fractions, seed)
 
     def write_clouds(into: Path) -> None:
-        for cloud, model_id in zip(clouds, model_ids, strict=True):
+        for cloud, model_id in progress(zip(clouds, model_ids, strict=True), "writing", len(clouds)):
             write_pcd(into / f"{model_id}.pcd", _stored(cloud), cloud.colors, binary=binary)
 
     splits: dict[str, list[str]] = {

@@ -81,7 +81,10 @@ def compare(config: CompareConfig, task: Task[Any, Any], training: TrainConfig) 
         for name, once in planned.items()
     }
     # What no run has, such as PCKh without heads, makes no column.
-    columns = [c for c in task.columns if any(c.value(m) is not None for runs in found.values() for m, _ in runs)]
+    scored = next(iter(found.values()))[0][0]
+    columns = [
+        c for c in task.columns_of(scored) if any(c.value(m) is not None for runs in found.values() for m, _ in runs)
+    ]
     rows = []
     for name, runs in found.items():
         seconds = [taken for _, taken in runs]

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from tqdm import tqdm
 
+from pcsa._core.progress import progress, progress_bar, progress_bars
 from pcsa.datasets.faults import reading, said
 from pcsa.datasets.files import Found, find_files, picture_name, replacing
 from pcsa.scripts.journal import Entry, Journal
@@ -80,15 +80,14 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> Predicted:
     failed: dict[str, str] = {}
     drawing = False
     with (
+        progress_bars(options.progress),
         claimed(options.out),
         closing(Journal(options.out, made_with(options), overwrite=options.overwrite)) as journal,
     ):
         names = _picture_names(found, journal) if png else {}
         queue = deque(file for file in found.files if not _is_known(journal, file, png, names.get(file)))
         already = len(found.files) - len(queue)
-        # With `None` the bar is shown where standard error is a terminal.
-        quiet = None if options.progress else True
-        bar = tqdm(total=len(found.files), initial=already, leave=False, disable=quiet)
+        bar = progress_bar("predicting", len(found.files), done=already)
 
         def fail(error: Exception) -> None:
             if options.strict or len(found.files) == 1:
@@ -199,7 +198,7 @@ def _save_page(run: Run[Any, Any], path: Path, predictor: Predictor, found: Foun
     files = [file for file in found.files if str(file) in journal.entries and journal.entries[str(file)].items]
 
     def pictures() -> Iterator[Picture]:
-        for file in files:
+        for file in progress(files, "writing the page"):
             with torch.inference_mode():
                 drawn = [item.picture() for item in predictor.predict(file) if item.picture]
             # Files of one name lie in several folders.

@@ -218,7 +218,11 @@ def _row(run: LoggedRun) -> dict[str, str]:
     if objective is not None:
         names = [str(objective.get("method") or objective.get("read_out", ""))]
         row["objective"] = " + ".join([*names, *(f"{weight:g} {name}" for name, weight in objective.get("plus", ()))])
-    for title, value in get_task(task).columns:
+    try:
+        columns = get_task(task).columns_of(metrics)
+    except _MALFORMED as error:
+        raise ValueError(f"its metrics have no thresholds: {_said(error)}") from None
+    for title, value in columns:
         try:
             row |= _shown(title, value(metrics))
         except _MALFORMED as error:

@@ -7,6 +7,7 @@ import torch
 
 import pcsa
 from pcsa.viz import LAYERS, Scene, keypoint_colors, keypoint_scene
+from pcsa.viz.colors import oklab
 from pcsa.viz.scene import balls, lines, shading, thin
 
 
@@ -151,6 +152,16 @@ def lab(color):
         for v in np.moveaxis(xyz / [0.9505, 1.0, 1.089], -1, 0)
     )
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
+
+
+def test_what_the_docstring_promises_of_the_first_colors():
+    found = oklab(keypoint_colors(24))
+    apart = np.linalg.norm(found[:, None] - found, axis=2) + np.eye(24)
+    assert apart.min() > 0.16
+    # Those of few keypoints are farther apart, and all far from the page and the grays of a cloud.
+    assert apart[:8, :8].min() > 0.19
+    around = oklab(np.array([[1.0] * 3, [0.84] * 3, [0.5] * 3]))
+    assert (np.linalg.norm(found[:, None] - around, axis=2).min(0) > [0.17, 0.11, 0.11]).all()
 
 
 @pytest.mark.parametrize(("count", "least"), [(24, 20), (60, 12), (200, 5.5), (1024, 2.5)])

@@ -89,7 +89,7 @@ def _read_yaml(text: str) -> Any:
     # YAML 1.1 takes 1e-3, without a dot, for a text.
     number = re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
-    return yaml.load(text, Loader)  # noqa: S506: a safe one
+    return yaml.load(text, Loader)
 
 
 def _updated(default: _T, plain: Any, prefix: str) -> _T:

@@ -30,6 +30,7 @@ from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
 import pcsa
+from pcsa._core.progress import bars_shown
 from pcsa._core.writing import remove_abandoned
 from pcsa.datasets.faults import reading
 from pcsa.datasets.transforms import item_generator
@@ -454,6 +455,7 @@ def make_trainer(
     callbacks: Sequence[L.Callback] = (),
 ) -> L.Trainer:
     """A Lightning trainer that keeps ``<out>/last.ckpt`` and a log in ``<out>/log``; ``callbacks`` come first."""
+    shown = t.progress and bars_shown(in_stdout=True)
     callbacks = [
         *callbacks,
         ModelCheckpoint(
@@ -465,9 +467,8 @@ def make_trainer(
             enable_version_counter=False,
         ),
         LearningRateMonitor("step"),
+        *([TQDMProgressBar(leave=False)] if shown else []),
     ]
-    if t.progress:
-        callbacks.append(TQDMProgressBar(leave=False))
     return L.Trainer(
         accelerator=t.accelerator,
         devices=t.devices,
@@ -489,7 +490,7 @@ def make_trainer(
         and t.accelerator in ("auto", "gpu", "cuda")
         and torch.cuda.is_available(),
         plugins=[WholeCheckpoints()],
-        enable_progress_bar=t.progress,
+        enable_progress_bar=shown,
         enable_model_summary=False,
         default_root_dir=out,
     )

@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from pcsa._core.checks import check_positive
+from pcsa._core.progress import progress_bars
 from pcsa.localization import ReadOut
 from pcsa.tasks.common.calibrations import Calibration, Calibrations, Way
 from pcsa.tasks.common.config import TrainConfig
@@ -58,7 +59,7 @@ class EvaluateOptions:
     num_workers: int = 0
     """Processes that load the items."""
     progress: bool = True
-    """Show a progress bar."""
+    """Show progress bars, with times, where standard error is a terminal and something takes over two seconds."""
     device: str = "auto"
     """Device: cpu, cuda or auto."""
     out: Path | None = None
@@ -118,7 +119,7 @@ class PredictOptions:
     html: Path | None = None
     """Page with every cloud, to turn and look into; for tasks on clouds."""
     progress: bool = True
-    """Show a progress bar."""
+    """Show progress bars, with times, where standard error is a terminal and something takes over two seconds."""
     device: str = "auto"
     """Device: cpu, cuda or auto."""
 
@@ -306,8 +307,9 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
     def train(self, config: ConfigT) -> Path:
         """Train a network and return its checkpoint, ``<out>/last.ckpt``.
 
-        The resolved configuration lies beside it from the start (``config.json``), the log in ``log/``. With ``resume``
-        the run continues from its last checkpoint to the numbers it would have reached uninterrupted.
+        The resolved configuration lies beside it from the start (``config.json``, ``config.yaml``), the log in
+        ``log/``. With ``resume`` the run continues from its last checkpoint to the numbers it would have reached
+        uninterrupted.
 
         Raises:
             FileExistsError: If the folder has a checkpoint already.
@@ -328,7 +330,8 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
                 )
             return training
 
-        return fit(self.name, config, build)
+        with progress_bars(config.trainer.progress):
+            return fit(self.name, config, build)
 
     @abstractmethod
     def training(self, config: ConfigT) -> Training:
@@ -381,13 +384,17 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
     def evaluation(self, run: Run[ConfigT, LabelsT], options: Any) -> Evaluation:
         """Open the items that ``options`` name, to score a run on them."""
 
+    def columns_of(self, metrics: Mapping[str, Any]) -> Sequence[Column]:
+        """The columns for some metrics: by default the task's own, whatever thresholds were asked for."""
+        return self.columns
+
     def details(self, metrics: Mapping[str, Any]) -> Details:
         """What the tables that compare runs show of its metrics beside the columns; by default nothing."""
         return Details()
 
     def table(self, metrics: Mapping[str, Any]) -> str:
         """What ``pcsa evaluate`` prints of its metrics: by default the columns."""
-        values = ((column.title, column.value(metrics)) for column in self.columns)
+        values = ((column.title, column.value(metrics)) for column in self.columns_of(metrics))
         rows = [[title, "–" if value is None else f"{value:.3g}"] for title, value in values]
         return markdown_table([f"{self.name}, {metrics['split']}", "value"], rows)
 
