@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,6 +37,8 @@ class CompareConfig:
     """Number of seeds of every objective: 0, 1, …"""
     split: Literal["val", "test"] | None = None
     """Items to score; default test, or val where test has no labels."""
+    thresholds: tuple[float, ...] | None = None
+    """Thresholds of the PCK or mIoU, in the units of the clouds; default those of `pcsa evaluate`."""
     out: Path = Path("runs/compare")
     """Folder of the runs; finished runs are not repeated."""
 
@@ -68,6 +70,8 @@ def compare(config: CompareConfig, task: Task[Any, Any], training: TrainConfig) 
     """Train and score all runs that have no scores yet, and return the table."""
     if config.seeds < 1:
         raise ValueError(f"`seeds` (={config.seeds}) must be at least 1")
+    if config.thresholds is not None and "thresholds" not in {f.name for f in fields(task.evaluate_options)}:
+        raise ValueError(f"`thresholds` (={config.thresholds}) must not be given for {task.name}: its own are fixed")
     for name in config.methods:
         if name not in task.methods:
             raise ValueError(f"`methods` (={name!r}) must be out of {', '.join(map(repr, task.methods))}")
@@ -124,7 +128,8 @@ def _run(
     checkpoint, seconds = train_once(task, replace(once, seed=seed, out=out))
     run = open_run(checkpoint, pick_device("auto"))
     # Objectives are compared on the same items, all of them.
-    return evaluate(run, task.evaluate_options(checkpoint, split=split, strict=True)), seconds
+    asked = {} if config.thresholds is None else {"thresholds": config.thresholds}
+    return evaluate(run, task.evaluate_options(checkpoint, split=split, strict=True, **asked)), seconds
 
 
 def _spread(values: list[float | None]) -> str:

@@ -57,7 +57,7 @@ def show(
         scenes = [scenes]
     if not len(scenes):
         raise ValueError("`scenes` must hold at least one scene")
-    missing = _missing_display()
+    missing = missing_display()
     if missing:
         # Open3D would draw into memory, and wait forever for somebody to close the window.
         raise ValueError(f"a window takes a display: {missing}; save_png and save_html take none")
@@ -74,7 +74,7 @@ def show(
         window.destroy_window()
 
 
-def _missing_display() -> str:
+def missing_display() -> str:
     """Say why no window can be seen; empty if one can. Asks the display, as its variable may name one that is gone."""
     if not sys.platform.startswith("linux"):
         return ""
