@@ -25,7 +25,8 @@ from pcsa.tasks.common.task import EvaluateOptions, Evaluation, Run
 
 # Options that change no score.
 _WITHOUT_EFFECT = (
-    "pictures", "page", "batch_size", "num_workers", "progress", "device", "out", "overwrite", "strict", "allow_seen",
+    "pictures", "picture_format", "page", "batch_size", "num_workers", "progress", "device", "out", "overwrite",
+    "strict", "allow_seen",
 )  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ def evaluate(run: Run[Any, Any], options: EvaluateOptions) -> dict[str, Any]:
             )
         pictures = evaluation.pictures
         if options.pictures and pictures:
-            result["picture"] = str(file.with_name(f"predictions-{evaluation.split}{kind}.png"))
+            result["picture"] = str(file.with_name(f"predictions-{evaluation.split}{kind}.{options.picture_format}"))
             with replacing(Path(result["picture"])) as temporary:
                 task.save_panels(temporary, pictures[: options.pictures])
         if options.page and pictures:

@@ -84,7 +84,7 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> Predicted:
         claimed(options.out),
         closing(Journal(options.out, made_with(options), overwrite=options.overwrite)) as journal,
     ):
-        names = _picture_names(found, journal) if png else {}
+        names = _picture_names(found, journal, f".{options.picture_format}") if png else {}
         queue = deque(file for file in found.files if not _is_known(journal, file, png, names.get(file)))
         already = len(found.files) - len(queue)
         bar = progress_bar("predicting", len(found.files), done=already)
@@ -156,11 +156,11 @@ def _inputs(predictor: Predictor, options: PredictOptions) -> Found:
     return replace(found, files=list(dict.fromkeys(predictor.expected(found.files))))
 
 
-def _picture_names(found: Found, journal: Journal) -> dict[Path, str]:
+def _picture_names(found: Found, journal: Journal, suffix: str) -> dict[Path, str]:
     """Name the picture of each input, unlike those of inputs that an earlier call was given."""
     inputs = {str(file) for file in found.files}
     taken = {name for path, entry in journal.entries.items() if path not in inputs for name in entry.pictures or ()}
-    return {file: picture_name(file, found.base, taken) for file in found.files}
+    return {file: picture_name(file, found.base, taken, suffix) for file in found.files}
 
 
 def _is_known(journal: Journal, file: Path, png: Path | None, name: str | None) -> bool:
@@ -189,7 +189,10 @@ def _find(predictor: Predictor, file: Path, name: str | None) -> tuple[Entry, li
             items = json.loads(json.dumps([p.fields for p in predictions], allow_nan=False))
         except ValueError:
             raise ValueError("the prediction has numbers that are not finite") from None
-    pictures = None if name is None else [name if i == 0 else f"{name[:-4]}-{i + 1}.png" for i in range(len(drawn))]
+    pictures = None
+    if name is not None:
+        # The formats of pictures have three letters.
+        pictures = [name if i == 0 else f"{name[:-4]}-{i + 1}{name[-4:]}" for i in range(len(drawn))]
     return Entry(stat.st_size, stat.st_mtime_ns, pictures, items), drawn
 
 

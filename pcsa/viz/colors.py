@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +84,19 @@ _LAB = np.array(
 def _blend(stops: Array, value: Array) -> Array:
     at = np.linspace(0, 1, len(stops))
     return np.stack([np.interp(value, at, channel) for channel in stops.T], axis=-1)
+
+
+MapScale = Literal["linear", "log"]
+
+LOG_LEAST = 1e-3
+"""Share of the largest probability that has the color of none on a logarithmic scale."""
+
+
+def scaled(share: Array, scale: MapScale) -> Array:
+    """Return the places on a scale, 0 to 1, of shares of the largest probability."""
+    if scale == "linear":
+        return share
+    return np.asarray(1 - np.log(np.maximum(share, LOG_LEAST)) / np.log(LOG_LEAST))
 
 
 def heat(value: Array) -> Array:

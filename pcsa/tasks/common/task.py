@@ -24,6 +24,7 @@ from pcsa.tasks.common.engine import Training, fit
 from pcsa.tasks.common.initial import initialize
 from pcsa.tasks.common.tables import markdown_table
 from pcsa.viz import Overlay, Scene, save_overlay, save_overlays
+from pcsa.viz.files import PictureFormat
 
 ConfigT = TypeVar("ConfigT", bound=TrainConfig)
 LabelsT = TypeVar("LabelsT")
@@ -52,6 +53,8 @@ class EvaluateOptions:
     """Error below which a keypoint counts as right, for the calibration; each task has its own default."""
     pictures: int = 0
     """Draw this many items, predictions beside annotations, into predictions-<split>.png beside the metrics."""
+    picture_format: PictureFormat = "png"
+    """Format of that picture; svg and pdf hold its pixels, in a form that papers take."""
     page: int = 0
     """Put this many clouds on a page to turn and look into, predictions-<split>.html; for tasks on clouds."""
     batch_size: int = 8
@@ -116,6 +119,8 @@ class PredictOptions:
     KeypointNet's PCK@0.01), or in pixels of the network's input; the confidence is the probability within it."""
     png: Path | None = None
     """Folder for a picture of every prediction."""
+    picture_format: PictureFormat = "png"
+    """Format of these pictures; svg and pdf hold their pixels, in a form that papers take."""
     html: Path | None = None
     """Page with every cloud, to turn and look into; for tasks on clouds."""
     progress: bool = True
