@@ -11,7 +11,7 @@ import io
 import re
 from collections.abc import Mapping
 from types import ModuleType
-from typing import Annotated, Any, Literal, Union, get_type_hints
+from typing import Annotated, Any, Union, get_type_hints
 
 import tyro
 
@@ -57,7 +57,7 @@ def _commands() -> dict[str, Any]:
         # Each task has options of its own, and which it is, only the checkpoint says.
         "evaluate": _merged([task.evaluate_options for task in tasks]),
         "predict": _merged([task.predict_options for task in tasks]),
-        "completion": dataclasses.make_dataclass("Shell", [("shell", tyro.conf.Positional[Literal[tuple(_HOW)]])]),
+        "completion": _union(dict.fromkeys(_HOW, _options())),
         "doctor": _options(json=False, timeout=120.0),
     }
     for name, path in MODULES.items():
@@ -85,15 +85,16 @@ def _union(subcommands: Mapping[str, Any]) -> Any:
 
 
 def _training(task: Any) -> Any:
-    preset = Literal[tuple(task.presets)]
-    name, first = next(iter(task.presets.items()))
+    """The options of a task, and its presets with the same options after them."""
+    first = next(iter(task.presets.values()))
     options = Annotated[task.config_type, tyro.conf.arg(name="")]
     fields: list[tuple[str, Any, Any]] = [
-        ("preset", tyro.conf.Positional[preset], name),
         ("config", str, ""),
         ("options", options, dataclasses.field(default_factory=lambda: first)),
     ]
-    return dataclasses.make_dataclass("Training", fields)
+    # tyro completes names of subcommands, and no values of what has no name.
+    preset = _union(dict.fromkeys(task.presets, dataclasses.make_dataclass("Preset", fields)))
+    return dataclasses.make_dataclass("Training", [("preset", Annotated[preset, tyro.conf.arg(name="")]), *fields])
 
 
 def _merged(kinds: list[type]) -> Any:
