@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pcsa._core.progress import progress
 from pcsa.datasets.files import replacing
 
 _log = logging.getLogger(__name__)
@@ -153,7 +154,7 @@ def contents_key(version: int, files: Mapping[str, str | os.PathLike[str]], fold
             return remembered
     begin = time.time()
     digests = {}
-    for name, path in files.items():
+    for name, path in progress(files.items(), "looking for changes"):
         with open(path, "rb", buffering=0) as file:
             digests[name] = hashlib.sha256(file.read()).hexdigest()
     key = _digest([version, sorted(digests.items())])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pcsa._core.checks import check_one_of
+from pcsa._core.progress import progress
 from pcsa.datasets.array_clouds import HDF5
 from pcsa.datasets.arrays import read_arrays
 from pcsa.datasets.coco import check_coco
@@ -113,7 +114,7 @@ def layout_of(root: Path) -> Layout:
 
 def _check_clouds(root: Path, columns: str | None) -> list[Problem]:
     problems: list[Problem] = []
-    for file in find_files([root], (*CLOUDS, *MESHES), recursive=True).files:
+    for file in progress(find_files([root], (*CLOUDS, *MESHES), recursive=True).files, "checking"):
         name = file.name if root.is_file() else str(file.relative_to(root.absolute()))
         problems += [
             Problem(name, problem.message)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torch_geometric.data import Data
 
+from pcsa._core.progress import progress
 from pcsa.datasets.folds import Fold
 from pcsa.datasets.keypointnet.categories import CLASS_IDS
 from pcsa.datasets.keypointnet.layout import models_of_split
@@ -118,7 +119,7 @@ class UnlabeledClouds(CloudList):
         self.model_ids = list(files)
         clouds = []
         self.num_dropped = 0
-        for path in files.values():
+        for path in progress(files.values(), f"reading {category}"):
             cloud = read_pcd(path, drop_invalid=drop_invalid)
             if len(cloud.points) == 0:
                 raise ValueError(f"`{path}`: has no points")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pcsa._core.checks import check_count
+from pcsa._core.progress import progress
 from pcsa.datasets.faults import some
 from pcsa.datasets.grouping import PerItem, checked_splits, deal_out, group_names, per_item
 from pcsa.datasets.keypointnet.annotations import read_records
@@ -75,7 +76,7 @@ def check_labeled(
     clouds = [LabeledCloud(*entry) for entry in entries]
     faults: list[str] = []
     seen: dict[str, int] = {}
-    for number, cloud in enumerate(clouds):
+    for number, cloud in enumerate(progress(clouds, "checking")):
         model_id = _model_id(cloud, number)
         where = f"item {number} ({model_id!r}): "
         faults += [where + fault for fault in _item_faults(cloud, names, tolerance)]
@@ -196,7 +197,7 @@ def write_labeled(
     ]
 
     def write_clouds(into: Path) -> None:
-        for cloud, model_id in zip(clouds, model_ids, strict=True):
+        for cloud, model_id in progress(zip(clouds, model_ids, strict=True), "writing", len(clouds)):
             write_pcd(into / f"{model_id}.pcd", _stored(cloud), cloud.colors, binary=binary)
 
     splits: dict[str, list[str]] = {

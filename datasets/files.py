@@ -128,13 +128,14 @@ def _inside(folder: Path, endings: tuple[str, ...], recursive: bool, skip: set[s
     return sorted(files)
 
 
-def picture_name(file: Path, base: Path, taken: Collection[str] = ()) -> str:
+def picture_name(file: Path, base: Path, taken: Collection[str] = (), suffix: str = ".png") -> str:
     """Name the picture of a file by where the file lies: the same in every call, another for every file.
 
     Args:
         file: The file, a full path.
         base: A folder that it lies under; the name begins below it.
         taken: Names of pictures of other files; then the name begins as many folders above as it takes.
+        suffix: Ending of the picture.
 
     Example:
         >>> picture_name(Path("/scans/a/chair.obj"), Path("/scans"))
@@ -143,7 +144,7 @@ def picture_name(file: Path, base: Path, taken: Collection[str] = ()) -> str:
     """
     first = len(file.relative_to(base).parts)
     for count in range(first, len(file.parts)):
-        name = f"{'/'.join(file.parts[-count:])}.png"
+        name = f"{'/'.join(file.parts[-count:])}{suffix}"
         if name not in taken:
             return name
     raise ValueError(f"`{file}` must have a picture of its own")

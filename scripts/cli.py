@@ -35,9 +35,11 @@ usage: pcsa COMMAND [options]      (pcsa COMMAND --help lists a command's option
   data generate|gallery|download|check|cache
                              make procedural clouds, draw them, fetch KeypointNet, check a folder, clear the cache
   bench [CASE…]              measure time and memory on this machine, against the usual code
+  doctor                     say what this machine has, what is used of it, and why
+  completion SHELL           print what completes commands and options in bash, zsh or fish
 
-exit status: 0; 1 if `data check` found faults; 2 after a mistake, or if a training diverged; 3 if some inputs failed,
-and the rest is done; 128 and the number of the signal that ended it
+exit status: 0; 1 if `data check` or `doctor` found faults; 2 after a mistake, or if a training diverged; 3 if some
+inputs failed, and the rest is done; 128 and the number of the signal that ended it
 """
 
 MODULES = {
@@ -54,6 +56,8 @@ MODULES = {
     "export": "export",
     "data": "data",
     "bench": "bench.command",
+    "doctor": "doctor",
+    "completion": "completion",
 }
 
 _HELP = ("", "-h", "--help")

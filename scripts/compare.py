@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,6 +38,8 @@ class CompareConfig:
     """Number of seeds of every objective: 0, 1, …"""
     split: Literal["val", "test"] | None = None
     """Items to score; default test, or val where test has no labels."""
+    thresholds: tuple[float, ...] | None = None
+    """Thresholds of the PCK or mIoU, in the units of the clouds; default those of `pcsa evaluate`."""
     out: Path = Path("runs/compare")
     """Folder of the runs; finished runs are not repeated."""
 
@@ -69,6 +71,8 @@ def compare(config: CompareConfig, task: Task[Any, Any], training: TrainConfig) 
     """Train and score all runs that have no scores yet, and return the table."""
     if config.seeds < 1:
         raise ValueError(f"`seeds` (={config.seeds}) must be at least 1")
+    if config.thresholds is not None and "thresholds" not in {f.name for f in fields(task.evaluate_options)}:
+        raise ValueError(f"`thresholds` (={config.thresholds}) must not be given for {task.name}: its own are fixed")
     for name in config.methods:
         if name not in task.methods:
             raise ValueError(f"`methods` (={name!r}) must be out of {', '.join(map(repr, task.methods))}")
@@ -82,7 +86,10 @@ def compare(config: CompareConfig, task: Task[Any, Any], training: TrainConfig) 
         for name, once in planned.items()
     }
     # What no run has, such as PCKh without heads, makes no column.
-    columns = [c for c in task.columns if any(c.value(m) is not None for runs in found.values() for m, _ in runs)]
+    scored = next(iter(found.values()))[0][0]
+    columns = [
+        c for c in task.columns_of(scored) if any(c.value(m) is not None for runs in found.values() for m, _ in runs)
+    ]
     rows = []
     for name, runs in found.items():
         seconds = [taken for _, taken in runs]
@@ -123,7 +130,8 @@ def _run(
     # The options name the network, or the checkpoint is not of this run.
     run = open_run(checkpoint, pick_device("auto"), trust=trust_in(once))
     # Objectives are compared on the same items, all of them.
-    return evaluate(run, task.evaluate_options(checkpoint, split=split, strict=True)), seconds
+    asked = {} if config.thresholds is None else {"thresholds": config.thresholds}
+    return evaluate(run, task.evaluate_options(checkpoint, split=split, strict=True, **asked)), seconds
 
 
 def _spread(values: list[float | None]) -> str:

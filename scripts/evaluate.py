@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
+from pcsa._core.progress import progress, progress_bars
 from pcsa.datasets.files import replacing
 from pcsa.scripts.guarded import Failure, guarded_batches
 from pcsa.scripts.partial import determining
@@ -25,8 +25,8 @@ from pcsa.tasks.common.task import EvaluateOptions, Evaluation, Run
 
 # Options that change no score.
 _WITHOUT_EFFECT = (
-    "pictures", "page", "batch_size", "num_workers", "progress", "device", "out", "overwrite", "strict", "allow_seen",
-    "trust_backbone",
+    "pictures", "picture_format", "page", "batch_size", "num_workers", "progress", "device", "out", "overwrite",
+    "strict", "allow_seen", "trust_backbone",
 )  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,7 @@ def evaluate(run: Run[Any, Any], options: EvaluateOptions) -> dict[str, Any]:
     file = options.out or options.checkpoint.parent / f"metrics-{evaluation.split}{kind}.json"
     made_with = {**determining(options, _WITHOUT_EFFECT), "device": run.device.type, "split": evaluation.split}
     with (
+        progress_bars(options.progress),
         claimed(file),
         closing(Records(file, made_with, evaluation, options.batch_size, overwrite=options.overwrite)) as records,
     ):
@@ -103,7 +104,7 @@ def evaluate(run: Run[Any, Any], options: EvaluateOptions) -> dict[str, Any]:
             )
         pictures = evaluation.pictures
         if options.pictures and pictures:
-            result["picture"] = str(file.with_name(f"predictions-{evaluation.split}{kind}.png"))
+            result["picture"] = str(file.with_name(f"predictions-{evaluation.split}{kind}.{options.picture_format}"))
             with replacing(Path(result["picture"])) as temporary:
                 task.save_panels(temporary, pictures[: options.pictures])
         if options.page and pictures:
@@ -148,10 +149,8 @@ def _score(evaluation: Evaluation, options: EvaluateOptions, records: Records) -
         log.info("%d of %d items were found by an earlier call", already, len(items))
     loaded = guarded_batches(evaluation.loader, items, rest, options.num_workers)
     again = {batch.start for batch in rest}
-    # With `None` the bar is shown where standard error is a terminal.
-    quiet = None if options.progress else True
     with torch.inference_mode():
-        for batch in tqdm(records.batches, leave=False, disable=quiet):
+        for batch in progress(records.batches, "evaluating"):
             found = known.get(batch.start)
             if found is None or batch.start in again:
                 content, faults = next(loaded)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcsa._core.checks import check_count
+from pcsa._core.progress import progress
 from pcsa.datasets.procedural import Shape, check_categories, make_shape, shape_rng
 from pcsa.viz import Scene, fit, keypoint_colors, render
 from pcsa.viz.colors import Array
@@ -40,7 +41,7 @@ def draw_gallery(folder: Path, categories: str | Sequence[str], seed: int = 0, b
     check_count("seed", seed, 0)
     chosen = check_categories(categories)
     folder.mkdir(parents=True, exist_ok=True)
-    for category in chosen:
+    for category in progress(chosen, "drawing"):
         # With a palette a file has a third of the size.
         _sheet(category, seed, backend).save(folder / f"{category}.png", optimize=True)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from tqdm import tqdm
 
+from pcsa._core.progress import progress, progress_bar, progress_bars
 from pcsa.datasets.faults import reading, said
 from pcsa.datasets.files import Found, find_files, picture_name, replacing
 from pcsa.scripts.journal import Entry, Journal
@@ -98,15 +98,14 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> Predicted:
     failed: dict[str, str] = {}
     drawing = False
     with (
+        progress_bars(options.progress),
         claimed(options.out),
         closing(Journal(options.out, made_with(options), overwrite=options.overwrite)) as journal,
     ):
-        names = _picture_names(found, journal) if png else {}
+        names = _picture_names(found, journal, f".{options.picture_format}") if png else {}
         queue = deque(file for file in found.files if not _is_known(journal, file, png, names.get(file)))
         already = len(found.files) - len(queue)
-        # With `None` the bar is shown where standard error is a terminal.
-        quiet = None if options.progress else True
-        bar = tqdm(total=len(found.files), initial=already, leave=False, disable=quiet)
+        bar = progress_bar("predicting", len(found.files), done=already)
 
         def fail(error: Exception) -> None:
             if options.strict or len(found.files) == 1:
@@ -179,11 +178,11 @@ def _inputs(predictor: Predictor, options: PredictOptions) -> Found:
     return replace(found, files=list(dict.fromkeys(predictor.expected(found.files))))
 
 
-def _picture_names(found: Found, journal: Journal) -> dict[Path, str]:
+def _picture_names(found: Found, journal: Journal, suffix: str) -> dict[Path, str]:
     """Name the picture of each input, unlike those of inputs that an earlier call was given."""
     inputs = {str(file) for file in found.files}
     taken = {name for path, entry in journal.entries.items() if path not in inputs for name in entry.pictures or ()}
-    return {file: picture_name(file, found.base, taken) for file in found.files}
+    return {file: picture_name(file, found.base, taken, suffix) for file in found.files}
 
 
 def _is_known(journal: Journal, file: Path, png: Path | None, name: str | None) -> bool:
@@ -212,7 +211,10 @@ def _find(predictor: Predictor, file: Path, name: str | None) -> tuple[Entry, li
             items = json.loads(json.dumps([p.fields for p in predictions], allow_nan=False))
         except ValueError:
             raise ValueError("the prediction has numbers that are not finite") from None
-    pictures = None if name is None else [name if i == 0 else f"{name[:-4]}-{i + 1}.png" for i in range(len(drawn))]
+    pictures = None
+    if name is not None:
+        # The formats of pictures have three letters.
+        pictures = [name if i == 0 else f"{name[:-4]}-{i + 1}{name[-4:]}" for i in range(len(drawn))]
     return Entry(stat.st_size, stat.st_mtime_ns, pictures, items), drawn
 
 
@@ -221,7 +223,7 @@ def _save_page(run: Run[Any, Any], path: Path, predictor: Predictor, found: Foun
     files = [file for file in found.files if str(file) in journal.entries and journal.entries[str(file)].items]
 
     def pictures() -> Iterator[Picture]:
-        for file in files:
+        for file in progress(files, "writing the page"):
             with torch.inference_mode():
                 drawn = [item.picture() for item in predictor.predict(file) if item.picture]
             # Files of one name lie in several folders.

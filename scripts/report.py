@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import html
+import io
 import json
 import logging
 import math
@@ -24,6 +25,7 @@ from pcsa.datasets.files import replacing
 from pcsa.tasks import get_task, task_names
 from pcsa.tasks.common.claim import claimed
 from pcsa.viz import plots
+from pcsa.viz.files import PictureFormat
 from pcsa.viz.scene import Array
 
 _log = logging.getLogger(__name__)
@@ -39,6 +41,8 @@ class ReportConfig:
     """Folder for report.html and the pictures."""
     split: Literal["val", "test"] = "val"
     """Split of the metrics in the folders: metrics-<split>.json."""
+    picture_format: PictureFormat = "png"
+    """Format of the pictures beside the page: svg and pdf are for papers."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +98,12 @@ def _write(
     for name, (title, figure) in figures.items():
         if figure is not None:
             safe = re.sub(r"[^\w.+-]", "_", name)[:100]
-            file = config.out / f"{safe}.png"
+            file = config.out / f"{safe}.{config.picture_format}"
             with replacing(file) as temporary:
-                figure.savefig(temporary, dpi=160)
-            source = f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
+                figure.savefig(temporary, format=config.picture_format, dpi=160)
+            pixels = io.BytesIO()
+            figure.savefig(pixels, format="png", dpi=160)
+            source = f"data:image/png;base64,{base64.b64encode(pixels.getvalue()).decode()}"
             text, width = html.escape(title), int(figure.get_figwidth() * 96)
             sections.append(f'<h2>{text}</h2>\n<img alt="{text}" width="{width}" src="{source}">')
     # The same head means something else in another task.
@@ -211,14 +217,26 @@ def _row(run: LoggedRun) -> dict[str, str]:
             _log.warning("%s: its metrics name no task of this version, `pcsa evaluate` writes new ones", run.name)
         return {"run": run.name}
     row = {"run": run.name, "task": task}
-    for title, found in (("category", metrics.get("category")), ("items", metrics.get("num_items"))):
+    config = run.config.get("config", {})
+    optimizer = config.get("optimizer", {})
+    length = "steps" if optimizer.get("epochs") is None else "epochs"
+    for title, found in (
+        ("category", metrics.get("category")),
+        ("items", metrics.get("num_items")),
+        (length, optimizer.get(length)),
+        ("seed", config.get("seed")),
+    ):
         if isinstance(found, str | int):
             row[title] = str(found)
-    objective = run.config.get("config", {}).get("objective")
+    objective = config.get("objective")
     if objective is not None:
         names = [str(objective.get("method") or objective.get("read_out", ""))]
         row["objective"] = " + ".join([*names, *(f"{weight:g} {name}" for name, weight in objective.get("plus", ()))])
-    for title, value in get_task(task).columns:
+    try:
+        columns = get_task(task).columns_of(metrics)
+    except _MALFORMED as error:
+        raise ValueError(f"its metrics have no thresholds: {_said(error)}") from None
+    for title, value in columns:
         try:
             row |= _shown(title, value(metrics))
         except _MALFORMED as error:

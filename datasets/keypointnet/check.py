@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from pcsa._core.progress import progress
 from pcsa.datasets.faults import Problem, some
 from pcsa.datasets.grouping import groups_apart
 from pcsa.datasets.keypointnet.annotations import Record, cloud_faults, read_records
@@ -96,7 +97,7 @@ def _check_annotations(
         records = [record for record in records if record.class_id not in own]
     yield from (Problem(where, fault) for fault in faults)
     absent: dict[str, list[str]] = {}
-    for record in records:
+    for record in progress(records, f"checking {path.stem}"):
         annotated.setdefault(record.class_id, set()).add(record.model_id)
         if record.group is not None:
             groups[f"{record.class_id}-{record.model_id}"] = record.group

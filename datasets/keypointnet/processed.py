@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pcsa._core.progress import progress
 from pcsa.datasets.cache import Table, contents_key, kept
 from pcsa.datasets.faults import some
 from pcsa.datasets.keypointnet.annotations import Record, class_ids_of, cloud_faults, read_records
@@ -45,7 +46,8 @@ def _process(root: Path, path: Path, class_id: str | None, files: Mapping[str, A
 
     present = [record for record in records if record.model_id in files]
     flipped = misaligned_models(root, class_id)
-    clouds = [_read_cloud(path, record, files[record.model_id].path) for record in present]
+    shown = progress(present, f"reading {path.stem}")
+    clouds = [_read_cloud(path, record, files[record.model_id].path) for record in shown]
     points = [
         cloud.points * (-1.0, 1.0, 1.0) if record.model_id in flipped else cloud.points
         for record, cloud in zip(present, clouds, strict=True)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pcsa._core.checks import Numbers, check_thresholds
+from pcsa._core.progress import progress
 from pcsa.metrics.correct_keypoints import THRESHOLDS
 from pcsa.metrics.geodesic import geodesic_distances
 from pcsa.metrics.per_shape import PerShape, matched, nearest, squared_distances
@@ -82,7 +83,8 @@ def geodesic_keypoint_distances(
     if len(annotated_index) != len(shapes):
         raise ValueError(f"`annotated_index` (for {len(annotated_index)} shapes) must be for {len(shapes)}")
     distances = []
-    for i, ((source, cloud), index) in enumerate(zip(shapes, annotated_index, strict=True)):
+    shown = progress(zip(shapes, annotated_index, strict=True), "measuring along surfaces", len(shapes))
+    for i, ((source, cloud), index) in enumerate(shown):
         rows = torch.as_tensor(index).detach().cpu()
         if rows.ndim != 1 or len(rows) == 0:
             raise ValueError(f"`annotated_index` of shape {i} ({list(rows.shape)}) must be a list of at least one row")

@@ -21,9 +21,9 @@ from pcsa.datasets.keypointnet.layout import models_of_split
 from pcsa.datasets.mirrors import category_mirrors
 from pcsa.datasets.thinning import Thin
 from pcsa.datasets.transforms import Augment, Normalize, check_turns, denormalize
-from pcsa.metrics import PCK, MeanKeypointError, keypoint_error
+from pcsa.metrics import PCK, THRESHOLDS, MeanKeypointError, keypoint_error
 from pcsa.models import KeypointDetector, LevelGeometry, PointNet2, build_geometry
-from pcsa.tasks.common.belief_tables import belief_details
+from pcsa.tasks.common.belief_tables import belief_details, pck_columns
 from pcsa.tasks.common.categories import KeypointLabels, of_category
 from pcsa.tasks.common.clouds import (
     CloudConfig,
@@ -48,6 +48,7 @@ from pcsa.tasks.common.graphed import Graphed, StepOfTensors, tensors_of
 from pcsa.tasks.common.held_out import check_clouds_held_out
 from pcsa.tasks.common.network_noise import network_noise
 from pcsa.tasks.common.precompute import Hierarchies, geometry_of, open_hierarchies
+from pcsa.tasks.common.tables import shown_thresholds
 from pcsa.tasks.common.task import Column, Details, Evaluation, Predictor, Run, column
 from pcsa.tasks.common.thinned import thinning
 
@@ -326,16 +327,11 @@ class Detection(StepTraining[SupervisedConfig]):
         self.error.reset()
 
 
-def _pck(title: str, kind: str, threshold: float) -> Column:
-    """The column of the PCK at a threshold, in percent."""
-
-    def value(metrics: Mapping[str, Any]) -> float | None:
-        curve = metrics.get("overall", {}).get(kind)
-        if curve is None or threshold not in metrics["thresholds"]:
-            return None
-        return 100 * float(curve["pck"][metrics["thresholds"].index(threshold)])
-
-    return Column(f"{title}@{threshold:g}", value)
+_OTHER_COLUMNS = (
+    column("mean error", "overall", "euclidean", "mean_error"),
+    column("presence AP", "overall", "presence_average_precision"),
+    column("Pearson r", "overall", "calibration", "pearson"),
+)
 
 
 class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
@@ -349,13 +345,7 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
     predict_options = SupervisedPredictOptions
     methods = {name: {"method": name} for name in get_args(Method)}
     compared_methods = ("soft", "sampling", "cross_entropy")
-    columns = (
-        *(_pck("PCK", "euclidean", t) for t in (0.01, 0.05, 0.1)),
-        *(_pck("geod.", "geodesic", t) for t in (0.01, 0.05, 0.1)),
-        column("mean error", "overall", "euclidean", "mean_error"),
-        column("presence AP", "overall", "presence_average_precision"),
-        column("Pearson r", "overall", "calibration", "pearson"),
-    )
+    columns = (*pck_columns((0.01, 0.05, 0.1)), *_OTHER_COLUMNS)
     presets = {
         # What finds the most keypoints of KeypointNet under this budget, see docs/results.md.
         "default": SupervisedConfig(objective=ObjectiveConfig(method="cross_entropy")),
@@ -442,6 +432,12 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
 
     def extra(self, located: LocatedClouds) -> dict[str, Tensor]:
         return {"presence": located.outputs["presence"].sigmoid()}
+
+    def columns_of(self, metrics: Mapping[str, Any]) -> Sequence[Column]:
+        thresholds = metrics.get("thresholds", THRESHOLDS)
+        if tuple(thresholds) == THRESHOLDS:
+            return self.columns
+        return (*pck_columns([thresholds[i] for i in shown_thresholds(thresholds)]), *_OTHER_COLUMNS)
 
     def details(self, metrics: Mapping[str, Any]) -> Details:
         return belief_details(metrics)

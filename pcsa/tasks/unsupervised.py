@@ -296,14 +296,15 @@ def _score(title: str, part: str, *path: str) -> Column:
     return column(title, part, "rows", "detector", *path, factor=100)
 
 
-def _miou(title: str, key: str) -> Column:
-    """The column of the detector's mIoU at 0.1 on held-out clouds, in percent."""
-    curve = _score(title, "held_out", key)
+def _miou(of: str, key: str, threshold: float = 0.1) -> Column:
+    """The column of the detector's mIoU at the last threshold on held-out clouds, in percent."""
+    curve = _score(f"mIoU@{threshold:g}{of}", "held_out", key)
 
     def value(metrics: Mapping[str, Any]) -> float | None:
-        return curve.value(metrics) if metrics.get("held_out", {}).get("thresholds", [0.1])[-1] == 0.1 else None
+        last = metrics.get("held_out", {}).get("thresholds", [threshold])[-1]
+        return curve.value(metrics) if last == threshold else None
 
-    return Column(title, value)
+    return Column(curve.title, value)
 
 
 class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
@@ -319,8 +320,8 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
     columns = (
         _score("DAS, all shapes", "category", "dual_alignment", "mean"),
         _score("DAS", "held_out", "dual_alignment", "mean"),
-        _miou("mIoU@0.1", "miou_euclidean"),
-        _miou("mIoU@0.1 geodesic", "miou_geodesic"),
+        _miou("", "miou_euclidean"),
+        _miou(" geodesic", "miou_geodesic"),
     )
     presets = {
         # What trained best on the real clouds.
@@ -441,6 +442,11 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
 
     def extra(self, located: LocatedClouds) -> dict[str, Tensor]:
         return {"activation": located.outputs["activation"]}
+
+    def columns_of(self, metrics: Mapping[str, Any]) -> Sequence[Column]:
+        last = metrics.get("held_out", {}).get("thresholds", [0.1])[-1]
+        alignment = self.columns[:2]
+        return (*alignment, _miou("", "miou_euclidean", last), _miou(" geodesic", "miou_geodesic", last))
 
     def details(self, metrics: Mapping[str, Any]) -> Details:
         return category_details(metrics)

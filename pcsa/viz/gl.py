@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcsa.viz.colors import Array
-from pcsa.viz.scene import Scene, balls, cloud_colors, lines, map_shares, size_of
+from pcsa.viz.scene import Scene, balls, cloud_colors, linear_shares, lines, map_shares, size_of
 
 NEEDS = (
     "Open3D (pip install 'pcsa[viz]') and the system libraries EGL, GL and USB (Debian, Ubuntu: apt-get install "
@@ -170,5 +170,5 @@ def point_radius(scene: Scene, keypoint: int | None = None) -> Array:
     """Size each drawn point: smaller the more there are, so that a surface holds together and shows its marks."""
     radius = size_of(scene) * float(np.clip(0.011 * (2048 / len(scene.pos)) ** 0.5, 0.003, 0.02))
     # A map is often one or two points: they must be seen.
-    share = np.zeros(len(scene.pos)) if keypoint is None else map_shares(scene, keypoint) ** 0.5
+    share = np.zeros(len(scene.pos)) if keypoint is None else linear_shares(scene, keypoint) ** 0.5
     return np.asarray(radius * (1 + share))

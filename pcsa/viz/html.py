@@ -15,8 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcsa._core.writing import replacing
-from pcsa.viz.colors import Array, heat, keypoint_colors, strengths
-from pcsa.viz.scene import LAYERS, Scene, deviations, note_of, shading, size_of, thin, view_axes, within_reach
+from pcsa.viz.colors import LOG_LEAST, Array, heat, keypoint_colors, scaled, strengths
+from pcsa.viz.files import short_ids
+from pcsa.viz.scene import (
+    LAYERS,
+    Scene,
+    deviations,
+    note_of,
+    shading,
+    size_of,
+    thin,
+    view_axes,
+    within_reach,
+)
 
 MAX_POINTS = 10_000
 """Most points drawn of one shape, so that a page is small enough for mail."""
@@ -38,9 +49,9 @@ def save_html(
     It has a slider over the scenes, a switch for each layer, tooltips (name, confidence, error), and a list of the
     keypoints, where a click shows a keypoint's probability map. Drawn with `plotly.js <https://plotly.com/javascript>`_
     (MIT), which the page contains, compressed: 2 MB, whatever the number of scenes. A cloud of 2,048 points with the
-    maps of 10 keypoints takes about 16 kB: places are kept to 1/4000 of half its size, probabilities to 1/127 of the
-    largest. Clouds of more than 10,000 points are thinned, those of a page of many large clouds to 1,000, and their
-    note says so. Browsers since 2023 can open it.
+    maps of 10 keypoints takes about 16 kB: places are kept to 1/4000 of half its size, probabilities above a thousandth
+    of the largest to 3 percent. Clouds of more than 10,000 points are thinned, those of a page of many large clouds to
+    1,000, and their note says so. Browsers since 2023 can open it.
 
     Args:
         path: The file to write; its folder is made if need be.
@@ -76,7 +87,7 @@ def save_html(
             "eye": view_axes()[2].tolist(),
             "heat": _scale(heat(np.linspace(0, 1, 9))),
             "strength": _scale(strengths(np.linspace(0, 1, 9))),
-            "steps": {"places": _PLACES, "shares": _SHARES, "shades": _SHADES},
+            "steps": {"places": _PLACES, "shares": _SHARES, "shades": _SHADES, "least": LOG_LEAST},
         }
         # In a script, only `<` could end it or open a comment.
         text = json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
@@ -126,6 +137,7 @@ def _packed(scene: Scene) -> bytes:
     }
     header: dict[str, Any] = {
         "title": scene.title,
+        "short": short_ids(scene.title),
         "note": note_of(scene),
         "keypoints": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)],
     }
@@ -139,7 +151,7 @@ def _packed(scene: Scene) -> bytes:
         arrays["shade"] = _shares(shade[order], _SHADES)
     if scene.prob is not None:
         largest = scene.prob.max(0)
-        arrays["prob"] = _shares((scene.prob / np.maximum(largest, 1e-30))[order].T, _SHARES)
+        arrays["prob"] = _shares(scaled((scene.prob / np.maximum(largest, 1e-30))[order].T, "log"), _SHARES)
         header["largest"] = [_number(x) for x in largest]
     if "covariance" in scene.layers:
         axes = deviations(np.where(scene.drawn[:, None, None], scene.covariance, 0.0), size_of(scene))

@@ -202,6 +202,10 @@ def _mark(pen: ImageDraw, entry: Entry, x: float, y: float, r: float) -> None:
         for start, stop in _STROKES["dashes"]:
             pen.rectangle([x + start * r, y - 0.4 * r, x + stop * r, y + 0.4 * r], "white", "black", int(0.2 * r))
         return
+    if entry.mark == "cross":  # open in the middle
+        for dx, dy in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+            ends = [x + 0.45 * dx * r, y + 0.45 * dy * r, x + 1.1 * dx * r, y + 1.1 * dy * r]
+            pen.line(ends, fill=entry.color, width=int(0.35 * r))
     for start, stop in _STROKES.get(entry.mark, ()):
         pen.line([x + start * r, y, x + stop * r, y], fill=entry.color, width=int(0.35 * r))
     if entry.mark in _SCALES:

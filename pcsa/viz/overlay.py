@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcsa.viz.colors import Array, heat, keypoint_colors
+from pcsa.viz.colors import Array, MapScale, heat, keypoint_colors, scaled
+from pcsa.viz.files import write_picture
 from pcsa.viz.legend import Color, Entry, beside, font_of, rgb
-from pcsa.viz.png import Pixels, in_rows, titled, write_png
+from pcsa.viz.png import Pixels, in_rows, titled
 from pcsa.viz.scene import named, text_of
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Overlay:
         ids: Semantic id of each, which determines its color; default 0 to K - 1.
         prob: A probability map over the whole image, of any resolution and with the image's axes (without channels),
             that tints it; the sum, where there are many maps.
+        map_scale: What the tint is of: the share of the largest probability, or its logarithm, from 1/1000.
 
     Raises:
         ValueError: If shapes do not fit, or a value that would be drawn is not finite.
@@ -76,6 +78,7 @@ class Overlay:
     names: Sequence[str] = ()
     ids: Sequence[int] = ()
     prob: Any = None
+    map_scale: MapScale = "linear"
 
     def __post_init__(self) -> None:
         for name in ("predicted", "annotated", "surfaces", "annotated_surfaces", "prob", "boxes"):
@@ -217,7 +220,7 @@ def save_overlays(
     small images show them as sharply as large ones.
 
     Args:
-        path: The PNG to write; folders are made if need be.
+        path: The PNG to write, or a ``.svg`` or ``.pdf``, which holds the drawn pixels; folders are made if need be.
         overlays: One for each panel, at least one.
         columns: Panels in a row.
         size: Largest width and height of one panel, in pixels.
@@ -244,7 +247,8 @@ def save_overlays(
         panel = np.pad(pixels, [*((p // 2, p - p // 2) for p in pad), (0, 0)], constant_values=255)
         # A blank note takes the room of a note: all panels must be of one size.
         panels.append(titled(panel, overlay.title, overlay.note or " " * with_note, always=with_title))
-    write_png(path, beside(in_rows(panels, columns), _entries(overlays) if legend else []))
+    sheet = beside(in_rows(panels, columns), _entries(overlays) if legend else [])
+    write_picture(path, sheet, "\n".join(o.title for o in overlays))
 
 
 def draw(overlay: Overlay, size: tuple[int, int]) -> Pixels:
@@ -293,7 +297,7 @@ def _draw_view(overlay: Overlay, view: _View, size: tuple[int, int], unit: float
     image = Image.fromarray(np.ascontiguousarray(view.pixels)).resize(size, Image.Resampling.BICUBIC)
     if view.prob is not None and view.prob.max() > 0:
         share = Image.fromarray((view.prob / view.prob.max()).astype(np.float32))
-        at = np.asarray(share.resize(size, Image.Resampling.BILINEAR)).clip(0, 1)
+        at = scaled(np.asarray(share.resize(size, Image.Resampling.BILINEAR)).clip(0, 1), overlay.map_scale)
         alpha = 0.8 * at[..., None]
         tinted = (1 - alpha) * np.asarray(image) + alpha * 255 * heat(at)
         image = Image.fromarray((tinted + 0.5).astype(np.uint8))
@@ -355,8 +359,11 @@ def _draw_persons(
     if P == 0:
         return
     rims = [_WHITE] if P is None else _tints(people)
+    over_map = overlay.prob is not None
     for p, rim in enumerate(rims):
-        _draw_keypoints(pen, overlay.bones, flat[0][p], masks[0][p], flat[1][p], masks[1][p], colors, rim, unit)
+        _draw_keypoints(
+            pen, overlay.bones, flat[0][p], masks[0][p], flat[1][p], masks[1][p], colors, rim, unit, over_map
+        )
     if P is None or axes != (0, 1):
         return
     for p, rim in enumerate(rims):
@@ -390,9 +397,10 @@ def _draw_keypoints(
     colors: Sequence[Color],
     rim: Color,
     unit: float,
+    over_map: bool,
 ) -> None:
-    # Many large marks would hide the image.
-    r = 2.8 * unit * float(np.clip(np.sqrt(20 / max(len(colors), 1)), 0.5, 1))
+    # Many large marks would hide the image, and large ones the peaks of its map.
+    r = 2.8 * unit * float(np.clip(np.sqrt(20 / max(len(colors), 1)), 0.5, 1)) * (0.6 if over_map else 1)
     joined, there = (predicted, drawn) if len(predicted) else (annotated, visible)
     segments = [joined[[a, b]] for a, b in bones if there[a] and there[b]]
     edge = max(0.15 * r, _EDGE)

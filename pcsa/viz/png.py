@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcsa._core.checks import check_count, check_one_of
-from pcsa._core.writing import replacing
 from pcsa.viz import gl
-from pcsa.viz.colors import Array, keypoint_colors
+from pcsa.viz.colors import LOG_LEAST, Array, keypoint_colors
+from pcsa.viz.files import short_ids, write_picture
 from pcsa.viz.legend import Entry, beside, rgb, shortened, write
 from pcsa.viz.scene import LAYERS, Scene, balls, lines, note_of, size_of, thin, view_axes
 
@@ -249,7 +249,7 @@ def save_pngs(
     """Draw many scenes, each into its file, with one window.
 
     Args:
-        pictures: Files and what to draw; folders are made if need be.
+        pictures: Files and what to draw; folders are made if need be. A ``.svg`` or ``.pdf`` holds the drawn pixels.
         legend: Names of what is drawn, at the right.
         layers: See :func:`render`.
         options: ``size``, ``keypoint``, ``turn``, ``tilt``, ``frame`` and ``backend`` of :func:`render`; title and
@@ -259,7 +259,7 @@ def save_pngs(
     drawn = draw((scene for _, scene in first), layers=layers, **options)
     for (path, _), (scene, picture) in zip(second, drawn, strict=True):
         names = entries([scene], layers, options.get("keypoint")) if legend else []
-        write_png(path, beside(picture, names))
+        write_picture(path, beside(picture, names), scene.title)
 
 
 def save_panels(
@@ -274,7 +274,7 @@ def save_panels(
     """Draw a grid of scenes with one legend.
 
     Args:
-        path: The PNG to write.
+        path: The PNG to write, or a ``.svg`` or ``.pdf``, which holds the drawn pixels.
         scenes: One for each panel, at least one.
         columns: Panels in a row.
         size: Width and height of one panel, in pixels.
@@ -285,7 +285,8 @@ def save_panels(
         raise ValueError("`scenes` must hold at least one scene")
     check_count("columns", columns)
     scenes, panels = zip(*draw(scenes, always=True, size=size, layers=layers, **options), strict=True)
-    write_png(path, beside(in_rows(panels, columns), entries(scenes, layers, options.get("keypoint"))))
+    sheet = beside(in_rows(panels, columns), entries(scenes, layers, options.get("keypoint")))
+    write_picture(path, sheet, "\n".join(scene.title for scene in scenes))
 
 
 def in_rows(panels: Sequence[Image], columns: int) -> Image:
@@ -300,15 +301,8 @@ def in_rows(panels: Sequence[Image], columns: int) -> Image:
     return sheet
 
 
-def write_png(path: Path | str, picture: Image) -> None:
-    """Write a picture into a file; folders are made if need be."""
-    # Level 6, the default, takes four times as long for a tenth less.
-    with replacing(Path(path)) as temporary:
-        picture.save(temporary, format="PNG", compress_level=2)
-
-
 def titled(pixels: Pixels, title: str, note: str, always: bool = False) -> Image:
-    """Put a title (or the room for one) above a drawing, and a note below."""
+    """Put a title (or the room for one) above a drawing, and a note below; long ids are shortened."""
     from PIL import Image, ImageOps
 
     height, width = pixels.shape[:2]
@@ -319,7 +313,8 @@ def titled(pixels: Pixels, title: str, note: str, always: bool = False) -> Image
     # A picture may be narrower than its title.
     pad = max(0, _TITLE_WIDTH - width + 1) // 2 if title or note else 0
     picture = ImageOps.expand(Image.fromarray(pixels), (pad, top, pad, bottom), "white")
-    for text, font, y, color in ((title, big, top * 0.6, "black"), (note, small, top + height + bottom / 2, "#555555")):
+    shown = short_ids(title)
+    for text, font, y, color in ((shown, big, top * 0.6, "black"), (note, small, top + height + bottom / 2, "#555555")):
         write(picture, (picture.width / 2, y), shortened(text, picture.width - 16, font), font, color, "mm")
     return picture
 
@@ -329,7 +324,7 @@ def entries(scenes: Sequence[Scene], layers: Collection[str], keypoint: int | No
     present = {name for scene in scenes for name in scene.layers if name in layers}
     marks = (
         ("annotated", "ring", "annotated"),
-        ("keypoints", "ball", "predicted"),
+        ("keypoints", "ball" if keypoint is None else "cross", "predicted"),
         ("errors", "line", "error"),
         ("covariance", "ellipse", "1 standard deviation"),
         ("samples", "dots", "samples"),
@@ -349,5 +344,7 @@ def entries(scenes: Sequence[Scene], layers: Collection[str], keypoint: int | No
     made += [Entry("ball", names[i], rgb(keypoint_colors([i])[0])) for i in sorted(names)]
     if keypoint is not None and "cloud" in layers:
         largest = "each cloud's largest" if len(scenes) > 1 else f"{scenes[0].prob[:, keypoint].max():.2g}"
-        made += [Entry("", "probability"), Entry("heat", f"0 to {largest}")]
+        log = any(scene.map_scale == "log" for scene in scenes)
+        said = f"{LOG_LEAST:g} to 1 of {largest}, log" if log else f"0 to {largest}"
+        made += [Entry("", "probability"), Entry("heat", said)]
     return made

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import pcsa
 from pcsa._core.checks import check_one_of
-from pcsa.viz.colors import Array as Array, heat, keypoint_colors, strengths
+from pcsa.viz.colors import Array as Array, MapScale, heat, keypoint_colors, scaled, strengths
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +49,8 @@ class Scene:
         faces: Faces of a mesh, integer [F, 3].
         vertex_color: Colors of the vertices [V, 3], 0 to 1; default light gray.
         note: Small print below the picture.
+        map_scale: What a map's colors are of: the share of the largest probability, or its logarithm, from 1/1000:
+            then one peak does not hide the rest.
 
     Raises:
         ValueError: If shapes do not fit, or a value that would be drawn is not finite.
@@ -73,6 +75,7 @@ class Scene:
     faces: Any = None
     vertex_color: Any = None
     note: str = ""
+    map_scale: MapScale = "linear"
 
     def __post_init__(self) -> None:
         for name in ("pos", "keypoints", "confidence", "covariance", "annotated", "samples", "activation", "vertices"):
@@ -88,6 +91,7 @@ class Scene:
         for name in ("names", "ids"):
             value = getattr(self, name)
             object.__setattr__(self, name, () if value is None else list(value))
+        check_one_of("map_scale", self.map_scale, ("linear", "log"))
         N, K = len(self.pos), self.num_keypoints
         names, ids = named(self.names, self.ids, K)
         object.__setattr__(self, "names", names)
@@ -320,6 +324,11 @@ def cloud_colors(scene: Scene, keypoint: int | None, light: Array) -> Array:
 
 
 def map_shares(scene: Scene, keypoint: int) -> Array:
+    """Return the place of each point on the scale of a map's colors, 0 to 1."""
+    return scaled(linear_shares(scene, keypoint), scene.map_scale)
+
+
+def linear_shares(scene: Scene, keypoint: int) -> Array:
     """Divide the probability of each point for one keypoint by the largest."""
     if scene.prob is None:
         raise ValueError(f"`keypoint` (={keypoint}) needs a scene with `prob`")
@@ -392,7 +401,7 @@ def note_of(scene: Scene) -> str:
 
 
 def balls(scene: Scene, layers: Collection[str], keypoint: int | None = None) -> Balls:
-    """Make balls of keypoints and samples; where a map is shown, of its keypoint alone, too small to hide the map."""
+    """Make balls of keypoints and samples; where a map is shown, of the samples of its keypoint alone."""
     colors, size, shown = keypoint_colors(scene.ids), size_of(scene), {*layers} & {*scene.layers}
     k = _chosen(scene.drawn, keypoint)
     parts = []
@@ -404,9 +413,9 @@ def balls(scene: Scene, layers: Collection[str], keypoint: int | None = None) ->
     if "samples" in shown:
         samples = within_reach(scene, scene.samples[k].reshape(-1, 3))
         add(samples, np.repeat(k, scene.samples.shape[1]), 0.008 * size)
-    if "keypoints" in shown:
-        radius = 0.030 * mark_size(scene) if keypoint is None else 0.014 * size
-        add(within_reach(scene, scene.keypoints[k]), k, radius)
+    # A ball would hide the peak of a map: there, lines mark the place.
+    if "keypoints" in shown and keypoint is None:
+        add(within_reach(scene, scene.keypoints[k]), k, 0.030 * mark_size(scene))
     return Balls(*(np.concatenate(field) for field in zip(*parts, strict=True)))
 
 
@@ -417,6 +426,8 @@ def _chosen(mask: NDArray[np.bool_], keypoint: int | None) -> NDArray[np.int64]:
 
 def lines(scene: Scene, layers: Collection[str], keypoint: int | None, axes: Array) -> Lines:
     """Make lines of errors, annotations (rings), covariances (three principal ellipses) and skeletons.
+
+    Where a map is shown, its keypoint is a cross that is open in the middle, in place of a ball.
 
     Args:
         scene: What is drawn.
@@ -447,7 +458,12 @@ def lines(scene: Scene, layers: Collection[str], keypoint: int | None, axes: Arr
         k = _chosen(np.isfinite(scene.error), keypoint)
         add(keypoints[k], annotated[k], k, 0.006 * size)
     if "annotated" in shown:
-        add_loops(annotated, 0.047 * size * axes.T, [(0, 1)], _chosen(scene.annotations, keypoint), 0.008 * size)
+        wide = 0.008 if keypoint is None else 0.004
+        add_loops(annotated, 0.047 * size * axes.T, [(0, 1)], _chosen(scene.annotations, keypoint), wide * size)
+    if "keypoints" in shown and keypoint is not None:
+        k = np.repeat(_chosen(scene.drawn, keypoint), 4)
+        away = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]])[: len(k)] @ axes[:2] / 2**0.5
+        add(keypoints[k] + 0.035 * size * away, keypoints[k] + 0.085 * size * away, k, 0.005 * size)
     if "covariance" in shown:
         k = _chosen(scene.drawn, keypoint)
         add_loops(keypoints, deviations(scene.covariance[k], size_of(scene)), [(0, 1), (1, 2), (2, 0)], k, 0.004 * size)

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcsa.viz import gl
-from pcsa.viz.colors import Array
+from pcsa.viz.colors import Array, MapScale
 from pcsa.viz.scene import LAYERS, Scene, cloud_colors, note_of, size_of, thin, view_axes
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ MAX_POINTS = 200_000
 _RIGHT, _LEFT = 262, 263  # GLFW's numbers
 _KEYS = """\
 keys:  N, →  next shape        P, ←  previous shape     R  front view
-       M     next probability map      B  map before    0  no map
+       M     next probability map      B  map before    0  no map     L  log scale
        S     screenshot        H     these keys         Q, Esc  close"""
 
 
@@ -108,7 +109,8 @@ class _Browser:
     def __init__(self, o3d: Any, window: Any, scenes: SupportsLenAndGetItem[Scene], layers: Any, folder: Path) -> None:
         self.o3d, self.window, self.scenes, self.folder = o3d, window, scenes, folder
         self.place, self.keypoint, self.layers = 0, -1, set(layers)
-        self.scene = thin(scenes[0], MAX_POINTS)
+        self.map_scale: MapScale = "linear"
+        self.scene = self._opened()
         self.axes = view_axes()
         actions: dict[str | int, Callable[[], object]] = {
             **dict.fromkeys(("N", _RIGHT), lambda: self._leaf(1)),
@@ -117,6 +119,7 @@ class _Browser:
             "M": lambda: self._map(1),
             "B": lambda: self._map(-1),
             "0": lambda: self._map(None),
+            "L": self._scale,
             "R": self._front,
             "S": self._screenshot,
             "H": self._help,
@@ -180,7 +183,7 @@ class _Browser:
 
     def _leaf(self, by: int) -> None:
         self.place = (self.place + by) % len(self.scenes)
-        self.scene = thin(self.scenes[self.place], MAX_POINTS)
+        self.scene = self._opened()
         if self.keypoint >= self._num_maps():
             self.keypoint = -1
         self._draw()
@@ -195,6 +198,14 @@ class _Browser:
         self.keypoint = -1 if by is None else (self.keypoint + 1 + by) % (self._num_maps() + 1) - 1
         self._draw()
         self._say()
+
+    def _scale(self) -> None:
+        self.map_scale = "log" if self.map_scale == "linear" else "linear"
+        self.scene = replace(self.scene, map_scale=self.map_scale)
+        self._draw()
+
+    def _opened(self) -> Scene:
+        return replace(thin(self.scenes[self.place], MAX_POINTS), map_scale=self.map_scale)
 
     def _switch(self, name: str) -> None:
         self.layers ^= {name}

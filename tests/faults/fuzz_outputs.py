@@ -38,6 +38,13 @@ def settings() -> list[bytes]:
     return [json.dumps({"task": "landmarks", "version": "0.1.0", "config": {"objective": objective}}).encode()]
 
 
+def configurations() -> list[bytes]:
+    objective = "  objective:\n    method: sampling\n    plus:\n    - [variance, 0.5]\n    norm: l2\n"
+    rest = "  optimizer: {steps: 12, lr: 1e-3, milestones: []}\n  seed: 0\n  out: /runs/a\n  init_from: null\n"
+    head = "# pcsa train landmarks\ntask: landmarks\nversion: 0.1.0\nconfig:\n"
+    return [f"{head}{objective}{rest}".encode(), b"config: &a {trainer: {progress: yes}, data: *a}\n"]
+
+
 def logs() -> list[bytes]:
     return [b"epoch,loss,lr-Adam,step\n0,0.5,,9\n0,,0.001,9\n1,0.25,,19\n1,nan,,29\n"]
 

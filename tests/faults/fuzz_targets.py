@@ -243,6 +243,14 @@ def _study(folder: Path) -> None:
         study.arguments(method)
 
 
+def _configuration(folder: Path) -> None:
+    from pcsa.tasks import get_task
+    from pcsa.tasks.common.config_file import read_configuration
+
+    (file,) = folder.iterdir()
+    read_configuration(file, "landmarks", get_task("landmarks").presets["quick"])
+
+
 def _run_of(folder: Path) -> None:
     from pcsa.datasets.faults import reading
     from pcsa.scripts.report import _details, _row, read_run
@@ -447,6 +455,7 @@ TARGETS: dict[str, Target] = {
     "frames": Target("frames.npz", seeds.frames, _frames, _body, inside="zip"),
     "cameras": Target("cameras.json", seeds.cameras, _frames, _body),
     "studies": Target("a.toml", outputs.studies, _study),
+    "configurations": Target("a.yaml", outputs.configurations, _configuration, weight=0.5),
     "metrics": Target("metrics-val.json", outputs.metrics, _run_of),
     "settings": Target(
         "config.json", outputs.settings, _run_of, lambda f: _put(f, "metrics-val.json", outputs.metrics)

@@ -159,6 +159,12 @@ def test_a_run_without_metrics_shows_its_log(runs, tmp_path, caplog):
     assert main(["report", str(runs[0]), "--out", str(tmp_path / "out")]) == 0
     row = {"run": "sampling", "task": "supervised", "objective": "soft + 0.1 nll"}
     assert _rows((tmp_path / "out" / "report.html").read_text()) == [row]
+    about["config"] |= {"seed": 3, "optimizer": {"steps": 800, "epochs": None}}
+    (runs[0] / "config.json").write_text(json.dumps(about))
+    assert main(["report", str(runs[0]), "--out", str(tmp_path / "out"), "--picture-format", "pdf"]) == 0
+    assert (tmp_path / "out" / "training.pdf").read_bytes().startswith(b"%PDF")
+    row |= {"steps": "800", "seed": "3"}
+    assert _rows((tmp_path / "out" / "report.html").read_text()) == [row]
 
 
 def test_curves_hold_the_numbers_of_the_files(runs):

@@ -31,7 +31,7 @@ def test_checkpoint_says_what_it_is_and_opens_as_it_was_trained(trained, same, n
     task, config, path = trained(name)
     stored = torch.load(path, weights_only=True)
     assert stored["global_step"] == config.optimizer.steps == 7
-    assert sorted(file.name for file in path.parent.iterdir()) == ["config.json", "last.ckpt", "log"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["config.json", "config.yaml", "last.ckpt", "log"]
     about = json.loads((path.parent / "config.json").read_text())
     temperature = stored["pcsa"].pop("temperature")
     # What a checkpoint remembers of the clouds would be pages of numbers.
@@ -128,7 +128,7 @@ def test_killed_run_resumes_to_the_same_weights(
     resumed = task.train(replace(killed, resume=True))
     assert (killed.out / "log" / "version_0").exists()
     assert (killed.out / "log" / "version_1").exists()
-    assert sorted(file.name for file in killed.out.iterdir()) == ["config.json", "last.ckpt", "log"]
+    assert sorted(file.name for file in killed.out.iterdir()) == ["config.json", "config.yaml", "last.ckpt", "log"]
     assert not list(killed.out.glob("log/*/.*"))
     assert torch.load(resumed, weights_only=True)["global_step"] == 7
     assert same(weights(whole), weights(resumed))

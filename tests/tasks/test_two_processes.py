@@ -63,7 +63,7 @@ def test_the_weights_the_log_and_the_scores_are_those_of_one(train_quietly, weig
     one, two = tmp_path / "one", tmp_path / "two"
     train_quietly(f"{flags} --trainer.devices 2 --trainer.strategy ddp --out {two}")
     # Each process writes nothing of its own.
-    assert sorted(file.name for file in two.iterdir()) == ["config.json", "last.ckpt", "log"]
+    assert sorted(file.name for file in two.iterdir()) == ["config.json", "config.yaml", "last.ckpt", "log"]
     assert [folder.name for folder in (two / "log").iterdir()] == ["version_0"]
     # Scores are over every shape, once, by the network that the checkpoint has.
     run = open_run(two / "last.ckpt")
@@ -147,4 +147,4 @@ def test_a_signal_to_one_process_ends_both_with_one_checkpoint(running, rank):
     assert err.count("stopped by SIGTERM after step") == 1
     step = torch.load(out / "last.ckpt", weights_only=True)["global_step"]
     assert f"stopped by SIGTERM after step {step}, `{out / 'last.ckpt'}` is written; go on by" in err
-    assert sorted(file.name for file in out.iterdir()) == ["config.json", "last.ckpt", "log"]
+    assert sorted(file.name for file in out.iterdir()) == ["config.json", "config.yaml", "last.ckpt", "log"]

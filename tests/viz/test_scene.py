@@ -7,7 +7,8 @@ import torch
 
 import pcsa
 from pcsa.viz import LAYERS, Scene, keypoint_colors, keypoint_scene
-from pcsa.viz.scene import balls, lines, shading, thin
+from pcsa.viz.colors import oklab
+from pcsa.viz.scene import balls, lines, map_shares, shading, size_of, thin
 
 
 def test_colors_belong_to_ids_and_differ():
@@ -73,6 +74,28 @@ def test_ellipsoids_are_one_standard_deviation(box):
 def test_a_map_shows_the_marks_of_its_keypoint_alone(box):
     assert set(balls(box, LAYERS, 1).keypoint) == {1}
     assert set(lines(box, ["annotated", "errors", "covariance"], 1, np.eye(3)).keypoint) == {1}
+
+
+def test_the_mark_of_a_map_leaves_its_peak_open(box):
+    assert len(balls(box, ["keypoints"], 1).center) == 0
+    cross = lines(box, ["keypoints"], 1, np.eye(3))
+    assert len(cross.start) == 4
+    away = np.linalg.norm(np.stack([cross.start, cross.end]) - box.keypoints[1], axis=2)
+    # Two points of a map have room in it, the largest of which have twice the radius of the others.
+    assert away.min() > 0.03 * size_of(box)
+    assert away.max() < 0.1 * size_of(box)
+    # Without a map it is a ball.
+    assert len(balls(box, ["keypoints"]).center) == 2
+    assert len(lines(box, ["keypoints"], None, np.eye(3)).start) == 0
+
+
+def test_a_log_scale_shows_what_a_peak_hides():
+    share = np.array([1, 0.1, 1e-3, 1e-9, 0])
+    scene = Scene(np.eye(5, 3), keypoints=np.zeros((1, 3)), prob=0.5 * share[:, None], map_scale="log")
+    np.testing.assert_allclose(map_shares(scene, 0), [1, 2 / 3, 0, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(map_shares(dataclasses.replace(scene, map_scale="linear"), 0), share)
+    with pytest.raises(ValueError, match=r"`map_scale` \(='square'\)"):
+        Scene(np.eye(3), map_scale="square")
 
 
 def test_segments_are_as_thick_as_they_are_active(box):
@@ -151,6 +174,16 @@ def lab(color):
         for v in np.moveaxis(xyz / [0.9505, 1.0, 1.089], -1, 0)
     )
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
+
+
+def test_what_the_docstring_promises_of_the_first_colors():
+    found = oklab(keypoint_colors(24))
+    apart = np.linalg.norm(found[:, None] - found, axis=2) + np.eye(24)
+    assert apart.min() > 0.16
+    # Those of few keypoints are farther apart, and all far from the page and the grays of a cloud.
+    assert apart[:8, :8].min() > 0.19
+    around = oklab(np.array([[1.0] * 3, [0.84] * 3, [0.5] * 3]))
+    assert (np.linalg.norm(found[:, None] - around, axis=2).min(0) > [0.17, 0.11, 0.11]).all()
 
 
 @pytest.mark.parametrize(("count", "least"), [(24, 20), (60, 12), (200, 5.5), (1024, 2.5)])

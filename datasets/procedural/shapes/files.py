@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pcsa._core.checks import check_count
+from pcsa._core.progress import progress
 from pcsa._core.writing import explained, replacing, scratch_folder
 from pcsa.datasets.cache import SHAPES, cache_folder, locked
 from pcsa.datasets.keypointnet.changes import replace_in_split, settle, writing_alone
@@ -162,7 +163,7 @@ def _write_category(
     class_id = TABLE[category].class_id
     folders = {"pcd": root / "pcds" / class_id, "ply": root / "meshes" / class_id}
     records = []
-    for index in range(num_shapes):
+    for index in progress(range(num_shapes), f"making {category}"):
         digest = hashlib.blake2b(f"{category}/{seed}/{index}".encode(), digest_size=12).hexdigest()
         model_id = _ID_PREFIX + digest
         rng = shape_rng(category, seed, index)

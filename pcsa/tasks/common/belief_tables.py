@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pcsa.tasks.common.belief import TEMPLATE
-from pcsa.tasks.common.tables import markdown_table, number
-from pcsa.tasks.common.task import Details
+from pcsa.tasks.common.tables import markdown_table, number, shown_thresholds
+from pcsa.tasks.common.task import Column, Details
 
 _TITLES = {TEMPLATE: "template of the training labels (floor)"}
 _ECE = "expected_calibration_error"
@@ -19,12 +19,21 @@ _CONFIDENCES = {
 }
 
 
-def shown_thresholds(thresholds: Sequence[float]) -> list[int]:
-    """Places of the thresholds that tables show."""
-    shown = [i for i, t in enumerate(thresholds) if t in (0.01, 0.02, 0.05, 0.1)]
-    if len(shown) < 4:  # not the default ones
-        shown = sorted({round(i * (len(thresholds) - 1) / 3) for i in range(4)})
-    return shown
+def pck_columns(thresholds: Sequence[float]) -> tuple[Column, ...]:
+    """Columns of the PCK at some thresholds, Euclidean and geodesic, in percent."""
+    return tuple(
+        _pck(title, kind, t) for title, kind in (("PCK", "euclidean"), ("geod.", "geodesic")) for t in thresholds
+    )
+
+
+def _pck(title: str, kind: str, threshold: float) -> Column:
+    def value(metrics: Mapping[str, Any]) -> float | None:
+        curve = metrics.get("overall", {}).get(kind)
+        if curve is None or threshold not in metrics["thresholds"]:
+            return None
+        return 100 * float(curve["pck"][metrics["thresholds"].index(threshold)])
+
+    return Column(f"{title}@{threshold:g}", value)
 
 
 def belief_details(metrics: Mapping[str, Any]) -> Details:

@@ -218,7 +218,9 @@ class TrainerConfig:
     """For instance bf16-mixed; sampling stays in float32."""
     num_workers: Annotated[int, Rule(0)] = 0
     """Processes that load and augment."""
-    logger: Literal["tensorboard", "csv"] = "csv"
+    logger: Literal["csv", "tensorboard", "wandb", "trackio"] = "csv"
+    """What shows the log beside the CSV files, which are always written: TensorBoard from the same folder, Weights &
+    Biases or trackio. Their environment variables hold, such as WANDB_MODE=offline and TRACKIO_DIR."""
     validate_every: Count = 10
     """Epochs between two validations."""
     save_every: Count = 1
@@ -227,7 +229,7 @@ class TrainerConfig:
     """Also keep the weights with the best score of a validation in best.ckpt; a name from the log, such as val_error
     or val_pck@0.01. The last epoch is validated, too. Scores of few items choose by chance."""
     progress: bool = True
-    """Show a progress bar."""
+    """Show progress bars, where standard error is a terminal."""
     cuda_graph: bool = False
     """On a CUDA device, launch the forward pass of the network, and of an objective that draws no samples, as one CUDA
     graph and the backward pass as another, captured in the first step. For clouds of one size: every batch must have

@@ -33,7 +33,7 @@ from pcsa.tasks.common.belief import (
     score_read_outs,
     training_template,
 )
-from pcsa.tasks.common.belief_tables import format_belief, shown_thresholds
+from pcsa.tasks.common.belief_tables import format_belief
 from pcsa.tasks.common.calibrations import Calibration
 from pcsa.tasks.common.categories import category_table, of_category
 from pcsa.tasks.common.clouds import CloudEvaluation, CloudsConfig, CloudTask
@@ -41,7 +41,7 @@ from pcsa.tasks.common.cross_fitting import cross_fit
 from pcsa.tasks.common.fitting import check_suited, scale_of, suited, suits
 from pcsa.tasks.common.read_outs import KEYPOINTNET_RADIUS, ball_named, cloud_radius
 from pcsa.tasks.common.shape_distances import shape_distances
-from pcsa.tasks.common.tables import markdown_table, number
+from pcsa.tasks.common.tables import markdown_table, number, shown_thresholds
 from pcsa.tasks.common.task import EvaluateOptions, Run
 from pcsa.tasks.common.thinned import on_whole_clouds, run_on
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from pcsa._core.progress import progress
 from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.metrics.geodesic import geodesic_distances
 
@@ -61,7 +62,7 @@ def search(clouds: list[Data]) -> dict[str, npt.NDArray[Any]]:
         the keypoint, infinite where no path leads; ``ptr``: where each cloud begins, then the number of points.
 
     """
-    found = [_of_cloud(cloud) for cloud in clouds]
+    found = [_of_cloud(cloud) for cloud in progress(clouds, "measuring along surfaces")]
     ptr = torch.tensor([0, *(len(detour) for detour in found)]).cumsum(0)
     return {"detour": torch.cat(found).half().numpy(), "ptr": ptr.numpy()}
 

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -31,6 +30,7 @@ from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
 import pcsa
+from pcsa._core.progress import bars_shown
 from pcsa._core.writing import remove_abandoned
 from pcsa.datasets.faults import reading
 from pcsa.datasets.transforms import item_generator
@@ -42,13 +42,13 @@ from pcsa.tasks.common.checkpoint import (
     read_checkpoint,
     started_from,
     write_checkpoint,
-    write_json,
 )
 from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.clipping import clip_together
 from pcsa.tasks.common.config import OptimizerConfig, TrainConfig, TrainerConfig, to_plain
+from pcsa.tasks.common.config_file import write_configuration
 from pcsa.tasks.common.endings import await_the_end
-from pcsa.tasks.common.logs import RowLogger, flush_logs
+from pcsa.tasks.common.logs import check_logger, describe_run, flush_logs, make_loggers
 from pcsa.tasks.common.processes import mean_over_processes
 from pcsa.tasks.common.stopping import StopAtSignal, check_loss, check_weights
 from pcsa.tasks.common.together import ending_together
@@ -390,7 +390,8 @@ def fit(task: str, config: TrainConfig, build: Callable[[], Training]) -> Path:
             if config.trainer.best and not config.resume:
                 # A run that was cut off before its first checkpoint begins again.
                 (out / "best.ckpt").unlink(missing_ok=True)
-            write_json(out / "config.json", module.about)
+            write_configuration(out, module.about)
+            describe_run(trainer.loggers, module.about)
         checkpoint = str(last) if config.resume else None
         try:
             with ending_together(trainer, last):
@@ -403,6 +404,7 @@ def fit(task: str, config: TrainConfig, build: Callable[[], Training]) -> Path:
 
 def _check_start(task: str, config: TrainConfig, last: Path) -> None:
     """Refuse to begin where a checkpoint lies, or to resume where none lies or one of another run."""
+    check_logger(config.trainer.logger)
     if config.resume:
         if not last.exists():
             raise FileNotFoundError(f"`{last}` to resume from does not exist")
@@ -454,7 +456,7 @@ def make_trainer(
     callbacks: Sequence[L.Callback] = (),
 ) -> L.Trainer:
     """A Lightning trainer that keeps ``<out>/last.ckpt`` and a log in ``<out>/log``; ``callbacks`` come first."""
-    logger_type = TensorBoardLogger if t.logger == "tensorboard" else RowLogger
+    shown = t.progress and bars_shown(in_stdout=True)
     callbacks = [
         *callbacks,
         ModelCheckpoint(
@@ -466,9 +468,8 @@ def make_trainer(
             enable_version_counter=False,
         ),
         LearningRateMonitor("step"),
+        *([TQDMProgressBar(leave=False)] if shown else []),
     ]
-    if t.progress:
-        callbacks.append(TQDMProgressBar(leave=False))
     return L.Trainer(
         accelerator=t.accelerator,
         devices=t.devices,
@@ -480,8 +481,7 @@ def make_trainer(
         check_val_every_n_epoch=t.validate_every,
         limit_val_batches=None if validate else 0,
         gradient_clip_val=clip or None,
-        # A resumed run gets a folder of its own beside the first one's: nothing logged is lost.
-        logger=logger_type(out, name="log"),
+        logger=make_loggers(t.logger, out),
         callbacks=callbacks,
         log_every_n_steps=_LOGGED_STEPS,
         num_sanity_val_steps=0,
@@ -491,7 +491,7 @@ def make_trainer(
         and t.accelerator in ("auto", "gpu", "cuda")
         and torch.cuda.is_available(),
         plugins=[WholeCheckpoints()],
-        enable_progress_bar=t.progress,
+        enable_progress_bar=shown,
         enable_model_summary=False,
         default_root_dir=out,
     )

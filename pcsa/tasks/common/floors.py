@@ -28,7 +28,7 @@ from pcsa.metrics import (
     template_keypoints,
     to_box,
 )
-from pcsa.tasks.common.tables import markdown_table, number
+from pcsa.tasks.common.tables import markdown_table, number, shown_thresholds
 from pcsa.tasks.common.task import Details
 
 COLLAPSED = 0.01
@@ -234,12 +234,15 @@ def format_keypoints(result: Mapping[str, Any]) -> str:
             counts += f", {result[f'num_clouds_{key}']} {what}"
     of = "these shapes" if result["template_split"] == result["split"] else f"the {result['template_split']} shapes"
     geodesic = "miou_geodesic" in result["rows"]["detector"]
-    heads = ["", "DAS fwd", "DAS bwd", "DAS mean", f"mIoU@{result['thresholds'][-1]:g}"]
+    thresholds = result["thresholds"]
+    # Of the usual ones the last says most, and what was asked for is shown.
+    shown = [len(thresholds) - 1] if tuple(thresholds) == THRESHOLDS else shown_thresholds(thresholds)
+    heads = ["", "DAS fwd", "DAS bwd", "DAS mean", *(f"mIoU@{thresholds[i]:g}" for i in shown)]
     heads += ["geodesic"] * geodesic
     heads += ["coverage", "inclusive", "sep. least", "sep. mean"]
     rows = []
     for key, row in result["rows"].items():
-        values = [*row["dual_alignment"].values(), row["miou_euclidean"][-1]]
+        values = [*row["dual_alignment"].values(), *(row["miou_euclidean"][i] for i in shown)]
         values += [row["miou_geodesic"][-1]] if geodesic else []
         values += [row["coverage"], row["inclusivity"], row["separation"]["least"], row["separation"]["mean"]]
         rows.append([_NAMES[key], *(number(100 * value, 1) for value in values)])

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from pcsa._core.progress import progress
 from pcsa.bandwidth import knn_bandwidth
 from pcsa.datasets.keypointnet import KeypointData, KeypointNet
 from pcsa.models.pointnet2 import Level, LevelGeometry, build_geometry
@@ -113,7 +114,7 @@ def search(clouds: Sequence[Tensor], levels: Sequence[Level], local_neighbors: i
 
     """
     parts: dict[str, list[Tensor]] = {}
-    for begin in range(0, len(clouds), _CHUNK):
+    for begin in progress(range(0, len(clouds), _CHUNK), "searching neighbors"):
         chunk = clouds[begin : begin + _CHUNK]
         pos = torch.cat(list(chunk))
         below = torch.tensor([0, *(len(cloud) for cloud in chunk)]).cumsum(0)

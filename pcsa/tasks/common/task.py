@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from pcsa._core.checks import check_positive
+from pcsa._core.progress import progress_bars
 from pcsa.localization import ReadOut
 from pcsa.tasks.common.calibrations import Calibration, Calibrations, Way
 from pcsa.tasks.common.config import TrainConfig
@@ -24,6 +25,7 @@ from pcsa.tasks.common.initial import initialize
 from pcsa.tasks.common.tables import markdown_table
 from pcsa.tasks.common.training_clouds import TrainingClouds
 from pcsa.viz import Overlay, Scene, save_overlay, save_overlays
+from pcsa.viz.files import PictureFormat
 
 ConfigT = TypeVar("ConfigT", bound=TrainConfig)
 LabelsT = TypeVar("LabelsT")
@@ -52,6 +54,8 @@ class EvaluateOptions:
     """Error below which a keypoint counts as right, for the calibration; each task has its own default."""
     pictures: int = 0
     """Draw this many items, predictions beside annotations, into predictions-<split>.png beside the metrics."""
+    picture_format: PictureFormat = "png"
+    """Format of that picture; svg and pdf hold its pixels, in a form that papers take."""
     page: int = 0
     """Put this many clouds on a page to turn and look into, predictions-<split>.html; for tasks on clouds."""
     batch_size: int = 8
@@ -59,7 +63,7 @@ class EvaluateOptions:
     num_workers: int = 0
     """Processes that load the items."""
     progress: bool = True
-    """Show a progress bar."""
+    """Show progress bars, with times, where standard error is a terminal and something takes over two seconds."""
     device: str = "auto"
     """Device: cpu, cuda or auto."""
     out: Path | None = None
@@ -119,10 +123,12 @@ class PredictOptions:
     KeypointNet's PCK@0.01), or in pixels of the network's input; the confidence is the probability within it."""
     png: Path | None = None
     """Folder for a picture of every prediction."""
+    picture_format: PictureFormat = "png"
+    """Format of these pictures; svg and pdf hold their pixels, in a form that papers take."""
     html: Path | None = None
     """Page with every cloud, to turn and look into; for tasks on clouds."""
     progress: bool = True
-    """Show a progress bar."""
+    """Show progress bars, with times, where standard error is a terminal and something takes over two seconds."""
     device: str = "auto"
     """Device: cpu, cuda or auto."""
 
@@ -318,8 +324,9 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
     def train(self, config: ConfigT) -> Path:
         """Train a network and return its checkpoint, ``<out>/last.ckpt``.
 
-        The resolved configuration lies beside it from the start (``config.json``), the log in ``log/``. With ``resume``
-        the run continues from its last checkpoint to the numbers it would have reached uninterrupted.
+        The resolved configuration lies beside it from the start (``config.json``, ``config.yaml``), the log in
+        ``log/``. With ``resume`` the run continues from its last checkpoint to the numbers it would have reached
+        uninterrupted.
 
         Raises:
             FileExistsError: If the folder has a checkpoint already.
@@ -341,7 +348,8 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
                 )
             return training
 
-        return fit(self.name, config, build)
+        with progress_bars(config.trainer.progress):
+            return fit(self.name, config, build)
 
     @abstractmethod
     def training(self, config: ConfigT) -> Training:
@@ -398,13 +406,17 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
     def evaluation(self, run: Run[ConfigT, LabelsT], options: Any) -> Evaluation:
         """Open the items that ``options`` name, to score a run on them."""
 
+    def columns_of(self, metrics: Mapping[str, Any]) -> Sequence[Column]:
+        """The columns for some metrics: by default the task's own, whatever thresholds were asked for."""
+        return self.columns
+
     def details(self, metrics: Mapping[str, Any]) -> Details:
         """What the tables that compare runs show of its metrics beside the columns; by default nothing."""
         return Details()
 
     def table(self, metrics: Mapping[str, Any]) -> str:
         """What ``pcsa evaluate`` prints of its metrics: by default the columns."""
-        values = ((column.title, column.value(metrics)) for column in self.columns)
+        values = ((column.title, column.value(metrics)) for column in self.columns_of(metrics))
         rows = [[title, "–" if value is None else f"{value:.3g}"] for title, value in values]
         return markdown_table([f"{self.name}, {metrics['split']}", "value"], rows)
 

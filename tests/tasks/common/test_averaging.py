@@ -98,7 +98,13 @@ def test_a_killed_run_resumes_to_the_same_weights(tiny, dies, tmp_path, optimize
     # As a process leaves it that is killed while it writes.
     (killed.out / name).write_bytes(b"half")
     resumed = get_task("landmarks").train(replace(killed, resume=True))
-    assert sorted(file.name for file in killed.out.iterdir()) == ["best.ckpt", "config.json", "last.ckpt", "log"]
+    assert sorted(file.name for file in killed.out.iterdir()) == [
+        "best.ckpt",
+        "config.json",
+        "config.yaml",
+        "last.ckpt",
+        "log",
+    ]
     for name in ("last.ckpt", "best.ckpt"):
         a, b = (torch.load(path.parent / name, weights_only=True) for path in (whole, resumed))
         for part in ("global_step", "state_dict", "optimizer_states", "lr_schedulers"):

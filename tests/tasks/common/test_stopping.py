@@ -162,7 +162,7 @@ def test_a_full_disk_is_named_and_costs_nothing_that_was_written(
         ) as error:
             task.train(config)
     assert error.value.filename.endswith("last.ckpt" if file == "last" else "metrics.csv")
-    assert sorted(found.name for found in config.out.iterdir()) == ["config.json", "last.ckpt", "log"]
+    assert sorted(found.name for found in config.out.iterdir()) == ["config.json", "config.yaml", "last.ckpt", "log"]
     assert torch.load(config.out / "last.ckpt", weights_only=True)["global_step"] == 2
     assert same(weights(whole), weights(task.train(replace(config, resume=True))))
     assert rows(config.out) == rows(whole.parent)
