@@ -24,7 +24,7 @@ def import_augmentation(path: str) -> Callable[[Data, torch.Generator], Data]:
     function: Any = import_by_name(_NAME, path)
     if not callable(function):
         raise ValueError(f"`{_NAME}` (={path!r}) must be a function, is a {type(function).__name__}")
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def vary(path: str, data: Data, generator: torch.Generator, per_cloud: tuple[str, ...]) -> Data:

@@ -116,7 +116,7 @@ def bind_options(make: Any, path: str, options: Mapping[str, Any], *, name: str 
 def _hints(make: Any) -> dict[str, Any]:
     """The annotations of what is called; none where they name what cannot be found."""
     try:
-        return typing.get_type_hints(make.__init__ if isinstance(make, type) else make)
+        return typing.get_type_hints(make.__init__ if isinstance(make, type) else make)  # type: ignore[misc]
     except Exception:  # annotations are code
         return {}
 

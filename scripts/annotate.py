@@ -90,7 +90,7 @@ def main(argv: list[str]) -> int:
     with _without_empty_folders(root, category), claimed(names_file(root, category)), _ended_by_signals():
         book = open_book(root, category, names, mirror=config.mirror)
         predicted: dict[str, dict[str, Proposal]] = {}
-        scans, failed = list(files), {}
+        scans, failed = list(files), dict[str, str]()
         if config.checkpoint is not None:
             predicted, failed = propose(book, scans, read, config.checkpoint, config.num_points, config.device)
             scans = least_sure_first(scans, predicted)

@@ -86,8 +86,9 @@ def main(argv: list[str]) -> int:
 
 def _up(run: Run[Any, Any]) -> Up:
     """The axis that points up on the page: where a detector knows of none, that of KeypointNet."""
-    up = getattr(run.labels, "up", "y")
-    return up if up in ("x", "z") else "y"
+    up: Any = getattr(run.labels, "up", "y")
+    axes: dict[Any, Up] = {"x": "x", "z": "z"}
+    return axes.get(up, "y")
 
 
 def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any]) -> Lazy:

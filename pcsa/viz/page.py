@@ -10,7 +10,7 @@ import queue
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from html import escape
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -76,7 +76,7 @@ class Page:
         host = "127.0.0.1" if self.host in ("", "0.0.0.0", "::") else self.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.server.get_port()}"
 
-    def __enter__(self) -> Page:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
