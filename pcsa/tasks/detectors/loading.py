@@ -36,6 +36,8 @@ def load(
     test_time: int = 1,
     flip_test: bool | None = None,
     value_range: ValueRange | None = None,
+    revision: str | None = None,
+    trust: bool = False,
 ) -> CloudDetector | MapDetector:
     """Load a trained network as a function from clouds, images, volumes or scans to keypoints.
 
@@ -43,7 +45,8 @@ def load(
     the way back to the inputs' units are inside.
 
     Args:
-        source: The folder of a run (its ``last.ckpt``, else ``best.ckpt``) or a checkpoint.
+        source: The folder of a run (its ``last.ckpt``, else ``best.ckpt``), a checkpoint, the folder of a shared model
+            (``pcsa share``), or ``owner/name`` on the Hugging Face hub.
         device: ``"auto"`` takes CUDA where there is one.
         batch_size: Clouds that the network takes at once. Default: as many as keep the device busy.
         read_out: Way to read a keypoint from its map, see :func:`pcsa.localize`.
@@ -55,6 +58,9 @@ def load(
             read.
         flip_test: Whether to take the mean of the maps of an image and of its mirror image. Default: yes.
         value_range: What 0 and 1 stand for in images, volumes or scans, such as (0, 4095). Default: as in the training.
+        revision: Branch, tag or commit on the hub; default the newest of its main branch.
+        trust: Import the network outside of pcsa that the model names, and run its code. Without it such a model is
+            refused, and the error says what would be imported.
 
     Returns:
         A :class:`~pcsa.tasks.detectors.clouds.CloudDetector` for networks on clouds (supervised and Skeleton Merger), a
@@ -62,6 +68,7 @@ def load(
 
     Raises:
         FileNotFoundError: If there is no checkpoint.
+        ConnectionError: If the hub cannot be reached or does not deliver.
         ValueError: If the file is no checkpoint, does not fit this version of the package, or an option does not fit
             the network.
     """
@@ -71,8 +78,8 @@ def load(
     for name, count in (("batch_size", batch_size), ("test_time", test_time)):
         if count is not None:
             check_count(name, count)
-    run = open_source(source, pick_device(str(device)))
-    run = open_ensemble(run, [checkpoint_of(other) for other in ensemble], test_time=test_time)
+    run = open_source(source, pick_device(str(device)), revision=revision, trust=trust)
+    run = open_ensemble(run, [checkpoint_of(other) for other in ensemble], test_time=test_time, trust=trust)
     maps: dict[str, Any] = {"flip_test": flip_test, "value_range": value_range}
     clouds: dict[str, Any] = {"category": category, "batch_size": batch_size}
     if isinstance(run.task, CloudTask):

@@ -52,6 +52,34 @@ def same(found, item, names=("position", "covariance", "confidence", "entropy", 
         np.testing.assert_allclose(getattr(found, name), np.array(item[name]), rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+# --- what is loaded
+
+
+def test_a_shared_model_is_loaded_from_its_folder(trained, chair, detector, tmp_path):
+    from pcsa.tasks.common.pretrained import Pretrained
+
+    Pretrained(detector.run).save_pretrained(tmp_path / "shared")
+    found = pcsa.load(str(tmp_path / "shared"))(chair)
+    expected = detector(chair)
+    expected = {name: np.asarray(getattr(expected, name).tolist()) for name in ("position", "covariance")}
+    same(found, expected, tuple(expected))
+    with pytest.raises(ValueError, match=r"`revision` \(='v1'\) must not be given for a file or folder"):
+        pcsa.load(tmp_path / "shared", revision="v1")
+    with pytest.raises(ValueError, match="must name each checkpoint once"):
+        pcsa.load(tmp_path / "shared", ensemble=[tmp_path / "shared"])
+
+
+def test_a_name_of_the_hub_is_fetched(trained, chair, detector, tmp_path, monkeypatch):
+    from pcsa.tasks.common.pretrained import Pretrained
+    from pcsa.tasks.detectors import sources
+
+    Pretrained(detector.run).save_pretrained(tmp_path / "shared")
+    asked = []
+    monkeypatch.setattr(sources, "fetch", lambda *args: asked.append(args) or tmp_path / "shared")
+    pcsa.load("someone/chairs", revision="v1")
+    assert asked == [("someone/chairs", "v1")]
+
+
 # --- clouds
 
 
