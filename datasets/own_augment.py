@@ -53,7 +53,7 @@ def vary(path: str, data: Data, generator: torch.Generator, per_cloud: tuple[str
             raise ValueError(f"{said} failed: {type(error).__name__}, {' '.join(str(error).split())}") from error
     if not isinstance(out, Data):
         raise ValueError(f"{said} must return a Data, returned a {type(out).__name__}")
-    if lost := [key for key in data.keys() if key not in out]:  # noqa: SIM118  # a Data iterates over pairs
+    if lost := sorted(key for key in data.to_dict() if key not in out):
         raise ValueError(f"{said} must return all that it was given, lost `{lost[0]}`")
     pos = out.pos
     if not isinstance(pos, Tensor) or pos.dim() != 2 or not len(pos) or pos.shape[1:] != data.pos.shape[1:]:
