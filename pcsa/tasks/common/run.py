@@ -112,10 +112,11 @@ def open_ensemble(
     runs = [run]
     trust = trust or trust_in(run.config)
     for path in map(Path, paths):
-        if path.resolve() in known:
-            raise ValueError(f"`ensemble` (={str(path)!r}) must name each checkpoint once: it would weigh twice")
-        known.add(path.resolve())
         other = open_run(path, run.device, task=run.task.name, trust=trust)
+        # A shared model is named by its folder, or by the file of its weights.
+        if other.path.resolve() in known:
+            raise ValueError(f"`ensemble` (={str(path)!r}) must name each checkpoint once: it would weigh twice")
+        known.add(other.path.resolve())
         for name in ("category", "names", "semantic_ids"):
             here, first = (getattr(r.labels, name, None) for r in (other, run))
             if here != first:
