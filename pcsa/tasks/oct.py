@@ -196,7 +196,7 @@ class OctTask(MapTask[OctConfig]):
         """
         found = grid.localize(columns_of(maps), read_out=read_out, radius=radius, validate=False)
         rows, peak, confidence = (
-            x.unflatten(0, (len(maps), -1)).movedim(1, -1)
+            x.unflatten(0, (maps.shape[0], -1)).movedim(1, -1)
             for x in (found.position[..., 0], found.peak, found.confidence)
         )
         return LocatedMaps(order_surfaces(rows, 1), peak, confidence, maps)
