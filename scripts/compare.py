@@ -128,7 +128,7 @@ def _run(
     checkpoint, seconds = train_once(task, replace(once, seed=seed, out=out))
     run = open_run(checkpoint, pick_device("auto"))
     # Objectives are compared on the same items, all of them.
-    asked = {} if config.thresholds is None else {"thresholds": config.thresholds}
+    asked: dict[str, Any] = {} if config.thresholds is None else {"thresholds": config.thresholds}
     return evaluate(run, task.evaluate_options(checkpoint, split=split, strict=True, **asked)), seconds
 
 
