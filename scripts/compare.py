@@ -130,7 +130,7 @@ def _run(
     # The options name the network, or the checkpoint is not of this run.
     run = open_run(checkpoint, pick_device("auto"), trust=trust_in(once))
     # Objectives are compared on the same items, all of them.
-    asked = {} if config.thresholds is None else {"thresholds": config.thresholds}
+    asked: dict[str, Any] = {} if config.thresholds is None else {"thresholds": config.thresholds}
     return evaluate(run, task.evaluate_options(checkpoint, split=split, strict=True, **asked)), seconds
 
 

@@ -70,7 +70,7 @@ def _arguments(module: ModuleType) -> Any:
     """What a command's module parses: its dataclass called …Config, else its functions that return an exit status."""
     for value in vars(module).values():
         of = getattr(value, "__module__", "")
-        if of.startswith("pcsa.scripts.") and dataclasses.is_dataclass(value) and value.__name__.endswith("Config"):
+        if isinstance(value, type) and of.startswith("pcsa.scripts.") and value.__name__.endswith("Config"):
             return value
     actions = {
         name.strip("_"): value
@@ -103,7 +103,7 @@ def _merged(kinds: list[type]) -> Any:
     for kind in kinds:
         hints = get_type_hints(kind, include_extras=True)
         for field in dataclasses.fields(kind):
-            same = dataclasses.field(default=field.default, default_factory=field.default_factory)  # type: ignore[call-overload]
+            same = dataclasses.field(default=field.default, default_factory=field.default_factory)
             found.setdefault(field.name, (field.name, hints[field.name], same))
     # Those that must be given come first.
     ordered = sorted(found.values(), key=lambda f: f[2].default is not dataclasses.MISSING)

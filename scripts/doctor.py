@@ -94,7 +94,9 @@ def _packages() -> Iterator[Check]:
         if name not in _INNER and _applies(line, name):
             groups.setdefault(name, []).append(line.partition(";")[0].strip())
     for extra_name, lines in groups.items():
-        there, lacking, old = [], [], []
+        there: list[str] = []
+        lacking: list[str] = []
+        old: list[str] = []
         for line in lines:
             name = re.match(r"[\w.-]+", line)[0]  # type: ignore[index]  # a requirement begins with a name
             have = _version(name)

@@ -95,6 +95,7 @@ def test_the_objectives_are_those_that_can_be_trained():
 @pytest.mark.parametrize(
     ("command", "message"),
     [
+        ("landmarks --thresholds 1 2", "`thresholds` (=(1.0, 2.0)) must not be given for landmarks"),
         ("invented", "`task` (='invented') must be one of supervised, "),
         ("oct --seeds 0 --out EMPTY/run", "`seeds` (=0) must be at least 1"),
         ("oct --methods hard --out EMPTY/run", "`methods` (='hard') must be out of 'soft'"),
