@@ -341,10 +341,11 @@ def check_order(points):
 def files_below(folder):
     """The files of a folder; the parts of a log, one for each call, count as one.
 
-    What the cache remembers of files (``.key``) depends on how old they are.
+    What the cache remembers of files (``.key``) depends on how old they are, and the lock of what it keeps on whether
+    one could be made.
     """
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-    found -= {name for name in found if name.endswith(".key")}
+    found -= {name for name in found if name.endswith((".key", ".npz.lock"))}
     found |= {f"{path.relative_to(folder).as_posix()}/" for path in folder.rglob(".*") if path.is_dir()}
     return sorted({re.sub(r"version_\d+", "version", name) for name in found})
 
