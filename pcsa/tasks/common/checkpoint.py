@@ -120,7 +120,7 @@ def _complete(section: Any, stored: Any) -> Any:
     """A part of a stored configuration with the defaults of what it was written before there was."""
     try:
         return to_plain(from_plain(type(section), stored)) if is_dataclass(section) else stored
-    except (TypeError, ValueError, AttributeError):
+    except (TypeError, ValueError, AttributeError, KeyError):
         return stored
 
 

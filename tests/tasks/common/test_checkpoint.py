@@ -41,6 +41,15 @@ def test_a_checkpoint_of_before_there_was_an_option_is_resumed(tmp_path):
         check_resumable(config, file, "oct")
 
 
+def test_a_checkpoint_with_an_option_that_there_is_not_is_named(tmp_path):
+    config = TrainConfig()
+    plain = to_plain(config)
+    plain["optimizer"]["e\x7fochs"] = plain["optimizer"].pop("epochs")
+    torch.save({"pcsa": {"task": "oct", "config": plain}}, tmp_path / "last.ckpt")
+    with pytest.raises(ValueError, match=r"`optimizer` .* must be what .*last.ckpt` was trained with"):
+        check_resumable(config, tmp_path / "last.ckpt", "oct")
+
+
 @pytest.mark.parametrize("section", ["data", "optimizer", "seed"])
 def test_a_checkpoint_that_lost_a_part_is_named(tmp_path, section):
     config = TrainConfig()
