@@ -6,12 +6,14 @@ import importlib
 import inspect
 import json
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -105,14 +107,17 @@ def _write_onnx(program: Program, traced: Any, path: Path) -> None:
         opset_version=_OPSET,
         input_names=list(program.inputs),
         output_names=list(program.outputs),
-        custom_translation_table={torch.ops.aten.searchsorted.Tensor: _searchsorted},
+        custom_translation_table={
+            torch.ops.aten.searchsorted.Tensor: _searchsorted,
+            torch.ops.aten.cummax.default: _cummax,
+        },
         external_data=False,
         verbose=False,
     )
     assert written is not None
-    from onnx_ir.passes.common import RemoveUnusedNodesPass
-
-    RemoveUnusedNodesPass()(written.model)  # else ONNX Runtime complains of them to whoever opens the file
+    _load("onnx_ir.passes.common").RemoveUnusedNodesPass()(
+        written.model
+    )  # else ONNX Runtime complains of them to whoever opens the file
     written.model.metadata_props["pcsa"] = json.dumps(program.about)
     _name_axes(written.model, program)
     written.save(str(path), external_data=False)
@@ -120,8 +125,7 @@ def _write_onnx(program: Program, traced: Any, path: Path) -> None:
 
 def _name_axes(model: Any, program: Program) -> None:
     """Name the axes of any size of the inputs, which are s0, s1, … else, and wherever they come again."""
-    import onnx_ir as ir
-
+    ir = _load("onnx_ir")
     names: dict[str, str] = {}
     for value, axes in zip(model.graph.inputs, program.dynamic, strict=True):
         for axis, name in axes.items():
@@ -145,6 +149,17 @@ def _searchsorted(
     sequence, values = op.Unsqueeze(sorted_sequence, [0]), op.Unsqueeze(self, [1])
     before = op.LessOrEqual(sequence, values) if right else op.Less(sequence, values)
     return op.ReduceSum(op.Cast(before, to=7), [1], keepdims=0)
+
+
+def _cummax(self: Any, dim: int) -> tuple[Any, Any]:
+    """Largest value up to each along a short axis, and its place."""
+    op = _load("onnxscript").opset18
+    count, rank = self.shape[dim], len(self.shape)
+    dim %= rank
+    before = np.tril(np.ones((count, count), dtype=bool)).reshape(count, count, *[1] * (rank - 1 - dim))
+    ir = _load("onnx_ir")
+    every = op.Where(op.Constant(value=ir.tensor(before)), op.Unsqueeze(self, [dim]), op.CastLike(-math.inf, self))
+    return op.ReduceMax(every, [dim + 1], keepdims=0), op.ArgMax(every, axis=dim + 1, keepdims=0)
 
 
 def _open_onnx(path: Path, program: Program) -> Callable[[Sequence[Tensor]], list[Any]]:
