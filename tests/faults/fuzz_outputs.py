@@ -39,10 +39,10 @@ def settings() -> list[bytes]:
 
 
 def configurations() -> list[bytes]:
-    objective = "  objective:\n    method: sampling\n    plus:\n    - [variance, 0.5]\n    norm: l2\n"
+    objective = "  objective:\n    method: sampling\n    plus:\n    - [soft, 0.5]\n    norm: l2\n"
     rest = "  optimizer: {steps: 12, lr: 1e-3, milestones: []}\n  seed: 0\n  out: /runs/a\n  init_from: null\n"
     head = "# pcsa train landmarks\ntask: landmarks\nversion: 0.1.0\nconfig:\n"
-    return [f"{head}{objective}{rest}".encode(), b"config: &a {trainer: {progress: yes}, data: *a}\n"]
+    return [f"{head}{objective}{rest}".encode(), b"config: {trainer: {progress: yes, best: &a val_error}}\n"]
 
 
 def logs() -> list[bytes]:
