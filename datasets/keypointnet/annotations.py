@@ -201,7 +201,8 @@ def _whole(entry: dict[str, Any], name: str, where: str) -> int:
         return value
     if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value):
         return int(value)
-    _check(type(value) is float and value.is_integer(), f"{where}: `{name}`", value, "a whole number")
+    whole = type(value) is float and value.is_integer() and abs(value) < 2**53
+    _check(whole, f"{where}: `{name}`", value, "a whole number")
     return int(value)
 
 

@@ -28,6 +28,7 @@ CHANGES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda r: first(r).update(semantic_id=True), "keypoint 0: `semantic_id` (=true) must be a whole number"),
     (lambda r: first(r).update(semantic_id=1.5), "keypoint 0: `semantic_id` (=1.5) must be a whole number"),
     (lambda r: first(r).update(semantic_id=10**30), f"keypoint 0: `semantic_id` (={10**30}) must be a whole number"),
+    (lambda r: first(r).update(semantic_id=1e30), "keypoint 0: `semantic_id` (=1e+30) must be a whole number"),
     (lambda r: first(r).update(semantic_id="leg"), 'keypoint 0: `semantic_id` (="leg") must be a whole number'),
     (lambda r: first(r).pop("pcd_info"), "keypoint 0: `pcd_info` is missing"),
     (lambda r: first(r).update(pcd_info=3), "keypoint 0: `pcd_info` (=3) must be an object with `point_index`"),
