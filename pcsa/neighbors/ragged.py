@@ -14,7 +14,7 @@ from pcsa._core.data import Cloud, unpacked
 from pcsa._core.transforms import refuse_vmap
 
 #: Whole numbers on a device, by the device and themselves.
-Tables: TypeAlias = dict[tuple[torch.device | int, ...], Tensor]
+Tables: TypeAlias = dict[tuple[torch.device, tuple[int, ...]], Tensor]
 _TABLES: ContextVar[Tables | None] = ContextVar("tables", default=None)
 # More than any network's searches need for batches of one shape.
 _MOST_TABLES = 64
@@ -90,7 +90,7 @@ def on_device(values: list[int], device: torch.device) -> Tensor:
     if kept is None or device.type == "cpu":
         # A tensor made on the GPU right away would wait for it.
         return torch.tensor(values).to(device, non_blocking=True)
-    key = (device, *values)
+    key = (device, tuple(values))
     if key in kept:
         return kept[key]
     table = torch.tensor(values).to(device, non_blocking=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -61,7 +62,7 @@ def step_kernels() -> Iterator[tuple[str, Recorded]]:
     for dtype in (torch.float32, torch.float64):
         points = empty(B * N, 3, dtype=dtype)
         name = str(dtype).removeprefix("torch.")
-        yield from _noted(f"{B * N:,} points, {name}", lambda points=points: origins.moved(points, ptr, 4.0))
+        yield from _noted(f"{B * N:,} points, {name}", partial(origins.moved, points, ptr, 4.0))
     yield from _noted(f"{B * K} numbers", lambda: means.mean(empty(B, K), None).backward())
 
 

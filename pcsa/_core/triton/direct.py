@@ -121,4 +121,5 @@ def _compiled(kernel: Any, constants: Mapping[str, Any], args: tuple[Any, ...], 
     parts = [getattr(made, name, None) for name in ("run", "function", "packed_metadata")]
     if set(names) != set(constants) or any(part is None for part in parts) or getattr(kernel, "pre_run_hooks", None):
         return None
-    return _Compiled(*parts, tuple(constants[name] for name in names), kernel)
+    run, function, metadata = parts
+    return _Compiled(run, function, metadata, tuple(constants[name] for name in names), kernel)
