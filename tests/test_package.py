@@ -145,6 +145,7 @@ def test_extras(pyproject):
         "train",
         "viz",
         "cluster",
+        "export",
         "dev",
         "soak",
         "docs",
