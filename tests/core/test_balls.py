@@ -81,11 +81,12 @@ def test_no_other_ball_holds_more(D, N, centers, seed, radius, spread):
 @pytest.mark.parametrize("D", [1, 2, 3, 4])
 def test_the_bound_holds_where_the_search_drops_cells(D, monkeypatch):
     logits, pos = make(120, D, K=3, spread=0.5)
+    # Three scores beside four axes look swapped where values are checked.
     prob = logits.softmax(0)
-    _, best, _ = found(logits, pos, 0.3)
+    _, best, _ = found(logits, pos, 0.3, validate=False)
     for name, few in (("_SEARCHED", 60), ("_ROOTS", 12), ("_NEAR", 20), ("_CELLS", 4)):
         monkeypatch.setattr(balls, name, few)
-    _, mass, missed = found(logits, pos, 0.3)
+    _, mass, missed = found(logits, pos, 0.3, validate=False)
     assert (mass + missed >= held(pos, pos, prob, SEARCH_RADIUS * 0.3).amax(0)).all()
     # The searches differ: the bound is not tested on what neither misses.
     assert (missed > 0).all()  # on a line, only what was not searched

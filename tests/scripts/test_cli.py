@@ -102,7 +102,7 @@ def test_help(trained, shown, arguments, parts):
 @pytest.mark.parametrize(
     ("command", "part"),
     [
-        ("data", "Expected one of {generate, gallery, download, check"),
+        ("data", "Expected one of {generate, gallery, download, import, check"),
         ("compare", "pcsa compare --help"),
         ("evaluate", "pcsa evaluate --help"),
         ("predict", "pcsa predict --help"),
