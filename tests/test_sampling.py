@@ -987,8 +987,12 @@ def test_clouds_as_pytorch_geometric_holds_them():
             sampling_argmax(logits, pos, bandwidth, ptr=ptr, generator=seeded()),
         )
     assert soft_argmax(logits, data.Data(pos=pos)).shape == (1, 2, 2)
+
+
+def test_bad_input_of_pytorch_geometric():
+    data = pytest.importorskip("torch_geometric.data")
     with pytest.raises(ValueError, match=r"`pos` \(NoneType\) must be a tensor"):
-        soft_argmax(logits, data.Data())
+        soft_argmax(make([3])[0], data.Data())
 
 
 def test_one_shell_can_replace_the_other():

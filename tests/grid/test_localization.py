@@ -110,7 +110,7 @@ def test_mean_covariance_and_certainty_are_differentiable():
     maps = torch.randn(2, 2, 3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
 
     def read(maps):
-        found = grid.localize(maps, frame="pixels", spacing=(4, 8), temperature=0.7)
+        found = grid.localize(maps, frame="pixels", spacing=(4.0, 8.0), temperature=0.7)
         return found.position, found.covariance, found.peak, found.entropy
 
     assert torch.autograd.gradcheck(read, maps)
