@@ -32,6 +32,8 @@ class Target:
     """How the content is packed, if it is: changes of what is packed get further than changes of the packing."""
     weight: float = 1.0
     """Share of the inputs, by how quick it is."""
+    readable: bool = True
+    """Whether the seeds are read; those of a network that nobody trusts are refused as they are."""
 
 
 def _cloud(folder: Path) -> None:
@@ -478,7 +480,7 @@ TARGETS: dict[str, Target] = {
     "clicks": Target("labels/a/b.ply.json", outputs.clicks, _clicked, _clicked_names),
     "checkpoints": Target("last.ckpt", outputs.checkpoints, _run, inside="checkpoint", weight=0.3),
     "checkpoints to resume": Target("last.ckpt", outputs.checkpoints, _outside, inside="checkpoint", weight=0.3),
-    "detectors": Target("last.ckpt", outputs.detectors, _run, inside="checkpoint", weight=0.2),
+    "detectors": Target("last.ckpt", outputs.detectors, _run, inside="checkpoint", weight=0.2, readable=False),
     "shared weights": Target(
         "model.safetensors",
         outputs.shared_weights,
