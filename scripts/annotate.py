@@ -66,6 +66,8 @@ class AnnotateConfig:
     """Port of the page; if it is taken, one of the next."""
     device: str = "auto"
     """Device of the detector: cpu, cuda or auto."""
+    trust_backbone: bool = False
+    """Import the network outside of pcsa that the checkpoint names, and run its code."""
 
 
 def main(argv: list[str]) -> int:
@@ -92,7 +94,9 @@ def main(argv: list[str]) -> int:
         predicted: dict[str, dict[str, Proposal]] = {}
         scans, failed = list(files), dict[str, str]()
         if config.checkpoint is not None:
-            predicted, failed = propose(book, scans, read, config.checkpoint, config.num_points, config.device)
+            predicted, failed = propose(
+                *(book, scans, read, config.checkpoint, config.num_points, config.device), trust=config.trust_backbone
+            )
             scans = least_sure_first(scans, predicted)
         session = Session(
             book, scans, lru_cache(4)(read), predicted=predicted, mirror=config.mirror, free=config.free, failed=failed

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from pcsa._core.progress import progress
 from pcsa.datasets.faults import said
 from pcsa.datasets.labeling.book import Book
 from pcsa.datasets.labeling.session import Proposal
@@ -19,7 +19,14 @@ _RADIUS = 0.02  # of the diagonal of a scan: within it, a prediction is taken fo
 
 
 def propose(
-    book: Book, scans: Sequence[str], read: Callable[[str], Shape], checkpoint: Path, num_points: int, device: str
+    book: Book,
+    scans: Sequence[str],
+    read: Callable[[str], Shape],
+    checkpoint: Path,
+    num_points: int,
+    device: str,
+    *,
+    trust: bool = False,
 ) -> tuple[dict[str, dict[str, Proposal]], dict[str, str]]:
     """Predict the keypoints of scans that are not done, and move each to the nearest vertex.
 
@@ -29,7 +36,7 @@ def propose(
     Raises:
         ValueError: If the detector knows none of the names.
     """
-    task, run = open_cloud_run(checkpoint, device)
+    task, run = open_cloud_run(checkpoint, device, trust=trust)
     known = {str(name): k for k, name in enumerate(getattr(run.labels, "names", ()))}
     columns = {name: known[name] for name in book.names if name in known}
     if not columns:
@@ -41,7 +48,7 @@ def propose(
         print(f"{checkpoint} knows nothing of {missing}: they are to be placed by hand")
     proposals: dict[str, dict[str, Proposal]] = {}
     failed: dict[str, str] = {}
-    for scan in tqdm([scan for scan in scans if not book.is_done(scan)], "predicting", leave=False, disable=None):
+    for scan in progress([scan for scan in scans if not book.is_done(scan)], "predicting"):
         try:
             shape = read(scan)
             points = sample_shape(shape, num_points)[0].astype(np.float64)

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pcsa.viz import gl
 from pcsa.viz.page import Up, front_of
 from pcsa.viz.scene import Scene, cloud_colors, size_of
-from pcsa.viz.window import missing_display
+from pcsa.viz.window import new_window
 
 
 def pick(
@@ -37,16 +36,8 @@ def pick(
     Raises:
         ValueError: If there is no display, or Open3D or a library of it is missing.
     """
-    missing = missing_display()
-    if missing:
-        raise ValueError(f"a window takes a display: {missing}; without `window` a page in a browser takes none")
-    try:
-        o3d = gl.load_open3d()
-    except ImportError as error:
-        raise ValueError(f"a window cannot be had: {error}") from None
-    window = o3d.visualization.VisualizerWithVertexSelection()
-    if not gl.open_window(window, title, size, visible=True):
-        raise ValueError(f"a window cannot be opened on this display: it takes {gl.NEEDS}")
+    instead = "without `window` a page in a browser takes none"
+    o3d, window = new_window("VisualizerWithVertexSelection", title, size, instead)
     known: set[int] = set()
 
     def changed() -> None:

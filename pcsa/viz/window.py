@@ -58,21 +58,31 @@ def show(
         scenes = [scenes]
     if not len(scenes):
         raise ValueError("`scenes` must hold at least one scene")
-    missing = missing_display()
-    if missing:
-        # Open3D would draw into memory, and wait forever for somebody to close the window.
-        raise ValueError(f"a window takes a display: {missing}; save_png and save_html take none")
-    try:
-        o3d = gl.load_open3d()
-    except ImportError as error:
-        raise ValueError(f"a window cannot be had: {error}") from None
-    window = o3d.visualization.VisualizerWithKeyCallback()
-    if not gl.open_window(window, "pcsa", size, visible=True):
-        raise ValueError(f"a window cannot be opened on this display: it takes {gl.NEEDS}")
+    o3d, window = new_window("VisualizerWithKeyCallback", "pcsa", size, "save_png and save_html take none")
     try:
         _Browser(o3d, window, scenes, layers, Path(folder)).run()
     finally:
         window.destroy_window()
+
+
+def new_window(kind: str, title: str, size: tuple[int, int], instead: str) -> tuple[Any, Any]:
+    """Open a window that is seen; return Open3D and the window, of this kind of its visualizers.
+
+    Raises:
+        ValueError: If there is no display, when ``instead`` is said, or Open3D or a library of it is missing.
+    """
+    missing = missing_display()
+    if missing:
+        # Open3D would draw into memory, and wait forever for somebody to close the window.
+        raise ValueError(f"a window takes a display: {missing}; {instead}")
+    try:
+        o3d = gl.load_open3d()
+    except ImportError as error:
+        raise ValueError(f"a window cannot be had: {error}") from None
+    window = getattr(o3d.visualization, kind)()
+    if not gl.open_window(window, title, size, visible=True):
+        raise ValueError(f"a window cannot be opened on this display: it takes {gl.NEEDS}")
+    return o3d, window
 
 
 def missing_display() -> str:

@@ -415,6 +415,18 @@ def test_a_detector_proposes_what_it_predicts(root, trained, tmp_path, capsys):
         propose(Book(tmp_path, "cat", ["tail"]), files, read, checkpoint, 2048, "cpu")
 
 
+@pytest.mark.parametrize("flags", [[], ["--trust-backbone"]])
+def test_the_network_of_a_detector_is_trusted_where_one_says_so(scans, monkeypatch, capsys, flags):
+    from pcsa.scripts import annotate_proposals
+
+    def opened(checkpoint, device, trust):
+        raise ValueError(f"opened with {trust}")
+
+    monkeypatch.setattr(annotate_proposals, "open_cloud_run", opened)
+    assert main(["annotate", str(scans), "--names", NAMES, "--checkpoint", "x.ckpt", *flags]) == 2
+    assert f"opened with {bool(flags)}" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_the_commands_of_the_guide_run(root, tmp_path, monkeypatch, command, fast):
     """From labels on, which a hand would have given, each command of the page runs as it stands there."""

@@ -1,5 +1,7 @@
 """The command line as a user meets it: help, mistakes, and the commands that need no network."""
 
+import dataclasses
+import importlib
 import json
 import os
 import select
@@ -29,6 +31,22 @@ def shown(capsys, monkeypatch):
         return status, capsys.readouterr()
 
     return run
+
+
+def test_every_command_that_opens_a_checkpoint_can_trust_its_network():
+    opened = []
+    for name in MODULES.values():
+        module = importlib.import_module(f"pcsa.scripts.{name}")
+        for kind in vars(module).values():
+            if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__name__.endswith("Config"):
+                fields = {field.name for field in dataclasses.fields(kind)}
+                if kind.__module__ == module.__name__ and fields & {"checkpoint", "checkpoints", "run"}:
+                    opened.append(name)
+                    assert "trust_backbone" in fields, name
+    assert set(opened) == {"view", "annotate", "animate", "share", "export"}
+    for task in map(get_task, task_names()):
+        for kind in (task.evaluate_options, task.predict_options):
+            assert "trust_backbone" in {field.name for field in dataclasses.fields(kind)}
 
 
 # --- help

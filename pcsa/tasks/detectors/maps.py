@@ -83,7 +83,8 @@ class MapDetector:
         """
         options = self.options
         if read_out is not None or radius is not None:
-            options = replace(options, read_out=read_out or options.read_out, radius=radius or options.radius)
+            reach = options.radius if radius is None else radius
+            options = replace(options, read_out=read_out or options.read_out, radius=reach)
         predictor = self.run.task.predictor(self.run, options)
         several = isinstance(inputs, (list, tuple))
         given = list(inputs) if several else [inputs]

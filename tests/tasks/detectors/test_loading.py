@@ -351,6 +351,13 @@ def test_options_that_do_not_fit_are_refused(trained, name, options, message):
         pcsa.load(trained(name)[2], **options)
 
 
+def test_a_radius_of_0_is_refused_in_a_call(trained, detector, chair):
+    faces = pcsa.load(trained("landmarks")[2])
+    for call in (lambda: detector(chair, radius=0.0), lambda: faces(np.zeros((32, 32, 3), np.uint8), radius=0.0)):
+        with pytest.raises(ValueError, match=r"`radius`.*0\.0.* must be"):
+            call()
+
+
 def test_what_is_no_run_is_told(trained, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.ckpt"):
         pcsa.load(tmp_path / "none.ckpt")
