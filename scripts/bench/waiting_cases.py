@@ -206,6 +206,7 @@ def _step_parts(
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
+        enable_model_summary=False,
     )
     trainer.fit(training.module, training.data)
     # The first steps warm up.

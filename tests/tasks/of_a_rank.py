@@ -14,7 +14,8 @@ from torch_geometric.data import Batch
 
 from pcsa import grid, soft_argmax
 from pcsa.tasks import get_task
-from pcsa.tasks.common import maps, reconstruction
+from pcsa.tasks.common import detection_loss, maps, reconstruction
+from pcsa.tasks.common.objective import draw_samples
 from pcsa.tasks.common.processes import mean_over_processes
 
 RANKS = 2
@@ -31,12 +32,12 @@ def still_grid(logits, *_, **__):
 
 
 def hide_noise():
-    from pcsa.tasks import supervised
-
     def draw(config, logits, pos, bandwidth, ptr, *_):
         return still(logits, pos, ptr)
 
-    supervised.draw_samples = reconstruction.draw_samples = maps.draw_samples = draw
+    for module in (detection_loss, reconstruction, maps):
+        assert module.draw_samples is draw_samples
+        module.draw_samples = draw
     maps.grid.sampling_argmax = still_grid
     # In float64, to compare.
     maps.tempered_logits = lambda config, logits, temperature: logits

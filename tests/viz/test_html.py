@@ -52,13 +52,16 @@ def counts(browser):
     )
 
 
+SCENE = "document.getElementById('plot')._fullLayout.scene._scene"
+
+
 def errors(browser):
     return [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 
 @pytest.fixture
 def page(box, tmp_path):
-    # About the middle, where the camera looks, a keypoint that nothing hides.
+    # In the middle of eight corners, a keypoint that nothing hides.
     corners = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
     single = Scene(
         corners,
@@ -150,9 +153,17 @@ def test_tooltips_and_orbiting(page, browser):
         press(browser, browser.find_element("name", name))
     drawn(browser)
     plot = browser.find_element("css selector", "#plot canvas")
+    # The camera looks at the middle of what the first shape shows. Where does it see the keypoint, at (0, 0, 0)?
+    view, projection = (
+        np.reshape(browser.execute_script(f"return [...{SCENE}.glplot.cameraParams.{name}]"), (4, 4))
+        for name in ("view", "projection")
+    )
+    x, y, _, w = np.array([0.0, 0.0, 0.0, 1.0]) @ view @ projection
+    across, down = int(x / w * plot.size["width"] / 2), int(-y / w * plot.size["height"] / 2)
 
     def tooltip():
-        ActionChains(browser).move_to_element_with_offset(plot, 40, 30).move_to_element(plot).perform()
+        ActionChains(browser).move_to_element_with_offset(plot, across + 40, down + 30).perform()
+        ActionChains(browser).move_to_element_with_offset(plot, across, down).perform()
         drawn(browser)
         return "\n".join(t.text for t in css(browser, ".hovertext text"))
 
@@ -162,7 +173,7 @@ def test_tooltips_and_orbiting(page, browser):
     assert "error 0.25" in told
     assert not css(browser, ".hovertext img, #plot img")
 
-    camera = "const c = document.getElementById('plot')._fullLayout.scene._scene.getCamera(); return [c.eye, c.up]"
+    camera = f"const c = {SCENE}.getCamera(); return [c.eye, c.up]"
     eye, up = browser.execute_script(camera)
     assert (up["x"], up["y"], up["z"]) == (0, 0, 1)  # plotly's z is our y
     ActionChains(browser).move_to_element(plot).click_and_hold().move_by_offset(150, 0).release().perform()
@@ -182,10 +193,7 @@ def test_tooltips_and_orbiting(page, browser):
     drawn(browser)
     assert browser.execute_script(camera)[0]["x"] == pytest.approx(turned["x"], abs=0.02)
     # So it does when the view has moved on since plotly noted it, as it does after a turn with a swing.
-    browser.execute_script(
-        "document.getElementById('plot')._fullLayout.scene._scene.glplot.camera"
-        ".lookAt([0.5, 2, 0.4], [0, 0, 0], [0, 0, 1])"
-    )
+    browser.execute_script(f"{SCENE}.glplot.camera.lookAt([0.5, 2, 0.4], [0, 0, 0], [0, 0, 1])")
     moved = browser.execute_script(camera)[0]
     assert abs(moved["x"] - turned["x"]) > 0.1
     press(browser, browser.find_element("id", "previous"))
