@@ -47,7 +47,7 @@ def call(words: str) -> bool:
 
 
 def calls(tasks: list[str]) -> list[str]:
-    """The commands that train, score and use the networks of some tasks."""
+    """The commands that train, score, use and pass on the networks of some tasks."""
     words = ["data generate data --categories mug --num-shapes 10 --num-points 256"]
     for task in tasks:
         words += [
@@ -55,7 +55,11 @@ def calls(tasks: list[str]) -> list[str]:
             f"evaluate runs/{task}/last.ckpt --split test --no-progress",
         ]
     if "supervised" in tasks:
-        words.append("predict runs/supervised/last.ckpt data/pcds/03797390 --out predictions.json")
+        words += [
+            "predict runs/supervised/last.ckpt data/pcds/03797390 --out predictions.json",
+            "share runs/supervised/last.ckpt --out shared",
+            "export runs/supervised/last.ckpt --out detector.onnx",
+        ]
     return words
 
 

@@ -22,7 +22,14 @@ OPERATOR = ("test_sampling.py", "test_bandwidth.py", "losses/test_samples.py", "
 TASKS = ("supervised", "unsupervised", "pose2d", "pose3d", "oct", "landmarks")
 NAMED = ("torch", "torch-geometric", "numpy", "lightning", "huggingface_hub", "triton")
 # Packages that are imported by another name.
-MODULES = {"torch-geometric": "torch_geometric", "pillow": "PIL", "python-neo-lzf": "lzf", "open3d-cpu": "open3d"}
+MODULES = {
+    "torch-geometric": "torch_geometric",
+    "pillow": "PIL",
+    "python-neo-lzf": "lzf",
+    "pyyaml": "yaml",
+    "open3d-cpu": "open3d",
+}
+EXTRAS = ("train", "viz", "export")
 
 
 @dataclass(frozen=True)
@@ -51,12 +58,14 @@ class Row:
 
 
 ROWS = (
-    Row("locked", "3.11", "constraints.txt", "train,viz", locked=True),
-    Row("oldest", "3.11", "every lower bound", "train", lowest=True),
-    Row("oldest-torch", "3.11", "oldest torch, newest PyG", "train", ("torch-geometric>=2.8.1",), base="oldest"),
-    Row("card", "3.12", "torch 2.11 with Triton 3.6", "train", ("torch==2.11.0", "torch-geometric==2.8.0.post1")),
-    Row("newest", "3.13", "the newest of all", "train"),
-    Row("oldest-pyg", "3.13", "newest torch, oldest PyG", "train", ("torch-geometric==2.6.0",), base="newest"),
+    Row("locked", "3.11", "constraints.txt", "train,viz,export", locked=True),
+    Row("oldest", "3.11", "every lower bound", "train,export", lowest=True),
+    Row("oldest-torch", "3.11", "oldest torch, newest PyG", "train,export", ("torch-geometric>=2.8.1",), base="oldest"),
+    Row(
+        "card", "3.12", "torch 2.11 with Triton 3.6", "train,export", ("torch==2.11.0", "torch-geometric==2.8.0.post1")
+    ),
+    Row("newest", "3.13", "the newest of all", "train,export"),
+    Row("oldest-pyg", "3.13", "newest torch, oldest PyG", "train,export", ("torch-geometric==2.6.0",), base="newest"),
     Row("none", "3.11", "no extra", "", locked=True),
     Row("viz", "3.11", "the extra viz alone", "viz", locked=True),
 )
@@ -154,8 +163,8 @@ def operator(python: str, folder: Path) -> str:
 
 
 def commands(python: str, folder: Path, *tasks: str) -> list[dict[str, object]]:
-    """Train, evaluate and predict with the installed commands."""
-    for name in ("data", "runs", "predictions.json"):
+    """Train, evaluate, predict, share and export with the installed commands."""
+    for name in ("data", "runs", "shared", "predictions.json", "detector.onnx"):
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).unlink(missing_ok=True)
     done = run([python, "-P", str(Path(__file__).with_name("commands.py")), *tasks], folder)
@@ -182,7 +191,7 @@ def summary(ended: list[dict[str, object]]) -> str:
 def missing_of(row: Row) -> list[str]:
     """The packages of the extras that a row does not have."""
     have = {name for extra in row.extras.split(",") if extra for name in optional(extra)}
-    return sorted({name for extra in ("train", "viz") for name in optional(extra)} - have)
+    return sorted({name for extra in EXTRAS for name in optional(extra)} - have)
 
 
 def do_row(row: Row, wheel: Path, work: Path) -> dict[str, object]:
@@ -244,12 +253,12 @@ def tables(results: dict[str, dict[str, object]]) -> str:
         *table(["environment", "Python", *NAMED], [[row[key] for key in ("about", "python", *NAMED)] for row in rows]),
         "",
         *table(
-            ["environment", "modules that import", "tests of the operator", "train, evaluate, predict"],
+            ["environment", "modules that import", "tests of the operator", "train, evaluate, predict, share, export"],
             [[row[key] for key in ("about", *found_by)] for row in rows],
         ),
         "",
         *table(
-            ["without", "modules that import", "train, evaluate, predict"],
+            ["without", "modules that import", "train, evaluate, predict, share, export"],
             [[", ".join(names), *found] for found, names in alike.items()],
         ),
     ]
@@ -258,7 +267,7 @@ def tables(results: dict[str, dict[str, object]]) -> str:
 
 def main() -> None:
     """Do the rows that are asked for and not done yet, and write the tables."""
-    every = [row.name for row in ROWS] + [f"without-{name}" for extra in ("train", "viz") for name in optional(extra)]
+    every = [row.name for row in ROWS] + [f"without-{name}" for extra in EXTRAS for name in optional(extra)]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=ROOT / ".compatibility", help="folder of environments and results")
     parser.add_argument("--rows", nargs="*", default=every, help="default all")
