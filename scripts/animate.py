@@ -23,7 +23,8 @@ class AnimateConfig:
     """Show how samples move as the temperature falls and, with several checkpoints, training proceeds."""
 
     checkpoints: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """One checkpoint at falling temperatures, or several of one run, each at the temperature of its step."""
+    """One checkpoint at falling temperatures, or several of one run, each at the temperature of its step; a run, a
+    shared model or owner/name on the Hugging Face hub will do, too."""
     out: Path = Path("sampling.gif")
     """File of the animation: a .gif, or an .html with a slider."""
     root: Path | None = None

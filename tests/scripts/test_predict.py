@@ -311,7 +311,7 @@ def test_mistakes_end_in_one_message_and_status_2(trained, bad, tmp_path, refuse
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["EMPTY", "EMPTY"], "is no checkpoint: there is no such file"),
+        (["EMPTY", "EMPTY"], "must be a checkpoint or the folder of a run: it has no last.ckpt"),
         (["EMPTY/none.ckpt", "CHECKPOINT"], "no such file"),
         (["CHECKPOINT"], "`inputs` must name at least one file or folder"),
         (["CHECKPOINT", "CHECKPOINT"], "must name each checkpoint once"),

@@ -70,8 +70,8 @@ def test_a_shared_model_is_loaded_from_its_folder(trained, chair, detector, tmp_
 
 
 def test_a_name_of_the_hub_is_fetched(trained, chair, detector, tmp_path, monkeypatch):
+    from pcsa.tasks.common import sources
     from pcsa.tasks.common.pretrained import Pretrained
-    from pcsa.tasks.detectors import sources
 
     Pretrained(detector.run).save_pretrained(tmp_path / "shared")
     asked = []
