@@ -16,6 +16,7 @@ import numpy as np
 
 from pcsa._core.checks import check_one_of
 from pcsa.viz.colors import Array
+from pcsa.viz.origins import only_from_own_pages
 from pcsa.viz.scene import Scene, cloud_colors, size_of, thin, view_axes
 
 Up = Literal["x", "y", "z"]
@@ -33,7 +34,8 @@ _FIELD_OF_VIEW = 0.65
 class Page:
     """A page at an address of this machine. What its buttons and keys do happens in :meth:`run`, one after the other.
 
-    Several windows that open the page show the same.
+    Several windows that open the page show the same. Other sites in the same browser are not answered, see
+    :mod:`pcsa.viz.origins`.
 
     Args:
         title: Name of the page.
@@ -56,7 +58,7 @@ class Page:
         port = _free_port(host, port)
         # Every window that opens or closes the page would be told.
         logging.getLogger("websockets").setLevel(logging.WARNING)
-        with _quiet():
+        with _quiet(), only_from_own_pages(host):
             self.server = _server_class(viser)(host=host, port=port, label=title, verbose=False)
         self.host, self.up, self.ended = host, up, False
         self._actions: queue.Queue[Callable[[], object]] = queue.Queue()
