@@ -14,6 +14,7 @@ import pcsa
 from pcsa._core.checks import check_count, check_positive
 from pcsa.datasets.transforms import Normalize
 from pcsa.scripts.runs import open_cloud_run
+from pcsa.tasks.common.clouds import up_of
 from pcsa.tasks.common.config import SamplerConfig
 from pcsa.viz import Scene, Stage, sampling_frames, save_animation
 
@@ -101,6 +102,7 @@ def frames(config: AnimateConfig) -> list[Scene]:
         tempering=objective.tempering,
         bandwidth=bandwidth,
         note=f"{dataset.category} {cloud.model_id}",
+        up=up_of(runs[-1].labels),
         **task.about(runs[-1], located, 0, cloud),
     )
 
