@@ -7,7 +7,7 @@ numbers here that the paper does not print are those of its authors' code, for c
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from pcsa._core.checks import Reduction, check_non_negative, check_positive, che
 from pcsa._core.compiling import not_compiled
 from pcsa._core.data import Cloud, unpacked
 from pcsa._core.points import full_precision, resolve_batch, working_dtype
-from pcsa._core.tiles import in_order, one_thread
+from pcsa._core.tiles import in_order, one_thread, tiles_of_lengths
 from pcsa.neighbors import knn
 
 # Floats in one tile of distances: on a CPU it stays in the cache, on a GPU few launches matter.
@@ -488,22 +488,6 @@ def _search(segments: Tensor, first: Sequence[int], cloud: Tensor) -> tuple[Tens
         nearest[rows] = index
 
     with one_thread(cloud.device) as threads:
-        for _ in in_order((partial(search, *tile) for tile in _tiles(first, limit // columns)), threads):
+        for _ in in_order((partial(search, *tile) for tile in tiles_of_lengths(first, limit // columns)), threads):
             pass
     return nearest, squared, places
-
-
-def _tiles(first: Sequence[int], limit: int) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """Segments of similar length in tiles of about ``limit`` points: their numbers, places in them, and their width.
-
-    A segment shorter than the longest of its tile repeats its last point, which changes no minimum.
-    """
-    count = torch.tensor(first).diff()
-    order = count.argsort(descending=True, stable=True)
-    widths = count[order].tolist()
-    begin = 0
-    while begin < len(widths):
-        width = widths[begin]
-        chosen = order[begin : begin + max(1, limit // width)]
-        yield chosen, torch.arange(width).minimum(count[chosen, None] - 1), width
-        begin += len(chosen)

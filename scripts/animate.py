@@ -14,6 +14,7 @@ import pcsa
 from pcsa._core.checks import check_count, check_positive
 from pcsa.datasets.transforms import Normalize
 from pcsa.scripts.runs import open_cloud_run
+from pcsa.tasks.common.clouds import up_of
 from pcsa.tasks.common.config import SamplerConfig
 from pcsa.viz import Scene, Stage, sampling_frames, save_animation
 
@@ -23,7 +24,8 @@ class AnimateConfig:
     """Show how samples move as the temperature falls and, with several checkpoints, training proceeds."""
 
     checkpoints: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """One checkpoint at falling temperatures, or several of one run, each at the temperature of its step."""
+    """One checkpoint at falling temperatures, or several of one run, each at the temperature of its step; a run, a
+    shared model or owner/name on the Hugging Face hub will do, too."""
     out: Path = Path("sampling.gif")
     """File of the animation: a .gif, or an .html with a slider."""
     root: Path | None = None
@@ -100,6 +102,7 @@ def frames(config: AnimateConfig) -> list[Scene]:
         tempering=objective.tempering,
         bandwidth=bandwidth,
         note=f"{dataset.category} {cloud.model_id}",
+        up=up_of(runs[-1].labels),
         **task.about(runs[-1], located, 0, cloud),
     )
 

@@ -43,7 +43,8 @@ class AnnotateConfig:
     category: str | None = None
     """Name of what the scans show: letters, digits and _. Default: the name of their folder."""
     checkpoint: Path | None = None
-    """Detector whose predictions are proposed; the scans that it is least sure of come first."""
+    """Detector whose predictions are proposed, as a checkpoint, the folder of a run or of a shared model, or owner/name
+    on the Hugging Face hub; the scans that it is least sure of come first."""
     mirror: bool = False
     """Propose a place on the other side for names with left and right, by the mirror plane of the scan."""
     free: bool = False

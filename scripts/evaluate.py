@@ -21,6 +21,7 @@ from pcsa.tasks.common.calibrations import store_calibration, weights_digest
 from pcsa.tasks.common.checkpoint import write_json
 from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.run import open_ensemble
+from pcsa.tasks.common.sources import folder_beside, name_of
 from pcsa.tasks.common.task import EvaluateOptions, Evaluation, Run
 
 # Options that change no score.
@@ -60,10 +61,11 @@ def evaluate(run: Run[Any, Any], options: EvaluateOptions) -> dict[str, Any]:
     """
     task = run.task
     check_pages(task, "page", options.page)
+    _check_stored(options)
     run = open_ensemble(run, options.ensemble, test_time=options.test_time, trust=options.trust_backbone)
     evaluation = task.evaluation(run, options)
     kind = kind_of(options)
-    file = options.out or options.checkpoint.parent / f"metrics-{evaluation.split}{kind}.json"
+    file = options.out or folder_beside(options.checkpoint) / f"metrics-{evaluation.split}{kind}.json"
     made_with = {**determining(options, _WITHOUT_EFFECT), "device": run.device.type, "split": evaluation.split}
     with (
         progress_bars(options.progress),
@@ -76,7 +78,7 @@ def evaluate(run: Run[Any, Any], options: EvaluateOptions) -> dict[str, Any]:
             raise KeyboardInterrupt(records.path) from None
         own = run.members[0] if run.members else run
         result = {
-            "checkpoint": str(options.checkpoint),
+            "checkpoint": name_of(options.checkpoint),
             "weights": weights_digest(own.model.state_dict()),
             "task": task.name,
             "split": evaluation.split,
@@ -112,6 +114,16 @@ def evaluate(run: Run[Any, Any], options: EvaluateOptions) -> dict[str, Any]:
             title = f"{getattr(run.labels, 'category', task.name)}, {evaluation.split}"
             task.save_page(Path(result["page"]), pictures[: options.page], title)
     return result
+
+
+def _check_stored(options: EvaluateOptions) -> None:
+    """Refuse to fit what would be written into a copy of somebody else's model."""
+    name = name_of(options.checkpoint)
+    if getattr(options, "fit_temperature", False) and name != str(options.checkpoint):
+        raise ValueError(
+            f"`fit_temperature` (=True) must not be set for `{name}`, of which only a copy is here: "
+            "`pcsa share NAME --out FOLDER` makes a folder that a temperature can be written to"
+        )
 
 
 def kind_of(options: EvaluateOptions) -> str:

@@ -10,8 +10,8 @@ import tyro
 from pcsa._core.checks import check_positive
 from pcsa.localization import ReadOut
 from pcsa.tasks.common.exporting import export
-from pcsa.tasks.common.run import open_run
 from pcsa.tasks.common.run_programs import Geometry, program_of
+from pcsa.tasks.common.sources import open_source
 from pcsa.tasks.common.task import Checkpoint
 
 
@@ -47,7 +47,7 @@ class ExportConfig:
 def main(argv: list[str]) -> int:
     """Parse options, export, and say how far off the file is."""
     config = tyro.cli(ExportConfig, args=argv, prog="pcsa export")
-    run = open_run(config.checkpoint, trust=config.trust_backbone)
+    run = open_source(config.checkpoint, trust=config.trust_backbone)
     program = program_of(
         run, geometry=config.geometry, read_out=config.read_out, radius=config.radius, size=config.size
     )

@@ -11,6 +11,7 @@ from typing import Any
 from pcsa.datasets.faults import reading
 from pcsa.tasks.common.checkpoint import check_resumable, write_json
 from pcsa.tasks.common.config import TrainConfig
+from pcsa.tasks.common.sources import with_beginning
 from pcsa.tasks.common.task import Task
 
 
@@ -28,7 +29,7 @@ def train_once(task: Task[Any, Any], config: TrainConfig) -> tuple[Path, float]:
         check_resumable(config, checkpoint, task.name)
     if not (timing.exists() and checkpoint.exists()):
         start = time.perf_counter()
-        task.train(replace(config, resume=checkpoint.exists()))
+        task.train(with_beginning(replace(config, resume=checkpoint.exists())))
         write_json(timing, time.perf_counter() - start)
     with reading(timing, "seconds"):
         return checkpoint, float(json.loads(timing.read_text(encoding="utf-8")))

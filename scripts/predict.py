@@ -22,6 +22,7 @@ from pcsa.scripts.partial import determining
 from pcsa.scripts.runs import SHOWN, averaged_with, check_pages, parse_options, print_failed
 from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.run import open_ensemble
+from pcsa.tasks.common.sources import name_of
 from pcsa.tasks.common.task import Picture, PredictOptions, Predictor, Run
 
 
@@ -87,7 +88,7 @@ def predict(run: Run[Any, Any], options: PredictOptions) -> Predicted:
     found = _inputs(predictor, options)
     marks = landmark_outputs(options, found)
     header = {
-        "checkpoint": str(options.checkpoint),
+        "checkpoint": name_of(options.checkpoint),
         "task": task.name,
         **predictor.header,
         "names": list(predictor.header.get("names", run.labels.names)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ import tyro
 from pcsa.tasks.common.clouds import CloudTask
 from pcsa.tasks.common.devices import pick_device as pick_device
 from pcsa.tasks.common.run import open_run
-from pcsa.tasks.common.shared import shared_weights
+from pcsa.tasks.common.sources import checkpoint_of, open_source
 from pcsa.tasks.common.task import EvaluateOptions, PredictOptions, Run, Task
 
 Options = TypeVar("Options", EvaluateOptions, PredictOptions)
@@ -33,10 +34,10 @@ def parse_options(
         description = f"{prog} CHECKPOINT --help shows the options of the checkpoint's task too."
         options = tyro.cli(of_all, args=argv, prog=prog, description=description)
         raise ValueError(f"`checkpoint` (={str(options.checkpoint)!r}) must come first, before all options")
-    # Of a shared model, its weights: what is written beside a checkpoint lies in its folder then.
-    argv = [str(shared_weights(Path(argv[0])) or argv[0]), *argv[1:]]
-    run = open_run(Path(argv[0]), trust=trusting(argv))
-    options = tyro.cli(of_task(run.task), args=_ensemble_last(argv), prog=prog)
+    argv = [str(checkpoint_of(argv[0])), *argv[1:]]
+    run = open_run(argv[0], trust=trusting(argv))
+    options = tyro.cli(of_task(run.task), args=_ensemble_last(argv, inputs=of_all is PredictOptions), prog=prog)
+    options = replace(options, ensemble=tuple(map(checkpoint_of, options.ensemble)))
     run.model.to(pick_device(options.device))
     return options, run
 
@@ -48,10 +49,10 @@ def trusting(argv: Sequence[str]) -> bool:
     return bool(flags) and flags[-1] == "--trust-backbone"
 
 
-def _ensemble_last(argv: Sequence[str]) -> list[str]:
+def _ensemble_last(argv: Sequence[str], *, inputs: bool) -> list[str]:
     """Arguments with the checkpoints that follow the first one as those of ``--ensemble``: inputs may follow, too."""
     end = 1
-    while end < len(argv) and argv[end].endswith(".ckpt"):
+    while end < len(argv) and (argv[end].endswith(".ckpt") if inputs else not argv[end].startswith("-")):
         end += 1
     more = list(argv[1:end])
     return [argv[0], *argv[end:], *(["--ensemble", *more] if more else [])]
@@ -89,7 +90,7 @@ def print_failed(reasons: Sequence[str], of: str, file: Path) -> int:
 
 def open_cloud_run(path: Path, device: str, *, trust: bool = False) -> tuple[CloudTask[Any, Any], Run[Any, Any]]:
     """Open a run of a task on clouds."""
-    run = open_run(path, pick_device(device), trust=trust)
+    run = open_source(path, pick_device(device), trust=trust)
     if not isinstance(run.task, CloudTask):
         raise ValueError(f"`{path}` must be a checkpoint of a task on clouds, is one of {run.task.name}")
     return run.task, run

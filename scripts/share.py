@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 
 from pcsa.tasks.common.model_card import CardText
 from pcsa.tasks.common.pretrained import Pretrained
-from pcsa.tasks.common.run import open_run
-from pcsa.tasks.common.shared import shared_weights
+from pcsa.tasks.common.sources import open_source
+from pcsa.tasks.common.task import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,7 @@ class ShareConfig:
     The card has the scores that `pcsa evaluate` wrote beside the checkpoint: evaluate first.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """Checkpoint, or the folder of a run."""
+    run: Checkpoint
     out: Path | None = None
     """Folder to write, a new one or that of a shared model."""
     repo_id: str | None = None
@@ -56,7 +55,7 @@ def main(argv: list[str]) -> int:
 
 def share(config: ShareConfig) -> str:
     """Share a model, and return where it is."""
-    run = open_run(_checkpoint(config.run), trust=config.trust_backbone)
+    run = open_source(config.run, trust=config.trust_backbone)
     known = {field.name for field in fields(CardText)}
     card: dict[str, Any] = {name: getattr(config, name) for name in known if getattr(config, name, None)}
     pretrained = Pretrained(run)
@@ -65,7 +64,3 @@ def share(config: ShareConfig) -> str:
         return str(config.out)
     assert config.repo_id is not None
     return pretrained.push_to_hub(config.repo_id, private=config.private or None, model_card_kwargs=card)
-
-
-def _checkpoint(path: Path) -> Path:
-    return path / "last.ckpt" if path.is_dir() and shared_weights(path) is None else path

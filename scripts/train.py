@@ -12,6 +12,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from pcsa.tasks import get_task, task_names
 from pcsa.tasks.common.config import TrainConfig
 from pcsa.tasks.common.config_file import read_configuration
+from pcsa.tasks.common.sources import with_beginning
 from pcsa.tasks.common.task import Task
 
 
@@ -24,7 +25,7 @@ def main(argv: list[str]) -> int:
             print(f"  {name:14}{task.title}\n{'':16}presets: {', '.join(task.presets)}")
         return 0 if argv else 2
     task, config = parse_training(argv, "train")
-    checkpoint = task.train(config)
+    checkpoint = task.train(with_beginning(config))
     # With several devices, each process runs this.
     rank_zero_only(print)(f"trained: {checkpoint}\nnext:    pcsa evaluate {shlex.quote(str(checkpoint))}")
     return 0

@@ -24,7 +24,6 @@ from pcsa.tasks.common.given_clouds import give, locate_given, note_of
 from pcsa.tasks.common.task import Checkpoint, Run
 from pcsa.viz import Scene, show
 from pcsa.viz.browser import ViewPage
-from pcsa.viz.page import Up
 
 
 @dataclass(frozen=True)
@@ -77,18 +76,11 @@ def main(argv: list[str]) -> int:
         return 0
     with (
         suppress(KeyboardInterrupt),
-        ViewPage(scenes, layers=layers, host=config.host, port=config.port, up=_up(run)) as page,
+        ViewPage(scenes, layers=layers, host=config.host, port=config.port) as page,
     ):
         print(f"{len(scenes)} shapes at {page.url} (to end: its last button, or Ctrl-C)", flush=True)
         page.run()
     return 0
-
-
-def _up(run: Run[Any, Any]) -> Up:
-    """The axis that points up on the page: where a detector knows of none, that of KeypointNet."""
-    up: Any = getattr(run.labels, "up", "y")
-    axes: dict[Any, Up] = {"x": "x", "z": "z"}
-    return axes.get(up, "y")
 
 
 def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any]) -> Lazy:

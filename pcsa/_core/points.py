@@ -3,6 +3,7 @@
 import functools
 import math
 import numbers
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
@@ -185,17 +186,19 @@ def _canonical(
 
 
 def _check_order(logits: Tensor, pos: Tensor, bandwidth: float | Tensor | None) -> None:
-    """Raise where scores and positions look as if they were given in each other's place.
+    """Warn where scores and positions look as if they were given in each other's place.
 
     Scores of two or three columns beside positions of more than three are more likely positions and scores, unless a
-    network made them, or the bandwidth is that of such positions.
+    network made them, or the bandwidth is that of such positions. They may be right, as in the evaluation of such a
+    network: they are not refused.
     """
     K, D = logits.shape[-1], pos.shape[-1]
     of_pos = isinstance(bandwidth, Tensor) and bandwidth.shape[: pos.dim()] == pos.shape
     if 1 < K <= 3 < D and not logits.requires_grad and not of_pos:
-        raise ValueError(
+        warnings.warn(
             f"`logits` {list(logits.shape)} must have a column for each keypoint and `pos` {list(pos.shape)} one for "
-            "each axis: they look swapped; with `validate=False` they are taken as they are"
+            "each axis: they look swapped. They are taken as they are; with `validate=False` nothing is said of it",
+            stacklevel=5,
         )
 
 

@@ -5,12 +5,13 @@ another process is busy, twenty times per tile that is a thread which is not run
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 T = TypeVar("T")
 Task = Callable[[], T]
@@ -59,6 +60,22 @@ def in_order(tasks: Iterable[Task[T]], threads: int) -> Iterator[T]:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def tiles_of_lengths(first: Sequence[int], limit: int) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """Segments of similar length in tiles of about ``limit`` points: their numbers, places in them, and their width.
+
+    A segment shorter than the longest of its tile repeats its last point, which changes no minimum.
+    """
+    count = torch.tensor(first).diff()
+    order = count.argsort(descending=True, stable=True)
+    widths = count[order].tolist()
+    begin = 0
+    while begin < len(widths):
+        width = widths[begin]
+        chosen = order[begin : begin + max(1, limit // width)]
+        yield chosen, torch.arange(width).minimum(count[chosen, None] - 1), width
+        begin += len(chosen)
 
 
 def _without_gradient(task: Task[T]) -> T:

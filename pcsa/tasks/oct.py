@@ -195,11 +195,11 @@ class OctTask(MapTask[OctConfig]):
         :func:`pcsa.models.order_surfaces`).
         """
         found = grid.localize(columns_of(maps), read_out=read_out, radius=radius, validate=False)
-        rows, peak, confidence = (
+        rows, peak, confidence, variance = (
             x.unflatten(0, (maps.shape[0], -1)).movedim(1, -1)
-            for x in (found.position[..., 0], found.peak, found.confidence)
+            for x in (found.position[..., 0], found.peak, found.confidence, found.covariance[..., 0, 0])
         )
-        return LocatedMaps(order_surfaces(rows, 1), peak, confidence, maps)
+        return LocatedMaps(order_surfaces(rows, 1), peak, confidence, maps, variance[..., None, None])
 
     def targets(self, config: OctConfig, batch: dict[str, Tensor], maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         boundaries = columns_of(batch["boundaries"]).unsqueeze(-1)

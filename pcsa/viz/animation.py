@@ -34,11 +34,11 @@ def sampling_frames(
     """Make one scene for each stage, with samples of the same noise: only their temperature and the map change.
 
     Args:
-        pos: Points [N, 3] of the cloud, y up.
+        pos: Points [N, 3] of the cloud.
         stages: What changes.
         num_samples: Samples of every keypoint.
         seed: Seed of the noise.
-        options: Options of :func:`pcsa.viz.keypoint_scene`: names, ids, annotated, visible, bandwidth, tempering, …
+        options: Options of :func:`pcsa.viz.keypoint_scene`: names, ids, annotated, visible, up, …
     """
     return [
         keypoint_scene(

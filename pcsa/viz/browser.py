@@ -26,7 +26,7 @@ class ViewPage(Page):
         layers: What is drawn at first.
         host: See :class:`Page`.
         port: See :class:`Page`.
-        up: See :class:`Page`.
+        up: See :class:`Page`; default that of the first scene.
 
     Raises:
         ValueError: If there is no scene, viser is not installed, or the page cannot be served there.
@@ -44,13 +44,13 @@ class ViewPage(Page):
         layers: Collection[str] = LAYERS,
         host: str = "127.0.0.1",
         port: int = 8080,
-        up: Up = "y",
+        up: Up | None = None,
     ) -> None:
         self.scenes: Any = [scenes] if isinstance(scenes, Scene) else scenes
         if not len(self.scenes):
             raise ValueError("`scenes` must hold at least one scene")
         first = self.scenes[0]
-        super().__init__("pcsa view", host=host, port=port, up=up)
+        super().__init__("pcsa view", host=host, port=port, up=up or first.up)
         self.shown, self.scene, self.keypoint, self.layers = 0, first, -1, set(layers)
         self._drawn: tuple[Any, ...] = ()
         gui = self.server.gui

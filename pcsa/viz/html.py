@@ -28,6 +28,7 @@ from pcsa.viz.scene import (
     view_axes,
     within_reach,
 )
+from pcsa.viz.upright import upright
 
 MAX_POINTS = 10_000
 """Most points drawn of one shape, so that a page is small enough for mail."""
@@ -97,7 +98,7 @@ def save_html(
 def _thinned(scenes: Iterable[Scene]) -> Iterator[Scene]:
     left = PAGE_POINTS
     for scene in scenes:
-        scene = thin(scene, min(MAX_POINTS, max(FEWEST_POINTS, left // 100)))
+        scene = thin(upright(scene), min(MAX_POINTS, max(FEWEST_POINTS, left // 100)))
         left -= len(scene.pos)
         yield scene
 

@@ -10,15 +10,15 @@ import queue
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from html import escape
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 
 from pcsa._core.checks import check_one_of
 from pcsa.viz.colors import Array
-from pcsa.viz.scene import Scene, cloud_colors, size_of, thin, view_axes
-
-Up = Literal["x", "y", "z"]
+from pcsa.viz.origins import only_from_own_pages
+from pcsa.viz.scene import Scene, Up as Up, cloud_colors, size_of, thin, view_axes
+from pcsa.viz.upright import to_upright
 
 MAX_POINTS = 100_000
 """Most points of one shape that are sent to a browser: each takes 15 bytes."""
@@ -33,7 +33,8 @@ _FIELD_OF_VIEW = 0.65
 class Page:
     """A page at an address of this machine. What its buttons and keys do happens in :meth:`run`, one after the other.
 
-    Several windows that open the page show the same.
+    Several windows that open the page show the same. Other sites in the same browser are not answered, see
+    :mod:`pcsa.viz.origins`.
 
     Args:
         title: Name of the page.
@@ -56,7 +57,7 @@ class Page:
         port = _free_port(host, port)
         # Every window that opens or closes the page would be told.
         logging.getLogger("websockets").setLevel(logging.WARNING)
-        with _quiet():
+        with _quiet(), only_from_own_pages(host):
             self.server = _server_class(viser)(host=host, port=port, label=title, verbose=False)
         self.host, self.up, self.ended = host, up, False
         self._actions: queue.Queue[Callable[[], object]] = queue.Queue()
@@ -250,8 +251,7 @@ def text(value: object) -> str:
 
 def front_of(up: Up) -> Array:
     """Return where the eye is at first, in units of a shape's radius from its middle [3]."""
-    x, y, z = _DISTANCE * view_axes()[2]
-    return np.array({"x": (y, -x, z), "y": (x, y, z), "z": (x, -z, y)}[up])
+    return np.asarray(_DISTANCE * view_axes()[2] @ to_upright(up))
 
 
 def _load_viser() -> Any:

@@ -18,6 +18,7 @@ from pcsa.viz.colors import LOG_LEAST, Array, keypoint_colors
 from pcsa.viz.files import short_ids, write_picture
 from pcsa.viz.legend import Entry, beside, rgb, shortened, write
 from pcsa.viz.scene import LAYERS, Scene, balls, lines, note_of, size_of, thin, view_axes
+from pcsa.viz.upright import upright
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -52,9 +53,10 @@ def render(
         layers: Which of :data:`pcsa.viz.LAYERS` are drawn.
         keypoint: Color the cloud by the probability map of this one (a place in the scene's keypoints), and draw only
             its marks.
-        turn: Degrees from +z over +x to where the viewer stands. Default: sees the front, from the right.
+        turn: Degrees from +z over +x to where the viewer stands, once y is up. Default: sees the front, from the right.
         tilt: Degrees above the ground.
-        frame: Middle of the picture [3] and half its height, as :func:`fit` gives them; default fits each scene.
+        frame: Middle of the picture [3], once y is up, and half its height, as :func:`fit` gives them; default fits
+            each scene.
         backend: ``"open3d"`` or ``"matplotlib"``. Default ``"auto"``: Open3D, else matplotlib with a warning that
             says what is missing.
 
@@ -68,7 +70,7 @@ def render(
         raise ValueError(f"`layers` has {unknown}, must be of {', '.join(LAYERS)}")
     check_one_of("backend", backend, ("auto", "open3d", "matplotlib"))
     view = _View(size, layers, keypoint, view_axes(turn, tilt), frame)
-    thinned = (thin(scene, MAX_POINTS) for scene in scenes)
+    thinned = (thin(upright(scene), MAX_POINTS) for scene in scenes)
     if backend != "matplotlib":
         window = _open3d_window(size)
         if not isinstance(window, str):
@@ -122,7 +124,7 @@ def fit(
     tilt: float = 20.0,
 ) -> tuple[Array, float]:
     """Return the ``frame`` of :func:`render` in which every one of ``scenes`` has room."""
-    return _View(size, layers, None, view_axes(turn, tilt), None).frame_of(scenes)
+    return _View(size, layers, None, view_axes(turn, tilt), None).frame_of([*map(upright, scenes)])
 
 
 def _open3d_window(size: tuple[int, int]) -> Any:

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -23,9 +23,13 @@ LAYERS = ("mesh", "cloud", "keypoints", "annotated", "errors", "covariance", "sa
 """What a scene can show, each of which a renderer can leave out."""
 
 
+Up = Literal["x", "y", "z"]
+_OTHERS = ("prob", "activation", "color", "vertices", "vertex_color")
+
+
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A cloud and what is known of its keypoints; y is up. Positions in one unit and frame, tensors or arrays.
+    """A cloud and what is known of its keypoints. Positions in one unit and frame, tensors or arrays.
 
     Only ``pos`` is needed: what is ``None`` is not drawn.
 
@@ -51,6 +55,7 @@ class Scene:
         note: Small print below the picture.
         map_scale: What a map's colors are of: the share of the largest probability, or its logarithm, from 1/1000:
             then one peak does not hide the rest.
+        up: The axis that points up in pictures, windows and pages.
 
     Raises:
         ValueError: If shapes do not fit, or a value that would be drawn is not finite.
@@ -76,6 +81,7 @@ class Scene:
     vertex_color: Any = None
     note: str = ""
     map_scale: MapScale = "linear"
+    up: Up = "y"
 
     def __post_init__(self) -> None:
         for name in ("pos", "keypoints", "confidence", "covariance", "annotated", "samples", "activation", "vertices"):
@@ -92,6 +98,7 @@ class Scene:
             value = getattr(self, name)
             object.__setattr__(self, name, () if value is None else list(value))
         check_one_of("map_scale", self.map_scale, ("linear", "log"))
+        check_one_of("up", self.up, get_args(Up))
         N, K = len(self.pos), self.num_keypoints
         names, ids = named(self.names, self.ids, K)
         object.__setattr__(self, "names", names)
@@ -134,18 +141,7 @@ class Scene:
         if self.segments is not None and self.keypoints is None:
             raise ValueError("`segments` join `keypoints`, which are None")
         drawn, annotated = self.drawn, self.annotations
-        for name in (
-            "pos",
-            "keypoints",
-            "annotated",
-            "covariance",
-            "samples",
-            "prob",
-            "activation",
-            "color",
-            "vertices",
-            "vertex_color",
-        ):
+        for name in ("pos", "keypoints", "annotated", "covariance", "samples", *_OTHERS):
             value = getattr(self, name)
             if value is None:
                 continue
@@ -244,7 +240,7 @@ def keypoint_scene(
     """Make the scene of one cloud from the scores that a network gave its points.
 
     Args:
-        pos: Points [N, 3], y up, any unit.
+        pos: Points [N, 3], any unit.
         logits: Raw scores [N, K].
         bandwidth: See :func:`pcsa.localize`; default from the neighbors.
         read_out: See :func:`pcsa.localize`.

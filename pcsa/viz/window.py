@@ -18,6 +18,7 @@ import numpy as np
 from pcsa.viz import gl
 from pcsa.viz.colors import Array, MapScale
 from pcsa.viz.scene import LAYERS, Scene, cloud_colors, note_of, size_of, thin, view_axes
+from pcsa.viz.upright import upright
 
 if TYPE_CHECKING:
     from _typeshed import SupportsLenAndGetItem
@@ -215,7 +216,7 @@ class _Browser:
         self._draw()
 
     def _opened(self) -> Scene:
-        return replace(thin(self.scenes[self.place], MAX_POINTS), map_scale=self.map_scale)
+        return replace(thin(upright(self.scenes[self.place]), MAX_POINTS), map_scale=self.map_scale)
 
     def _switch(self, name: str) -> None:
         self.layers ^= {name}

@@ -62,8 +62,6 @@ BAD = {
         {"mask": torch.tensor([[True, False], [True, True]])},
         "a map of -inf alone found",
     ),
-    "swapped": ((P, torch.randn(5, 10)), {}, r"`logits` \[5, 3\] .* and `pos` \[5, 10\] .* they look swapped"),
-    "swapped, dense": ((DENSE_P, torch.randn(2, 2, 4)), {}, "they look swapped"),
     "a schedule": (
         (L, P),
         {"temperature": TemperatureSchedule()},
@@ -130,6 +128,21 @@ def test_bad_input(call, case):
     args, options, message = case
     with pytest.raises(ValueError, match=message):
         call(*args, **options)
+
+
+@every
+@pytest.mark.parametrize("dense", [False, True])
+def test_what_looks_swapped_is_told_and_taken(call, dense):
+    logits, pos = (DENSE_P, torch.randn(2, 2, 4).double()) if dense else (P, torch.randn(5, 10).double())
+    look = r"`logits` \[.*3\] .* and `pos` \[.*(4|10)\] .* they look swapped"
+    with pytest.warns(UserWarning, match=look) as said:
+        evaluated = call(logits, pos)
+    assert said[0].filename == __file__
+    # A network that is trained so is evaluated so.
+    learned = call(logits.clone().requires_grad_(), pos)
+    for now, then in zip(*(x if isinstance(x, tuple) else (x,) for x in (evaluated, learned)), strict=True):
+        assert now.shape == then.shape
+    call(logits, pos, validate=False)
 
 
 @pytest.mark.parametrize("call", [soft_argmax, CALLS["localize"]], ids=["soft_argmax", "localize"])

@@ -182,3 +182,14 @@ def read_page():
         return about, scenes
 
     return read
+
+
+@pytest.fixture
+def hub(hub, monkeypatch):
+    """The hub of the tests, as the one that the client knows, and somebody who is logged in."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setenv("HF_TOKEN", "hf_of_nobody")
+    return hub

@@ -467,7 +467,7 @@ def test_two_evaluations_do_not_write_one_file(trained, tmp_path, refused):
     [
         ("none.ckpt", "`none.ckpt` is no checkpoint: there is no such file"),
         ("EMPTY/none.ckpt --no-flip-test", "is no checkpoint: there is no such file"),
-        ("EMPTY", "is no checkpoint: there is no such file"),
+        ("EMPTY", "must be a checkpoint or the folder of a run: it has no last.ckpt"),
         ("--split val LANDMARKS", "`checkpoint` (='LANDMARKS') must come first"),
         ("LANDMARKS --device nonsense", "`device` (='nonsense')"),
         ("LANDMARKS --device tpu", "`device` (='tpu')"),

@@ -63,11 +63,11 @@ def test_json_and_arrays_hold_the_same(trained, name, inputs, tmp_path, monkeypa
     fields = {
         "supervised": {*("num_points", "position", "covariance", "entropy", "presence", "index", "point")},
         "unsupervised": {*("num_points", "position", "covariance", "entropy", "activation", "index", "point")},
-        "pose2d": {"box", "position"},
-        "pose3d": {"position"},
-        "pose3d-image": {"box", "position", "depth_mm"},
-        "oct": {"rows"},
-        "landmarks": {"box", "position"},
+        "pose2d": {"box", "position", "covariance"},
+        "pose3d": {"position", "covariance"},
+        "pose3d-image": {"box", "position", "covariance", "depth_mm"},
+        "oct": {"rows", "variance"},
+        "landmarks": {"box", "position", "covariance"},
     }[name]
     if "supervised" in name:
         fields |= {"num_dropped", "num_used", "novelty", "unlike"}
@@ -311,7 +311,7 @@ def test_mistakes_end_in_one_message_and_status_2(trained, bad, tmp_path, refuse
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["EMPTY", "EMPTY"], "is no checkpoint: there is no such file"),
+        (["EMPTY", "EMPTY"], "must be a checkpoint or the folder of a run: it has no last.ckpt"),
         (["EMPTY/none.ckpt", "CHECKPOINT"], "no such file"),
         (["CHECKPOINT"], "`inputs` must name at least one file or folder"),
         (["CHECKPOINT", "CHECKPOINT"], "must name each checkpoint once"),

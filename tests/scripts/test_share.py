@@ -14,19 +14,6 @@ huggingface_hub = pytest.importorskip("huggingface_hub")
 pytestmark = pytest.mark.filterwarnings("ignore:Use .content=:DeprecationWarning")  # the hub's client's own, with httpx
 
 
-@pytest.fixture
-def hub(hub, monkeypatch):
-    """The hub of the tests, as the one that the client knows, and somebody who is logged in."""
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.endpoint)
-    monkeypatch.setattr(
-        huggingface_hub.constants,
-        "HUGGINGFACE_CO_URL_TEMPLATE",
-        hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
-    )
-    monkeypatch.setenv("HF_TOKEN", "hf_of_nobody")
-    return hub
-
-
 def test_a_folder_with_a_card(checkpoint, scored, tmp_path, capsys):
     scored("supervised")
     out = tmp_path / "mugs"
@@ -129,9 +116,9 @@ def test_what_the_hub_lacks_or_should_not_have(hub, tmp_path):
 
 
 def test_a_file_that_is_too_large_is_not_fetched(hub, monkeypatch):
-    from pcsa.tasks.common import pretrained
+    from pcsa.tasks.common import hub as fetching
 
-    monkeypatch.setattr(pretrained, "MOST_READ", 10)
+    monkeypatch.setattr(fetching, "MOST_READ", 10)
     hub.commit("someone/large", {"config.json": b"{}", "model.safetensors": b"x" * 11}, large="safetensors")
     with pytest.raises(ValueError, match=r"`model\.safetensors` of `someone/large`: 11 bytes, must be at most 10"):
         open_pretrained("someone/large")

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,6 +98,14 @@ def test_view(root, checkpoint, tmp_path, display, open3d):
         viewer.wait()
         viewer.stdout.close()
     assert (np.asarray(Image.open(tmp_path / "pcsa-1.png").convert("RGB")) < 250).any()
+
+
+@pytest.mark.parametrize("name", ["supervised", "unsupervised"])
+def test_shapes_stand_as_the_training_clouds_do(root, trained, name):
+    task, run = open_cloud_run(trained(name), "cpu")
+    for up, shown in (("z", "z"), ("y", "y"), ("none", "y")):
+        tilted = replace(run, labels=replace(run.labels, up=up))
+        assert open_scenes(ViewConfig(run.path, (root,)), task, tilted)[0].up == shown
 
 
 @pytest.mark.parametrize("name", ["supervised", "unsupervised"])

@@ -43,6 +43,7 @@ from pcsa.tasks.common.task import (
 )
 from pcsa.tasks.common.training_clouds import training_clouds
 from pcsa.viz import Scene, keypoint_scene, save_html, save_panels, save_pngs
+from pcsa.viz.scene import Up
 
 LAYERS = ("mesh", "cloud", "keypoints", "annotated", "errors", "skeleton")
 """What pictures of predictions show; a page can show the rest too."""
@@ -236,7 +237,7 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
     ) -> Scene:
         """The picture of the cloud at ``place`` of what was located, beside its annotations if it has any."""
         about = self.about(run, located, place, annotated)
-        how: dict[str, Any] = {"read_out": read_out, "radius": located.radius}
+        how: dict[str, Any] = {"read_out": read_out, "radius": located.radius, "up": up_of(run.labels)}
         return keypoint_scene(pos, located.logits[place], title=title, **how, **about, **options)
 
     @abstractmethod
@@ -265,6 +266,12 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
 
     def save_page(self, path: Path, pictures: Iterable[Picture], title: str) -> None:
         save_html(path, _scenes(pictures), title=title, layers=LAYERS)
+
+
+def up_of(labels: object) -> Up:
+    """The axis that points up in pictures: y, as in KeypointNet, where the labels know of none."""
+    axes: dict[Any, Up] = {"x": "x", "z": "z"}
+    return axes.get(getattr(labels, "up", "y"), "y")
 
 
 def _scenes(pictures: Iterable[Picture]) -> Iterator[Scene]:

@@ -269,8 +269,9 @@ class TrainConfig:
     resume: bool = False
     """Continue the run in `out` from its last checkpoint."""
     init_from: Path | None = None
-    """Begin with the weights of a checkpoint of the same task and network, of other keypoints perhaps: what scores
-    these is begun anew, but for keypoints that both have. A resumed run has its weights from its own."""
+    """Begin with the weights of a checkpoint (or run, shared model, owner/name on the Hugging Face hub) of the same
+    task and network, of other keypoints perhaps: what scores these is begun anew, but for keypoints that both have. A
+    resumed run has its weights from its own."""
 
     def __post_init__(self) -> None:
         make_paths(self)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pcsa.tasks.common.checkpoint import read_checkpoint
 from pcsa.tasks.common.config import from_plain
+from pcsa.tasks.common.shared import read_model
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def initialize(
 
     Args:
         network: The new network.
-        path: The checkpoint.
+        path: The checkpoint, or a shared model.
         labels: What the new network will find.
         task: Name of the task.
         named: Whether a name stands for the same keypoint in every training.
@@ -50,7 +50,7 @@ def initialize(
         FileNotFoundError: If there is no such checkpoint.
         ValueError: If it is of another task, or its network has little in common with the new one.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_model(path)
     about = checkpoint["pcsa"]
     if about["task"] != task:
         raise ValueError(f"`init_from` (={str(path)!r}) must be a checkpoint of {task}, is one of {about['task']}")

@@ -140,6 +140,9 @@ class ImagePredictor(Predictor):
             picture = _drawn(image, labels, file, predicted=several, bones=labels.bones, **drawn)
         for i, (box, position) in enumerate(zip(boxes, positions, strict=True)):
             fields = {"box": box, "position": position[:, :2].tolist(), **self.extra(position)}
+            # Along the depth, if there is one, pixels are others.
+            turn = cuts[i]["to_source"][:, :2]
+            fields["covariance"] = (turn @ found[i].covariance[0, :, :2, :2].cpu() @ turn.T).tolist()
             fields["confidence"] = found[i].confidence[0].cpu().tolist()
             yield Prediction(fields, picture if i == 0 else None)
 
@@ -182,7 +185,14 @@ class WholePredictor(Predictor):
         except ValueError as error:  # a size that the network cannot take
             raise ValueError(f"`{file}`: {error}") from None
         position = found.position[0].cpu()
-        fields = {self.field: position.tolist(), "confidence": found.confidence[0].cpu().tolist()}
+        covariance = found.covariance[0].cpu()
+        # A row has a variance only.
+        spread = {"variance": covariance[..., 0, 0]} if self.field == "rows" else {"covariance": covariance}
+        fields = {
+            self.field: position.tolist(),
+            **{name: value.tolist() for name, value in spread.items()},
+            "confidence": found.confidence[0].cpu().tolist(),
+        }
         drawn = {"surfaces": position} if self.field == "rows" else {"predicted": position, "bones": labels.bones}
         yield Prediction(fields, _drawn(image, labels, file, **drawn))
 

@@ -203,7 +203,7 @@ class MapTask(Task[MapConfigT, MapLabels]):
         depth = self.depth(config)
         spacing = strides([*([] if depth is None else [depth]), *size], maps)
         found = grid.localize(maps, read_out=read_out, radius=radius, frame="pixels", spacing=spacing, validate=False)
-        return LocatedMaps(found.position, found.peak, found.confidence, maps)
+        return LocatedMaps(found.position, found.peak, found.confidence, maps, found.covariance)
 
     def targets(self, config: MapConfigT, batch: dict[str, Tensor], maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Maps ``[B, K, *spatial]``, targets ``[B, K, D]`` in index units, and which of them are known."""
@@ -432,7 +432,8 @@ class MapEvaluation(Evaluation):
     def take(self, record: dict[str, Any]) -> None:
         self.collected.batches.append(record["batch"])
         found = {name: record[name] for name in ("position", "peak", "confidence")}
-        self.collected.found.append(LocatedMaps(**found, maps=found["peak"].new_empty(0)))
+        empty = found["peak"].new_empty(0)
+        self.collected.found.append(LocatedMaps(**found, maps=empty, covariance=empty))
 
     def stamp(self, index: int) -> list[list[int]]:
         """Size and time of the item's files; of drawn items there are none."""

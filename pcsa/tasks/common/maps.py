@@ -178,6 +178,8 @@ class LocatedMaps(NamedTuple):
     """Probability within the radius of the position, in the shape of ``peak``; the peak where no radius was given."""
     maps: Tensor
     """Scores ``[B, K, *spatial]``."""
+    covariance: Tensor
+    """Spread of the maps, ``[B, K, D, D]``, in pixels squared; of surfaces ``[B, K, W, 1, 1]``."""
 
 
 def score_maps(network: nn.Module, image: Tensor, flip_pairs: Sequence[tuple[int, int]] | None = None) -> Tensor:

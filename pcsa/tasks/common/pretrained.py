@@ -8,14 +8,13 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelHubMixin
 
 from pcsa.datasets.files import replacing
-from pcsa.datasets.limits import MOST_READ
+from pcsa.tasks.common.hub import check_repository, fetch, is_hub_id, said_by_hub
 from pcsa.tasks.common.model_card import CARD, CardText, model_card
 from pcsa.tasks.common.run import open_run
 from pcsa.tasks.common.shared import (
@@ -28,13 +27,6 @@ from pcsa.tasks.common.shared import (
 )
 from pcsa.tasks.common.task import Run
 
-_ID = re.compile(r"[\w.-]+/[\w.-]+")
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether a name is that of a repository on the hub, and of nothing here."""
-    return bool(_ID.fullmatch(name)) and ".." not in name and not os.path.exists(name)
-
 
 def open_pretrained(
     folder_or_id: str | os.PathLike[str], *, revision: str | None = None, trust: bool = False
@@ -44,8 +36,8 @@ def open_pretrained(
     Of a repository, the two files of the model are fetched, once, into the cache of the hub's client, and nothing else.
 
     Args:
-        folder_or_id: Folder that :meth:`Pretrained.save_pretrained` or ``pcsa share`` wrote; or ``owner/name`` on the
-            hub.
+        folder_or_id: Folder that :meth:`Pretrained.save_pretrained` or ``pcsa share`` wrote; or ``owner/name``, or
+            ``owner/name@revision``, on the hub.
         revision: Branch, tag or commit on the hub; default the newest of its main branch.
         trust: Whether a backbone outside of pcsa that the model names may be imported.
 
@@ -68,58 +60,6 @@ def open_pretrained(
     if shared_weights(folder) is None:
         raise FileNotFoundError(f"`{folder / WEIGHTS}` is missing: weights in other formats are not read")
     return open_run(folder, trust=trust)
-
-
-def fetch(repo_id: str, revision: str | None = None) -> Path:
-    """Fetch the files of a shared model from the hub, where they are not here already, and return their folder.
-
-    Raises:
-        FileNotFoundError: If there is no such repository, or it lacks a file.
-        ConnectionError: If the hub cannot be reached or does not deliver.
-        ValueError: If a file is too large.
-    """
-    from huggingface_hub import errors
-
-    try:
-        return _fetched(repo_id, revision)
-    except errors.LocalEntryNotFoundError as error:
-        raise ConnectionError(f"the Hugging Face hub cannot be reached, and `{repo_id}` is not here yet") from error
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        at = f" at {revision!r}" if revision else ""
-        raise FileNotFoundError(f"`{repo_id}`{at} is not on the Hugging Face hub, or not for you to see") from error
-    except errors.EntryNotFoundError as error:
-        raise FileNotFoundError(
-            f"`{repo_id}` must have `{DESCRIPTION}` and `{WEIGHTS}`, lacks one: weights in other formats are not read"
-        ) from error
-    except Exception as error:
-        if isinstance(error, ValueError) or getattr(error, "filename", None) is not None:
-            raise
-        raise ConnectionError(f"the Hugging Face hub did not deliver `{repo_id}`: {_first(error)}") from error
-
-
-def _fetched(repo_id: str, revision: str | None) -> Path:
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-
-    place = Path()
-    for file in (DESCRIPTION, WEIGHTS):
-        try:
-            about = get_hf_file_metadata(hf_hub_url(repo_id, file, revision=revision))
-        except Exception as error:
-            if getattr(error, "response", None) is not None:
-                raise
-            # Nobody answers: what is here is as good as it was.
-            place = Path(hf_hub_download(repo_id, file, revision=revision, local_files_only=True))
-            continue
-        if about.size is not None and about.size > MOST_READ:
-            raise ValueError(f"`{file}` of `{repo_id}`: {about.size} bytes, must be at most {MOST_READ}")
-        # Both of one commit, whatever is pushed meanwhile.
-        revision = about.commit_hash or revision
-        place = Path(hf_hub_download(repo_id, file, revision=revision))
-    return place.parent
-
-
-def _first(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 class Pretrained(ModelHubMixin, library_name="pcsa"):
@@ -184,15 +124,14 @@ class Pretrained(ModelHubMixin, library_name="pcsa"):
             ConnectionError: If the hub cannot be reached, or does not let you; `hf auth login` says who you are.
             ValueError: See :meth:`save_pretrained`.
         """
-        if not _ID.fullmatch(repo_id):
-            raise ValueError(f"`repo_id` (={repo_id!r}) must be owner/name")
+        check_repository(repo_id)
         card = {"name": repo_id, **(options.pop("model_card_kwargs", None) or {})}
         try:
             return str(super().push_to_hub(repo_id, model_card_kwargs=card, **options))
         except Exception as error:
             if isinstance(error, ValueError) or getattr(error, "filename", None) is not None:
                 raise
-            raise ConnectionError(f"`{repo_id}` cannot be put on the Hugging Face hub: {_first(error)}") from error
+            raise ConnectionError(f"`{repo_id}` cannot be put on the Hugging Face hub: {said_by_hub(error)}") from error
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any) -> Pretrained:

@@ -32,7 +32,13 @@ LabelsT = TypeVar("LabelsT")
 
 Picture = Scene | Overlay
 Checkpoint = Annotated[
-    Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT", help="Checkpoint that `pcsa train` wrote.")
+    Path,
+    tyro.conf.Positional,
+    tyro.conf.arg(
+        metavar="CHECKPOINT",
+        help="Checkpoint that `pcsa train` wrote, the folder of its run or of a shared model, or owner/name or "
+        "owner/name@revision on the Hugging Face hub.",
+    ),
 ]
 
 
@@ -67,16 +73,15 @@ class EvaluateOptions:
     device: str = "auto"
     """Device: cpu, cuda or auto."""
     out: Path | None = None
-    """Metrics file; default metrics-<split>.json beside the checkpoint, with another ending for best.ckpt, several
-    checkpoints and variations."""
+    """Metrics file; default metrics-<split>.json beside the checkpoint (of a model of the hub, in this folder), with
+    another ending for best.ckpt, several checkpoints and variations."""
     overwrite: bool = False
     """Discard what a call that was cut off has found with another checkpoint or other options, <out>.partial; else
     that is refused. With the same ones, this call goes on from there."""
     strict: bool = False
     """Stop at the first item that cannot be read; else it is listed as failed, and the exit status is 3."""
     ensemble: tuple[Path, ...] = ()
-    """More checkpoints of the same task and keypoints: the mean of their maps is read. Those that end in .ckpt may
-    follow the first one."""
+    """More of the same task and keypoints: the mean of their maps is read. They may follow the first one."""
     test_time: int = 1
     """Variations of each cloud as in the training, mirrored ones among them, of whose maps the mean is read."""
     trust_backbone: bool = False

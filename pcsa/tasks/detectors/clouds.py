@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pcsa._core.checks import check_count
+from pcsa._core.checks import check_count, check_positive
 from pcsa.localization import ReadOut
 from pcsa.tasks.common.clouds import CloudTask
 from pcsa.tasks.common.given_clouds import GivenCloud, give, locate_given
@@ -108,6 +108,8 @@ class CloudDetector:
         """
         if num_points is not None:
             check_count("num_points", num_points)
+        if radius is not None:
+            check_positive("radius", radius)
         given, several = as_list(clouds)
         how = Sampling(num_points or self.num_points, seed, columns, drop_invalid)
         named = [f"`clouds[{i}]`" if several else "`clouds`" for i in range(len(given))]

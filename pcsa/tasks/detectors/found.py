@@ -32,7 +32,8 @@ class Found:
     """Probability within ``radius`` of the position, ``[K]`` (``[K, W]``); the largest probability of a point or cell
     where no radius is given. Under ``temperature``."""
     covariance: Tensor | None = None
-    """Spread of the probability map, ``[K, 3, 3]``, in the input's units squared; of clouds."""
+    """Spread of the probability map, ``[K, 3, 3]`` in the input's units squared; ``[K, 2, 2]`` of images, x first, and
+    ``[K, W, 1, 1]`` of surfaces. Like the map, it is what the network was trained to; nothing calibrates it."""
     presence: Tensor | None = None
     """Probability that the input has the keypoint, ``[K]``, where the network was trained to tell. It falls with
     ``novelty``."""
@@ -82,6 +83,13 @@ class Found:
             there = "" if self.presence is None else f", presence {self.presence[k].item():.2f}"
             lines.append(f"{name}: ({place}), confidence {self.confidence[k].item():.2f}{there}")
         return "\n".join([*lines, *([f"unlike the training clouds ({self.reason})"] * self.is_unlike)])
+
+    @property
+    def sigma(self) -> Tensor | None:
+        """Root of the mean variance of the axes, ``[K]`` (``[K, W]``), in the input's units."""
+        if self.covariance is None:
+            return None
+        return self.covariance.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=0).sqrt()
 
     @property
     def is_unlike(self) -> bool:
@@ -167,9 +175,7 @@ class Found:
             return pandas.DataFrame(self.position.numpy(), index=names)
         columns: dict[str, Any] = {axis: self.position[:, i].numpy() for i, axis in enumerate("xyz"[: self.axes])}
         columns["confidence"] = self.confidence.numpy()
-        if self.covariance is not None:
-            columns["sigma"] = self.covariance.diagonal(dim1=-2, dim2=-1).mean(-1).sqrt().numpy()
-        for name in ("presence", "entropy", "index", "depth_mm"):
+        for name in ("sigma", "presence", "entropy", "index", "depth_mm"):
             value = getattr(self, name)
             if value is not None:
                 columns[name] = value.numpy()

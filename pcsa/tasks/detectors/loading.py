@@ -17,9 +17,9 @@ from pcsa.tasks.common.clouds import CloudTask
 from pcsa.tasks.common.devices import pick_device
 from pcsa.tasks.common.map_task import MapTask
 from pcsa.tasks.common.run import open_ensemble
+from pcsa.tasks.common.sources import checkpoint_of, open_source
 from pcsa.tasks.detectors.clouds import CloudDetector
 from pcsa.tasks.detectors.maps import MapDetector
-from pcsa.tasks.detectors.sources import checkpoint_of, open_source
 
 Source = str | os.PathLike[str]
 
@@ -46,7 +46,8 @@ def load(
 
     Args:
         source: The folder of a run (its ``last.ckpt``, else ``best.ckpt``), a checkpoint, the folder of a shared model
-            (``pcsa share``), or ``owner/name`` on the Hugging Face hub.
+            (``pcsa share``), or ``owner/name`` or ``owner/name@revision`` on the Hugging Face hub. What exists here is
+            taken before what the hub has.
         device: ``"auto"`` takes CUDA where there is one.
         batch_size: Clouds that the network takes at once. Default: as many as keep the device busy.
         read_out: Way to read a keypoint from its map, see :func:`pcsa.localize`.

@@ -153,10 +153,13 @@ class MapDetector:
         if "box" in fields:
             x, y, width, height = fields["box"]
             box = (float(x), float(y), float(width), float(height))
+        is_surface = "rows" in fields
+        spread = torch.tensor(fields["variance" if is_surface else "covariance"])
         return Found(
             self.names,
-            torch.tensor(fields["rows"] if "rows" in fields else fields["position"]),
+            torch.tensor(fields["rows" if is_surface else "position"]),
             torch.tensor(fields["confidence"]),
+            spread[..., None, None] if is_surface else spread,
             radius=options.radius,
             box=box,
             depth_mm=None if depth is None else torch.tensor(depth),

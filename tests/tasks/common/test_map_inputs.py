@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from pcsa.datasets.coco import CocoKeypoints
 from pcsa.datasets.human36m import Human36M
 from pcsa.datasets.lsp import Lsp
 from pcsa.tasks import get_task
-from pcsa.tasks.common.map_inputs import ImagePredictOptions, boxes_of, read_boxes
+from pcsa.tasks.common.map_inputs import ImagePredictOptions, ImagePredictor, boxes_of, read_boxes
 from pcsa.tasks.common.map_task import MapEvaluateOptions, labels_of
+from pcsa.tasks.common.maps import LocatedMaps, MapLabels
 from pcsa.tasks.common.task import Run
 from pcsa.tasks.pose2d import Pose2dConfig, Pose2dData, Pose2dEvaluateOptions
 from pcsa.tasks.pose3d import Pose3dConfig, Pose3dData
@@ -67,6 +69,23 @@ def predicted(run, picture, boxes):
     file.write_text(json.dumps({picture.name: boxes}))
     predictor = run.task.predictor(run, ImagePredictOptions(Path("last.ckpt"), (picture,), boxes=file))
     return torch.tensor([prediction.fields["position"] for prediction in predictor.predict(picture)])
+
+
+@pytest.mark.parametrize("box", [None, BOXES[0], BOXES[-1]])
+def test_a_covariance_is_in_the_pixels_of_the_picture(picture, box):
+    # All of it lies along the line from one keypoint to the other, in the crop and in the picture.
+    position = torch.tensor([[3.0, 5.0, 1.0], [10.0, 22.0, 7.0]])
+    between = position[1] - position[0]
+    covariance = torch.outer(between, between).expand(1, 2, 3, 3)
+    found = LocatedMaps(position[None], torch.ones(1, 2), torch.ones(1, 2), torch.empty(0), covariance)
+    data = SimpleNamespace(input_size=(64, 48), value_range=None)
+    run = SimpleNamespace(labels=MapLabels(("a", "b")), config=SimpleNamespace(data=data))
+    options = ImagePredictOptions(Path("last.ckpt"), (picture,))
+    predictor = ImagePredictor(lambda *_: found, run, options)
+    (prediction,) = predictor.find(predictor.open(picture), None if box is None else [box], picture)
+    (x, y), (u, v) = prediction.fields["position"]
+    expected = np.outer([u - x, v - y], [u - x, v - y])
+    np.testing.assert_allclose(prediction.fields["covariance"], [expected, expected], rtol=1e-4)
 
 
 @pytest.mark.parametrize("detections", [None, "found.json"])

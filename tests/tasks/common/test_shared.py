@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from pcsa.tasks import open_run
 from pcsa.tasks.common.calibrations import Calibration, store_calibration, weights_digest
 from pcsa.tasks.common.checkpoint import read_checkpoint
-from pcsa.tasks.common.pretrained import Pretrained, is_hub_id, open_pretrained
+from pcsa.tasks.common.hub import hub_name, is_hub_id
+from pcsa.tasks.common.pretrained import Pretrained, open_pretrained
 from pcsa.tasks.common.run import open_ensemble
 from pcsa.tasks.common.shared import DESCRIPTION, WEIGHTS, read_shared
 
@@ -188,8 +190,9 @@ def test_pickles_are_never_opened(folder):
 
 
 def test_ids_and_folders(folder, monkeypatch):
-    assert is_hub_id("someone/beds")
-    assert not any(map(is_hub_id, ("beds", "a/b/c", "../beds", "/beds", "a b/c", str(folder), "a/..", "")))
+    assert all(map(is_hub_id, ("someone/beds", "someone/beds@v1.0", "a/b-2.x@refs/pr/1")))
+    others = ("beds", "a/b/c", "../beds", "/beds", "a b/c", str(folder), "a/..", "", "./beds", "a/b@", "beds@v1")
+    assert not any(map(is_hub_id, (*others, "runs/last.ckpt", "shared/model.safetensors")))
     monkeypatch.chdir(folder.parent.parent)
     here = f"{folder.parent.name}/chairs"
     assert not is_hub_id(here)
@@ -198,3 +201,10 @@ def test_ids_and_folders(folder, monkeypatch):
         open_pretrained(folder, revision="main")
     with pytest.raises(FileNotFoundError, match="is neither a folder nor an owner/name"):
         open_pretrained(folder / "nowhere")
+
+
+def test_the_name_of_what_the_hub_has():
+    cached = Path("hub/models--someone--beds/snapshots/0123/model.safetensors")
+    assert hub_name(cached) == "someone/beds@0123"
+    assert hub_name(Path("model.safetensors")) is None
+    assert hub_name(Path("runs/snapshots/0123/model.safetensors")) is None

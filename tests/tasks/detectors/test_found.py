@@ -59,7 +59,8 @@ def test_pandas_has_a_row_for_each_keypoint(found, monkeypatch):
     assert list(columns) == ["x", "y", "z", "confidence", "sigma", "presence", "index"]
     np.testing.assert_array_equal(columns["y"], [0, 2, 5])
     np.testing.assert_array_equal(columns["sigma"], [2, 2, 2])
-    surfaces = Found(("top", "bottom"), torch.zeros(2, 7), torch.zeros(2, 7))
+    surfaces = Found(("top", "bottom"), torch.zeros(2, 7), torch.zeros(2, 7), 9 * torch.ones(2, 7, 1, 1))
+    torch.testing.assert_close(surfaces.sigma, torch.full((2, 7), 3.0))
     values, _ = surfaces.to_pandas()
     assert values.shape == (2, 7)
 
@@ -73,6 +74,7 @@ def test_a_package_that_is_not_there_is_named(found, monkeypatch, name, needs):
 
 def test_keypoints_of_images_are_not_in_space():
     flat = Found(("a",), torch.zeros(1, 2), torch.ones(1))
+    assert flat.sigma is None
     assert flat.axes == 2
     with pytest.raises(ValueError, match="`to_trimesh` must be called for keypoints of three axes: these have 2"):
         flat.to_trimesh()

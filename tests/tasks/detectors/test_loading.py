@@ -70,8 +70,8 @@ def test_a_shared_model_is_loaded_from_its_folder(trained, chair, detector, tmp_
 
 
 def test_a_name_of_the_hub_is_fetched(trained, chair, detector, tmp_path, monkeypatch):
+    from pcsa.tasks.common import sources
     from pcsa.tasks.common.pretrained import Pretrained
-    from pcsa.tasks.detectors import sources
 
     Pretrained(detector.run).save_pretrained(tmp_path / "shared")
     asked = []
@@ -289,7 +289,13 @@ def test_maps_are_read_as_predict_reads_them(trained, predicted, tmp_path, name)
         np.testing.assert_allclose(found.confidence, item["confidence"], atol=1e-6)
         assert found.names == detector.names
         assert (found.depth_mm is not None) == (name == "pose3d-image")
-        assert (found.presence, found.covariance, found.novelty) == (None, None, None)
+        spread = np.asarray(item["variance"])[..., None, None] if name == "oct" else item["covariance"]
+        np.testing.assert_allclose(found.covariance, spread, rtol=1e-4)
+        axes = {"oct": 1, "pose3d": 3}.get(name, 2)
+        assert found.covariance.shape == (*found.confidence.shape, axes, axes)
+        torch.testing.assert_close(found.covariance, found.covariance.mT)
+        assert (torch.linalg.eigvalsh(found.covariance) > 0).all()
+        assert (found.presence, found.novelty) == (None, None)
         assert str(found)
     assert f"MapDetector({name.split('-')[0]}: " in repr(detector)
 
