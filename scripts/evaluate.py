@@ -126,6 +126,8 @@ def kind_of(options: EvaluateOptions) -> str:
     thin = getattr(options, "thin", None)
     if thin is not None and thin != type(thin)():
         kinds.append("-" + re.sub(r"[^a-z0-9.]+", "-", str(thin)))
+    if (rotate := getattr(options, "rotate", "none")) != "none":
+        kinds.append(f"-rotated-{rotate}")
     return "".join(kinds)
 
 

@@ -174,7 +174,10 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
 
     def describe(self, data: StepData) -> dict[str, Any]:
         items = data.train_items
-        clouds = training_clouds(len(items), lambda epoch, i: items[i if epoch is None else (epoch, i)].pos, self.frame)
+        turns = getattr(items, "turns", "none")
+        clouds = training_clouds(
+            len(items), lambda epoch, i: items[i if epoch is None else (epoch, i)].pos, self.frame, turns
+        )
         return {"clouds": to_plain(clouds)}
 
     def mean(self, runs: Sequence[Run[CloudConfigT, LabelsT]]) -> nn.Module:
