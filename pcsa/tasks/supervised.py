@@ -52,7 +52,7 @@ from pcsa.tasks.common.network_noise import network_noise
 from pcsa.tasks.common.precompute import Hierarchies, geometry_of, open_hierarchies
 from pcsa.tasks.common.tables import shown_thresholds
 from pcsa.tasks.common.task import Column, Details, Evaluation, Predictor, Run, column
-from pcsa.tasks.common.thinned import thinning
+from pcsa.tasks.common.thinned import run_on, thinning
 from pcsa.tasks.common.training_clouds import Turns
 
 # No training step reads them, and every tensor of a batch that a worker hands over costs time.
@@ -410,6 +410,12 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
 
     def evaluation(self, run: DetectorRun, options: SupervisedEvaluateOptions) -> Evaluation:
         return DetectionEvaluation(self, run, options, self.scored_split(run.config, options.split))
+
+    def scored_clouds(self, run: DetectorRun, options: Any, split: Literal["val", "test"]) -> tuple[DetectorRun, Any]:
+        if options.category is not None:
+            run = of_category(run, options.category)
+        run = run_on(run, options.thin)
+        return run, self.annotated(run, split, options.root)
 
     def mirrors(self, run: DetectorRun) -> Mapping[int, Sequence[int]]:
         return run.labels.planes

@@ -421,6 +421,10 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
     def evaluation(self, run: MergerRun, options: UnsupervisedEvaluateOptions) -> Evaluation:
         return CategoryEvaluation(self, run, options, self.scored_split(run.config, options.split))
 
+    def scored_clouds(self, run: MergerRun, options: Any, split: Literal["val", "test"]) -> tuple[MergerRun, Any]:
+        # What is found again needs no annotations.
+        return run, open_clouds(replace(run.config.data, root=options.root or run.config.data.root), split)
+
     def about(
         self,
         run: MergerRun,

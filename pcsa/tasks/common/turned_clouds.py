@@ -26,11 +26,23 @@ class CloudEvaluateOptions(EvaluateOptions):
     turned back, so that all scores are as before. For networks trained with `model.rotation`; and to see what others
     lose."""
     rotate_seed: int = 0
-    """Seed of the turns, beside the cloud's id: the same for all networks."""
+    """Seed of the turns, beside the cloud's id: the same for all networks; with robustness, of all that is drawn."""
+    robustness: bool = False
+    """Score clouds that are turned, noisy, sparse, uneven, hidden in part, with outliers, without a part or sampled
+    anew, each at several levels, in place of the clouds as they are: robustness-<split>.json, .csv and a plot."""
+    robustness_kinds: tuple[str, ...] = ()
+    """Of these corruptions alone: heading, rotation, noise, thinning, density, occlusion, outliers, missing,
+    sampling."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count("rotate_seed", self.rotate_seed, least=0)
+        if self.robustness_kinds and not self.robustness:
+            raise ValueError(
+                f"`robustness_kinds` (={' '.join(self.robustness_kinds)}) must be given with `robustness` only"
+            )
+        if self.robustness and self.rotate != "none":
+            raise ValueError(f"`rotate` (={self.rotate!r}) must be 'none' with `robustness`, which turns clouds itself")
 
 
 def cloud_turns(options: CloudEvaluateOptions, names: Sequence[str], up: Up) -> list[Tensor] | None:
