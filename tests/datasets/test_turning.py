@@ -33,7 +33,7 @@ def test_turns_are_rotations_uniform_over_directions(up):
     # Entries have variances of 1/3 or 1/2: five standard errors.
     assert (mean - expected).abs().max() < 5 * math.sqrt(0.5 / 2000)
     if up is None:
-        # The trace of a uniform rotation is 1 + 2 cos t with the density (1 - cos t) / pi: its mean is 0, its square's 1.
+        # The trace of a uniform rotation is 1 + 2 cos t, t with the density (1 - cos t) / pi: its square has mean 1.
         trace = turns.diagonal(dim1=1, dim2=2).sum(1)
         assert abs(trace.square().mean() - 1) < 5 * math.sqrt(2 / 2000)
 
