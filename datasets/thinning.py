@@ -148,7 +148,7 @@ def kept_rows(pos: Float[Tensor, "N 3"], options: Thin, name: str = "") -> Int[T
         falloff = options.falloff or 1.0
         along = _direction(options.along, seed, name, "along") if falloff > 1 else pos.new_zeros(3)
         share = falling_shares(pos[rows] @ along, falloff, options.num_points or len(rows))
-        rows = rows[draw_rows(share, _generator(seed, name, "points"))]
+        rows = rows[draw_rows(share, named_generator(seed, name, "points"))]
     return rows
 
 
@@ -218,8 +218,11 @@ def _id(data: Data) -> str:
     return str(data.model_id) if "model_id" in data else ""
 
 
-def _generator(seed: int, *parts: Any) -> torch.Generator:
-    # One for each purpose: what is seen does not depend on how many of the seen points are kept.
+def named_generator(seed: int, *parts: Any) -> torch.Generator:
+    """Return the generator of a seed, an id and a purpose, the same in every process and order.
+
+    One for each purpose: what is seen does not depend on how many of the seen points are kept.
+    """
     digest = hashlib.sha256(repr((seed, *parts)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
@@ -228,5 +231,5 @@ def _direction(given: Direction | None, seed: int, name: str, purpose: str) -> T
     if given is not None:
         direction = torch.tensor(given, dtype=torch.double)
     else:
-        direction = torch.randn(3, generator=_generator(seed, name, purpose), dtype=torch.double)
+        direction = torch.randn(3, generator=named_generator(seed, name, purpose), dtype=torch.double)
     return direction / direction.norm()

@@ -112,7 +112,7 @@ class Normalize:
             )
         scale = torch.where(scale > 0, scale, 1.0)
         dtype = torch.get_default_dtype() if pos.dtype == torch.float64 else pos.dtype
-        out = _map_positions(data, lambda x: ((x - offset) / scale).to(dtype))
+        out = map_positions(data, lambda x: ((x - offset) / scale).to(dtype))
         if "scale" in data:
             offset, scale = data.offset[0] + data.scale[0] * offset.to(data.offset), data.scale[0, 0] * scale
         out.offset, out.scale = offset[None].clone(), scale.view(1, 1)
@@ -239,12 +239,12 @@ class Augment:
         if self.scale > 0 or self.axis_scale > 0:
             factor = 1 + self.scale * _uniform(generator)
             factors = factor * (1 + self.axis_scale * _uniform(generator, 3))
-            data = _map_positions(data, lambda x: x * factors.to(x))
+            data = map_positions(data, lambda x: x * factors.to(x))
             if "bandwidth" in data:
                 data.bandwidth = data.bandwidth * factor.to(data.bandwidth)
         if self.shift > 0:
             offset = self.shift * _uniform(generator, 3)
-            data = _map_positions(data, lambda x: x + offset.to(x))
+            data = map_positions(data, lambda x: x + offset.to(x))
         if self.jitter > 0:
             data = copy.copy(data)
             noise = torch.randn(data.pos.shape, generator=generator).clamp(-3, 3)
@@ -281,7 +281,7 @@ def rotate_up(data: Data, angle: float) -> Data:
     matrix = torch.zeros(3, 3)
     matrix[a, a] = matrix[b, b] = cos
     matrix[a, b], matrix[b, a], matrix[up, up] = -sin, sin, 1.0
-    return _map_positions(data, lambda x: x @ matrix.to(x).mT)
+    return map_positions(data, lambda x: x @ matrix.to(x).mT)
 
 
 def drop_points(data: Data, generator: torch.Generator, max_share: float) -> Data:
@@ -334,7 +334,7 @@ def random_mirror(data: Data, generator: torch.Generator, probability: float = 0
     factor[axis] = -1.0
     offset = torch.zeros_like(center)
     offset[axis] = 2 * where
-    out = _map_positions(data, lambda x: x * factor + offset)
+    out = map_positions(data, lambda x: x * factor + offset)
     for key in ("keypoints", "visible", "keypoint_index", "detour", "marks", "marked"):
         if key in out:
             out[key] = out[key][:, partner]
@@ -391,7 +391,8 @@ def _uniform(generator: torch.Generator, *size: int) -> Tensor:
     return torch.rand(size, generator=generator) * 2 - 1
 
 
-def _map_positions(data: Data, function: Callable[[Tensor], Tensor]) -> Data:
+def map_positions(data: Data, function: Callable[[Tensor], Tensor]) -> Data:
+    """Return a copy of a cloud whose points, keypoints and marks are mapped; those that are not there stay zeros."""
     out = copy.copy(data)
     out.pos = function(data.pos)
     if "keypoints" in data:

@@ -16,3 +16,4 @@ from pcsa.models.pointnet2 import (
 from pcsa.models.simple_pose import SimplePose as SimplePose, load_imagenet_weights as load_imagenet_weights
 from pcsa.models.skeleton_merger import SkeletonMerger as SkeletonMerger
 from pcsa.models.surface_unet import SurfaceUNet as SurfaceUNet, order_surfaces as order_surfaces
+from pcsa.models.turned_detector import TurnedDetector as TurnedDetector

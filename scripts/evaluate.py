@@ -16,13 +16,16 @@ from pcsa.datasets.files import replacing
 from pcsa.scripts.guarded import Failure, guarded_batches
 from pcsa.scripts.partial import determining
 from pcsa.scripts.records import Found, Records
+from pcsa.scripts.robustness import robustness
 from pcsa.scripts.runs import averaged_with, check_pages, parse_options, print_failed
 from pcsa.tasks.common.calibrations import store_calibration, weights_digest
 from pcsa.tasks.common.checkpoint import write_json
 from pcsa.tasks.common.claim import claimed
+from pcsa.tasks.common.robustness import robustness_table
 from pcsa.tasks.common.run import open_ensemble
 from pcsa.tasks.common.sources import folder_beside, name_of
 from pcsa.tasks.common.task import EvaluateOptions, Evaluation, Run
+from pcsa.tasks.common.turned_clouds import CloudEvaluateOptions
 
 # Options that change no score.
 _WITHOUT_EFFECT = (
@@ -36,6 +39,11 @@ log = logging.getLogger(__name__)
 def main(argv: list[str]) -> int:
     """Parse options, evaluate, print the table; exit status 3 if some items failed."""
     options, run = parse_options(argv, "evaluate", EvaluateOptions, lambda task: task.evaluate_options)
+    if isinstance(options, CloudEvaluateOptions) and options.robustness:
+        broken = robustness(run, options, kind_of(options), _WITHOUT_EFFECT)
+        print(robustness_table(broken))
+        print("\nwritten: " + ", ".join(broken[key] for key in ("file", "table", "plot")))
+        return 0
     try:
         result = evaluate(run, options)
     except KeyboardInterrupt as stop:
@@ -138,6 +146,8 @@ def kind_of(options: EvaluateOptions) -> str:
     thin = getattr(options, "thin", None)
     if thin is not None and thin != type(thin)():
         kinds.append("-" + re.sub(r"[^a-z0-9.]+", "-", str(thin)))
+    if (rotate := getattr(options, "rotate", "none")) != "none":
+        kinds.append(f"-rotated-{rotate}")
     return "".join(kinds)
 
 

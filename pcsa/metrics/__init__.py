@@ -23,6 +23,15 @@ from pcsa.metrics.coco import (
     object_keypoint_similarity as object_keypoint_similarity,
 )
 from pcsa.metrics.correct_keypoints import THRESHOLDS as THRESHOLDS, pck as pck
+from pcsa.metrics.ellipsoids import (
+    SpreadCorrelation as SpreadCorrelation,
+    covariance_factor as covariance_factor,
+    ellipsoid_coverage as ellipsoid_coverage,
+    gaussian_log_likelihood as gaussian_log_likelihood,
+    mixture_log_likelihood as mixture_log_likelihood,
+    pooled_covariance as pooled_covariance,
+    spread_correlation as spread_correlation,
+)
 from pcsa.metrics.errors import (
     CountedError as CountedError,
     failure_rate as failure_rate,

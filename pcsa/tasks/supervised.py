@@ -21,6 +21,8 @@ from pcsa.datasets.keypointnet.layout import models_of_split
 from pcsa.datasets.mirrors import category_mirrors
 from pcsa.datasets.thinning import Thin
 from pcsa.datasets.transforms import Augment, Normalize, check_turns, denormalize
+from pcsa.datasets.turning import in_a_frame
+from pcsa.datasets.up import up_axis
 from pcsa.metrics import PCK, THRESHOLDS, MeanKeypointError, keypoint_error
 from pcsa.models import KeypointDetector, LevelGeometry, PointNet2, build_geometry
 from pcsa.tasks.common.belief_tables import belief_details, pck_columns
@@ -50,7 +52,8 @@ from pcsa.tasks.common.network_noise import network_noise
 from pcsa.tasks.common.precompute import Hierarchies, geometry_of, open_hierarchies
 from pcsa.tasks.common.tables import shown_thresholds
 from pcsa.tasks.common.task import Column, Details, Evaluation, Predictor, Run, column
-from pcsa.tasks.common.thinned import thinning
+from pcsa.tasks.common.thinned import run_on, thinning
+from pcsa.tasks.common.training_clouds import Turns
 
 # No training step reads them, and every tensor of a batch that a worker hands over costs time.
 _UNUSED = ("color", "keypoint_index", "reflection", "rotation", "is_circle", "offset", "scale", "model_id", "category")
@@ -201,10 +204,12 @@ class DetectionItems(TrainingItems[Data]):
         seed: int,
         hierarchies: Hierarchies | None = None,
         detours: Detours | None = None,
+        turns: Turns = "none",
     ) -> None:
         super().__init__(seed)
         augment.prepare()
         self.dataset, self.augment, self.hierarchies, self.detours = dataset, augment, hierarchies, detours
+        self.turns = turns
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -219,6 +224,8 @@ class DetectionItems(TrainingItems[Data]):
         if self.detours is not None:
             data = self.detours.attach(data, index)
         data = self.augment(data, generator)
+        if self.turns != "none":
+            data = in_a_frame(data, generator, None if self.turns == "any" else up_axis(self.turns))
         for name in (*_UNUSED, *_ALSO_UNUSED):
             if name in data:
                 del data[name]
@@ -384,7 +391,7 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
         detours = open_detours(train) if along else None
         data = StepData(
             config,
-            DetectionItems(train, config.data.augment, config.seed, hierarchies, detours),
+            DetectionItems(train, config.data.augment, config.seed, hierarchies, detours, config.model.turns(train.up)),
             None if val is None else DetectionItems(val, Augment(), config.seed),
         )
         mirrors: dict[int, tuple[int, ...]] = {}
@@ -399,10 +406,16 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
         return Training(Detection(config, network, data.steps_per_epoch, thresholds), data, labels)
 
     def build(self, config: SupervisedConfig, labels: KeypointLabels) -> KeypointDetector:
-        return build_detector(config.model, len(labels.semantic_ids))
+        return build_detector(config.model, len(labels.semantic_ids), labels.up)
 
     def evaluation(self, run: DetectorRun, options: SupervisedEvaluateOptions) -> Evaluation:
         return DetectionEvaluation(self, run, options, self.scored_split(run.config, options.split))
+
+    def scored_clouds(self, run: DetectorRun, options: Any, split: Literal["val", "test"]) -> tuple[DetectorRun, Any]:
+        if options.category is not None:
+            run = of_category(run, options.category)
+        run = run_on(run, options.thin)
+        return run, self.annotated(run, split, options.root)
 
     def mirrors(self, run: DetectorRun) -> Mapping[int, Sequence[int]]:
         return run.labels.planes

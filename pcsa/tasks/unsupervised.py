@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import lightning as L
 import torch
@@ -47,7 +47,8 @@ from pcsa.tasks.common.floors import category_details, evaluate_category, format
 from pcsa.tasks.common.held_out import check_clouds_held_out
 from pcsa.tasks.common.read_outs import cloud_radius
 from pcsa.tasks.common.reconstruction import ReconstructionConfig, reconstruction
-from pcsa.tasks.common.task import Column, Details, EvaluateOptions, Evaluation, Run, column
+from pcsa.tasks.common.task import Column, Details, Evaluation, Run, column
+from pcsa.tasks.common.turned_clouds import CloudEvaluateOptions, cloud_turns, locate_turned, rotated_header
 from pcsa.viz import Scene
 
 log = logging.getLogger(__name__)
@@ -146,7 +147,7 @@ MergerRun = Run[UnsupervisedConfig, MergerLabels]
 
 
 @dataclass(frozen=True)
-class UnsupervisedEvaluateOptions(EvaluateOptions):
+class UnsupervisedEvaluateOptions(CloudEvaluateOptions):
     """Score keypoints found without labels, over the whole category and on held-out clouds, beside their floors."""
 
     thresholds: tuple[float, ...] = THRESHOLDS
@@ -259,14 +260,19 @@ class CategoryEvaluation(CloudEvaluation):
         scale = scale_of([held_out[i].pos for i in range(len(held_out))])
         check_suited("thresholds", options.thresholds, scale)
         self.radius = cloud_radius(options.read_out, options.radius, scale)
-        self.header["radius"] = self.radius
+        self.header |= {"radius": self.radius, **rotated_header(options)}
         self.shown = set(held_out.model_ids[: self.num_pictures])
         self.predicted: list[Tensor] = []
 
     def find(self, batch: Batch) -> dict[str, Any]:
         clouds = batch.to_data_list()
         read_out = self.options.read_out
-        located = self.task.locate(self.run, [cloud.pos for cloud in clouds], read_out, self.radius)
+        turns = cloud_turns(self.options, [cloud.model_id for cloud in clouds], cast(Up, self.everything.up))
+        located = locate_turned(
+            lambda given: self.task.locate(self.run, given, read_out, self.radius),
+            [cloud.pos for cloud in clouds],
+            turns,
+        )
         for i, cloud in enumerate(clouds):
             if cloud.model_id in self.shown:
                 self.pictures.append(self.task.scene(self.run, cloud.pos, located, i, read_out, title=cloud.model_id))
@@ -414,6 +420,10 @@ class UnsupervisedTask(CloudTask[UnsupervisedConfig, MergerLabels]):
 
     def evaluation(self, run: MergerRun, options: UnsupervisedEvaluateOptions) -> Evaluation:
         return CategoryEvaluation(self, run, options, self.scored_split(run.config, options.split))
+
+    def scored_clouds(self, run: MergerRun, options: Any, split: Literal["val", "test"]) -> tuple[MergerRun, Any]:
+        # What is found again needs no annotations.
+        return run, open_clouds(replace(run.config.data, root=options.root or run.config.data.root), split)
 
     def about(
         self,

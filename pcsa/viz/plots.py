@@ -39,8 +39,8 @@ def plot_pck(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
     ]
     if not kinds:
         return None
-    runs = _runs(metrics)
-    figure, panels = _panels(len(kinds), sharey=True)
+    runs = run_styles(metrics)
+    figure, panels = panels_for(len(kinds), sharey=True)
     for axes, (key, title) in zip(panels, kinds, strict=True):
         for name, m in metrics.items():
             if key in m.get("overall", {}):
@@ -49,7 +49,7 @@ def plot_pck(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
         axes.set(title=title, xlabel="threshold (units of the dataset)", ylim=(0, 102))
         axes.set_xlim(left=0)
     panels[0].set_ylabel("PCK (%)")
-    _legend(figure, panels)
+    legend_below(figure, panels)
     return figure
 
 
@@ -58,8 +58,8 @@ def plot_reliability(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
     curves = {name: m["overall"]["calibration"] for name, m in metrics.items() if "calibration" in m.get("overall", {})}
     if not curves:
         return None
-    figure, (axes,) = _panels(1, width=4.6, height=4.2)
-    runs = _runs(metrics)
+    figure, (axes,) = panels_for(1, width=4.6, height=4.2)
+    runs = run_styles(metrics)
     axes.plot([0, 1], [0, 1], color="0.7", lw=1, ls="--", zorder=1)
     for name in metrics:
         if name in curves:
@@ -69,7 +69,7 @@ def plot_reliability(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
     limits = sorted({c["threshold"] for c in curves.values()})
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xlabel="confidence (peak probability)")
     axes.set_ylabel(f"share with an error below {', '.join(f'{x:g}' for x in limits)}")
-    _legend(figure, [axes])
+    legend_below(figure, [axes])
     return figure
 
 
@@ -86,8 +86,8 @@ def plot_keypoints(metrics: Mapping[str, Mapping[str, Any]], category: str) -> F
     # However many keypoints there are, the picture ends; names stand upright where they are close.
     wide = float(np.clip(0.5 * len(names) + 1.5, 4.5, 24))
     close = 0.5 * len(names) + 1.5 > wide
-    figure, (axes,) = _panels(1, width=wide, height=3.0 + 0.06 * long * max(map(len, labels)))
-    width, runs = 0.8 / len(tables), _runs(metrics)
+    figure, (axes,) = panels_for(1, width=wide, height=3.0 + 0.06 * long * max(map(len, labels)))
+    width, runs = 0.8 / len(tables), run_styles(metrics)
     for place, (name, table) in enumerate(tables):
         values = _numbers([table.get(k, {}).get("euclidean", {}).get("mean_error") for k in names])
         at = np.arange(len(names)) - 0.4 + (place + 0.5) * width
@@ -100,7 +100,7 @@ def plot_keypoints(metrics: Mapping[str, Mapping[str, Any]], category: str) -> F
     axes.set(ylabel="mean error (units of the dataset)", xlim=(-0.6, len(names) - 0.4))
     axes.set_title(f"{_short(category)}: keypoints (shapes that have them)", parse_math=False)
     axes.grid(axis="x", visible=False)
-    _legend(figure, [axes])
+    legend_below(figure, [axes])
     return figure
 
 
@@ -115,8 +115,8 @@ def plot_training(logs: Mapping[str, Mapping[str, tuple[Array, Array]]]) -> Figu
     quantities.sort(key=lambda q: (not q.startswith("val"), q.startswith(("lr", "temperature"))))
     if not quantities:
         return None
-    figure, panels = _panels(len(quantities))
-    runs = _runs(logs)
+    figure, panels = panels_for(len(quantities))
+    runs = run_styles(logs)
     for axes, quantity in zip(panels, quantities, strict=False):
         for name, log in logs.items():
             if quantity not in log:
@@ -129,7 +129,7 @@ def plot_training(logs: Mapping[str, Mapping[str, tuple[Array, Array]]]) -> Figu
         axes.set_title(_short(quantity), parse_math=False)
         axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel("step")
-    _legend(figure, panels)
+    legend_below(figure, panels)
     return figure
 
 
@@ -139,8 +139,8 @@ def plot_miou(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
     titles = list(dict.fromkeys(title for curves in found.values() for title, *_ in curves))
     if not titles:
         return None
-    runs = _runs(metrics)
-    figure, panels = _panels(len(titles), sharey=True)
+    runs = run_styles(metrics)
+    figure, panels = panels_for(len(titles), sharey=True)
     for axes, title in zip(panels, titles, strict=False):
         for name, curves in found.items():
             floors = 0
@@ -160,7 +160,7 @@ def plot_miou(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
         axes.set_title(title, parse_math=False)
         axes.set(xlabel="threshold (units of the dataset)", ylim=(0, 102))
     panels[0].set_ylabel("mIoU (%)")
-    _legend(figure, panels)
+    legend_below(figure, panels)
     return figure
 
 
@@ -176,7 +176,8 @@ def miou_curves(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, Array, A
                     yield f"{distance}, {shapes}", row, _numbers(scored["thresholds"]), _numbers(values[key])
 
 
-def _panels(count: int, width: float = 3.9, height: float = 3.2, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+def panels_for(count: int, width: float = 3.9, height: float = 3.2, sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    """Make a figure of so many panels, three in a row."""
     from matplotlib.figure import Figure
 
     columns = min(count, 3)
@@ -192,7 +193,8 @@ def _panels(count: int, width: float = 3.9, height: float = 3.2, sharey: bool = 
     return figure, axes[:count]
 
 
-def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
+def legend_below(figure: Figure, panels: Sequence[Axes]) -> None:
+    """Put one legend below all panels."""
     handles: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -215,7 +217,7 @@ def _short(name: str, most: int = 48) -> str:
     return name if len(name) <= most else f"{name[: most // 2]}…{name[-(most // 2 - 1) :]}"
 
 
-def _runs(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+def run_styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return the color and the label of each run.
 
     The colors are those of matplotlib, or where there are more runs than it has colors for, those of keypoints.

@@ -27,10 +27,12 @@ from pcsa.datasets.up import up_axis
 from pcsa.localization import NEED_RADIUS, ReadOut
 from pcsa.tasks.common.config import Count, DataConfig, Rule, TrainConfig, to_plain
 from pcsa.tasks.common.engine import StepData
+from pcsa.tasks.common.fitting import scale_of, suited, suits
 from pcsa.tasks.common.given_clouds import UNKNOWN_POINTS, give, locate_given, note_of
 from pcsa.tasks.common.located_clouds import Frame as Frame, LocatedClouds as LocatedClouds, locate as locate
 from pcsa.tasks.common.mean_maps import MeanOfNetworks, MeanOfVariations
-from pcsa.tasks.common.read_outs import KEYPOINTNET_RADIUS
+from pcsa.tasks.common.read_outs import KEYPOINTNET_RADIUS, cloud_radius
+from pcsa.tasks.common.robustness import SHARE, Bench, own_keypoints
 from pcsa.tasks.common.task import (
     Evaluation,
     LabelsT,
@@ -42,6 +44,7 @@ from pcsa.tasks.common.task import (
     Task,
 )
 from pcsa.tasks.common.training_clouds import training_clouds
+from pcsa.tasks.common.turned_clouds import CloudEvaluateOptions
 from pcsa.viz import Scene, keypoint_scene, save_html, save_panels, save_pngs
 from pcsa.viz.scene import Up
 
@@ -175,7 +178,10 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
 
     def describe(self, data: StepData) -> dict[str, Any]:
         items = data.train_items
-        clouds = training_clouds(len(items), lambda epoch, i: items[i if epoch is None else (epoch, i)].pos, self.frame)
+        turns = getattr(items, "turns", "none")
+        clouds = training_clouds(
+            len(items), lambda epoch, i: items[i if epoch is None else (epoch, i)].pos, self.frame, turns
+        )
         return {"clouds": to_plain(clouds)}
 
     def mean(self, runs: Sequence[Run[CloudConfigT, LabelsT]]) -> nn.Module:
@@ -222,6 +228,40 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
     def annotations(self, run: Run[CloudConfigT, LabelsT]) -> dict[str, Any]:
         """Options of :class:`KeypointNet` for the annotations that the network has learned; none by default."""
         return {}
+
+    def scored_clouds(
+        self, run: Run[CloudConfigT, LabelsT], options: CloudEvaluateOptions, split: Literal["val", "test"]
+    ) -> tuple[Run[CloudConfigT, LabelsT], Any]:
+        """The clouds to score a run on, and the run as it is to be asked."""
+        return run, self.annotated(run, split, options.root)
+
+    def robustness_bench(
+        self, run: Run[CloudConfigT, LabelsT], options: CloudEvaluateOptions, split: Literal["val", "test"]
+    ) -> tuple[Bench, dict[str, Any], Any]:
+        """What `pcsa evaluate --robustness` scores a run on, what its file says of that, and the dataset."""
+        run, dataset = self.scored_clouds(run, options, split)
+        clouds = [dataset[i] for i in range(len(dataset))]
+        scale = scale_of([cloud.pos for cloud in clouds])
+        # Of KeypointNet, that of its benchmark.
+        threshold = SHARE if suits([SHARE], scale) and 0.5 < scale.diagonal < 2 else suited([SHARE], scale)[0]
+        radius = cloud_radius(options.read_out, options.radius, scale)
+
+        def find(given: Sequence[Tensor]) -> LocatedClouds:
+            return self.locate(run, given, options.read_out, radius)
+
+        annotated = None
+        if not self.named:
+            annotated = dataset if isinstance(dataset, KeypointNet) else None
+            clouds = own_keypoints(find, clouds, options.batch_size)
+        bench = Bench(find, clouds, threshold, annotated, options.batch_size)
+        about = {
+            "category": run.labels.category,
+            "against": "annotated" if self.named else "own",
+            "units": "the dataset's own",
+            "diagonal": scale.diagonal,
+            "radius": radius,
+        }
+        return bench, about, dataset
 
     def scene(
         self,

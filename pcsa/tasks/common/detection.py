@@ -7,7 +7,7 @@ import logging
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from pcsa._core.checks import check_positive
 from pcsa.datasets.keypointnet import rotated_labelings, rotation_groups
 from pcsa.datasets.keypointnet.mirror import category_mirror_pairs
 from pcsa.datasets.thinning import Thin
+from pcsa.datasets.up import Up
 from pcsa.localization import ReadOut
 from pcsa.metrics import THRESHOLDS, KeypointMetrics, symmetric_error
 from pcsa.metrics.geodesic import geodesic_distances, geodesic_error
@@ -42,8 +43,9 @@ from pcsa.tasks.common.fitting import check_suited, scale_of, suited, suits
 from pcsa.tasks.common.read_outs import KEYPOINTNET_RADIUS, ball_named, cloud_radius
 from pcsa.tasks.common.shape_distances import shape_distances
 from pcsa.tasks.common.tables import markdown_table, number, shown_thresholds
-from pcsa.tasks.common.task import EvaluateOptions, Run
+from pcsa.tasks.common.task import Run
 from pcsa.tasks.common.thinned import on_whole_clouds, run_on
+from pcsa.tasks.common.turned_clouds import CloudEvaluateOptions, cloud_turns, locate_turned, rotated_header
 
 # Confidences that stand beside the distances of each shape.
 _BY_SHAPE = ("mass", "cross_fitted")
@@ -52,7 +54,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class SupervisedEvaluateOptions(EvaluateOptions):
+class SupervisedEvaluateOptions(CloudEvaluateOptions):
     """Score a detector on clouds it was not trained on, in the dataset's own units."""
 
     thresholds: tuple[float, ...] = THRESHOLDS
@@ -120,6 +122,7 @@ class DetectionEvaluation(CloudEvaluation):
                 **({} if run.config.data.fold is None or split == "test" else {"fold": str(run.config.data.held_out)}),
                 "units": "the dataset's own",
                 **({"thinned": str(thin)} if thin.active else {}),
+                **rotated_header(options),
             },
             num_pictures=max(options.pictures, options.page),
         )
@@ -188,7 +191,12 @@ class DetectionEvaluation(CloudEvaluation):
     def find(self, batch: Batch) -> dict[str, Any]:
         clouds = batch.to_data_list()
         read_out = self.options.read_out
-        located = self.task.locate(self.run, [cloud.pos for cloud in clouds], read_out, self.radius)
+        turns = cloud_turns(self.options, [cloud.model_id for cloud in clouds], cast(Up, self.dataset.up))
+        located = locate_turned(
+            lambda given: self.task.locate(self.run, given, read_out, self.radius),
+            [cloud.pos for cloud in clouds],
+            turns,
+        )
         maps = read_maps(
             clouds,
             located.logits,
@@ -372,7 +380,8 @@ def detection_table(metrics: Mapping[str, Any]) -> str:
             f"{metrics['category']}, {metrics.get('fold', metrics['split'])}: {metrics['num_items']} clouds, "
             f"{overall['num_keypoints']} annotated keypoints{missing}; read-out: {metrics['read_out']}"
             + (f", radius {metrics['radius']:g}" if metrics.get("radius") else "")
-            + (f"; thinned clouds: {metrics['thinned']}" if metrics.get("thinned") else ""),
+            + (f"; thinned clouds: {metrics['thinned']}" if metrics.get("thinned") else "")
+            + (f"; clouds turned: {metrics['rotated']}" if metrics.get("rotated") else ""),
             "",
             markdown_table(heads, rows),
             *category_table(metrics, shown),

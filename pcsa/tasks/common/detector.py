@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pcsa.models import MULTI_SCALE, SINGLE_SCALE, KeypointDetector, Level, PointNet2
+from pcsa.datasets.up import Up, up_axis
+from pcsa.models import MULTI_SCALE, SINGLE_SCALE, KeypointDetector, Level, PointNet2, TurnedDetector
+from pcsa.models.turned_detector import Rotation
 from pcsa.tasks.common.backbone import BackboneConfig
 from pcsa.tasks.common.config import Count, FromZero, Rule
+from pcsa.tasks.common.training_clouds import Turns
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,22 @@ class DetectorConfig(BackboneConfig):
     """Probability that the last layer of the scores does without a number while training."""
     drop_path: FromZero = 0.0
     """Stochastic depth: probability that a cloud does without a residual block while training."""
+    rotation: Rotation = "none"
+    """How clouds may be turned. With up, about the axis that points up, or any, the network looks at each cloud in the
+    frames of its principal axes, two or four, and the mean of the maps is read; it is trained in one of them at a time.
+    With none, clouds must stand as those of the training do."""
+
+    def turns(self, up: Up) -> Turns:
+        """How clouds may be turned whose axis ``up`` points up.
+
+        Raises:
+            ValueError: If they are to be turned about that, and no axis points up.
+        """
+        if self.rotation != "up":
+            return self.rotation
+        if up == "none":
+            raise ValueError("`model.rotation` (='up') must be 'any' for clouds whose `up` is 'none'")
+        return up
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -43,8 +62,8 @@ class DetectorConfig(BackboneConfig):
         return ("scales", "out_channels", "norm", *blocks)
 
 
-def build_detector(model: DetectorConfig, num_keypoints: int) -> KeypointDetector:
-    """The network, for so many keypoints."""
+def build_detector(model: DetectorConfig, num_keypoints: int, up: Up = "y") -> KeypointDetector:
+    """The network, for so many keypoints, of clouds of which the axis ``up`` points up."""
     backbone = model.make_backbone(
         lambda: PointNet2(
             levels=model.levels,
@@ -56,4 +75,8 @@ def build_detector(model: DetectorConfig, num_keypoints: int) -> KeypointDetecto
             drop_path=model.drop_path,
         )
     )
-    return KeypointDetector(backbone, num_keypoints, hidden_channels=model.hidden_channels, dropout=model.dropout)
+    options: dict[str, Any] = {"hidden_channels": model.hidden_channels, "dropout": model.dropout}
+    turns = model.turns(up)
+    if turns == "none":
+        return KeypointDetector(backbone, num_keypoints, **options)
+    return TurnedDetector(backbone, num_keypoints, up=None if turns == "any" else up_axis(turns), **options)

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data
 
 from pcsa._core.checks import check_one_of
 from pcsa.datasets.transforms import Normalize
+from pcsa.datasets.turning import frames_of
+from pcsa.datasets.up import up_axis
 
 Array = NDArray[np.float64]
+Turns = Literal["none", "any", "x", "y", "z"]
+"""How clouds may be turned: not at all, in any way, or about an axis."""
 
 # Training clouds that are measured at most, and about how many measurements there are of few.
 _SHAPES, _MEASURED = 128, 64
@@ -60,11 +65,15 @@ SPACING = (
 _LONE = slice(len(SHAPE) + 3, None)
 
 
-def statistics(pos: Tensor, frame: str) -> Array:
-    """Describe a cloud ``[N, 3]`` by :data:`SHAPE` and :data:`SPACING`, whatever its place, size and order."""
+def statistics(pos: Tensor, frame: str, turns: Turns = "none") -> Array:
+    """Describe a cloud ``[N, 3]`` by :data:`SHAPE` and :data:`SPACING`, whatever its place, size and order.
+
+    With ``turns`` other than none, whatever its turns about that axis, or all turns, too.
+    """
     from scipy.spatial import cKDTree
 
-    points = Normalize(frame)(Data(pos=pos.double().cpu())).pos.double().numpy()
+    pos = pos.double().cpu()
+    points = Normalize(frame)(Data(pos=pos if turns == "none" else _standing(pos, turns))).pos.double().numpy()
     ends = np.quantile(points, (0.02, 0.98), axis=0)
     centered = points - points.mean(0)
     spread = np.maximum(centered.std(0), _LEAST)
@@ -89,6 +98,15 @@ def statistics(pos: Tensor, frame: str) -> Array:
         ]
     )
     return np.concatenate([ends.ravel(), spread, slants, imbalance, peaked, radii, spacing])
+
+
+def _standing(pos: Tensor, turns: Turns) -> Tensor:
+    """A cloud in the one of its frames in which it leans to the upper end of its first axes."""
+    up = None if turns == "any" else up_axis(turns)
+    framed = pos @ frames_of(pos, up)
+    leaning = (framed - framed.mean(1, keepdim=True)).pow(3).mean(1) > 0
+    first = [0, 1] if up is None else [(up + 1) % 3]
+    return framed[int((leaning[:, first] * torch.tensor([2, 1])[: len(first)]).sum(1).argmax())]
 
 
 class Novelty(NamedTuple):
@@ -126,9 +144,12 @@ class TrainingClouds:
     """Takes what the statistics of shape are off their center by to a distance: rows of a triangular matrix."""
     spacing: tuple[tuple[float, ...], ...]
     """The same of the statistics of spacing and lone points."""
+    turns: Turns = "none"
+    """How clouds may be turned and are not unlike for it: about which axis, or in any way."""
 
     def __post_init__(self) -> None:
         check_one_of("frame", self.frame, ("unit_sphere", "min_max"))
+        check_one_of("turns", self.turns, get_args(Turns))
         sizes = [len(x) for x in (self.center, self.low, self.high)]
         rows = [len(row) for row in (*self.shape, *self.spacing)]
         numbers = np.array([*self.center, *self.low, *self.high, *np.concatenate([*self.shape, *self.spacing])], float)
@@ -140,7 +161,7 @@ class TrainingClouds:
 
     def novelty(self, pos: Tensor) -> Novelty:
         """How far a cloud ``[N, 3]`` is from the training clouds, and in what."""
-        value = statistics(pos, self.frame)
+        value = statistics(pos, self.frame, self.turns)
         away = value - self.center
         off_shape = np.asarray(self.shape) @ away[: len(SHAPE)]
         off_spacing = np.asarray(self.spacing) @ away[len(SHAPE) :]
@@ -165,13 +186,16 @@ class TrainingClouds:
         return "{} is {:.2g}, in training {:.2g} to {:.2g}".format((*SHAPE, *SPACING)[worst], *shown)
 
 
-def training_clouds(count: int, cloud: Callable[[int | None, int], Tensor], frame: str) -> TrainingClouds:
+def training_clouds(
+    count: int, cloud: Callable[[int | None, int], Tensor], frame: str, turns: Turns = "none"
+) -> TrainingClouds:
     """Measure training clouds, of many every so many, each as it is and as it is varied in training.
 
     Args:
         count: Number of training clouds, at least 1.
         cloud: Makes the positions ``[N, 3]`` of one: of an epoch, as it is varied then, or of none, as it is.
         frame: What clouds are normalized to.
+        turns: How clouds may be turned.
     """
     chosen = range(0, count, -(-count // _SHAPES))
     epochs = -(-_MEASURED // len(chosen))
@@ -179,7 +203,7 @@ def training_clouds(count: int, cloud: Callable[[int | None, int], Tensor], fram
     for place, index in enumerate(chosen):
         for epoch in (None, *range(epochs)):
             pos = cloud(epoch, index)
-            rows.append(statistics(pos, frame))
+            rows.append(statistics(pos, frame, turns))
             shapes.append(place)
             sizes.append(len(pos))
     value, shape = np.stack(rows), np.asarray(shapes)
@@ -199,6 +223,7 @@ def training_clouds(count: int, cloud: Callable[[int | None, int], Tensor], fram
         high=tuple(high.tolist()),
         shape=tuple(tuple(row) for row in (of_shape / together).tolist()),
         spacing=tuple(tuple(row) for row in (of_spacing / together).tolist()),
+        turns=turns,
     )
 
 

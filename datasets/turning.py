@@ -1,0 +1,92 @@
+"""Turns of a cloud and its keypoints: random ones, and those to the frames of its principal axes."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch_geometric.data import Data
+
+from pcsa._core.checks import check_count, check_shape
+from pcsa._core.principal import principal_frames
+from pcsa.datasets.transforms import map_positions
+
+
+def random_turn(generator: torch.Generator, up: int | None = None) -> Float[Tensor, "3 3"]:
+    """Draw a rotation, all of them alike; with ``up``, the axis that points up, one about that axis.
+
+    Args:
+        generator: The source of randomness, on the CPU.
+        up: 0, 1 or 2; None for any rotation.
+
+    Returns:
+        A matrix R, float64: ``pos @ R.T`` turns positions.
+
+    Example:
+        >>> turn = random_turn(torch.Generator().manual_seed(0), up=1)
+        >>> turn[1]
+        tensor([0., 1., 0.], dtype=torch.float64)
+
+    """
+    if up is None:
+        # A normal direction in four dimensions: a quaternion of unit length, uniform over rotations.
+        quaternion = torch.randn(4, generator=generator, dtype=torch.double)
+        w, x, y, z = (quaternion / quaternion.norm()).tolist()
+        rows = [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+        return torch.tensor(rows, dtype=torch.double)
+    check_count("up", up, least=0, most=2)
+    angle = 2 * math.pi * torch.rand((), generator=generator, dtype=torch.double).item()
+    return turn_about(torch.eye(3, dtype=torch.double)[up], angle)
+
+
+def turn_about(axis: Float[Tensor, "3"], angle: float) -> Float[Tensor, "3 3"]:
+    """Return the rotation about an axis by an angle in radians, float64: ``pos @ R.T`` turns positions.
+
+    Args:
+        axis: Direction of the axis, not zero. Seen against it, positions turn counterclockwise.
+        angle: In radians.
+
+    Example:
+        >>> turn_about(torch.tensor([0.0, 0.0, 1.0]), math.pi / 2).round()
+        tensor([[0., -1., 0.],
+                [1., 0., 0.],
+                [0., 0., 1.]], dtype=torch.float64)
+
+    """
+    check_shape("axis", axis, (3,))
+    x, y, z = (axis.double() / axis.double().norm()).tolist()
+    cross = torch.tensor([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]], dtype=torch.double)
+    return torch.eye(3, dtype=torch.double) + math.sin(angle) * cross + (1 - math.cos(angle)) * (cross @ cross)
+
+
+def turned(data: Data, turn: Float[Tensor, "3 3"]) -> Data:
+    """Return a cloud with its keypoints and marks turned about the origin: ``pos @ turn.T``."""
+    return map_positions(data, lambda x: x @ turn.to(x).mT)
+
+
+def in_a_frame(data: Data, generator: torch.Generator, up: int | None = None) -> Data:
+    """Turn a cloud into one of the frames of its principal axes, drawn anew each time.
+
+    It is how :class:`pcsa.models.TurnedDetector` is trained: however a cloud lay, it comes in one of the same four
+    ways, or of two with ``up``.
+
+    Args:
+        data: ``pos [N, 3]``, and what :class:`pcsa.datasets.keypointnet.KeypointNet` has beside it.
+        generator: The source of randomness, on the CPU.
+        up: The axis that points up, 0, 1 or 2, of clouds that turn about it alone; None for any turn.
+
+    """
+    frames = frames_of(data.pos, up)
+    chosen = int(torch.randint(len(frames), (), generator=generator))
+    return turned(data, frames[chosen].mT)
+
+
+def frames_of(pos: Float[Tensor, "N 3"], up: int | None = None) -> Float[Tensor, "F 3 3"]:
+    """Return the frames of one cloud, four or with ``up`` two: ``pos @ frame`` are its points in one of them."""
+    batch = torch.zeros(len(pos), dtype=torch.long, device=pos.device)
+    ptr = torch.tensor([0, len(pos)], device=pos.device)
+    return principal_frames(pos, batch, ptr, up)[0]

@@ -1,0 +1,68 @@
+"""Turns of clouds: rotations, uniform, that take the keypoints along."""
+
+import math
+
+import pytest
+import torch
+from torch_geometric.data import Data
+
+from pcsa.datasets.turning import frames_of, in_a_frame, random_turn, turn_about, turned
+
+
+def cloud(n=50):
+    generator = torch.Generator().manual_seed(3)
+    pos = torch.tensor([3.0, 2.0, 1.0]) * torch.randn(n, 3, generator=generator)
+    visible = torch.tensor([[True, False, True]])
+    keypoints = torch.where(visible[..., None], pos[None, :3], 0.0)
+    marks = pos[None, :3, None].expand(1, 3, 2, 3).clone()
+    return Data(pos=pos, keypoints=keypoints, visible=visible, marks=marks, marked=visible[..., None].expand(1, 3, 2))
+
+
+@pytest.mark.parametrize("up", [None, 0, 1, 2])
+def test_turns_are_rotations_uniform_over_directions(up):
+    generator = torch.Generator().manual_seed(0)
+    turns = torch.stack([random_turn(generator, up) for _ in range(2000)])
+    identity = torch.eye(3, dtype=torch.double)
+    torch.testing.assert_close(turns @ turns.mT, identity.expand(2000, 3, 3))
+    torch.testing.assert_close(torch.linalg.det(turns), torch.ones(2000, dtype=torch.double))
+    mean = turns.mean(0)
+    expected = torch.zeros(3, 3, dtype=torch.double)
+    if up is not None:
+        expected[up, up] = 1
+        torch.testing.assert_close(turns[:, up], identity[up].expand(2000, 3))
+    # Entries have variances of 1/3 or 1/2: five standard errors.
+    assert (mean - expected).abs().max() < 5 * math.sqrt(0.5 / 2000)
+    if up is None:
+        # The trace of a uniform rotation is 1 + 2 cos t, t with the density (1 - cos t) / pi: its square has mean 1.
+        trace = turns.diagonal(dim1=1, dim2=2).sum(1)
+        assert abs(trace.square().mean() - 1) < 5 * math.sqrt(2 / 2000)
+
+
+def test_a_turn_about_an_axis():
+    quarter = turn_about(torch.tensor([0.0, 2.0, 0.0]), math.pi / 2)
+    torch.testing.assert_close(torch.tensor([[0.0, 5, 1]]).double() @ quarter.mT, torch.tensor([[1.0, 5, 0]]).double())
+
+
+def test_keypoints_and_marks_turn_along_and_missing_ones_stay_zeros():
+    data, turn = cloud(), random_turn(torch.Generator().manual_seed(0))
+    out = turned(data, turn)
+    torch.testing.assert_close(out.pos, data.pos @ turn.float().mT)
+    torch.testing.assert_close(out.keypoints[0, [0, 2]], out.pos[[0, 2]])
+    torch.testing.assert_close(out.marks[0, 2, 1], out.pos[2])
+    assert not out.keypoints[0, 1].any()
+    assert not out.marks[0, 1].any()
+
+
+@pytest.mark.parametrize("up", [None, 1])
+def test_however_a_cloud_lies_it_comes_in_one_of_a_few_ways_all_of_them(up):
+    data = cloud()
+    views = data.pos @ frames_of(data.pos, up)
+    seen = set()
+    for seed in range(40):
+        generator = torch.Generator().manual_seed(seed)
+        out = in_a_frame(turned(data, random_turn(generator, up)), generator, up)
+        distance = (views - out.pos).abs().amax((1, 2))
+        assert distance.min() < 1e-4
+        torch.testing.assert_close(out.keypoints[0, 0], out.pos[0])
+        seen.add(int(distance.argmin()))
+    assert seen == set(range(len(views)))
