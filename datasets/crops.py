@@ -24,6 +24,9 @@ from pcsa._core.checks import (
     check_shape,
     check_size,
 )
+from pcsa._core.imports import check_import_path
+from pcsa.datasets.own_function import import_augmentation
+from pcsa.datasets.own_samples import vary_sample
 from pcsa.datasets.samples import parts
 
 
@@ -36,6 +39,8 @@ class CropAugment:
         scale: The box becomes 1 - scale to 1 + scale times as large, uniformly; at least 0 and below 1.
         rotation: The crop is turned by -rotation to rotation degrees, uniformly; from 0 to 180.
         shift: The center moves by up to this share of the box's width and height, uniformly; at least 0.
+        custom: Function of your own, as package.module:function, called last as ``function(sample, generator)``; see
+            :func:`pcsa.datasets.own_samples.vary_sample` and the guide "Your own backbone".
 
     Raises:
         ValueError: If an argument is out of its range; the message names it, its value and the rule.
@@ -46,12 +51,24 @@ class CropAugment:
     scale: float = 0.3
     rotation: float = 40.0
     shift: float = 0.0
+    custom: str | None = None
 
     def __post_init__(self) -> None:
         check_between("flip", self.flip, 0, 1)
         check_between("scale", self.scale, 0, 1, "[)")
         check_between("rotation", self.rotation, 0, 180)
         check_non_negative("shift", self.shift)
+        if self.custom is not None:
+            check_import_path("augment.custom", self.custom)
+
+    def prepare(self) -> None:
+        """Import what ``custom`` names, so that a mistake is known before the first item is varied.
+
+        Raises:
+            ValueError: If there is no such function.
+        """
+        if self.custom is not None:
+            import_augmentation(self.custom)
 
 
 def crop(
@@ -71,8 +88,8 @@ def crop(
     that much smaller (``interpolate`` with ``antialias``, edges to edges), so that nothing aliases and the places
     stay. Values stay within 0 and 1.
 
-    Random numbers come from ``generator`` alone, and equally many at every call. The flip is a flip of the finished
-    crop: column x becomes column width - 1 - x, and ``pairs`` change places.
+    Random numbers come from ``generator`` alone, and equally many at every call, but for what ``augment.custom`` draws.
+    The flip is a flip of the finished crop: column x becomes column width - 1 - x, and ``pairs`` change places.
 
     Args:
         source: ``image`` `[C, H, W]`, ``keypoints`` `[K, D]` in source pixels (x, y first; the rest, such as a depth,
@@ -137,7 +154,11 @@ def crop(
         moved, visible = moved[order], visible[order]
     back = torch.linalg.inv(to_crop)[:2].float()
     rest = {name: value for name, value in source.items() if name != "box"}
-    return rest | {"image": warped[0].clamp(0, 1), "keypoints": moved, "visible": visible, "to_source": back}
+    sample = rest | {"image": warped[0].clamp(0, 1), "keypoints": moved, "visible": visible, "to_source": back}
+    if augment is None or augment.custom is None:
+        return sample
+    assert generator is not None
+    return vary_sample(augment.custom, sample, generator)
 
 
 def flip_back(logits: Float[Tensor, "B K *spatial"], pairs: Sequence[tuple[int, int]]) -> Float[Tensor, "B K *spatial"]:

@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsa._core.checks import check_between, check_count, check_mask, check_non_negative, check_shape, check_size
+from pcsa._core.imports import check_import_path
 from pcsa.datasets.arrays import check_unit_values, read_arrays
 from pcsa.datasets.faults import reading
 from pcsa.datasets.images import IMAGES, read_image
+from pcsa.datasets.own_function import import_augmentation
+from pcsa.datasets.own_samples import vary_sample
 from pcsa.datasets.samples import parts
 from pcsa.datasets.values import ValueRange
 from pcsa.datasets.vol import INVALID
@@ -33,6 +36,8 @@ class ScanAugment:
         shift: Largest vertical shift in pixels. Shifts are whole pixels, since others would blur the speckle.
         brightness: Largest relative change of the image's values.
         noise: Standard deviation of the noise added to the image's values.
+        custom: Function of your own, as package.module:function, called last as ``function(sample, generator)``; see
+            :func:`pcsa.datasets.own_samples.vary_sample` and the guide "Your own backbone".
 
     Raises:
         ValueError: If an argument is out of its range; the message names it, its value and the rule.
@@ -43,12 +48,24 @@ class ScanAugment:
     shift: float = 4.0
     brightness: float = 0.1
     noise: float = 0.0
+    custom: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("flip", "brightness"):
             check_between(name, getattr(self, name), 0, 1)
         for name in ("shift", "noise"):
             check_non_negative(name, getattr(self, name))
+        if self.custom is not None:
+            check_import_path("augment.custom", self.custom)
+
+    def prepare(self) -> None:
+        """Import what ``custom`` names, so that a mistake is known before the first item is varied.
+
+        Raises:
+            ValueError: If there is no such function.
+        """
+        if self.custom is not None:
+            import_augmentation(self.custom)
 
 
 def shown_scan(path: Path, arrays: dict[str, NDArray[Any]], value_range: ValueRange | None) -> NDArray[np.float32]:
@@ -184,7 +201,10 @@ def window(
     sample = {"image": image, "boundaries": torch.where(visible, boundaries, 0.0), "visible": visible}
     if "spacing" in source:
         sample["spacing"] = source["spacing"]
-    return sample
+    if augment is None or augment.custom is None:
+        return sample
+    assert generator is not None
+    return vary_sample(augment.custom, sample, generator)
 
 
 def _first_row(image: Tensor, height: int) -> int:

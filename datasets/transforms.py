@@ -18,7 +18,8 @@ from torch_geometric.data import Data
 
 from pcsa._core.checks import check_between, check_count, check_non_negative, check_one_of
 from pcsa._core.imports import check_import_path
-from pcsa.datasets.own_augment import import_augmentation, vary
+from pcsa.datasets.own_augment import vary
+from pcsa.datasets.own_function import import_augmentation
 from pcsa.datasets.up import mirror_normals
 
 # Every other tensor with one row per point loses the rows that `pos` loses.

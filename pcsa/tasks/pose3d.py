@@ -43,7 +43,7 @@ class Pose3dData(MapData):
     num_items: Count = 1000
     """Procedural volumes or images to train on; a tenth as many to validate on, a fifth to test on."""
     augment: CropAugment = field(default_factory=lambda: CropAugment(flip=0.5, scale=0.2, rotation=20.0))
-    """Variation of images; volumes are flipped half of the time."""
+    """Variation of images; volumes are flipped half of the time, and varied by `custom`."""
 
     @property
     def is_volume(self) -> bool:
@@ -104,7 +104,7 @@ class Pose3dTask(MapTask[Pose3dConfig]):
             return Human36M(data.root, split, subjects=subjects, input_size=data.input_size, **options)
         count = self.share(data.num_items, split)
         if data.is_volume:
-            return Figures3D(split, num_volumes=count, input_size=data.input_size)
+            return Figures3D(split, num_volumes=count, input_size=data.input_size, custom=data.augment.custom)
         return FigureImages3D(split, num_images=count, input_size=data.input_size, augment=data.augment)
 
     def build(self, config: Pose3dConfig, labels: MapLabels) -> nn.Module:

@@ -47,6 +47,11 @@ class Dense(nn.Module):
 def bends(data, generator):
     data.pos = data.pos + 0.1 * torch.rand(3, generator=generator) * data.pos.square() + 0.01 * torch.rand(1)
     return data
+
+
+def darkens(sample, generator):
+    sample["image"] *= torch.rand((), generator=generator) + 0.1 * torch.rand(())
+    return sample
 """
 
 
@@ -204,6 +209,29 @@ def test_an_augmentation_of_ones_own(tiny, module, weights, same, tmp_path):
     assert not (tmp_path / "missing").exists()
     with pytest.raises(ValueError, match=r"`data.augment.custom` \(=.*\) must be None with `data.precompute`"):
         replace(config, data=replace(config.data, augment=Augment(custom="a:b"), precompute=True))
+
+
+@pytest.mark.parametrize("name", ["landmarks", "oct", "pose3d-unet"])
+def test_an_augmentation_of_images_of_ones_own(tiny, module, weights, same, tmp_path, name):
+    config = tiny(name)
+    task, optimizer = get_task(name.split("-")[0]), replace(config.optimizer, steps=2)
+
+    def run(folder, custom, num_workers=0):
+        augment = replace(config.data.augment, custom=custom and f"{module}:{custom}")
+        trainer = replace(config.trainer, num_workers=num_workers, validate_every=10)
+        data = replace(config.data, augment=augment)
+        return task.train(replace(config, data=data, trainer=trainer, optimizer=optimizer, out=tmp_path / folder))
+
+    first = run("first", "darkens")
+    if name == "landmarks":
+        assert same(weights(first), weights(run("worker", "darkens", num_workers=1)))
+    assert not same(weights(first), weights(run("none", None)))
+    sys.modules.pop(module)
+    assert open_run(first).config.data.augment.custom == f"{module}:darkens"
+    assert module not in sys.modules
+    with pytest.raises(ValueError, match=r"`augment.custom` .* must name something in its module"):
+        run("missing", "misses")
+    assert not (tmp_path / "missing").exists()
 
 
 @pytest.mark.slow

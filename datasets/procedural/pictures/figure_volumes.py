@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pcsa.datasets.own_samples import vary_sample
 from pcsa.datasets.procedural.pictures.body import draw_person, draw_view, pose
 from pcsa.datasets.procedural.pictures.figure_images import FigureImages3D
 from pcsa.datasets.procedural.pictures.items import Items, as_bytes, check_arguments, stream
@@ -43,6 +44,8 @@ class Figures3D(Samples):
         num_volumes: Length of the split, at least 1.
         input_size: (depth, height, width) of the volumes, each at least 16. Default (32, 32, 32).
         seed: Whole number of at least 0.
+        custom: Function of your own by which :meth:`augmented` varies a volume in the end, as package.module:function;
+            see :func:`pcsa.datasets.own_samples.vary_sample`.
 
     Raises:
         ValueError: Naming the argument, its value and the rule.
@@ -65,8 +68,10 @@ class Figures3D(Samples):
         num_volumes: int,
         input_size: tuple[int, int, int] = (32, 32, 32),
         seed: int = 0,
+        custom: str | None = None,
     ) -> None:
         super().__init__(input_size, axes=3)
+        self.custom = custom
         if min(self.input_size) < 16:
             raise ValueError(
                 f"`input_size` (={input_size}) must be at least 16 each: limbs would be thinner than a voxel"
@@ -86,6 +91,10 @@ class Figures3D(Samples):
 
     def augmented(self, index: int, generator: torch.Generator) -> dict[str, Any]:
         """Return ``self[index]`` or, half of the time, its mirror image along x, whose left limbs are denser too."""
+        sample = self._perhaps_mirrored(index, generator)
+        return sample if self.custom is None else vary_sample(self.custom, sample, generator)
+
+    def _perhaps_mirrored(self, index: int, generator: torch.Generator) -> dict[str, Any]:
         if not torch.rand((), generator=generator) < 0.5:
             return self[index]
         index = self._row(index)

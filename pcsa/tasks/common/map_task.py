@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from pcsa import grid
-from pcsa.datasets.crops import to_source
+from pcsa.datasets.crops import CropAugment, to_source
+from pcsa.datasets.scans import ScanAugment
 from pcsa.datasets.splits import Split
 from pcsa.localization import ReadOut
 from pcsa.metrics import MeanKeypointError
@@ -231,6 +232,9 @@ class MapTask(Task[MapConfigT, MapLabels]):
         """The scores of the field, as JSON types."""
 
     def training(self, config: MapConfigT) -> Training:
+        augment = getattr(config.data, "augment", None)
+        if isinstance(augment, CropAugment | ScanAugment):
+            augment.prepare()
         train = self.items(config, "train")
         val = self.open_validation(config, train)
         data = StepData(config, MapItems(train, config.seed), None if val is None else MapItems(val, config.seed))
