@@ -86,7 +86,7 @@ def test_what_an_earlier_call_measured_is_not_measured_again(trained, tmp_path, 
 
 def test_meshes_beside_the_clouds_are_sampled_anew(trained, tmp_path):
     root, out = tmp_path / "root", tmp_path / "broken.json"
-    flags = "--categories mug --num-shapes 10 --num-points 128 --meshes"
+    flags = "--categories mug --num-shapes 10 --num-points 256 --meshes"
     assert main(["data", "generate", str(root), *flags.split()]) == 0
     asked = ["--robustness", "--robustness-kinds", "sampling", "--root", str(root), "--out", str(out)]
     evaluated(trained("supervised"), *asked)
