@@ -69,10 +69,11 @@ def turned(data: Data, turn: Float[Tensor, "3 3"]) -> Data:
 
 
 def in_a_frame(data: Data, generator: torch.Generator, up: int | None = None) -> Data:
-    """Turn a cloud into one of the frames of its principal axes, drawn anew each time.
+    """Turn a cloud that stands as all training clouds do into one of the frames of its principal axes.
 
-    It is how :class:`pcsa.models.TurnedDetector` is trained: however a cloud lay, it comes in one of the same four
-    ways, or of two with ``up``.
+    It is how :class:`pcsa.models.TurnedDetector` is trained, on clouds that stand alike: in every other draw the frame
+    is the one nearest to how the cloud stands; in the others it is any of those that are at least 60 degrees off, and
+    no keypoint is visible, since the cloud does not stand as it should.
 
     Args:
         data: ``pos [N, 3]``, and what :class:`pcsa.datasets.keypointnet.KeypointNet` has beside it.
@@ -81,12 +82,21 @@ def in_a_frame(data: Data, generator: torch.Generator, up: int | None = None) ->
 
     """
     frames = frames_of(data.pos, up)
-    chosen = int(torch.randint(len(frames), (), generator=generator))
-    return turned(data, frames[chosen].mT)
+    # The trace of a rotation is 1 + 2 cos of its angle.
+    trace = frames.diagonal(dim1=1, dim2=2).sum(1)
+    others = (trace < 2 + 1e-6).nonzero()[:, 0]
+    right, choice = torch.rand(2, generator=generator).tolist()
+    if right < 0.5:
+        return turned(data, frames[int(trace.argmax())].mT)
+    out = turned(data, frames[int(others[int(choice * len(others))])].mT)
+    out.visible, out.keypoints = torch.zeros_like(data.visible), torch.zeros_like(data.keypoints)
+    if "marked" in data:
+        out.marked, out.marks = torch.zeros_like(data.marked), torch.zeros_like(data.marks)
+    return out
 
 
 def frames_of(pos: Float[Tensor, "N 3"], up: int | None = None) -> Float[Tensor, "F 3 3"]:
-    """Return the frames of one cloud, four or with ``up`` two: ``pos @ frame`` are its points in one of them."""
+    """Return the frames of one cloud, 24 or with ``up`` 4: ``pos @ frame`` are its points in one of them."""
     batch = torch.zeros(len(pos), dtype=torch.long, device=pos.device)
     ptr = torch.tensor([0, len(pos)], device=pos.device)
     return principal_frames(pos, batch, ptr, up)[0]

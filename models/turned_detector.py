@@ -2,14 +2,13 @@
 
 from typing import Literal
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from pcsa._core.checks import check_count
-from pcsa._core.points import Points
 from pcsa._core.principal import principal_frames
 from pcsa.models.detector import KeypointDetector
-from pcsa.models.mean_outputs import mean_of_clouds
 from pcsa.models.point_network import resolve_clouds
 from pcsa.models.pointnet2 import PointNet2, build_geometry
 
@@ -20,29 +19,30 @@ Rotation = Literal["none", "up", "any"]
 class TurnedDetector(KeypointDetector):
     r"""A :class:`KeypointDetector` whose scores stay with the points when a cloud is turned.
 
-    Frame averaging: `"Frame Averaging for Invariant and Equivariant Network Design"
-    <https://arxiv.org/abs/2110.03336>`_, Section 2 and Eq. 6, with the four rotations that principal axes leave. The
-    network looks at the cloud in each of its frames; the maps of each keypoint, and the presence, are averaged as
-    probabilities. Scores belong to points, so they are invariant, and what is read from them in the cloud's own frame
-    (expectations, samples, covariances) turns with the cloud.
+    Of the cloud's frames, the rotations to its principal axes in every order and direction, the network takes the one
+    in which it sees most keypoints, by the mean of its presence logits, and scores the points there. Scores belong to
+    points, so they are invariant, and what is read from them in the cloud's own frame (expectations, samples,
+    covariances) turns with the cloud. The candidates are those of `"Frame Averaging for Invariant and Equivariant
+    Network Design" <https://arxiv.org/abs/2110.03336>`_; a choice among them takes the place of the mean, in which maps
+    of shapes that look alike from two sides have a peak at either end.
 
-    In training mode it is the detector itself, and sees the cloud as it is given: hand it each cloud in *one* of its
-    frames, another one each time, as :func:`pcsa.datasets.turning.in_a_frame` draws it. The mean over the frames is
-    then over views that the network knows, at a quarter of the cost in training.
+    In training mode it is the detector itself, and sees the cloud as it is given. Hand it each cloud in one of its
+    frames, as :func:`pcsa.datasets.turning.in_a_frame` draws it: either the one that is nearest to the way in which all
+    training clouds stand, or another one, in which no keypoint is visible, so that presence learns to tell them apart.
 
-    Clouds are turned about the origin: their place counts as before, so normalize them. No map is mirrored: left and
-    right stay apart wherever the shape itself tells them apart. A shape that looks the same turned by half has the
-    same scores at both ends, and no detector of turned clouds can know better. Where two variances of a cloud are
-    nearly equal its axes are unstable: the scores are still invariant, but noise may turn the frames.
+    Clouds are turned about the origin: their place counts as before, so normalize them. No cloud is mirrored: left and
+    right stay apart wherever the shape itself tells them apart. Of a shape that looks the same turned by half, either
+    end may be taken for the other, all keypoints at once; no detector of turned clouds can know better. Where two
+    variances of a cloud are nearly equal its axes are unstable: the scores are still invariant, but noise may turn the
+    frames.
 
     Args:
         backbone: See :class:`KeypointDetector`.
         num_keypoints: K.
-        up: The axis that points up, 0, 1 or 2, of clouds that turn about it alone (two frames); None for any turn.
+        up: The axis that points up, 0, 1 or 2, of clouds that turn about it alone (4 frames); None for any turn (24).
         **options: See :class:`KeypointDetector`.
 
     Example:
-        >>> import torch
         >>> from pcsa.models import PointNet2
         >>> detector = TurnedDetector(PointNet2(norm="group"), num_keypoints=10).eval()
         >>> pos, ptr = torch.rand(300, 3), torch.tensor([0, 300])
@@ -81,8 +81,16 @@ class TurnedDetector(KeypointDetector):
             # Distances are the same in all frames: one search.
             levels, local = self.backbone.levels, self.backbone.local_neighbors
             options["geometry"] = build_geometry(pos.detach(), ptr, levels, local)
-        found = []
+        best: dict[str, Tensor] = {}
+        highest = pos.new_full((batch_size,), -torch.inf)
         for frame in frames.unbind(1):
             turned = (pos.unsqueeze(1) @ frame.index_select(0, batch)).squeeze(1)
-            found.append(super().forward(x, turned, ptr=ptr, **options))
-        return mean_of_clouds(found, lambda logits: Points(logits, pos, None, batch, ptr, batch_size, None))
+            found = super().forward(x, turned, ptr=ptr, **options)
+            score = found["presence"].mean(1).to(highest)
+            better = score > highest
+            highest = torch.where(better, score, highest)
+            of_cloud, of_point = better.unsqueeze(1), better.index_select(0, batch).unsqueeze(1)
+            for name, value in found.items():
+                chosen = of_point if name == "logits" else of_cloud
+                best[name] = torch.where(chosen, value, best[name]) if name in best else value
+        return best

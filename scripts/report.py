@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -26,6 +26,7 @@ from pcsa.tasks import get_task, task_names
 from pcsa.tasks.common.claim import claimed
 from pcsa.viz import plots
 from pcsa.viz.files import PictureFormat
+from pcsa.viz.robustness import plot_robustness
 from pcsa.viz.scene import Array
 
 _log = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ class LoggedRun:
     metrics: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     log: dict[str, tuple[Array, Array]] = field(default_factory=dict)
+    broken: dict[str, Any] = field(default_factory=dict)
+    """Scores of broken clouds."""
 
 
 def main(argv: list[str]) -> int:
@@ -138,6 +141,8 @@ def _figures(runs: Sequence[LoggedRun]) -> dict[str, tuple[str, Any]]:
     for category in dict.fromkeys(c for m in metrics.values() for c in m.get("per_keypoint", {})):
         title = f"Error of each keypoint: {category}"
         figures[f"keypoints-{category}"] = (title, plots.plot_keypoints(metrics, category))
+    broken = {run.name: run.broken for run in runs if run.broken}
+    figures["robustness"] = ("Broken clouds", plot_robustness(broken) if broken else None)
     figures["training"] = ("Training", plots.plot_training({run.name: run.log for run in runs}))
     return figures
 
@@ -150,17 +155,24 @@ def read_run(path: Path, name: str, split: str) -> LoggedRun:
         ValueError: If a file cannot be read.
     """
     if path.is_file():
-        return LoggedRun(name, metrics=_read_json(path))
+        found = _read_json(path)
+        return LoggedRun(name, broken=found) if _is_robustness(found) else LoggedRun(name, metrics=found)
     if not path.is_dir():
         raise FileNotFoundError(f"`{path}` is neither a run's folder nor a metrics file")
     file = path / f"metrics-{split}.json"
-    metrics, config = (_read_json(f) if f.exists() else {} for f in (file, path / "config.json"))
-    run = LoggedRun(name, metrics, config, read_log(path / "log"))
-    if not run.metrics and not run.log:
+    files = (file, path / "config.json", path / f"robustness-{split}.json")
+    metrics, config, broken = (_read_json(f) if f.exists() else {} for f in files)
+    run = LoggedRun(name, metrics, config, read_log(path / "log"), broken)
+    if not run.metrics and not run.log and not run.broken:
         raise FileNotFoundError(f"`{path}` has neither {file.name} (pcsa evaluate) nor a CSV log")
     if not run.metrics:
         _log.warning("%s has no %s: pcsa evaluate writes it", path, file.name)
     return run
+
+
+def _is_robustness(found: Mapping[str, Any]) -> bool:
+    """Whether a file is of ``pcsa evaluate --robustness``."""
+    return {"rows", "diagonal", "threshold"} <= found.keys()
 
 
 def read_log(folder: Path) -> dict[str, tuple[Array, Array]]:

@@ -1,6 +1,8 @@
-"""Frames that turn with their cloud: its principal axes, in every choice of directions that is a rotation."""
+"""Frames that turn with their cloud: its principal axes, in every order and direction that is a rotation."""
 
 from __future__ import annotations
+
+import itertools
 
 import torch
 from torch import Tensor
@@ -15,12 +17,13 @@ _SWEEPS = 6
 def principal_frames(pos: Tensor, batch: Tensor, ptr: Tensor, up: int | None = None) -> Tensor:
     """Rotations ``[B, F, 3, 3]`` to the frames of each cloud: ``pos @ frame`` are its points in one of them.
 
-    The columns of a frame are the cloud's principal axes, that of the largest variance first. An axis has two
-    directions: F = 4 are the choices that are rotations, for no rotation mirrors. With ``up``, the axis that points up,
-    clouds turn about it alone: of the others, the first has the larger variance, and F = 2.
+    The columns of a frame are the cloud's principal axes, in any order and in both directions: F = 24 are the choices
+    that are rotations, for no rotation mirrors. With ``up``, the axis that points up, clouds turn about it alone, and
+    F = 4.
 
-    A cloud that is turned has the same four clouds in its frames, to rounding. Where two variances are nearly equal,
-    little changes of the points may turn the frames by any angle in the plane of their axes.
+    A cloud that is turned has the same clouds in its frames, to rounding, and so has one in which two variances
+    exchange their order. Where they are nearly equal, little changes of the points may turn all frames by any angle in
+    the plane of their axes.
 
     Args:
         pos: ``[N, 3]``, finite.
@@ -37,21 +40,22 @@ def principal_frames(pos: Tensor, batch: Tensor, ptr: Tensor, up: int | None = N
     # The rotations below are the same for all sizes, but squares of small ones are 0.
     largest = second.diagonal(dim1=1, dim2=2).amax(1)[:, None, None]
     second = second / torch.where(largest > 0, largest, 1.0)
-    if up is None:
-        axes, variance = diagonalized(second, ((0, 1), (0, 2), (1, 2)) * _SWEEPS)
-        order = variance.argsort(dim=1, descending=True, stable=True)
-        axes = axes.gather(2, order.unsqueeze(1).expand(-1, 3, -1))
-        # The order may be that of a mirror image.
-        axes = torch.cat([axes[:, :, :2], torch.linalg.cross(axes[:, :, 0], axes[:, :, 1]).unsqueeze(2)], 2)
-        signs = [(1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)]
-    else:
-        a, b = (up + 1) % 3, (up + 2) % 3
-        axes, variance = diagonalized(second, ((a, b),))
-        exchanged = axes.clone()
-        exchanged[:, :, a], exchanged[:, :, b] = axes[:, :, b], -axes[:, :, a]
-        axes = torch.where((variance[:, b] > variance[:, a])[:, None, None], exchanged, axes)
-        signs = [(1, 1, 1), tuple(1 if axis == up else -1 for axis in range(3))]
-    return (axes.unsqueeze(1) * axes.new_tensor(signs).unsqueeze(1)).to(pos.dtype)
+    pairs = ((0, 1), (0, 2), (1, 2)) * _SWEEPS if up is None else (((up + 1) % 3, (up + 2) % 3),)
+    axes = diagonalized(second, pairs)[0]
+    choices = torch.tensor(axis_rotations(up), dtype=axes.dtype, device=axes.device)
+    return (axes.unsqueeze(1) @ choices).to(pos.dtype)
+
+
+def axis_rotations(up: int | None = None) -> list[list[list[int]]]:
+    """The 24 rotations that bring axes to axes, the identity first; with ``up``, the 4 of them about that axis."""
+    found = []
+    for order in itertools.permutations(range(3)):
+        inversions = sum(order[i] > order[j] for i, j in ((0, 1), (0, 2), (1, 2)))
+        for signs in itertools.product((1, -1), repeat=3):
+            proper = (-1) ** inversions * signs[0] * signs[1] * signs[2] == 1
+            if proper and (up is None or (order[up] == up and signs[up] == 1)):
+                found.append([[signs[row] if order[row] == column else 0 for column in range(3)] for row in range(3)])
+    return found
 
 
 def diagonalized(matrix: Tensor, pairs: tuple[tuple[int, int], ...]) -> tuple[Tensor, Tensor]:

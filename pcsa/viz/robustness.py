@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,10 @@ _PERCENT = ("noise", "outliers", "missing")
 def plot_robustness(results: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Plot the share of right keypoints over the levels of each kind of corruption, a panel for each kind.
 
-    Bars are 95 % intervals of the change against the whole clouds, over shapes. Of detectors, a last panel has the
-    likelihood of annotated keypoints under bandwidths from neighbors, above that under a constant one.
+    Bars are 95 % intervals of the change against the whole clouds, over shapes. Dashed is the mean error, in percent of
+    the clouds' diagonal; in the panel of missing parts, dotted is the share of keypoints that are gone and of which the
+    network says that they are there. Of detectors, a last panel has the likelihood of annotated keypoints under
+    bandwidths from neighbors, above that under a constant one.
 
     Args:
         results: Files of ``pcsa evaluate --robustness`` by the name of the run.
@@ -45,6 +48,7 @@ def plot_robustness(results: Mapping[str, Mapping[str, Any]]) -> Figure:
             levels += [row["level"] for row in result["rows"] if row["kind"] == kind and row["level"] not in levels]
         for name, result in results.items():
             _draw(axes, result["rows"], kind, levels, styles[name])
+            _draw_beside(axes, result, kind, levels, styles[name]["color"])
         shown = [_shown(level, kind) for level in levels]
         axes.set_xticks(range(len(levels) + 1), ["whole", *shown], fontsize=8)
         axes.set(title=title, xlabel=label, ylim=(-2, 102), xlim=(-0.3, len(levels) + 0.3))
@@ -52,7 +56,7 @@ def plot_robustness(results: Mapping[str, Mapping[str, Any]]) -> Figure:
         _draw_gains(panels[-1], gains, styles)
     thresholds = sorted({f"{r['threshold']:.3g}" for r in results.values()})
     for axes in panels[0 : len(kinds) : 3]:
-        axes.set_ylabel(f"% within {', '.join(thresholds)}")
+        axes.set_ylabel(f"% within {', '.join(thresholds)}; dashed: error, % of diagonal", fontsize=8)
     legend_below(figure, panels)
     return figure
 
@@ -69,6 +73,18 @@ def _draw(axes: Any, rows: Sequence[Mapping[str, Any]], kind: str, levels: Seque
         below.append(100 * (change["mean"] - change["low"]))
         above.append(100 * (change["high"] - change["mean"]))
     axes.errorbar(places, values, yerr=[below, above], marker="o", ms=4, lw=1.4, capsize=2, elinewidth=1, **style)
+
+
+def _draw_beside(axes: Any, result: Mapping[str, Any], kind: str, levels: Sequence[Any], color: Any) -> None:
+    rows = [row for row in result["rows"] if row["kind"] in ("whole", kind)]
+    places = [0 if row["kind"] == "whole" else levels.index(row["level"]) + 1 for row in rows]
+    unit = result["diagonal"] or 1.0
+    errors = [math.nan if row["error"] is None else 100 * row["error"] / unit for row in rows]
+    axes.plot(places, errors, "--", color=color, lw=1)
+    gone = [row.get("present_gone") for row in rows]
+    if kind == "missing" and any(value is not None for value in gone):
+        shares = [math.nan if value is None else 100 * value for value in gone]
+        axes.plot(places, shares, ":", color=color, lw=1.4, label="gone, said to be there")
 
 
 def _gain(row: Mapping[str, Any]) -> Any:

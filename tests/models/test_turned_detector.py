@@ -57,14 +57,18 @@ def test_scores_are_those_of_the_points_however_a_cloud_lies(up, own):
         assert (other - plain["logits"]).abs().max() > 1e-3
 
 
-def test_maps_are_the_mean_of_those_in_the_frames():
-    pos, ptr = clouds(60)
+def test_the_frame_counts_in_which_most_is_seen():
+    pos, ptr = clouds(60, 40)
     network = detector()
-    frames = principal_frames(pos, torch.zeros(60, dtype=torch.long), ptr)[0]
-    parts = [KeypointDetector.forward(network, None, pos @ frame, ptr=ptr) for frame in frames]
+    batch = torch.arange(2).repeat_interleave(ptr.diff())
     found = network(None, pos, ptr=ptr)
-    mean = torch.stack([part["logits"].softmax(0) for part in parts]).mean(0)
-    torch.testing.assert_close(found["logits"].softmax(0).double(), mean, rtol=1e-5, atol=1e-7)
+    for i, frames in enumerate(principal_frames(pos, batch, ptr)):
+        cloud = pos[ptr[i] : ptr[i + 1]]
+        alone = torch.tensor([0, len(cloud)])
+        parts = [KeypointDetector.forward(network, None, cloud @ frame, ptr=alone) for frame in frames]
+        best = max(parts, key=lambda part: part["presence"].mean())
+        torch.testing.assert_close(found["logits"][ptr[i] : ptr[i + 1]], best["logits"])
+        torch.testing.assert_close(found["presence"][i], best["presence"][0])
 
 
 def test_in_training_mode_it_is_the_detector_itself():

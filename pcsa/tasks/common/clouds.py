@@ -100,9 +100,10 @@ class CloudPredictOptions(PredictOptions):
     """Keypoints of clouds and meshes, in their own units.
 
     Clouds are .pcd, .ply, .xyz, .txt, .pts, .csv, .las, .laz, .npy, .npz, .h5 and .hdf5, meshes .obj, .off, .stl, .ply,
-    .glb and .gltf. Inputs must stand as the training clouds do: same up axis, same heading. In a folder every file of
-    these endings is an input: a README.txt or labels.csv among scans is listed as failed, because a damaged scan may
-    look the same; the rest is predicted. Name the files (scans/*.xyz) to have only these.
+    .glb and .gltf. Inputs must stand as the training clouds do, same up axis, same heading, unless the detector was
+    trained with `model.rotation`. In a folder every file of these endings is an input: a README.txt or labels.csv among
+    scans is listed as failed, because a damaged scan may look the same; the rest is predicted. Name the files
+    (scans/*.xyz) to have only these.
 
     `--out` may be a file of landmarks, too: .mrk.json or .fcsv (Slicer), .pp (MeshLab), .txt (CloudCompare), .csv or
     .tsv (a table). {name} in its name stands for that of the input: marks/{name}.mrk.json. Such files are not added to.

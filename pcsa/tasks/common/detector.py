@@ -36,9 +36,10 @@ class DetectorConfig(BackboneConfig):
     drop_path: FromZero = 0.0
     """Stochastic depth: probability that a cloud does without a residual block while training."""
     rotation: Rotation = "none"
-    """How clouds may be turned. With up, about the axis that points up, or any, the network looks at each cloud in the
-    frames of its principal axes, two or four, and the mean of the maps is read; it is trained in one of them at a time.
-    With none, clouds must stand as those of the training do."""
+    """How clouds may be turned that the network is asked about: not at all, about the axis that points up, or in any
+    way. With up or any, it looks at each cloud in the 4 or 24 frames of its principal axes, and takes the one in which
+    it sees the most keypoints. The training clouds themselves must stand alike; half of the time, a training sees one
+    in a wrong frame, to learn which are, so give it twice the steps."""
 
     def turns(self, up: Up) -> Turns:
         """How clouds may be turned whose axis ``up`` points up.

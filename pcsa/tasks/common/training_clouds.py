@@ -101,12 +101,19 @@ def statistics(pos: Tensor, frame: str, turns: Turns = "none") -> Array:
 
 
 def _standing(pos: Tensor, turns: Turns) -> Tensor:
-    """A cloud in the one of its frames in which it leans to the upper end of its first axes."""
+    """A cloud in the one of its frames in which it is longest, and leans to the upper end, along its first axes."""
     up = None if turns == "any" else up_axis(turns)
     framed = pos @ frames_of(pos, up)
-    leaning = (framed - framed.mean(1, keepdim=True)).pow(3).mean(1) > 0
-    first = [0, 1] if up is None else [(up + 1) % 3]
-    return framed[int((leaning[:, first] * torch.tensor([2, 1])[: len(first)]).sum(1).argmax())]
+    away = framed - framed.mean(1, keepdim=True)
+    first = torch.zeros(3, dtype=pos.dtype)
+    first[[0, 1] if up is None else [(up + 1) % 3]] = torch.tensor([2.0, 1.0], dtype=pos.dtype)[
+        : 2 if up is None else 1
+    ]
+    # Sums of sorted variances are the largest.
+    length = away.square().mean(1) @ first
+    leaning = (away.pow(3).mean(1) > 0).to(first) @ first
+    longest = length >= length.max() * (1 - 1e-9)
+    return framed[int(torch.where(longest, leaning, -1.0).argmax())]
 
 
 class Novelty(NamedTuple):

@@ -29,7 +29,8 @@ class CloudDetector:
     """A trained network on clouds, as a function; made by :func:`pcsa.load`.
 
     Whatever the network needs of a cloud is done inside: normalization, as many points as the training clouds had, and
-    the way back to the cloud's own units. Clouds must stand as the training clouds do: same up axis, same heading.
+    the way back to the cloud's own units. Clouds must stand as the training clouds do: same up axis, same heading,
+    unless it was trained with `model.rotation`.
 
     Args:
         run: Network and what its checkpoint says of it.
