@@ -85,7 +85,7 @@ class Hand:
 
     @staticmethod
     def _is_right(position, at):
-        return position is at if position is None or at is None else np.linalg.norm(position - at) < 15
+        return position is at if position is None or at is None else np.linalg.norm(position - at) < 20
 
 
 @pytest.mark.slow
@@ -128,10 +128,10 @@ def test_the_page_from_scans_to_slicer(tmp_path, monkeypatch, capsys):
     run("annotate")
     assert sorted(hand.scans) == sorted(heads)[8:]
     assert hand.agreed + hand.corrected == 16
-    assert hand.agreed > 3
+    assert hand.agreed
     assert hand.corrected
     assert all(book().is_done(scan) for scan in heads)
-    assert np.allclose([book()["11.ply"][name] for name in PLACES], list(heads["11.ply"].values()), atol=15)
+    assert np.allclose([book()["11.ply"][name] for name in PLACES], list(heads["11.ply"].values()), atol=20)
     run("train", "supervised")
     assert len(KeypointNet("scans/heads", "heads", "all")) == 12
     assert "2 predictions of 4" in run("predict")
