@@ -69,8 +69,11 @@ def shares_right(position: Tensor, items: list[Data]) -> Tensor:
     return ((error < RADIUS) & visible).sum(1) / visible.sum(1)
 
 
-def compare(methods: dict[str, Method], names: dict[str, list[int]], items: list[Data]) -> None:
-    """Print the metrics of the field, and how far the first method is from the others, with intervals over shapes."""
+def compare(methods: dict[str, Method], names: dict[str, list[int]], items: list[Data]) -> dict[str, Tensor]:
+    """Print the metrics of the field, and how far the first method is from the others, with intervals over shapes.
+
+    Returns the PCK of each shape.
+    """
     keypoints, visible = labels(items)
     clouds, annotated = [one.pos for one in items], [one.keypoints[0, one.visible[0]] for one in items]
     ids = [row.nonzero()[:, 0].tolist() for row in visible]
@@ -94,6 +97,7 @@ def compare(methods: dict[str, Method], names: dict[str, list[int]], items: list
         mean, low, high = (100 * x for x in metrics.paired_bootstrap(right[first], right[other]))
         print(f"PCK@{RADIUS:g}, {first} against {other}: {mean:+.1f} points [{low:+.1f}, {high:+.1f}]")
     print()
+    return right
 
 
 def worse(kind: str, amount: float, cloud: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -104,24 +108,28 @@ def worse(kind: str, amount: float, cloud: Tensor, seed: int) -> tuple[Tensor, T
         diagonal = (cloud.amax(0) - cloud.amin(0)).norm()
         cloud = cloud + amount * diagonal * torch.randn(cloud.shape, generator=generator, dtype=cloud.dtype)
     elif kind == "points":
-        cloud = cloud[torch.randperm(len(cloud), generator=generator)[: int(amount)]]
+        cloud = cloud[torch.randperm(len(cloud), generator=generator)[: math.ceil(amount * len(cloud))]]
     else:  # degrees
         c, s = math.cos(math.radians(amount)), math.sin(math.radians(amount))
         turn[0, 0], turn[0, 2], turn[2, 0], turn[2, 2] = c, s, -s, c
     return cloud @ turn.T, turn
 
 
-AMOUNTS = {"noise": [0, 0.01, 0.02, 0.05], "points": [2048, 1024, 512, 256, 128], "degrees": [0, 10, 20, 45, 90]}
+AMOUNTS = {"noise": [0, 0.01, 0.02, 0.05], "points": [1, 0.5, 0.25, 0.125], "degrees": [0, 10, 20, 45, 90]}
+LABELS = {"noise": "noise (share of the diagonal)", "points": "points left (share)", "degrees": "turned by (degrees)"}
 
 
-def robustness(methods: dict[str, Method], names: dict[str, list[int]], items: list[Data], out: Path) -> None:
-    """Print PCK as clouds get worse, and write it as a table and a drawing."""
+def robustness(
+    methods: dict[str, Method], names: dict[str, list[int]], items: list[Data], whole: dict[str, Tensor], out: Path
+) -> None:
+    """Print PCK as clouds get worse, and write it as a table and a drawing; ``whole`` is that of whole clouds."""
     from matplotlib.figure import Figure
 
     figure, rows = Figure(figsize=(9, 3), layout="constrained"), []
     axes = figure.subplots(1, len(AMOUNTS), sharey=True)
     for axis, (kind, amounts) in zip(axes, AMOUNTS.items(), strict=True):
-        for amount in amounts:
+        rows += [[kind, amounts[0], name, 100 * right.mean().item()] for name, right in whole.items()]
+        for amount in amounts[1:]:
             changed = [worse(kind, amount, one.pos, seed) for seed, one in enumerate(items)]
             turns = torch.stack([turn for _, turn in changed]).double()
             for name, find in methods.items():
@@ -130,11 +138,11 @@ def robustness(methods: dict[str, Method], names: dict[str, list[int]], items: l
                 rows.append([kind, amount, name, 100 * shares_right(position[:, names[name]], items).mean().item()])
         for name in methods:
             axis.plot(amounts, [row[3] for row in rows if row[0] == kind and row[2] == name], "o-", label=name)
-        axis.set(xlabel={"noise": "noise (share of the diagonal)", "degrees": "turned by (degrees)"}.get(kind, kind))
+        axis.set(xlabel=LABELS[kind])
         if kind == "points":
             axis.set_xscale("log", base=2)
+            axis.set_xticks(amounts, [f"1/{1 / amount:.0f}" for amount in amounts])
             axis.invert_xaxis()
-            axis.set_xticks(amounts, [str(amount) for amount in amounts])
     axes[0].set(ylabel=f"PCK@{RADIUS:g} (%)", ylim=(0, 102))
     axes[0].legend(frameon=False)
     figure.savefig(out / "robustness.svg")
@@ -174,8 +182,8 @@ def main() -> None:
         names[name] = [*map(detector.names.index, clouds[0].names)] if named else nearest(methods[name], train)
     methods["template"], names["template"] = template(train), [*range(len(clouds[0].names))]
     print(f"{len(items)} clouds of {options.category}, split {options.split}\n")
-    compare(methods, names, items)
-    robustness(methods, names, items, options.out)
+    whole = compare(methods, names, items)
+    robustness(methods, names, items, whole, options.out)
     print(f"written: {options.out}/robustness.svg, {options.out}/robustness.csv")
 
 

@@ -13,8 +13,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
 SNIPPETS = {
     page.stem: re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
     for page in PAGES
-    # Its commands come between: tests/scripts/test_page_of_a_detector.py.
-    if page.stem != "use-a-detector"
+    # Their commands come between: tests/scripts/test_page_of_a_detector.py, test_page_of_the_course.py.
+    if page.stem not in ("use-a-detector", "course")
 }
 
 
@@ -55,7 +55,7 @@ def test_measured_lengths_stand_in_for_labels():
 
 
 def test_no_example_is_forgotten():
-    names = {"backbones", "own_network", "heatmap", "own_clouds", "measured_lengths", "landmark_sets"}
+    names = {"backbones", "course_project", "own_network", "heatmap", "own_clouds", "measured_lengths", "landmark_sets"}
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == names
 
 

@@ -3,14 +3,12 @@
 import itertools
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -425,36 +423,3 @@ def test_the_network_of_a_detector_is_trusted_where_one_says_so(scans, monkeypat
     monkeypatch.setattr(annotate_proposals, "open_cloud_run", opened)
     assert main(["annotate", str(scans), "--names", NAMES, "--checkpoint", "x.ckpt", *flags]) == 2
     assert f"opened with {bool(flags)}" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_the_commands_of_the_guide_run(root, tmp_path, monkeypatch, command, fast):
-    """From labels on, which a hand would have given, each command of the page runs as it stands there."""
-    page = (Path(__file__).parents[2] / "docs" / "guides" / "label.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```sh\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    commands = [line.split() for block in blocks for line in block.splitlines()]
-    assert [words[1] for words in commands] == ["annotate", "data", "train", "annotate", "predict"]
-    monkeypatch.chdir(tmp_path)
-    names = ["nose", "left_ear", "right_ear", "chin"]
-    book = Book(tmp_path / "scans" / "heads", "heads", names)
-    for number, cloud in enumerate(KeypointNet(root, "mug", "all")):
-        folder = tmp_path / ("scans/heads" if number < 4 else "new_scans")
-        folder.mkdir(parents=True, exist_ok=True)
-        points = cloud.pos.numpy().astype(np.float64)
-        np.save(folder / f"{number}.npy", points)
-        if number < 3:
-            book.save(f"{number}.npy", {n: tuple(points[k]) for k, n in enumerate(names)}, (len(points), 0))
-    for words in commands:
-        if words[1] == "annotate":
-            run = command(*words[1:], "--port", "0")
-            assert run.url.startswith("http://127.0.0.1:")
-            # The labels of a session that was cut off are written while the page waits.
-            run.process.send_signal(signal.SIGTERM)
-            assert run.wait() == 0
-            assert "3 of 4 scans are labeled" in run.text
-        else:
-            small = (
-                ["--model.out-channels", "16", "--optimizer.steps", "2", *fast.split()] if words[1] == "train" else []
-            )
-            assert main([*words[1:], *small]) == 0
-    assert len(json.loads((tmp_path / "keypoints.json").read_text())["items"]) == 6
