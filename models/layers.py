@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pcsa._core.checks import check_between
+from pcsa._core.transforms import plain
 from pcsa._core.triton import norms
 
 NormKind = Literal["batch", "group", "none"]
@@ -43,9 +44,16 @@ class PointNorm(nn.Module):
 
 
 def largest(x: Tensor, size: int) -> Tensor:
-    """Maximum over ``size`` of the rows ``[M * size, C]`` at a time: ``[M, C]``."""
+    """Maximum over ``size`` of the rows ``[M * size, C]`` at a time: ``[M, C]``; of equal rows the first counts."""
+    if size == 1:
+        return x
+    if x.device.type == "cpu" and x.numel() and plain():
+        # Pooling of images with their channels last finds values and places with vector instructions, in a fifth of
+        # the time of `max`, which finds the same ones.
+        image = x.view(1, -1, size, x.shape[1]).permute(0, 3, 1, 2)
+        return F.max_pool2d(image, (1, size)).permute(0, 2, 3, 1).reshape(-1, x.shape[1])
     # Not amax: its backward pass over all rows costs more than the indices.
-    return x if size == 1 else x.view(-1, size, x.shape[1]).max(1).values
+    return x.view(-1, size, x.shape[1]).max(1).values
 
 
 class PointMLP(nn.Sequential):
