@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pcsa._core.checks import check_between
+from pcsa._core.transforms import plain
 from pcsa._core.triton import norms
+from pcsa.models import ball_norm
 
 NormKind = Literal["batch", "group", "none"]
 
@@ -39,13 +41,19 @@ class PointNorm(nn.Module):
         """ReLU of the normalized rows ``[M * size, C]``, the largest of ``size`` at a time: ``[M, C]``."""
         if norms.takes(x, self.norm, size):
             return norms.normalized_maximum(x, cast(nn.BatchNorm1d, self.norm), size)
+        if ball_norm.takes(x, self.norm, size):
+            return ball_norm.normalized_maximum(x, cast(nn.BatchNorm1d, self.norm), size)
         return largest(F.relu(self(x), inplace=True), size)
 
 
 def largest(x: Tensor, size: int) -> Tensor:
-    """Maximum over ``size`` of the rows ``[M * size, C]`` at a time: ``[M, C]``."""
+    """Maximum over ``size`` of the rows ``[M * size, C]`` at a time: ``[M, C]``; of equal rows the first counts."""
+    if size == 1:
+        return x
+    if x.device.type == "cpu" and x.numel() and plain():
+        return ball_norm.pooled(x, size)[0]
     # Not amax: its backward pass over all rows costs more than the indices.
-    return x if size == 1 else x.view(-1, size, x.shape[1]).max(1).values
+    return x.view(-1, size, x.shape[1]).max(1).values
 
 
 class PointMLP(nn.Sequential):

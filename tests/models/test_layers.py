@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from pcsa.models import DropPath, KeypointDetector, PointNet2
+from pcsa.models.layers import largest
 
 SIZES = (3, 1, 4, 2)
 BATCH = torch.arange(4).repeat_interleave(torch.tensor(SIZES))
@@ -58,3 +59,28 @@ def test_dropout_of_the_head():
     assert not torch.allclose(out, expected)
     with pytest.raises(ValueError, match=r"`dropout` \(=1\) must be at least 0 and below 1"):
         KeypointDetector(PointNet2(), 5, dropout=1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("rows", "channels", "size"), [(7, 33, 16), (300, 8, 5), (1, 3, 4), (5, 1, 2), (6, 4, 1), (0, 4, 3)]
+)
+def test_largest_of_rows(rows, channels, size, dtype):
+    generator = torch.Generator().manual_seed(rows)
+    # Few values, so that many are equal: of these, the first has the gradient.
+    x = torch.randint(-3, 4, (rows * size, channels), generator=generator).to(dtype).requires_grad_()
+    out = largest(x, size)
+    expected = x.view(rows, size, channels).max(1)
+    assert torch.equal(out, expected.values)
+    assert out.is_contiguous()
+    pull = torch.randn(out.shape, generator=generator).to(dtype)
+    ours, naive = (torch.autograd.grad(y, x, pull)[0] for y in (out, expected.values))
+    assert torch.equal(ours, naive)
+
+
+def test_largest_keeps_what_is_no_number():
+    x = torch.tensor([[1.0, 2.0], [float("nan"), 3.0], [-float("inf"), 0.0], [-float("inf"), 5.0]])
+    out = largest(x, 2)
+    assert out[0, 0].isnan()
+    assert out[:, 1].tolist() == [3.0, 5.0]
+    assert out[1, 0] == -float("inf")

@@ -30,6 +30,7 @@ from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
 import pcsa
+from pcsa._core.memory import keep_freed_memory
 from pcsa._core.progress import bars_shown
 from pcsa._core.writing import remove_abandoned
 from pcsa.datasets.faults import reading
@@ -37,12 +38,7 @@ from pcsa.datasets.transforms import item_generator
 from pcsa.tasks.common.averaging import AveragedWeights
 from pcsa.tasks.common.batches import Whole
 from pcsa.tasks.common.best import BestCheckpoint, mode_of
-from pcsa.tasks.common.checkpoint import (
-    check_resumable,
-    read_checkpoint,
-    started_from,
-    write_checkpoint,
-)
+from pcsa.tasks.common.checkpoint import check_resumable, read_checkpoint, started_from, write_checkpoint
 from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.clipping import clip_together
 from pcsa.tasks.common.config import OptimizerConfig, TrainConfig, TrainerConfig, to_plain
@@ -210,7 +206,8 @@ class StepTraining(L.LightningModule, Generic[ConfigT]):
         self.config, self.network, self.steps_per_epoch = config, network, steps_per_epoch
         self.steps = config.optimizer.num_steps(steps_per_epoch)
         self.about: dict[str, Any] = {}
-        self.inputs: dict[str, Any] = {}
+        self.inputs: dict[str, Any] | None = None
+        self.describe_inputs: Callable[[], dict[str, Any]] = dict
         j = config.objective
         within = j.temperature_epochs
         self.temperature = pcsa.TemperatureSchedule(
@@ -278,6 +275,9 @@ class StepTraining(L.LightningModule, Generic[ConfigT]):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what the checkpoint is, and of which configuration."""
+        if self.inputs is None:
+            # Not at the start, where the first step would wait for what it does without.
+            self.inputs = self.describe_inputs()
         checkpoint["pcsa"] = {**self.about, **self.inputs, "temperature": self.temperature.at(self.global_step)}
         flush_logs(self.trainer)
 
@@ -351,6 +351,7 @@ def fit(task: str, config: TrainConfig, build: Callable[[], Training]) -> Path:
     out = config.out
     last = out / "last.ckpt"
     _check_start(task, config, last)
+    keep_freed_memory()
     if config.resume:
         # What the run began with is a fact about it, whatever the call that resumes it says.
         config = replace(config, init_from=started_from(last))

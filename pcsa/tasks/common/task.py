@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
@@ -341,7 +342,7 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
 
         def build() -> Training:
             training = self.training(config)
-            training.module.inputs = self.describe(training.data)
+            training.module.describe_inputs = partial(self.describe, training.data)
             if config.init_from is not None and not config.resume:
                 initialize(
                     training.module.network,
