@@ -73,7 +73,8 @@ def read_ragged(given: Clouds, validate: bool, num_clouds: int | None = None) ->
         bounds = ptr.tolist()
         if bounds[0] != 0 or bounds[-1] != len(pos) or sorted(bounds) != bounds:
             shown = f"{bounds[:5]}…" if len(bounds) > 5 else bounds
-            raise ValueError(f"`{ptr_name}` (={shown}) must rise from 0 to {len(pos)}, the rows of `{name}`")
+            hint = f"; the cloud of each point is `{batch_name}`" if len(bounds) == len(pos) else ""
+            raise ValueError(f"`{ptr_name}` (={shown}) must rise from 0 to {len(pos)}, the rows of `{name}`{hint}")
     check_finite(name, pos, validate)
     return Ragged(pos, bounds)
 

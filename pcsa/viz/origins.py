@@ -67,7 +67,7 @@ def only_from_own_pages(host: str) -> Iterator[None]:
     def check(own: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], Any]:
         def process(connection: Any, request: Any) -> Any:
             hosts, origins = (request.headers.get_all(name) for name in ("Host", "Origin"))
-            reason = "one `Host` and at most one `Origin` must be given"
+            reason: str | None = "one `Host` and at most one `Origin` must be given"
             if len(hosts) == 1 and len(origins) <= 1:
                 reason = refusal(hosts[0], origins[0] if origins else None, loopback=loopback)
             if reason is not None:

@@ -14,7 +14,11 @@ POS, PTR = torch.randn(8, 3, generator=torch.Generator().manual_seed(0)), torch.
         (lambda: knn(POS[:, 0], PTR, 2), r"`pos` \[8\] must be \[N, D\]"),
         (lambda: knn(POS.long(), PTR, 2), r"`pos` \(torch.int64\) must be floating"),
         (lambda: knn(POS, PTR.float(), 2), r"`ptr` .*torch.float32.* must be int64 \[B \+ 1\]"),
-        (lambda: knn(POS, PTR[:-1], 2), r"`ptr` \(=\[0, 5\]\) must rise from 0 to 8"),
+        (lambda: knn(POS, PTR[:-1], 2), r"`ptr` \(=\[0, 5\]\) must rise from 0 to 8, the rows of `pos`$"),
+        (
+            lambda: knn(POS, torch.tensor([0] * 5 + [1] * 3), 2),
+            r"`ptr` .*…\) must rise .*; the cloud of each point is `batch`$",
+        ),
         (lambda: knn(POS, torch.tensor([0, 9, 8]), 2), r"`ptr` \(=\[0, 9, 8\]\) must rise"),
         (lambda: knn(POS, torch.tensor([0, 8, 8]), 2, POS, PTR), "`ptr` has no points in cloud 1"),
         (lambda: knn(POS, PTR, 0), r"`k` \(=0\) must be at least 1"),
