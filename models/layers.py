@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from pcsa._core.checks import check_between
 from pcsa._core.transforms import plain
 from pcsa._core.triton import norms
-from pcsa.models import ball_norm
 
 NormKind = Literal["batch", "group", "none"]
 
@@ -41,8 +40,6 @@ class PointNorm(nn.Module):
         """ReLU of the normalized rows ``[M * size, C]``, the largest of ``size`` at a time: ``[M, C]``."""
         if norms.takes(x, self.norm, size):
             return norms.normalized_maximum(x, cast(nn.BatchNorm1d, self.norm), size)
-        if ball_norm.takes(x, self.norm, size):
-            return ball_norm.normalized_maximum(x, cast(nn.BatchNorm1d, self.norm), size)
         return largest(F.relu(self(x), inplace=True), size)
 
 
@@ -51,7 +48,11 @@ def largest(x: Tensor, size: int) -> Tensor:
     if size == 1:
         return x
     if x.device.type == "cpu" and x.numel() and plain():
-        return ball_norm.pooled(x, size)[0]
+        # Pooling of images with their channels last finds values and places with vector instructions, in a fifth of
+        # the time of `max`, which finds the same ones.
+        image = x.view(1, -1, size, x.shape[1]).permute(0, 3, 1, 2)
+        found: Tensor = F.max_pool2d(image, (1, size))
+        return found.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
     # Not amax: its backward pass over all rows costs more than the indices.
     return x.view(-1, size, x.shape[1]).max(1).values
 

@@ -65,8 +65,12 @@ def test_epochs_milestones_and_the_temperature(tiny, tmp_path):
         objective=replace(config.objective, num_samples=1, **falling),
         out=tmp_path,
     )
-    seen = []
+    seen, described_after = [], []
     step = StepTraining.training_step
+
+    def describe(self, data):
+        described_after.append(len(seen))
+        return {"clouds": len(data.train_items)}
 
     def watched(self, batch, batch_idx):
         loss = step(self, batch, batch_idx)
@@ -75,8 +79,14 @@ def test_epochs_milestones_and_the_temperature(tiny, tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StepTraining, "training_step", watched)
+        patch.setattr(type(get_task("landmarks")), "describe", describe)
         path = get_task("landmarks").train(config)
-    assert torch.load(path, weights_only=True)["global_step"] == 6
+    checkpoint = torch.load(path, weights_only=True)
+    assert checkpoint["global_step"] == 6
+    # Once, when the first checkpoint is written, and in each of them.
+    assert len(described_after) == 1
+    assert described_after[0] > 0
+    assert checkpoint["pcsa"]["clouds"] >= 4
     assert [rate for rate, _ in seen] == pytest.approx([0.01] * 2 + [0.001] * 4)
     temperatures = [temperature for _, temperature in seen]
     assert temperatures[0] == 2.0
