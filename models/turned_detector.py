@@ -1,6 +1,6 @@
 """A keypoint detector that does not mind how a cloud lies."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -81,11 +81,12 @@ class TurnedDetector(KeypointDetector):
             # Distances are the same in all frames: one search.
             levels, local = self.backbone.levels, self.backbone.local_neighbors
             options["geometry"] = build_geometry(pos.detach(), ptr, levels, local)
+        how: Any = options
         best: dict[str, Tensor] = {}
         highest = pos.new_full((batch_size,), -torch.inf)
         for frame in frames.unbind(1):
             turned = (pos.unsqueeze(1) @ frame.index_select(0, batch)).squeeze(1)
-            found = super().forward(x, turned, ptr=ptr, **options)
+            found = super().forward(x, turned, ptr=ptr, **how)
             score = found["presence"].mean(1).to(highest)
             better = score > highest
             highest = torch.where(better, score, highest)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pcsa._core.checks import check_between, check_finite, check_floating, check_mask, check_shape, reads_values
+from pcsa._core.checks import check_finite, check_floating, check_mask, check_shape, reads_values
 from pcsa.losses import mixture_nll
 
 LEVELS = (0.5, 0.8, 0.95)
@@ -70,7 +70,8 @@ def ellipsoid_coverage(
     from scipy.stats import chi2
 
     for level in levels:
-        check_between("levels", level, 0, 1, "()")
+        if not 0 < level < 1:
+            raise ValueError(f"`levels` (={level}) must be above 0 and below 1")
     squared = _squared(marks, marked, mean, covariance, validate)[0].detach()
     limits = squared.new_tensor([chi2.ppf(level, marks.shape[-1]) for level in levels])
     within = (squared.unsqueeze(-1) <= limits) & marked.unsqueeze(-1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -61,6 +61,8 @@ _ALSO_UNUSED = ("up", "marks", "marked")
 _NORMALIZE = Normalize("unit_sphere")
 # What the training logs: KeypointNet's thresholds, and these shares of the diagonal for clouds that they do not suit.
 _WATCHED = (0.01, 0.05)
+# Least weight of presence where clouds may be turned.
+_FRAME_WEIGHT = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -245,6 +247,11 @@ class Detection(StepTraining[SupervisedConfig]):
         super().__init__(config, network, steps_per_epoch)
         self.pck, self.error = PCK(thresholds), MeanKeypointError()
         self.graphed: Graphed | None = None
+        self.objective = config.objective
+        if config.model.rotation != "none":
+            # Presence is what a frame is chosen by.
+            weight = max(_FRAME_WEIGHT, config.objective.presence_weight)
+            self.objective = replace(config.objective, presence_weight=weight)
 
     def on_fit_start(self) -> None:
         """Refuse CUDA graphs elsewhere."""
@@ -279,9 +286,7 @@ class Detection(StepTraining[SupervisedConfig]):
             else:
                 geometry = self.geometry(batch)
                 predicted = self.network(None, batch.pos, ptr=batch.ptr, geometry=geometry)
-                loss, parts = detection_loss(
-                    self.config.objective, predicted, batch, temperature, generator, one_size(batch)
-                )
+                loss, parts = detection_loss(self.objective, predicted, batch, temperature, generator, one_size(batch))
         return loss, {f"loss_{name}": value for name, value in parts.items()}, batch.num_graphs
 
     def replayed(
@@ -291,7 +296,7 @@ class Detection(StepTraining[SupervisedConfig]):
 
         Without ``geometry``, the searches are among what is captured.
         """
-        objective, size = self.config.objective, one_size(batch)
+        objective, size = self.objective, one_size(batch)
         if size is None:
             raise ValueError("`trainer.cuda_graph` (=True) is for clouds of one size: those of this batch differ")
         outside = objective.has("sampling") or objective.bandwidth_normal != 1

@@ -39,7 +39,7 @@ class DetectorConfig(BackboneConfig):
     """How clouds may be turned that the network is asked about: not at all, about the axis that points up, or in any
     way. With up or any, it looks at each cloud in the 4 or 24 frames of its principal axes, and takes the one in which
     it sees the most keypoints. The training clouds themselves must stand alike; half of the time, a training sees one
-    in a wrong frame, to learn which are, so give it twice the steps."""
+    in a wrong frame, to learn which are, so give it twice the steps. `objective.presence-weight` is at least 1 then."""
 
     def turns(self, up: Up) -> Turns:
         """How clouds may be turned whose axis ``up`` points up.
