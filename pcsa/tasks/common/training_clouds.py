@@ -27,7 +27,7 @@ Turns = Literal["none", "any", "x", "y", "z"]
 """How clouds may be turned: not at all, in any way, or about an axis."""
 
 # Measurements: of as many clouds, where there are so many. On beds and on procedural chairs, 64 tell as many others
-# apart as four times as many do, and give as many false alarms; each costs what a tenth of a training step does.
+# apart as four times as many do, and give as many false alarms.
 _MEASURED = 64
 # Neighbors whose distances count, and the least distance, in units of the normalized cloud.
 _NEAR, _LEAST = (4, 16), 1e-6
@@ -116,12 +116,12 @@ def _distances(points: Array) -> Array:
     from scipy.spatial import cKDTree
 
     def search(places: Array) -> Array:
-        # Such trees are built in a third of the time of balanced ones.
+        # Such trees are quicker to build than balanced ones.
         tree = cKDTree(places, balanced_tree=False, compact_nodes=False)
         return np.asarray(tree.query(places, k=[min(k + 1, len(places)) for k in (1, *_NEAR)])[0])
 
     found = search(points)
-    # The nearest other point tells copies: to sort every cloud for them would take as long as half of the search.
+    # The nearest other point tells copies: to sort every cloud for them would take a third of the search.
     if len(points) > 1 and found[:, 0].min() == 0:
         found = search(np.unique(points, axis=0))
     return found[:, 1:]
