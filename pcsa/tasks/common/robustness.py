@@ -120,7 +120,7 @@ def whole(cloud: Data) -> Corrupted:
     return Corrupted(cloud, torch.arange(len(cloud.pos)))
 
 
-def _with_level(corruption: Any, level: float, seed: int, cloud: Data) -> Corrupted:
+def _with_level(corruption: Any, level: Any, seed: int, cloud: Data) -> Corrupted:
     found: Corrupted = corruption(cloud, level, seed)
     return found
 
