@@ -397,9 +397,7 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
         turns = config.model.turns(cast(Up, train.up))
         data = StepData(
             config,
-            DetectionItems(
-                train, config.data.augment, config.seed, hierarchies, detours, config.model.turns(cast(Up, train.up))
-            ),
+            DetectionItems(train, config.data.augment, config.seed, hierarchies, detours, turns),
             None if val is None else DetectionItems(val, Augment(), config.seed),
         )
         mirrors: dict[int, tuple[int, ...]] = {}
