@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import lightning as L
 import torch
@@ -22,7 +22,7 @@ from pcsa.datasets.mirrors import category_mirrors
 from pcsa.datasets.thinning import Thin
 from pcsa.datasets.transforms import Augment, Normalize, check_turns, denormalize
 from pcsa.datasets.turning import in_a_frame
-from pcsa.datasets.up import up_axis
+from pcsa.datasets.up import Up, up_axis
 from pcsa.metrics import PCK, THRESHOLDS, MeanKeypointError, keypoint_error
 from pcsa.models import KeypointDetector, LevelGeometry, PointNet2, build_geometry
 from pcsa.tasks.common.belief_tables import belief_details, pck_columns
@@ -394,9 +394,10 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
             hierarchies = open_hierarchies(train, normalized, model.levels, local_neighbors)
         along = config.objective.has("soft_label") and config.objective.label_distance == "geodesic"
         detours = open_detours(train) if along else None
+        turns = config.model.turns(cast(Up, train.up))
         data = StepData(
             config,
-            DetectionItems(train, config.data.augment, config.seed, hierarchies, detours, config.model.turns(train.up)),
+            DetectionItems(train, config.data.augment, config.seed, hierarchies, detours, turns),
             None if val is None else DetectionItems(val, Augment(), config.seed),
         )
         mirrors: dict[int, tuple[int, ...]] = {}

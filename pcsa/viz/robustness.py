@@ -56,7 +56,7 @@ def plot_robustness(results: Mapping[str, Mapping[str, Any]]) -> Figure:
         _draw_gains(panels[-1], gains, styles)
     thresholds = sorted({f"{r['threshold']:.3g}" for r in results.values()})
     for axes in panels[0 : len(kinds) : 3]:
-        axes.set_ylabel(f"% within {', '.join(thresholds)}; dashed: error, % of diagonal", fontsize=8)
+        axes.set_ylabel(f"% within {', '.join(thresholds)}\ndashed: error, % of the diagonal", fontsize=8)
     legend_below(figure, panels)
     return figure
 

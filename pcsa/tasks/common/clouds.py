@@ -179,7 +179,7 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
 
     def describe(self, data: StepData) -> dict[str, Any]:
         items = data.train_items
-        turns = getattr(items, "turns", "none")
+        turns: Any = getattr(items, "turns", "none")
         clouds = training_clouds(
             len(items), lambda epoch, i: items[i if epoch is None else (epoch, i)].pos, self.frame, turns
         )
@@ -256,7 +256,7 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
             clouds = own_keypoints(find, clouds, options.batch_size)
         bench = Bench(find, clouds, threshold, annotated, options.batch_size)
         about = {
-            "category": run.labels.category,
+            "category": getattr(run.labels, "category", ""),
             "against": "annotated" if self.named else "own",
             "units": "the dataset's own",
             "diagonal": scale.diagonal,

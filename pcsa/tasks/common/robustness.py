@@ -57,6 +57,8 @@ SHARE = 0.05
 _SPACED = (CLEAN, "thinning", "density", "occlusion")
 # Factors on a bandwidth among which the best is chosen, on other clouds than those that it is judged on.
 _FACTORS = tuple(2.0**i for i in range(-2, 5))
+# Probability that a keypoint lies anywhere, in a cube as wide as the diagonal.
+_STRAY = 0.05
 # Folders of a root that hold its meshes, and endings of these.
 _MESHES = ("meshes", "ShapeNetCore.v2.ply")
 _ENDINGS = (".ply", ".obj", ".off", ".stl")
@@ -120,7 +122,7 @@ def whole(cloud: Data) -> Corrupted:
     return Corrupted(cloud, torch.arange(len(cloud.pos)))
 
 
-def _with_level(corruption: Any, level: float, seed: int, cloud: Data) -> Corrupted:
+def _with_level(corruption: Any, level: Any, seed: int, cloud: Data) -> Corrupted:
     found: Corrupted = corruption(cloud, level, seed)
     return found
 
@@ -250,6 +252,7 @@ def likelihoods(
 ) -> dict[str, list[float] | None]:
     """Mean log-likelihood of keypoints under the mixture, in nats, for each of some factors on the bandwidth.
 
+    One keypoint in 20 is taken to lie anywhere, so that a few that are far off do not outweigh all others.
     ``neighbors``: that of each point from its neighbors; ``constant``: one for all, a hundredth of the diagonal, as in
     the paper.
 
@@ -263,7 +266,7 @@ def likelihoods(
     if not visible.any() or diagonal == 0:
         return {"neighbors": None, "constant": None}
     pos, target = (pos / diagonal).float(), (target / diagonal).float()
-    own = pcsa.knn_bandwidth(pos)
+    own, log_stray = pcsa.knn_bandwidth(pos), math.log(_STRAY)
     ptr = torch.tensor([0, len(pos)])
     found: dict[str, list[float] | None] = {}
     for name, bandwidth in (("neighbors", own), ("constant", torch.full_like(own, 0.01))):
@@ -272,7 +275,8 @@ def likelihoods(
             loss = mixture_nll(
                 logits, pos, factor * bandwidth, target[None], ptr=ptr, visible=visible[None], reduction="none"
             )
-            values.append(-float(loss[0][visible].mean()))
+            each = -loss[0][visible].double()
+            values.append(float(torch.logaddexp(each + math.log(1 - _STRAY), torch.full_like(each, log_stray)).mean()))
         found[name] = values
     return found
 
