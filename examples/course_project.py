@@ -12,6 +12,7 @@ import csv
 import logging
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -141,7 +142,7 @@ def robustness(
         axis.set(xlabel=LABELS[kind])
         if kind == "points":
             axis.set_xscale("log", base=2)
-            axis.set_xticks(amounts, [f"1/{1 / amount:.0f}" for amount in amounts])
+            axis.set_xticks(amounts, [str(Fraction(amount)) for amount in amounts])
             axis.invert_xaxis()
     axes[0].set(ylabel=f"PCK@{RADIUS:g} (%)", ylim=(0, 102))
     axes[0].legend(frameon=False)

@@ -28,7 +28,7 @@ def test_the_page_runs_as_it_stands(tmp_path, monkeypatch, capsys):
     from pcsa.viz.browser import ViewPage
 
     shown = []
-    monkeypatch.setattr(ViewPage, "run", shown.append)  # until somebody ends it
+    monkeypatch.setattr(ViewPage, "run", lambda page: shown.append(page))  # until somebody ends it
     monkeypatch.chdir(tmp_path)
     names, done = {}, []
     for kind, block in re.findall(r"^```(sh|python)\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.M):
