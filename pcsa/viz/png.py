@@ -330,7 +330,7 @@ def entries(scenes: Sequence[Scene], layers: Collection[str], keypoint: int | No
         ("errors", "line", "error"),
         ("covariance", "ellipse", "1 standard deviation"),
         ("samples", "dots", "samples"),
-        ("skeleton", "bar", "activation, 0 to 1"),
+        ("skeleton", "bar", "strength, 0 to 1"),
     )
     made = [Entry(mark, text) for layer, mark, text in marks if layer in present]
     marked = {"annotated", "keypoints", "samples"} & present
