@@ -21,7 +21,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 slow: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow --durations 20
 
 # Slower: style, types, the examples in the docstrings, and the shapes in the annotations.
 check: $(READY)
