@@ -141,6 +141,8 @@ class StepData(L.LightningDataModule):
         super().__init__()
         self.config, self.train_items, self.val_items = config, train, val
         self.steps_per_epoch = whole_batches(len(train), config.optimizer.batch_size)
+        # Not the module's: averaged weights are those of a copy of it, and this holds the data.
+        self.describe: Callable[[], dict[str, Any]] = dict
 
     def _loader(self, items: Any, batch_size: int, sampler: Sampler[Any] | None = None) -> DataLoader:
         workers = self.config.trainer.num_workers
@@ -207,7 +209,6 @@ class StepTraining(L.LightningModule, Generic[ConfigT]):
         self.steps = config.optimizer.num_steps(steps_per_epoch)
         self.about: dict[str, Any] = {}
         self.inputs: dict[str, Any] | None = None
-        self.describe_inputs: Callable[[], dict[str, Any]] = dict
         j = config.objective
         within = j.temperature_epochs
         self.temperature = pcsa.TemperatureSchedule(
@@ -277,7 +278,8 @@ class StepTraining(L.LightningModule, Generic[ConfigT]):
         """Say what the checkpoint is, and of which configuration."""
         if self.inputs is None:
             # Not at the start, where the first step would wait for what it does without.
-            self.inputs = self.describe_inputs()
+            data = getattr(self.trainer, "datamodule", None)
+            self.inputs = data.describe() if isinstance(data, StepData) else {}
         checkpoint["pcsa"] = {**self.about, **self.inputs, "temperature": self.temperature.at(self.global_step)}
         flush_logs(self.trainer)
 

@@ -342,7 +342,7 @@ class Task(ABC, Generic[ConfigT, LabelsT]):
 
         def build() -> Training:
             training = self.training(config)
-            training.module.describe_inputs = partial(self.describe, training.data)
+            training.data.describe = partial(self.describe, training.data)
             if config.init_from is not None and not config.resume:
                 initialize(
                     training.module.network,
