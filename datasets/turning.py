@@ -51,10 +51,9 @@ def turn_about(axis: Float[Tensor, "3"], angle: float) -> Float[Tensor, "3 3"]:
         angle: In radians.
 
     Example:
-        >>> turn_about(torch.tensor([0.0, 0.0, 1.0]), math.pi / 2).round()
-        tensor([[0., -1., 0.],
-                [1., 0., 0.],
-                [0., 0., 1.]], dtype=torch.float64)
+        >>> turn = turn_about(torch.tensor([0.0, 0.0, 1.0]), math.pi / 2)
+        >>> torch.allclose(turn @ turn.new_tensor([1.0, 0.0, 0.0]), turn.new_tensor([0.0, 1.0, 0.0]))
+        True
 
     """
     check_shape("axis", axis, (3,))
