@@ -154,7 +154,7 @@ def test_a_keypoint_without_marks_is_none_of_all_this():
         (lambda a: (*a[:3], -a[3]), "`covariance` must be positive definite"),
     ],
 )
-def test_mistakes_are_named(change, said):
+def test_mistakes_are_refused_by_name(change, said):
     with pytest.raises(ValueError, match=said):
         ellipsoid_coverage(*change(drawn()))
     with pytest.raises(ValueError, match=r"`levels` \(=1\)"):
