@@ -24,14 +24,13 @@ from pcsa._core.checks import (
     check_shape,
     check_size,
 )
-from pcsa._core.imports import check_import_path
-from pcsa.datasets.own_function import import_augmentation
+from pcsa.datasets.own_function import OwnFunction
 from pcsa.datasets.own_samples import vary_sample
 from pcsa.datasets.samples import parts
 
 
 @dataclass(frozen=True)
-class CropAugment:
+class CropAugment(OwnFunction):
     """How much :func:`crop` varies a sample; zeros vary nothing.
 
     Args:
@@ -58,17 +57,7 @@ class CropAugment:
         check_between("scale", self.scale, 0, 1, "[)")
         check_between("rotation", self.rotation, 0, 180)
         check_non_negative("shift", self.shift)
-        if self.custom is not None:
-            check_import_path("augment.custom", self.custom)
-
-    def prepare(self) -> None:
-        """Import what ``custom`` names, so that a mistake is known before the first item is varied.
-
-        Raises:
-            ValueError: If there is no such function.
-        """
-        if self.custom is not None:
-            import_augmentation(self.custom)
+        self.check_custom()
 
 
 def crop(

@@ -9,9 +9,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcsa._core.imports import import_by_name
+from pcsa._core.imports import check_import_path, import_by_name
 
 _NAME = "augment.custom"
+
+
+class OwnFunction:
+    """A variation that may end with a function of one's own, ``custom``: a base of dataclasses with that field."""
+
+    custom: str | None
+
+    def check_custom(self) -> None:
+        """Raise unless ``custom`` can name a function."""
+        if self.custom is not None:
+            check_import_path(_NAME, self.custom)
+
+    def prepare(self) -> None:
+        """Import what ``custom`` names, so that a mistake is known before the first item is varied.
+
+        Raises:
+            ValueError: If there is no such function.
+        """
+        if self.custom is not None:
+            import_augmentation(self.custom)
 
 
 def import_augmentation(path: str) -> Callable[[Any, torch.Generator], Any]:

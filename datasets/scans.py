@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsa._core.checks import check_between, check_count, check_mask, check_non_negative, check_shape, check_size
-from pcsa._core.imports import check_import_path
 from pcsa.datasets.arrays import check_unit_values, read_arrays
 from pcsa.datasets.faults import reading
 from pcsa.datasets.images import IMAGES, read_image
-from pcsa.datasets.own_function import import_augmentation
+from pcsa.datasets.own_function import OwnFunction
 from pcsa.datasets.own_samples import vary_sample
 from pcsa.datasets.samples import parts
 from pcsa.datasets.values import ValueRange
@@ -28,7 +27,7 @@ from pcsa.datasets.vol import INVALID
 
 
 @dataclass(frozen=True)
-class ScanAugment:
+class ScanAugment(OwnFunction):
     """How :func:`window` varies a scan, beside the columns that it draws.
 
     Args:
@@ -55,17 +54,7 @@ class ScanAugment:
             check_between(name, getattr(self, name), 0, 1)
         for name in ("shift", "noise"):
             check_non_negative(name, getattr(self, name))
-        if self.custom is not None:
-            check_import_path("augment.custom", self.custom)
-
-    def prepare(self) -> None:
-        """Import what ``custom`` names, so that a mistake is known before the first item is varied.
-
-        Raises:
-            ValueError: If there is no such function.
-        """
-        if self.custom is not None:
-            import_augmentation(self.custom)
+        self.check_custom()
 
 
 def shown_scan(path: Path, arrays: dict[str, NDArray[Any]], value_range: ValueRange | None) -> NDArray[np.float32]:

@@ -17,9 +17,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from pcsa._core.checks import check_between, check_count, check_non_negative, check_one_of
-from pcsa._core.imports import check_import_path
 from pcsa.datasets.own_augment import vary
-from pcsa.datasets.own_function import import_augmentation
+from pcsa.datasets.own_function import OwnFunction
 from pcsa.datasets.up import mirror_normals
 
 # Every other tensor with one row per point loses the rows that `pos` loses.
@@ -156,7 +155,7 @@ def denormalize(
 
 
 @dataclass(frozen=True)
-class Augment:
+class Augment(OwnFunction):
     """Random changes of a cloud and its keypoints.
 
     ``augment(data, generator)`` returns a changed copy; all randomness comes from the generator, and that of
@@ -207,22 +206,12 @@ class Augment:
         for name in ("scale", "axis_scale", "drop"):
             check_between(name, getattr(self, name), 0, 1, "[)")
         check_count("resample", self.resample, least=0)
-        if self.custom is not None:
-            check_import_path("augment.custom", self.custom)
+        self.check_custom()
 
     @property
     def deforming(self) -> tuple[str, ...]:
         """The options in use that do not leave all distances in proportion."""
         return tuple(name for name in ("axis_scale", "jitter", "drop", "resample", "custom") if getattr(self, name))
-
-    def prepare(self) -> None:
-        """Import what ``custom`` names, so that a mistake is known before the first cloud is varied.
-
-        Raises:
-            ValueError: If there is no such function.
-        """
-        if self.custom is not None:
-            import_augmentation(self.custom)
 
     def __call__(self, data: Data, generator: torch.Generator) -> Data:
         """Return an augmented copy of one cloud; `generator` must be a CPU generator."""

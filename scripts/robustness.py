@@ -20,6 +20,7 @@ from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.clouds import CloudTask
 from pcsa.tasks.common.robustness import measure, settings_of, summary
 from pcsa.tasks.common.run import open_ensemble
+from pcsa.tasks.common.sources import folder_beside, name_of
 from pcsa.tasks.common.task import Run
 from pcsa.tasks.common.turned_clouds import CloudEvaluateOptions
 from pcsa.viz.robustness import plot_robustness
@@ -39,17 +40,16 @@ def robustness(
         without: Options that change no score.
 
     Raises:
-        ValueError: If the task has no clouds, if a temperature is to be fitted on broken ones, or if another
+        ValueError: If a temperature is to be fitted on broken ones, or if another
             checkpoint or other options made ``<out>.partial``.
     """
     task = run.task
     if getattr(options, "fit_temperature", False):
         raise ValueError("`fit_temperature` (=True) must not be set with `robustness`: broken clouds are no others")
-    if not isinstance(task, CloudTask):
-        raise ValueError(f"`robustness` (=True) must be False for {task.name}: it is for networks on clouds")
+    assert isinstance(task, CloudTask)  # of which these options are
     run = open_ensemble(run, options.ensemble, test_time=options.test_time, trust=options.trust_backbone)
     split = task.scored_split(run.config, options.split)
-    file = options.out or options.checkpoint.parent / f"robustness-{split}{kind}.json"
+    file = options.out or folder_beside(options.checkpoint) / f"robustness-{split}{kind}.json"
     with torch.inference_mode(), progress_bars(options.progress), claimed(file):
         bench, about, dataset = task.robustness_bench(run, options, split)
         settings = settings_of(options.robustness_kinds, dataset, options.rotate_seed)
@@ -65,7 +65,7 @@ def robustness(
                 found.append(known[key])
             own = run.members[0] if run.members else run
             result = {
-                "checkpoint": str(options.checkpoint),
+                "checkpoint": name_of(options.checkpoint),
                 "weights": weights_digest(own.model.state_dict()),
                 "task": task.name,
                 "split": split,

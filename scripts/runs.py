@@ -13,7 +13,7 @@ import tyro
 from pcsa.tasks.common.clouds import CloudTask
 from pcsa.tasks.common.devices import pick_device as pick_device
 from pcsa.tasks.common.run import open_run
-from pcsa.tasks.common.sources import checkpoint_of, open_source
+from pcsa.tasks.common.sources import checkpoint_of, name_of, open_source
 from pcsa.tasks.common.task import EvaluateOptions, PredictOptions, Run, Task
 
 Options = TypeVar("Options", EvaluateOptions, PredictOptions)
@@ -62,7 +62,7 @@ def averaged_with(options: EvaluateOptions | PredictOptions) -> dict[str, Any]:
     """What the maps of a checkpoint are averaged with, for the file of the results; nothing without."""
     more: dict[str, Any] = {}
     if options.ensemble:
-        more["ensemble"] = [str(path) for path in options.ensemble]
+        more["ensemble"] = [name_of(path) for path in options.ensemble]
     if options.test_time > 1:
         more["test_time"] = options.test_time
     return more
