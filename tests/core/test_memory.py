@@ -11,8 +11,10 @@ from pcsa._core.memory import keep_freed_memory
 torch.set_num_threads(1)
 kept = sys.argv[1] == "keep" and keep_freed_memory()
 def step():
-    held = [torch.ones(4 << 20) for _ in range(8)]
-step(), step()
+    # Of 40 MB each: larger than any that glibc keeps by default.
+    held = [torch.ones(10 << 20) for _ in range(2)]
+for _ in range(3):
+    step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(3):
     step()
@@ -29,8 +31,8 @@ def test_what_is_freed_is_taken_again():
     kept, few = faults("keep")
     if not kept:
         pytest.skip("another C library than glibc, or the environment sets its own")
-    # 16 MB are 4096 pages of 4 kB.
-    assert few < faults("default")[1] / 10
+    # Where a block fits depends on what lies between: now and then one is new.
+    assert few < faults("default")[1] / 4
 
 
 def test_the_environment_has_its_way(monkeypatch):
