@@ -13,6 +13,7 @@ import logging
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from torch_geometric.data import Data
 
 import pcsa
 from pcsa import metrics
+from pcsa.datasets.corruptions import Corrupted, Corruption, noisy, rotated, thinned
 from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.tasks.detectors.clouds import CloudDetector
 
@@ -101,23 +103,17 @@ def compare(methods: dict[str, Method], names: dict[str, list[int]], items: list
     return right
 
 
-def worse(kind: str, amount: float, cloud: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """A cloud with noise, fewer points or turned about the axis that points up; and the turn [3, 3]."""
-    generator = torch.Generator().manual_seed(seed)
-    turn = torch.eye(3, dtype=cloud.dtype)
-    if kind == "noise":  # standard deviation, as a share of the diagonal
-        diagonal = (cloud.amax(0) - cloud.amin(0)).norm()
-        cloud = cloud + amount * diagonal * torch.randn(cloud.shape, generator=generator, dtype=cloud.dtype)
-    elif kind == "points":
-        cloud = cloud[torch.randperm(len(cloud), generator=generator)[: math.ceil(amount * len(cloud))]]
-    else:  # degrees
-        c, s = math.cos(math.radians(amount)), math.sin(math.radians(amount))
-        turn[0, 0], turn[0, 2], turn[2, 0], turn[2, 2] = c, s, -s, c
-    return cloud @ turn.T, turn
+def fewer(cloud: Data, share: float, seed: int) -> Corrupted:
+    """A share of the points, at random."""
+    return thinned(cloud, math.ceil(share * len(cloud.pos)), seed)
 
 
-AMOUNTS = {"noise": [0, 0.01, 0.02, 0.05], "points": [1, 0.5, 0.25, 0.125], "degrees": [0, 10, 20, 45, 90]}
-LABELS = {"noise": "noise (share of the diagonal)", "points": "points left (share)", "degrees": "turned by (degrees)"}
+# What is done to clouds, with the levels at which it is drawn.
+BROKEN: dict[str, tuple[Corruption, list[float]]] = {
+    "noise (share of the diagonal)": (noisy, [0, 0.01, 0.02, 0.05]),
+    "points left (share)": (fewer, [1, 0.5, 0.25, 0.125]),
+    "turned by (degrees)": (partial(rotated, up=1), [0, 10, 20, 45, 90]),
+}
 
 
 def robustness(
@@ -127,32 +123,33 @@ def robustness(
     from matplotlib.figure import Figure
 
     figure, rows = Figure(figsize=(9, 3), layout="constrained"), []
-    axes = figure.subplots(1, len(AMOUNTS), sharey=True)
-    for axis, (kind, amounts) in zip(axes, AMOUNTS.items(), strict=True):
-        rows += [[kind, amounts[0], name, 100 * right.mean().item()] for name, right in whole.items()]
-        for amount in amounts[1:]:
-            changed = [worse(kind, amount, one.pos, seed) for seed, one in enumerate(items)]
-            turns = torch.stack([turn for _, turn in changed]).double()
+    axes = figure.subplots(1, len(BROKEN), sharey=True)
+    for axis, (kind, (corrupt, levels)) in zip(axes, BROKEN.items(), strict=True):
+        rows += [[kind, levels[0], name, 100 * right.mean().item()] for name, right in whole.items()]
+        for level in levels[1:]:
+            broken = [corrupt(one, level, 0) for one in items]
+            turns = [torch.eye(3).double() if one.turn is None else one.turn for one in broken]
+            clouds = [one.cloud.pos @ turn.to(one.cloud.pos).mT for one, turn in zip(broken, turns, strict=True)]
             for name, find in methods.items():
                 # Back to how the labels stand: that changes no distance.
-                position = find([cloud for cloud, _ in changed])[0] @ turns
-                rows.append([kind, amount, name, 100 * shares_right(position[:, names[name]], items).mean().item()])
+                position = find(clouds)[0] @ torch.stack(turns)
+                rows.append([kind, level, name, 100 * shares_right(position[:, names[name]], items).mean().item()])
         for name in methods:
-            axis.plot(amounts, [row[3] for row in rows if row[0] == kind and row[2] == name], "o-", label=name)
-        axis.set(xlabel=LABELS[kind])
-        if kind == "points":
+            axis.plot(levels, [row[3] for row in rows if row[0] == kind and row[2] == name], "o-", label=name)
+        axis.set(xlabel=kind)
+        if corrupt is fewer:
             axis.set_xscale("log", base=2)
-            axis.set_xticks(amounts, [str(Fraction(amount)) for amount in amounts])
+            axis.set_xticks(levels, [str(Fraction(level)) for level in levels])
             axis.invert_xaxis()
     axes[0].set(ylabel=f"PCK@{RADIUS:g} (%)", ylim=(0, 102))
     axes[0].legend(frameon=False)
     figure.savefig(out / "robustness.svg")
     with (out / "robustness.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["kind", "amount", "method", "PCK"], *rows])
-    cells = {(kind, amount): [] for kind, amount, _, _ in rows}
-    for kind, amount, _, value in rows:
-        cells[kind, amount].append(f"{value:.1f}")
-    show([f"PCK@{RADIUS:g}", *methods], [[f"{kind}: {amount:g}", *values] for (kind, amount), values in cells.items()])
+        csv.writer(file).writerows([["kind", "level", "method", "PCK"], *rows])
+    cells = {(kind, level): [] for kind, level, _, _ in rows}
+    for kind, level, _, value in rows:
+        cells[kind, level].append(f"{value:.1f}")
+    show([f"PCK@{RADIUS:g}", *methods], [[f"{kind}: {level:g}", *values] for (kind, level), values in cells.items()])
 
 
 def show(heads: list[str], rows: list[list[str]]) -> None:

@@ -58,7 +58,7 @@ def test_the_page_runs_as_it_stands(tmp_path, monkeypatch, capsys):
     assert scores["template"][2] > scores["detector"][2]
     assert scores["template"][-1] < scores["detector"][-1]
     table = Path("report/robustness.csv").read_text().splitlines()
-    assert table[0] == "kind,amount,method,PCK"
+    assert table[0] == "kind,level,method,PCK"
     assert len(table) == 1 + 3 * 13
     for file in ("robustness.svg", "pck.svg", "report.html"):
         assert Path("report", file).stat().st_size > 2000
