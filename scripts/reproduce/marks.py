@@ -1,4 +1,4 @@
-"""How the covariances of a study's runs stand against marks of several people, over the shapes of all folds together."""
+"""How the covariances of a study's runs stand against marks of several people, over all folds together."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ import numpy as np
 from pcsa.metrics import Interval, paired_bootstrap
 from pcsa.scripts.reproduce.combined import Combination
 from pcsa.scripts.reproduce.confidence import pooled
-from pcsa.scripts.reproduce.marks import mark_figure
 from pcsa.scripts.reproduce.joint import Joint
+from pcsa.scripts.reproduce.marks import mark_figure
 from pcsa.scripts.reproduce.runs import Planned
 from pcsa.scripts.reproduce.study import Study
 from pcsa.tasks.common.tables import markdown_table
@@ -55,6 +55,8 @@ class Cell:
     def digits(self) -> int:
         if "error" in self.column:
             return 4
+        if self.column.startswith(("nats ", "gain ")):
+            return 2
         # What the metrics call with slashes is no percentage.
         return 3 if "/" in self.column or self.column.startswith("r ") else 1
 

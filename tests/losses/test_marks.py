@@ -39,7 +39,9 @@ def terms(pos, sigma, **points):
 def naive_nll(logit, y, s, m):
     prob = logit.softmax(0)
     density = sum(
-        prob[i] * math.exp(-float((m - y[i]).square().sum()) / (2 * float(s[i]) ** 2)) / (2 * math.pi * s[i] ** 2) ** 1.5
+        prob[i]
+        * math.exp(-float((m - y[i]).square().sum()) / (2 * float(s[i]) ** 2))
+        / (2 * math.pi * s[i] ** 2) ** 1.5
         for i in range(len(y))
     )
     return -density.log()

@@ -32,7 +32,10 @@ def write(root, marks=5, count=12, together=2, category="blob"):
         ends = pos[[pos[:, 0].argmax(), pos[:, 0].argmin(), pos[:, 2].argmax()]]
         spread = np.array([0.05, 0.1, 0.3])
         # They disagree, and some left one out.
-        made = [place + s * rng.normal(size=(marks - (i % 2 and marks > 1), 3)) for place, s in zip(ends, spread, strict=True)]
+        made = [
+            place + s * rng.normal(size=(marks - (i % 2 and marks > 1), 3))
+            for place, s in zip(ends, spread, strict=True)
+        ]
         means = np.array([m.mean(0) for m in made])
         clouds.append(LabeledCloud(pos, means, NAMES, None, f"{i:02d}", made))
     groups = [str(i // together) for i in range(count)]
@@ -107,7 +110,9 @@ def test_one_mark_is_the_training_of_today_bit_for_bit(config, weights, same, tm
 
     def trained(targets, method="nll"):
         objective = ObjectiveConfig(method=method, targets=targets)
-        made = replace(config, data=data, objective=objective, optimizer=optimizer, out=tmp_path / f"{targets}-{method}")
+        made = replace(
+            config, data=data, objective=objective, optimizer=optimizer, out=tmp_path / f"{targets}-{method}"
+        )
         return weights(TASK.train(made))
 
     for method in ("nll", "cross_entropy"):
@@ -120,8 +125,7 @@ def test_an_objective_of_one_place_is_refused(config, method):
     with pytest.raises(ValueError, match=message):
         replace(config, objective=ObjectiveConfig(method=method, norm="squared", targets="marks"))
     with pytest.raises(ValueError, match=message):
-        objective = ObjectiveConfig(method="nll", plus=((method, 1.0),), norm="squared", targets="marks")
-        replace(config, objective=objective)
+        replace(config, objective=replace(config.objective, plus=((method, 1.0),), norm="squared"))
 
 
 def test_labels_along_the_surface_are_refused(config):

@@ -127,8 +127,10 @@ def format_marks(scores: Mapping[str, Any]) -> str:
         factor = number(low, 2) if low == high else f"{low:.2f} to {high:.2f}"
         shares = ["–"] * len(scores["levels"])
         if "coverage" in row:
-            pairs = zip(row["coverage"], row["coverage_interval"], strict=True)
-            shares = [_between({"share": 100 * x, "share_interval": [100 * y for y in ends]}, "share", 1) for x, ends in pairs]  # fmt: skip
+            shares = [
+                _between({"share": 100 * share, "share_interval": [100 * end for end in ends]}, "share", 1)
+                for share, ends in zip(row["coverage"], row["coverage_interval"], strict=True)
+            ]
         gain = "–" if name == "constant" else _between(row, "gain", 2)
         rows.append([ROWS[name], factor, *shares, _between(row, "log_likelihood", 2), gain])
     spread, distance = scores["spread_correlation"], scores["distance"]
@@ -142,8 +144,8 @@ def format_marks(scores: Mapping[str, Any]) -> str:
             markdown_table(heads, rows),
             "",
             f"r of predicted and human spread over keypoints: {number(spread['pearson'], 2)} (of ranks "
-            f"{number(spread['spearman'], 2)}); a mark is {number(distance['from_prediction'], 3)} from the prediction, "
-            f"{number(distance['from_others'], 3)} from the mean of the others, on average",
+            f"{number(spread['spearman'], 2)}); a mark is {number(distance['from_prediction'], 3)} from the prediction "
+            f"and {number(distance['from_others'], 3)} from the mean of the others, on average",
         ]
     )
 

@@ -300,10 +300,11 @@ class DetectionEvaluation(CloudEvaluation):
         if "marks" not in self.beliefs[0]:
             return {}
         held = Held(*(torch.cat([record["marks"][name] for record in self.beliefs]) for name in Held._fields))
-        ids = self.dataset.model_ids
+        ids, known = self.dataset.model_ids, self.dataset.groups
         whole = len(ids) == len(held.marked)
         # Where some clouds could not be read, which are left is not known here.
-        groups = [self.dataset.groups.get(name, f"={name}") for name in ids] if whole else [f"={i}" for i in range(len(held.marked))]  # fmt: skip
+        alone = [f"={i}" for i in range(len(held.marked))]
+        groups = [known.get(name, f"={name}") for name in ids] if whole else alone
         scores = mark_scores(held, self.run.labels.names, groups, deal(groups))
         if scores is None:
             return {}

@@ -14,7 +14,6 @@ from pcsa.tasks.common.config import BandwidthConfig, FromZero, LocalizationConf
 from pcsa.tasks.common.objective import draw_samples, localization_loss, point_bandwidth
 from pcsa.tasks.common.processes import share_of
 
-
 # Whose best map is the distribution of the targets.
 _OF_MARKS: tuple[Method, ...] = ("nll", "cross_entropy", "soft_label")
 

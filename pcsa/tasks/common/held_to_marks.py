@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -48,8 +49,8 @@ def hold(cloud: Data, logits: Tensor, position: Tensor, frame: str) -> Held:
     r"""Hold what is predicted of one cloud against its marks.
 
     The covariance is that of the mixture, the spread of the map and of its bases, and what a read-out other than the
-    expectation is away from it: :math:`C + (\mu - p)(\mu - p)^\top`, the second moment about the position p. By a factor
-    f, the mixture is widened about its expectation, to the covariance f C.
+    expectation is away from it: :math:`C + (\mu - p)(\mu - p)^\top`, the second moment about the position p. By a
+    factor f, the mixture is widened about its expectation, to the covariance f C.
 
     Args:
         cloud: With ``marks [1, K, M, 3]`` and ``marked``; those of keypoints that are not visible do not count.
@@ -178,15 +179,22 @@ def mark_scores(
     ids = {group: i for i, group in enumerate(dict.fromkeys(groups))}
     shape = torch.tensor([ids[group] for group in groups])
 
-    def with_interval(name: str, statistic: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-        value = statistic(torch.arange(len(shape)))
-        found: dict[str, Any] = {name: _listed(value)}
+    def ratio(name: str, values: Tensor, number: Tensor) -> dict[str, Any]:
+        """The sum over shapes of values ``[n]`` or ``[n, L]`` over that of what they are sums of."""
+
+        def of(rows: Tensor, one: Tensor) -> Tensor:
+            return one[rows].sum() / number[rows].sum()
+
+        whole, columns = torch.arange(len(shape)), values.unbind(1) if values.dim() == 2 else (values,)
+        found = [_plain(of(whole, one)) for one in columns]
+        ends = []
         if intervals:
-            ends = [metrics.shape_interval(lambda rows, i=i: statistic(rows).view(-1)[i], shape) for i in range(value.numel())]  # type: ignore[misc]  # fmt: skip
-            found[f"{name}_interval"] = [[_plain(x) for x in end] for end in ends]
-            if not value.dim():
-                found[f"{name}_interval"] = found[f"{name}_interval"][0]
-        return found
+            for one in columns:
+                interval = metrics.shape_interval(functools.partial(of, one=one), shape)
+                ends.append([_plain(end) for end in interval])
+        if values.dim() == 1:
+            return {name: found[0], **({f"{name}_interval": ends[0]} if ends else {})}
+        return {name: found, **({f"{name}_interval": ends} if ends else {})}
 
     rows: dict[str, dict[str, Any]] = {}
     for name in ROWS:
@@ -194,12 +202,10 @@ def mark_scores(
             continue
         rows[name] = {"factor": factors[name]} if name in factors else {}
         if name in inside:
-            within = inside[name].sum(1)
-            rows[name] |= with_interval("coverage", lambda r, x=within: x[r].sum(0) / count[r].sum())  # type: ignore[misc]
-        gain = total[name] - total["constant"] if "constant" in total else None
-        for key, values in (("log_likelihood", total[name]), ("gain", gain)):
-            if values is not None:
-                rows[name] |= with_interval(key, lambda r, x=values: x[r].sum() / keypoints[r].sum())  # type: ignore[misc]
+            rows[name] |= ratio("coverage", inside[name].sum(1), count.sum(1))
+        rows[name] |= ratio("log_likelihood", total[name], keypoints)
+        if "constant" in total:
+            rows[name] |= ratio("gain", total[name] - total["constant"], keypoints)
     spread = metrics.spread_correlation(covariance, torch.where(marked.unsqueeze(-1), away, 0.0), marked)
     return {
         "num_marks": int(count.sum()),
@@ -248,12 +254,11 @@ def written(held: Held, shapes: Sequence[str], groups: Sequence[str]) -> dict[st
     """What there is of each shape, as JSON types, so that shapes of several evaluations can be scored together."""
     found = {}
     for i, (name, group) in enumerate(zip(shapes, groups, strict=True)):
-        marks = [[[_short(x) for x in mark] for mark in m[there]] for m, there in zip(held.away[i], held.marked[i], strict=True)]  # fmt: skip
         found[name] = {
             "group": group,
-            "away": marks,
-            "covariance": [[[_short(x) for x in row] for row in matrix] for matrix in held.covariance[i]],
-            "mixture": [_short(x) for x in held.mixture[i]],
+            "away": [_all_short(away[there]) for away, there in zip(held.away[i], held.marked[i], strict=True)],
+            "covariance": _all_short(held.covariance[i]),
+            "mixture": _all_short(held.mixture[i]),
         }
     return found
 
@@ -276,6 +281,10 @@ def read(shapes: Sequence[Mapping[str, Any]]) -> Held:
 def _short(value: Tensor | float) -> float:
     # Far more digits than a mark is good for, and enough for a covariance to keep its inverse.
     return float(f"{float(value):.7g}")
+
+
+def _all_short(values: Tensor) -> Any:
+    return _short(values) if not values.dim() else [_all_short(part) for part in values]
 
 
 def _plain(value: Tensor | float) -> float | None:

@@ -81,7 +81,10 @@ def test_a_cloud_by_hand():
             for factor in FACTORS:
                 # Every basis moves away from the mean, and widens, by the root of the factor.
                 density = sum(
-                    p * multivariate_normal.pdf((mark - mean).numpy(), math.sqrt(factor) * (c - mean).numpy(), factor * s**2)
+                    p
+                    * multivariate_normal.pdf(
+                        (mark - mean).numpy(), math.sqrt(factor) * (c - mean).numpy(), factor * s**2
+                    )
                     for p, c, s in zip(prob[:, k].tolist(), y, sigma.tolist(), strict=True)
                 )
                 total[factor] += math.log(density) / int(there.sum())
