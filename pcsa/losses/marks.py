@@ -45,6 +45,8 @@ def over_marks(
         ValueError: If shapes or types do not fit, or as ``loss`` does.
 
     Example:
+        >>> import torch
+        >>> from pcsa.losses import nearest_point_cross_entropy
         >>> pos, marks = torch.tensor([[0.0], [2.0]]), torch.tensor([[[[0.0], [2.0], [2.0]]]])
         >>> def term(logits, target, **options):
         ...     return nearest_point_cross_entropy(logits, pos, target, **options)
