@@ -132,6 +132,9 @@ def missing_part(data: Data, share: float, seed: int = 0) -> Corrupted:
     left = (data.keypoint_index.unsqueeze(-1) == rows).any(-1)
     out.cloud.visible = data.visible & left
     out.cloud.keypoints = torch.where(out.cloud.visible[..., None], data.keypoints, 0.0)
+    if "marked" in data:
+        out.cloud.marked = data.marked & out.cloud.visible[..., None]
+        out.cloud.marks = torch.where(out.cloud.marked[..., None], data.marks, 0.0)
     return out
 
 
@@ -179,7 +182,7 @@ CORRUPTIONS: dict[str, Corruption] = {
 """Corruptions with a level that is a number."""
 
 # What remains true of a cloud whose points are others; keypoint_index does not, but `seen` compares it with rows.
-_KEPT = ("keypoints", "visible", "keypoint_index", "model_id", "up")
+_KEPT = ("keypoints", "visible", "keypoint_index", "marks", "marked", "model_id", "up")
 
 
 def diagonal_of(pos: Tensor) -> float:

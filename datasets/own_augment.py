@@ -17,10 +17,11 @@ def vary(path: str, data: Data, generator: torch.Generator, per_cloud: tuple[str
         per_cloud: Names of what a cloud has once, whatever its number of points.
 
     Returns:
-        What the function returned; keypoints that are not visible are zeros.
+        What the function returned; keypoints that are not visible, and marks that are not there, are zeros.
 
     Raises:
-        ValueError: Naming what is missing or of another shape, or not finite; or saying what the function raised.
+        ValueError: Naming what is missing or of another shape, not finite, or left behind; or saying what the function
+            raised.
     """
     said = called(path)
     out = call(path, data.clone(), generator)
@@ -37,7 +38,13 @@ def vary(path: str, data: Data, generator: torch.Generator, per_cloud: tuple[str
             check_same(path, key, value, out[key], len(pos) if _per_point(key, value, data, per_cloud) else None)
     if "keypoints" in out and "visible" in out:
         out.keypoints = torch.where(out.visible[..., None], out.keypoints, 0.0)
-    for key in ("pos", "keypoints"):
+    if "marks" in out and "marked" in out:
+        shown = (out.visible & data.visible & data.marked.any(2)) if "visible" in data else data.marked.any(2)
+        moved = "keypoints" in data and not torch.equal(data.keypoints[shown], out.keypoints[shown])
+        if moved and torch.equal(data.marks, out.marks):
+            raise ValueError(f"{said} moved `keypoints` and left `marks` where they were: they are places, too")
+        out.marks = torch.where(out.marked[..., None], out.marks, 0.0)
+    for key in ("pos", "keypoints", "marks"):
         if key in out:
             check_finite(path, key, out[key])
     return out

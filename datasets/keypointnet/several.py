@@ -17,7 +17,7 @@ class KeypointCategories(KeypointNet):
     """The clouds of several categories, one category after the other, with a column for each keypoint of each.
 
     A cloud lacks the keypoints of other categories: they are zeros, not ``visible``, and -1. An item has, beside what
-    :class:`KeypointNet` gives, but without ``marks`` and ``marked``,
+    :class:`KeypointNet` gives (``marks`` if any category has some, as many of each keypoint as that with the most),
 
     - ``category``, a str;
     - ``counted [1, K]`` bool: the columns of its category. Where a column is not counted, ``visible`` says nothing of
@@ -62,11 +62,12 @@ class KeypointCategories(KeypointNet):
         self._dtype = torch.float32
         # A batch needs one type, and tables of symmetries of one size.
         self._sizes = {"reflection": 0, "rotation": 0}
-        self._group = 0
+        self._group = self._marks_of_each = 0
         for item in (part[0] for part in parts):
             self._dtype = torch.promote_types(self._dtype, item.pos.dtype)
             self._sizes = {name: max(size, item[name].shape[1]) for name, size in self._sizes.items()}
             self._group = max(self._group, item.rotation.shape[2])
+            self._marks_of_each = max(self._marks_of_each, item.marked.shape[2] if "marked" in item else 0)
 
     @property
     def visible(self) -> Bool[Tensor, "n K"]:
@@ -92,9 +93,13 @@ class KeypointCategories(KeypointNet):
             data[name] = F.pad(table, (0, width, 0, size - table.shape[1]), value=-1)
         data.is_circle = F.pad(data.is_circle, (0, self._sizes["rotation"] - data.is_circle.shape[1]))
         data.category = part.category
-        for name in ("marks", "marked"):
-            if name in data:
-                del data[name]
+        if self._marks_of_each:
+            missing = self._marks_of_each - (data.marked.shape[2] if "marked" in data else 0)
+            shape = (1, part.num_keypoints, 0)
+            marked = data.marked if "marked" in data else torch.zeros(shape, dtype=torch.bool)
+            marks = data.marks.to(self._dtype) if "marks" in data else torch.zeros(*shape, 3, dtype=self._dtype)
+            data.marked = F.pad(marked, (0, missing, *sides))
+            data.marks = F.pad(marks, (0, 0, 0, missing, *sides))
         return data
 
     def cached(self, name: str, make: Callable[[], Table]) -> Table:

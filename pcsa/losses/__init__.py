@@ -8,7 +8,8 @@ What all functions share:
   one cloud without either, or dense ``[B, N, K]`` and ``[B, N, D]`` with an optional bool ``mask [B, N]``
   (true: the point exists). ``bandwidth`` is a number, one per point (``[N]``, dense ``[B, N]``), or one per
   point and axis (the shape of ``pos``).
-* ``target [B, K, D]`` holds the true positions, in the units of ``pos``.
+* ``target [B, K, D]`` holds the true positions, in the units of ``pos``; of keypoints that several people marked, see
+  :func:`over_marks`.
 * ``visible [B, K]`` (bool) says which keypoints an instance has; without it all of them count. What
   ``target`` holds for the others is never used: it may be NaN. They add exactly zero to loss and gradient.
 * ``reduction``: ``"mean"`` over the visible keypoints of the whole batch (0 where there is none), ``"sum"``,
@@ -35,6 +36,7 @@ from pcsa.losses.expectation import (
     discrete_expected_error as discrete_expected_error,
     expectation_error as expectation_error,
 )
+from pcsa.losses.marks import over_marks as over_marks
 from pcsa.losses.mixture import mixture_expected_error as mixture_expected_error, mixture_nll as mixture_nll
 from pcsa.losses.regularization import (
     js_regularization as js_regularization,

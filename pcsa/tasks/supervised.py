@@ -57,7 +57,8 @@ from pcsa.tasks.common.training_clouds import Turns
 
 # No training step reads them, and every tensor of a batch that a worker hands over costs time.
 _UNUSED = ("color", "keypoint_index", "reflection", "rotation", "is_circle", "offset", "scale", "model_id", "category")
-_ALSO_UNUSED = ("up", "marks", "marked")
+_ALSO_UNUSED = ("up",)
+_MARKS = ("marks", "marked")
 _NORMALIZE = Normalize("unit_sphere")
 # What the training logs: KeypointNet's thresholds, and these shares of the diagonal for clouds that they do not suit.
 _WATCHED = (0.01, 0.05)
@@ -162,6 +163,17 @@ def normalized(cloud: Data) -> Data:
     return cloud
 
 
+def check_marked(train: KeypointNet) -> None:
+    """Refuse clouds without marks to learn."""
+    clouds = (train[i] for i in range(len(train)))
+    if not any("marks" in cloud and cloud.marked.any() for cloud in clouds):
+        raise ValueError(
+            f"`objective.targets` (='marks') must be 'mean' for `data.root` (={str(train.root)!r}): none of the "
+            f"{len(train)} clouds of {train.category!r} in split {train.split!r} has marks of several people; `pcsa "
+            "data import --marks all` keeps them"
+        )
+
+
 def open_validation(config: SupervisedData, train: KeypointNet) -> KeypointNet | None:
     """The clouds to validate on, with the columns of the training; None where the root has none, and the log says so.
 
@@ -197,7 +209,7 @@ def watched_thresholds(val: KeypointNet | None) -> tuple[float, ...]:
 
 
 class DetectionItems(TrainingItems[Data]):
-    """Normalized clouds with their keypoints."""
+    """Normalized clouds with their keypoints; varied ones with their marks only if the objective is about ``marks``."""
 
     def __init__(
         self,
@@ -207,11 +219,12 @@ class DetectionItems(TrainingItems[Data]):
         hierarchies: Hierarchies | None = None,
         detours: Detours | None = None,
         turns: Turns = "none",
+        marks: bool = False,
     ) -> None:
         super().__init__(seed)
         augment.prepare()
         self.dataset, self.augment, self.hierarchies, self.detours = dataset, augment, hierarchies, detours
-        self.turns = turns
+        self.turns, self.marks = turns, marks
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -221,6 +234,9 @@ class DetectionItems(TrainingItems[Data]):
 
     def varied(self, index: int, generator: torch.Generator) -> Data:
         data = self.plain(index)
+        if not self.marks:
+            # Before a function of one's own varies the cloud: it need not know of them.
+            _without(data, _MARKS)
         if self.hierarchies is not None:
             data = self.hierarchies.attach(data, index)
         if self.detours is not None:
@@ -228,10 +244,14 @@ class DetectionItems(TrainingItems[Data]):
         data = self.augment(data, generator)
         if self.turns != "none":
             data = in_a_frame(data, generator, None if self.turns == "any" else up_axis(self.turns))
-        for name in (*_UNUSED, *_ALSO_UNUSED):
-            if name in data:
-                del data[name]
+        _without(data, (*_UNUSED, *_ALSO_UNUSED))
         return data
+
+
+def _without(data: Data, names: Sequence[str]) -> None:
+    for name in names:
+        if name in data:
+            del data[name]
 
 
 class Detection(StepTraining[SupervisedConfig]):
@@ -303,7 +323,7 @@ class Detection(StepTraining[SupervisedConfig]):
         if not outside and objective.has("mixture", "nll") and objective.bandwidth is None and "bandwidth" not in batch:
             # Its search reads what it finds.
             batch.bandwidth = pcsa.knn_bandwidth(batch.pos, ptr=batch.ptr, validate=False)
-        read = () if outside else ("keypoints", "visible", "bandwidth", "detour", "counted")
+        read = () if outside else ("keypoints", "visible", "bandwidth", "detour", "counted", *_MARKS)
         names = [name for name in read if name in batch]
 
         def loss(predicted: dict[str, Tensor], batch: Any, size: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -387,6 +407,8 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
                     f"clouds of {clouds.category!r} in split {clouds.split!r} has any"
                 )
         check_turns("data.augment.rotate", config.data.augment.rotate, train.up)
+        if marks := config.objective.targets == "marks":
+            check_marked(train)
         hierarchies = None
         if config.data.precompute:
             model = config.model
@@ -397,7 +419,7 @@ class SupervisedTask(CloudTask[SupervisedConfig, KeypointLabels]):
         turns = config.model.turns(cast(Up, train.up))
         data = StepData(
             config,
-            DetectionItems(train, config.data.augment, config.seed, hierarchies, detours, turns),
+            DetectionItems(train, config.data.augment, config.seed, hierarchies, detours, turns, marks),
             None if val is None else DetectionItems(val, Augment(), config.seed),
         )
         mirrors: dict[int, tuple[int, ...]] = {}

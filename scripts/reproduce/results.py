@@ -16,8 +16,8 @@ ROWS = "results.jsonl"
 SHAPES = "shapes"
 # What a row has for each shape; the names of `run` are those of the runs' folders.
 _BY_SHAPE = ("keypoints", "shapes")
-# And what it has for each keypoint, if it has.
-_BY_KEYPOINT = "confidence"
+# And what it has for each keypoint and each mark, if it has.
+_BY_KEYPOINT = ("confidence", "marks")
 
 
 class Results:
@@ -43,7 +43,7 @@ class Results:
             with reading(self.folder / ROWS, "rows of runs"):
                 line = shapes.get((row["category"], row["run"]), {})
                 row |= {name: line.get(name, {}) for name in _BY_SHAPE}
-                row |= {_BY_KEYPOINT: line[_BY_KEYPOINT]} if _BY_KEYPOINT in line else {}
+                row |= {name: line[name] for name in _BY_KEYPOINT if name in line}
                 self.rows[row_key(row)] = row
 
     def row(self, planned: Planned) -> dict[str, Any] | None:
@@ -61,7 +61,7 @@ class Results:
             self.load()
             self.rows[row_key(row)] = dict(row)
             rows = sorted(self.rows.values(), key=_order)
-            apart = (*_BY_SHAPE, _BY_KEYPOINT)
+            apart = (*_BY_SHAPE, *_BY_KEYPOINT)
             plain = [{name: value for name, value in row.items() if name not in apart} for row in rows]
             mine = [other for other in rows if other["category"] == row["category"] and other["keypoints"]]
             if mine:

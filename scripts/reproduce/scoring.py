@@ -11,6 +11,7 @@ from pcsa.localization import ReadOut
 from pcsa.scripts.evaluate import evaluate
 from pcsa.scripts.reproduce.confidence import keypoint_confidence
 from pcsa.scripts.reproduce.figures import run_figures, scored_shapes, shape_figures
+from pcsa.scripts.reproduce.marks import marks_by_shape
 from pcsa.scripts.runs import pick_device
 from pcsa.tasks.common.backbone import Trust
 from pcsa.tasks.common.read_outs import own_radii, parse_read_out
@@ -87,6 +88,8 @@ def add_scores(
         row["num_items"] = metrics.get("num_items")
         row["keypoints"] = scored_shapes(metrics)
         row["confidence"] = {**keypoint_confidence(metrics), **row.get("confidence", {})}
+        if marks := marks_by_shape(metrics):
+            row["marks"] = {**marks, **row.get("marks", {})}
         # What was asked for before stays: it has more figures than what comes with another.
         found: dict[str, Mapping[str, Any]] = {
             "figures": run_figures(run.task, metrics),

@@ -16,6 +16,7 @@ from pcsa.metrics import Interval, paired_bootstrap
 from pcsa.scripts.reproduce.combined import Combination
 from pcsa.scripts.reproduce.confidence import pooled
 from pcsa.scripts.reproduce.joint import Joint
+from pcsa.scripts.reproduce.marks import mark_figure
 from pcsa.scripts.reproduce.runs import Planned
 from pcsa.scripts.reproduce.study import Study
 from pcsa.tasks.common.tables import markdown_table
@@ -54,6 +55,8 @@ class Cell:
     def digits(self) -> int:
         if "error" in self.column:
             return 4
+        if self.column.startswith(("nats ", "gain ")):
+            return 2
         # What the metrics call with slashes is no percentage.
         return 3 if "/" in self.column or self.column.startswith("r ") else 1
 
@@ -122,6 +125,8 @@ def _collect(made: Sequence[Made], method: str, category: str, column: str, read
             group.whole.setdefault(run.seed, []).append(row["figures"][read_out][column])
     for seed, rows in all_rows.items():
         together = pooled(column, rows, read_out)
+        if together is None:
+            together = mark_figure(column, rows, read_out)
         if together is not None:
             group.whole[seed] = [together]
     group.shapes = {seed: {s: statistics.fmean(v) for s, v in of.items()} for seed, of in values.items()}

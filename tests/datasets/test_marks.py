@@ -65,10 +65,21 @@ def test_marks_move_with_the_cloud(tmp_path: Path) -> None:
     np.testing.assert_allclose(mirrored.marks[0, 1, :2].numpy(), MARKS[0] * [-1, 1, 1], atol=1e-6)
 
 
-def test_several_categories_leave_marks_out(tmp_path: Path) -> None:
-    both = KeypointCategories([opened(tmp_path, "one"), opened(tmp_path, "two")])
-    assert "marks" not in both[0]
-    np.testing.assert_allclose(both[0].keypoints[0, :3].numpy(), PLACES, rtol=1e-6)
+def test_several_categories_have_as_many_marks_as_that_with_the_most(tmp_path: Path) -> None:
+    write_labeled(tmp_path, "plain", [(GRID / 2, PLACES / 2, NAMES)], fractions=(1, 0, 0), snap=False)
+    two = [LabeledCloud(GRID, PLACES, NAMES, None, None, [m[:1] for m in MARKS])]
+    write_labeled(tmp_path, "two", two, fractions=(1, 0, 0), snap=False)
+    parts = [opened(tmp_path, "one"), *(KeypointNet(tmp_path, name, "train") for name in ("plain", "two"))]
+    several = KeypointCategories(parts)
+    np.testing.assert_allclose(several[0].keypoints[0, :3].numpy(), PLACES, rtol=1e-6)
+    first, plain, last = (several[i] for i in (0, len(parts[0]), len(several) - 1))
+    assert first.marked[0].sum(1).tolist() == [2, 1, 3, 0, 0, 0, 0, 0, 0]
+    assert not plain.marked.any()
+    assert last.marked[0].sum(1).tolist() == [0, 0, 0, 0, 0, 0, 1, 1, 1]
+    np.testing.assert_allclose(last.marks[0, 6, 0].numpy(), MARKS[0][0], rtol=1e-6)
+    np.testing.assert_allclose(first.marks[0, 0, :2].numpy(), MARKS[0], rtol=1e-6)
+    assert Batch.from_data_list([first, plain, last]).marks.shape == (3, 9, 3, 3)
+    assert "marks" not in KeypointCategories([parts[1]])[0]
 
 
 def test_far_from_the_origin_nothing_is_lost(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_model_of_the_hub_is_evaluated_and_predicts_as_its_checkpoint(
     found = json.loads((tmp_path / "metrics-test.json").read_text())
     assert found["checkpoint"] == name
     assert found["overall"] == scored("supervised")[0]["overall"]
-    broken = "--robustness --robustness-kinds noise --split test".split()
+    broken = ["--robustness", "--robustness-kinds", "noise", "--split", "test"]
     assert main(["evaluate", name, *broken, "--root", str(root)]) == 0
     assert json.loads((tmp_path / "robustness-test.json").read_text())["checkpoint"] == name
     ours, theirs = (predict(path, [cloud], tmp_path / x) for path, x in ((name, "hub"), (checkpoint.parent, "run")))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pcsa.tasks.common.belief import TEMPLATE
+from pcsa.tasks.common.held_to_marks import ROWS
 from pcsa.tasks.common.tables import markdown_table, number, shown_thresholds
 from pcsa.tasks.common.task import Column, Details
 
@@ -114,6 +115,39 @@ def format_belief(metrics: Mapping[str, Any]) -> str:
         use = "for the calls that follow" if fitted["stored"] else "not stored"
         lines.append(f"temperature fitted on {fitted['on']}, {use}: {fitted['temperature']:.3g}")
     return "\n".join(lines)
+
+
+def format_marks(scores: Mapping[str, Any]) -> str:
+    """The table of what predicted covariances are worth against marks of several people."""
+    heads = ["covariance", "factor", *(f"inside {100 * level:g} %" for level in scores["levels"])]
+    heads += ["nats per mark", "gain over the constant"]
+    rows = []
+    for name, row in scores["rows"].items():
+        low, high = row.get("factor", (None, None))
+        factor = number(low, 2) if low == high else f"{low:.2f} to {high:.2f}"
+        shares = ["–"] * len(scores["levels"])
+        if "coverage" in row:
+            shares = [
+                _between({"share": 100 * share, "share_interval": [100 * end for end in ends]}, "share", 1)
+                for share, ends in zip(row["coverage"], row["coverage_interval"], strict=True)
+            ]
+        gain = "–" if name == "constant" else _between(row, "gain", 2)
+        rows.append([ROWS[name], factor, *shares, _between(row, "log_likelihood", 2), gain])
+    spread, distance = scores["spread_correlation"], scores["distance"]
+    fitted = "fitted on other clouds of the same" if "calibrated" in scores["rows"] else "too few to fit a factor on"
+    return "\n".join(
+        [
+            f"people's marks: {scores['num_marks']} of {scores['num_keypoints']} keypoints on {scores['num_shapes']} "
+            "clouds; covariance: the spread of map and bases about the read-out; factors and constants: "
+            f"{fitted}; in brackets 95 % over shapes",
+            "",
+            markdown_table(heads, rows),
+            "",
+            f"r of predicted and human spread over keypoints: {number(spread['pearson'], 2)} (of ranks "
+            f"{number(spread['spearman'], 2)}); a mark is {number(distance['from_prediction'], 3)} from the prediction "
+            f"and {number(distance['from_others'], 3)} from the mean of the others, on average",
+        ]
+    )
 
 
 def _mass_table(metrics: Mapping[str, Any]) -> str:

@@ -34,12 +34,13 @@ from pcsa.tasks.common.belief import (
     score_read_outs,
     training_template,
 )
-from pcsa.tasks.common.belief_tables import format_belief
+from pcsa.tasks.common.belief_tables import format_belief, format_marks
 from pcsa.tasks.common.calibrations import Calibration
 from pcsa.tasks.common.categories import category_table, of_category
 from pcsa.tasks.common.clouds import CloudEvaluation, CloudsConfig, CloudTask
 from pcsa.tasks.common.cross_fitting import cross_fit
 from pcsa.tasks.common.fitting import check_suited, scale_of, suited, suits
+from pcsa.tasks.common.held_to_marks import Held, deal, hold, mark_scores, written
 from pcsa.tasks.common.read_outs import KEYPOINTNET_RADIUS, ball_named, cloud_radius
 from pcsa.tasks.common.shape_distances import shape_distances
 from pcsa.tasks.common.tables import markdown_table, number, shown_thresholds
@@ -257,6 +258,12 @@ class DetectionEvaluation(CloudEvaluation):
             "confidence": maps.confidence,
             "alone": torch.stack([alone(cloud) for cloud in clouds]),
         }
+        if "marks" in clouds[0]:
+            held = [
+                hold(cloud, scores, position, self.task.frame)
+                for cloud, scores, position in zip(clouds, located.logits, located.position, strict=True)
+            ]
+            record["marks"] = Held(*map(torch.cat, zip(*held, strict=True)))._asdict()
         if self.run.calibration.split is not None:
             record["as_trained"] = self._masses(clouds, logits, maps.position, [1.0] * len(clouds))
         if self.options.fit_temperature or self.options.cross_fit:
@@ -287,7 +294,21 @@ class DetectionEvaluation(CloudEvaluation):
         self.beliefs.append({name: value for name, value in record.items() if name != "metrics"})
 
     def scores(self) -> dict[str, Any]:
-        return {**self.metrics.compute(), **self._belief()}
+        return {**self.metrics.compute(), **self._belief(), **self._marks()}
+
+    def _marks(self) -> dict[str, Any]:
+        if "marks" not in self.beliefs[0]:
+            return {}
+        held = Held(*(torch.cat([record["marks"][name] for record in self.beliefs]) for name in Held._fields))
+        ids, known = self.dataset.model_ids, self.dataset.groups
+        whole = len(ids) == len(held.marked)
+        # Where some clouds could not be read, which are left is not known here.
+        alone = [f"={i}" for i in range(len(held.marked))]
+        groups = [known.get(name, f"={name}") for name in ids] if whole else alone
+        scores = mark_scores(held, self.run.labels.names, groups, deal(groups))
+        if scores is None:
+            return {}
+        return {"marks": {**scores, "per_shape": written(held, ids, groups) if whole else {}}}
 
     def _belief(self) -> dict[str, Any]:
         def all_of(*path: str) -> Tensor:
@@ -390,5 +411,6 @@ def detection_table(metrics: Mapping[str, Any]) -> str:
             f"Pearson r of {confidence} with error < {calibration['threshold']:g}: {number(calibration['pearson'], 3)}",
             "",
             format_belief(metrics),
+            *(["", format_marks(metrics["marks"])] if "marks" in metrics else []),
         ]
     )

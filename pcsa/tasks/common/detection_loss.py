@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
 from pcsa import losses
-from pcsa.tasks.common.config import BandwidthConfig, FromZero, LocalizationConfig, Positive
+from pcsa.tasks.common.config import BandwidthConfig, FromZero, LocalizationConfig, Method, Positive
 from pcsa.tasks.common.objective import draw_samples, localization_loss, point_bandwidth
 from pcsa.tasks.common.processes import share_of
+
+# Whose best map is the distribution of the targets.
+_OF_MARKS: tuple[Method, ...] = ("nll", "cross_entropy", "soft_label")
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,27 @@ class ObjectiveConfig(LocalizationConfig, BandwidthConfig):
     """Standard deviation that the regularization wants."""
     presence_weight: FromZero = 0.05
     """Weight of the presence score's binary cross-entropy."""
+    targets: Literal["mean", "marks"] = "mean"
+    """Learn the annotated place of each keypoint, which is the mean of its marks where several people marked it, or
+    all of its marks, each keypoint counting once. Marks are for the methods nll, cross_entropy and soft_label."""
+
+    def check(self) -> None:
+        """Check what belongs together."""
+        super().check()
+        if self.targets == "mean":
+            return
+        for name, _ in self.terms:
+            if name not in _OF_MARKS:
+                raise ValueError(
+                    f"`objective.targets` (='marks') must be 'mean' with the method {name!r}: the best map for the "
+                    "expectation of an error is a single place, whatever the marks; all marks are for "
+                    f"{', '.join(_OF_MARKS)}"
+                )
+        if self.has("soft_label") and self.label_distance != "euclidean":
+            raise ValueError(
+                f"`objective.label_distance` (={self.label_distance!r}) must be 'euclidean' with `objective.targets` "
+                "'marks': paths along the surface lead from annotated points"
+            )
 
 
 def detection_loss(
@@ -50,8 +75,11 @@ def detection_loss(
     if config.has("sampling"):
         assert bandwidth is not None
         samples = draw_samples(config, logits, pos, bandwidth, ptr, temperature, generator)
+    marked = None
+    if config.targets == "marks":
+        target, marked = places_to_learn(batch.marks, batch.marked, target, visible)
     loss, parts = localization_loss(
-        config, samples, logits, pos, bandwidth, 1.0, target, visible, ptr=ptr, detour=detour
+        config, samples, logits, pos, bandwidth, 1.0, target, visible, ptr=ptr, detour=detour, marked=marked
     )
     # Also at weight 0: several processes wait for the gradient of every parameter.
     if "counted" in batch:
@@ -64,3 +92,12 @@ def detection_loss(
         presence = losses.presence_loss(predicted["presence"], visible)
     parts["presence"] = presence.detach()
     return loss + config.presence_weight * presence, parts
+
+
+def places_to_learn(marks: Tensor, marked: Tensor, keypoints: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+    """The marks of a batch ``[B, K, M, 3]``, and which there are; of a visible keypoint without any, its own place."""
+    alone = visible & ~marked.any(2)
+    first = torch.where(alone.unsqueeze(-1), keypoints, marks[:, :, 0])
+    return torch.cat([first.unsqueeze(2), marks[:, :, 1:]], 2), torch.cat(
+        [(marked[:, :, 0] | alone).unsqueeze(2), marked[:, :, 1:]], 2
+    )

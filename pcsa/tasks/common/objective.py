@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -69,6 +70,7 @@ def localization_loss(
     visible: Tensor,
     ptr: Tensor | None = None,
     detour: Tensor | None = None,
+    marked: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The objective that ``config`` names, with its regularization, and its parts for the log.
 
@@ -79,11 +81,12 @@ def localization_loss(
         pos: Positions of the points; their units are those of all lengths but the ones of ``config``.
         bandwidth: Standard deviations of the bases, for the terms on the mixture.
         unit: What the standard deviations of ``config`` are multiples of.
-        target: True positions ``[B, K, D]``.
+        target: True positions ``[B, K, D]``, with ``marked`` several of each keypoint ``[B, K, M, D]``.
         visible: Keypoints that count ``[B, K]``.
         ptr: Where each cloud begins, then N.
         detour: Geodesic over Euclidean distance of each point from each keypoint ``[N, K]``, see
             :mod:`pcsa.tasks.common.detours`; without it, soft labels go by the Euclidean distance.
+        marked: Which of several targets there are ``[B, K, M]``, for nll, cross_entropy and soft_label.
 
     Returns:
         The loss, and its parts: ``localization`` is the weighted sum of all terms; where there are several, each has
@@ -96,6 +99,12 @@ def localization_loss(
     error: dict[str, Any] = {"norm": config.norm, "sigma": unit * config.norm_sigma}
 
     def term(method: Method) -> Tensor:
+        if marked is None:
+            return of_one(method, logits, target, **masked)
+        return losses.over_marks(functools.partial(of_one, method), logits, target, marked, **masked)
+
+    def of_one(method: Method, logits: Tensor, target: Tensor, **masked: Any) -> Tensor:
+        points: dict[str, Any] = {"ptr": ptr, **masked}
         if method == "sampling":
             assert samples is not None
             return losses.sample_error(samples, target, **error, **masked)

@@ -2,8 +2,10 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from pcsa.datasets.custom import LabeledCloud, write_labeled
 from pcsa.tasks import get_task
 
 
@@ -11,7 +13,7 @@ from pcsa.tasks import get_task
 def calls(root, tmp_path):
     """The arguments of calls that make all runs of a study in this process, by the file of the study."""
 
-    def of(study):
+    def of(study, root=root):
         def arguments(*more, executor="debug"):
             folders = ["--results", tmp_path / "results", "--runs", tmp_path / "runs"]
             given = ["reproduce", study, "--root", root, "--executor", executor, *folders, *more]
@@ -20,6 +22,23 @@ def calls(root, tmp_path):
         return arguments
 
     return of
+
+
+@pytest.fixture(scope="session")
+def marked_root(tmp_path_factory):
+    """Ten ellipsoids whose three ends five people marked."""
+    rng = np.random.default_rng(0)
+    clouds = []
+    for i in range(10):
+        direction = rng.normal(size=(128, 3))
+        pos = direction / np.linalg.norm(direction, axis=1, keepdims=True) * [3 + 0.1 * i, 2, 1]
+        ends = pos[[pos[:, 0].argmax(), pos[:, 0].argmin(), pos[:, 2].argmax()]]
+        marks = [end + spread * rng.normal(size=(5, 3)) for end, spread in zip(ends, (0.05, 0.1, 0.3), strict=True)]
+        places = np.array([own.mean(0) for own in marks])
+        clouds.append(LabeledCloud(pos, places, ["nose", "tail", "top"], None, f"{i:02d}", marks))
+    root = tmp_path_factory.mktemp("marked")
+    write_labeled(root, "blob", clouds, snap=False, fractions=(1, 0, 0))
+    return root
 
 
 @pytest.fixture
