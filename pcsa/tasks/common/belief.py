@@ -24,6 +24,9 @@ READ_OUTS: tuple[ReadOut, ...] = ("expectation", "median", "ball", "ball_point",
 """What is compared by default."""
 TEMPLATE = "template"
 """Row of the floor among the read-outs."""
+MEAN_SHAPE, NEAREST_SHAPE = "mean shape", "nearest shape"
+FLOORS = (TEMPLATE, MEAN_SHAPE, NEAREST_SHAPE)
+"""Rows among the read-outs that no map is behind."""
 _SHOWN = 10  # points of a risk-coverage curve
 _CONFIDENCES = ("mass", "peak", "entropy", "expected_error")
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pcsa.tasks.common.belief import TEMPLATE
+from pcsa.tasks.common.belief import FLOORS, MEAN_SHAPE, NEAREST_SHAPE, TEMPLATE
 from pcsa.tasks.common.tables import markdown_table, number, shown_thresholds
 from pcsa.tasks.common.task import Column, Details
 
-_TITLES = {TEMPLATE: "template of the training labels (floor)"}
+_TITLES = {
+    TEMPLATE: "template of the training labels (floor)",
+    MEAN_SHAPE: "mean of the training shapes, aligned (floor)",
+    NEAREST_SHAPE: "best fitting training shape (floor)",
+}
 _ECE = "expected_calibration_error"
 _CONFIDENCES = {
     "mass": "mass within {threshold:g}",
@@ -62,7 +66,7 @@ def belief_details(metrics: Mapping[str, Any]) -> Details:
         for key, title in (("as_trained", "ECE as trained"), ("cross_fitted", "ECE cross-fitted")):
             if key in mass:
                 row[title] = mass[key][_ECE]
-        (rows if name != TEMPLATE else bounds)[_TITLES.get(name, name)] = row
+        (rows if name not in FLOORS else bounds)[_TITLES.get(name, name)] = row
     labels = metrics["labels"]
     for key, title in (("agreement", "left and right labels agree"), ("ceiling", "ceiling of the labels")):
         if labels[key] is not None:
