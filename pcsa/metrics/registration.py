@@ -55,8 +55,8 @@ def register_cloud(
     `Besl and McKay, 1992 <https://doi.org/10.1109/34.121791>`_, with the nearest points of both clouds as pairs: each
     cloud has to explain the other, and a scale cannot shrink to nothing. It starts from the clouds as they lie, with
     their means together, and with their principal axes together in every order and direction, and keeps the best: so
-    clouds may lie in different frames, such as those of scanners. Of large clouds 512 points look for their nearest ones, among all points
-    of the other; the same on each call.
+    clouds may lie in different frames, such as those of scanners. Of large clouds 512 points look for their nearest
+    ones, among all points of the other; the same on each call.
 
     Args:
         source: Points of the cloud to move.

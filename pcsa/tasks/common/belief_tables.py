@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pcsa.tasks.common.belief import FLOORS, MEAN_SHAPE, NEAREST_SHAPE, TEMPLATE
+from pcsa.tasks.common.read_outs import FLOORS, MEAN_SHAPE, TEMPLATE
 from pcsa.tasks.common.tables import markdown_table, number, shown_thresholds
 from pcsa.tasks.common.task import Column, Details
 
-_TITLES = {
-    TEMPLATE: "template of the training labels (floor)",
-    MEAN_SHAPE: "mean of the training shapes, aligned (floor)",
-    NEAREST_SHAPE: "best fitting training shape (floor)",
-}
 _ECE = "expected_calibration_error"
 _CONFIDENCES = {
     "mass": "mass within {threshold:g}",
@@ -38,6 +33,15 @@ def _pck(title: str, kind: str, threshold: float) -> Column:
         return 100 * float(curve["pck"][metrics["thresholds"].index(threshold)])
 
     return Column(f"{title}@{threshold:g}", value)
+
+
+def floor_title(name: str, shapes: str = "the") -> str:
+    """What tables call a floor; ``shapes`` says how many training shapes there were."""
+    if name == TEMPLATE:
+        return "template of the training labels (floor)"
+    floor, _, how = name.partition(", ")
+    title = f"mean of {shapes} training shapes" if floor == MEAN_SHAPE else f"best fitting of {shapes} training shapes"
+    return f"{title}{f', {how}' * bool(how)} (floor)"
 
 
 def belief_details(metrics: Mapping[str, Any]) -> Details:
@@ -66,7 +70,7 @@ def belief_details(metrics: Mapping[str, Any]) -> Details:
         for key, title in (("as_trained", "ECE as trained"), ("cross_fitted", "ECE cross-fitted")):
             if key in mass:
                 row[title] = mass[key][_ECE]
-        (rows if name not in FLOORS else bounds)[_TITLES.get(name, name)] = row
+        (rows if name not in FLOORS else bounds)[floor_title(name) if name in FLOORS else name] = row
     labels = metrics["labels"]
     for key, title in (("agreement", "left and right labels agree"), ("ceiling", "ceiling of the labels")):
         if labels[key] is not None:

@@ -22,7 +22,6 @@ from pcsa.localization import ReadOut
 from pcsa.metrics import THRESHOLDS, KeypointMetrics, symmetric_error
 from pcsa.metrics.geodesic import geodesic_distances, geodesic_error
 from pcsa.tasks.common.belief import (
-    FLOORS,
     READ_OUTS,
     Scored,
     alone,
@@ -40,7 +39,7 @@ from pcsa.tasks.common.categories import category_table, of_category
 from pcsa.tasks.common.clouds import CloudEvaluation, CloudsConfig, CloudTask
 from pcsa.tasks.common.cross_fitting import cross_fit
 from pcsa.tasks.common.fitting import check_suited, scale_of, suited, suits
-from pcsa.tasks.common.read_outs import KEYPOINTNET_RADIUS, ball_named, cloud_radius
+from pcsa.tasks.common.read_outs import FLOORS, KEYPOINTNET_RADIUS, ball_named, cloud_radius
 from pcsa.tasks.common.shape_distances import shape_distances
 from pcsa.tasks.common.shape_floors import (
     ShapeFloors,
@@ -90,8 +89,8 @@ class SupervisedEvaluateOptions(CloudEvaluateOptions):
     a detector of real shapes has to beat; errors are by landmark and as a share of the clouds' diagonals, too. About
     0.1 s for each training shape and cloud: half a minute for 30 and 8."""
     floors_mirrored: bool = False
-    """Training shapes may be mirrored, too, as a left bone on a right one is; landmarks keep their names. Not for shapes
-    that have both sides themselves. Twice the time."""
+    """Training shapes may be mirrored, too, as a left bone on a right one is; landmarks keep their names. Not for
+    shapes that have both sides themselves. Twice the time."""
     floors_rigid: bool = False
     """Training shapes keep their size. Mostly, they fit worse then."""
     thin: Thin = field(default_factory=Thin)
@@ -388,6 +387,7 @@ class DetectionEvaluation(CloudEvaluation):
                     r: {**d, **{name: x for name, x in masses.get(r, {}).items() if name in _BY_SHAPE}}
                     for r, d in distances.items()
                 },
+                all_of("diagonal"),
             ),
             "labels": label_scores(self.mirrored, all_of("alone"), visible, thresholds),
             **self._held_against(distances, visible, all_of),

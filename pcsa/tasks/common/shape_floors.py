@@ -10,7 +10,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from pcsa.metrics import TrainingShapes, mean_error, mean_shape_keypoints, rater_error
-from pcsa.tasks.common.belief import FLOORS, MEAN_SHAPE, NEAREST_SHAPE, TEMPLATE
+from pcsa.tasks.common.belief_tables import floor_title
+from pcsa.tasks.common.read_outs import FLOORS, shape_floors
 from pcsa.tasks.common.tables import markdown_table, number
 
 # A place on the surface: the nearest point of the cloud.
@@ -44,12 +45,13 @@ class ShapeFloors:
         turned = cloud.double() - middle
         if turn is not None:
             turned = turned @ turn.double().T
-        found = {
-            MEAN_SHAPE: mean_shape_keypoints(self.mean, turned, **self.how),
-            NEAREST_SHAPE: self.shapes.nearest(turned, **self.how).keypoints,
-        }
+        places = (
+            mean_shape_keypoints(self.mean, turned, **self.how),
+            self.shapes.nearest(turned, **self.how).keypoints,
+        )
         back = torch.eye(3, dtype=torch.double) if turn is None else turn.double()
-        return {name: (places.nan_to_num(0.0) @ back + middle).to(cloud.dtype) for name, places in found.items()}
+        found = zip(shape_floors(**self.how), places, strict=True)
+        return {name: (at.nan_to_num(0.0) @ back + middle).to(cloud.dtype) for name, at in found}
 
 
 def rater_records(clouds: Sequence[Data]) -> dict[str, Tensor]:
@@ -127,14 +129,6 @@ def _errors(distance: Tensor, counted: Tensor, diagonal: Tensor, names: Sequence
     }
 
 
-_TITLES = {
-    "detector": "detector ({read_out})",
-    TEMPLATE: "template of the training labels (floor)",
-    MEAN_SHAPE: "mean of {n} training shapes, aligned (floor)",
-    NEAREST_SHAPE: "best fitting of {n} training shapes (floor)",
-}
-
-
 def floor_table(metrics: Mapping[str, Any]) -> list[str]:
     """The table of floors and raters, after an empty line; nothing where there is neither."""
     floors, raters = metrics.get("floors"), metrics.get("raters")
@@ -142,20 +136,20 @@ def floor_table(metrics: Mapping[str, Any]) -> list[str]:
         return []
     rows, lines = [], []
     if floors is not None:
-        about = {"read_out": metrics["read_out"], "n": floors["num_training_shapes"]}
+        count = str(floors["num_training_shapes"])
         for name, row in floors["rows"].items():
             cells = [_length(row[f"{key}{s}"], key) for s in _KINDS.values() for key in ("mean_error", _SHARE)]
-            rows.append([_TITLES[name].format(**about), *cells])
+            title = f"detector ({metrics['read_out']})" if name == "detector" else floor_title(name, count)
+            rows.append([title, *cells])
     if raters is not None:
         cells = [_length(raters[key], key) for key in ("mean_error", _SHARE)]
         rows.append(["one mark from the mean of the others", *cells, "–", "–"])
     heads = ["distance from the labels", "mean error", "% of the diagonal", "on a point", "% of the diagonal"]
     if floors is not None and "best" in floors:
         best = floors["best"]
-        half = f"{_length(best['mean_error'] / 2, 'mean_error')} ({_length(best[_SHARE] / 2, _SHARE)} % of the diagonal)"
-        sizes = "scaled" if floors["scaled"] else "of their own size"
-        mirrored = ", mirrored where they fit better so" if floors["mirrored"] else ""
-        lines = ["", f"half of the best floor: {half}; training shapes are {sizes}{mirrored}"]
+        half, share = (_length(best[key] / 2, key) for key in ("mean_error", _SHARE))
+        point = ", on a point" * best["on_a_point"]
+        lines = ["", f"half of the best floor ({best['floor']}{point}): {half}, {share} % of the diagonal"]
     return ["", markdown_table(heads, rows), *lines]
 
 
