@@ -177,8 +177,8 @@ def _icp(source: Placed, target: Placed, start: _Motion, steps: int, count: int,
     _, linear, offset = start
     best = _Motion(np.inf, linear, offset)
     for step in range(steps + 1):
-        there, i = target.tree.query(a @ linear.T + offset)
-        back, j = source.tree.query((b - offset) @ np.linalg.inv(linear).T)
+        there, i = map(np.asarray, target.tree.query(a @ linear.T + offset))
+        back, j = map(np.asarray, source.tree.query((b - offset) @ np.linalg.inv(linear).T))
         scale = np.cbrt(np.linalg.det(linear))
         residual = float(np.sqrt(((there**2).mean() + (back**2).mean() * scale**2) / 2))
         gain = best.residual - residual
