@@ -18,6 +18,8 @@ Array = npt.NDArray[np.float64]
 
 # Points of each cloud that look for a neighbor: while starts are compared, and in the end. All are found.
 _FEW, _MANY = 128, 512
+FINE = 2048
+"""Of a cloud that is compared with no other: its place is as good as the number of points that look."""
 # Starts that go on after a look at each, then after some steps.
 _KEPT, _LAST = 8, 2
 _STEPS, _MOST_STEPS = 10, 100
@@ -139,7 +141,9 @@ class _Motion(NamedTuple):
     offset: Array
 
 
-def registered(source: Placed, target: Placed, *, scaled: bool = False, mirrored: bool = False) -> Registration:
+def registered(
+    source: Placed, target: Placed, *, scaled: bool = False, mirrored: bool = False, count: int = _MANY
+) -> Registration:
     """:func:`register_cloud` for clouds that were checked, with trees that are kept."""
     sides = [(False, source), (True, source.mirror)] if mirrored else [(False, source)]
     found: list[tuple[_Motion, bool]] = []
@@ -149,7 +153,7 @@ def registered(source: Placed, target: Placed, *, scaled: bool = False, mirrored
         found += [(_icp(given, target, start, _STEPS, _FEW, scaled), flipped) for start in begun[:_KEPT]]
     found.sort(key=lambda both: both[0].residual)
     ended = [
-        (_icp(source.mirror if flipped else source, target, start, _MOST_STEPS, _MANY, scaled), flipped)
+        (_icp(source.mirror if flipped else source, target, start, _MOST_STEPS, count, scaled), flipped)
         for start, flipped in found[:_LAST]
     ]
     (residual, linear, offset), flipped = min(ended, key=lambda both: both[0].residual)

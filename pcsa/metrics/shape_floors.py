@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pcsa._core.checks import check_floating, check_mask
 from pcsa.metrics.per_shape import PerShape, TensorOrArray, nearest
-from pcsa.metrics.registration import Array, Placed, Registration, best_motion, registered
+from pcsa.metrics.registration import FINE, Array, Placed, Registration, best_motion, registered
 
 # A motion of landmarks has to be known; fewer leave it open.
 _LEAST = 3
@@ -90,14 +90,17 @@ class TrainingShapes:
         K = self.visible.shape[1]
         places, index = np.full((K, 3), np.nan), np.full(K, -1)
         for i in reversed(residual.argsort(stable=True).tolist()):
-            has = self.visible[i]
-            places[has] = _moved(found[i], self.keypoints[i, has])
-            index[has] = i
+            index[self.visible[i]] = i
+        flipped = torch.tensor([r.mirrored for r in found])
+        for i in set(index.tolist()) - {-1}:
+            # Which one fits best, a part of the points says; where it lies, more of them do.
+            motion = registered(self.clouds[i], target, scaled=scaled, mirrored=found[i].mirrored, count=FINE)
+            places[index == i], flipped[i] = _moved(motion, self.keypoints[i, index == i]), motion.mirrored
         return NearestShape(
             torch.from_numpy(_snapped(places, cloud) if snap else places),
             torch.from_numpy(index),
             residual,
-            torch.tensor([r.mirrored for r in found]),
+            flipped,
         )
 
     def mean(self, *, scaled: bool = True, mirrored: bool = False) -> MeanShape:
@@ -204,9 +207,8 @@ def mean_shape_keypoints(
                 [5., 5., 8.],
                 [7., 5., 5.]], dtype=torch.float64)
     """
-    motion = registered(
-        Placed.of("shape.cloud", shape.cloud), Placed.of("cloud", cloud), scaled=scaled, mirrored=mirrored
-    )
+    clouds = Placed.of("shape.cloud", shape.cloud), Placed.of("cloud", cloud)
+    motion = registered(*clouds, scaled=scaled, mirrored=mirrored, count=FINE)
     places = _moved(motion, shape.keypoints.numpy())
     return torch.from_numpy(_snapped(places, cloud) if snap else places)
 
