@@ -37,13 +37,13 @@ class NearestShape(NamedTuple):
 
     Attributes:
         keypoints: Where the keypoints of that shape come to lie, float64; NaN for one that no shape has.
-        index: Number of the shape that gave each; -1 for one that no shape has.
+        which: Number of the shape that gave each; -1 for one that no shape has.
         residual: How well each shape fits, see :class:`pcsa.metrics.Registration`; in the units of the cloud.
         mirrored: Which shapes were mirrored for it.
     """
 
     keypoints: Float[Tensor, "K 3"]
-    index: Int[Tensor, " K"]
+    which: Int[Tensor, " K"]
     residual: Float[Tensor, " n"]
     mirrored: Bool[Tensor, " n"]
 

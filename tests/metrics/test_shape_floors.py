@@ -43,7 +43,7 @@ def test_a_moved_copy_of_a_training_shape_gives_its_keypoints(which):
     cloud, expected = (turned(x, 30) for x in shape(which))
     found = nearest_shape_keypoints(keypoints, visible, clouds, cloud, scaled=False)
     torch.testing.assert_close(found.keypoints, torch.from_numpy(expected), rtol=0, atol=1e-9)
-    assert found.index.tolist() == [which] * 6
+    assert found.which.tolist() == [which] * 6
     assert int(found.residual.argmin()) == which
     assert found.residual[which] < 1e-9
     # Larger, it is another shape, unless sizes may change.
@@ -58,7 +58,7 @@ def test_a_mirrored_copy_gives_its_keypoints_with_their_names():
     found = nearest_shape_keypoints(keypoints, visible, clouds, cloud, mirrored=True)
     torch.testing.assert_close(found.keypoints, torch.from_numpy(expected), rtol=0, atol=1e-9)
     assert found.mirrored[1]
-    assert found.index.tolist() == [1] * 6
+    assert found.which.tolist() == [1] * 6
     plain = nearest_shape_keypoints(keypoints, visible, clouds, cloud)
     assert not plain.mirrored.any()
     assert (plain.keypoints - torch.from_numpy(expected)).norm(dim=1).mean() > 0.1
@@ -84,7 +84,7 @@ def test_what_the_nearest_shape_lacks_comes_from_the_next():
     keypoints[~visible] = torch.nan
     found = nearest_shape_keypoints(keypoints, visible, clouds, turned(shape(1)[0], 30), scaled=False)
     next_best = int(found.residual.argsort()[1])
-    assert found.index.tolist() == [next_best, 1, 1, 1, -1, 1]
+    assert found.which.tolist() == [next_best, 1, 1, 1, -1, 1]
     assert found.keypoints[4].isnan().all()
     assert found.keypoints[:4].isfinite().all()
 
