@@ -20,6 +20,7 @@ from pcsa.datasets.keypointnet.changes import settle
 from pcsa.datasets.keypointnet.layout import MISALIGNED, models_of_split
 from pcsa.datasets.keypointnet.processed import processed_category
 from pcsa.datasets.keypointnet.symmetry import Symmetry, rotation_groups
+from pcsa.datasets.shots import Shots
 from pcsa.datasets.splits import SPLITS, check_split
 from pcsa.datasets.up import up_axis
 
@@ -84,6 +85,7 @@ class KeypointNet(Dataset[Data]):
         cache_dir: Folder of the processed file. Default: one in :func:`pcsa.datasets.cache.cache_folder`.
         fold: What ``"train"`` and ``"val"`` mean in place of the split files: all folds but one, and this one. Clouds
             of one group, and clouds that are equal point by point, lie in one fold.
+        shots: How many of the clouds of ``"train"`` there are to be, and which; other splits have all of theirs.
 
     Attributes:
         semantic_ids (tuple of int): Semantic id of each column.
@@ -144,6 +146,7 @@ class KeypointNet(Dataset[Data]):
         keypoint_ids: Sequence[int] | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         fold: Fold | None = None,
+        shots: Shots | None = None,
     ) -> None:
         check_split(split, "all")
         self.root, self.category, self.split, self.fold = Path(root), category, split, fold
@@ -172,6 +175,11 @@ class KeypointNet(Dataset[Data]):
         elif fold is not None and wanted:
             clouds = {name: self._cloud(row_of[name]) for name in wanted if name in row_of}
             wanted = dict.fromkeys(fold.part(split, list(wanted), clouds, self.groups))
+        if shots is not None and split == "train" and wanted:
+            # What is not here cannot be trained on.
+            here = [name for name in wanted if name in row_of]
+            of = f"{category}, split {repr(split) if fold is None else fold.of_split(split)}"
+            wanted = dict.fromkeys(shots.part(here, self.groups, of))
         self.model_ids = [model_id for model_id in wanted if model_id in row_of]
         self.missing = [model_id for model_id in wanted if model_id not in row_of]
         self._rows = [row_of[model_id] for model_id in self.model_ids]

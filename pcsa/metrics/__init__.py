@@ -58,12 +58,22 @@ from pcsa.metrics.normalized import (
 )
 from pcsa.metrics.poses import mpjpe as mpjpe, pa_mpjpe as pa_mpjpe, procrustes_align as procrustes_align
 from pcsa.metrics.presence import presence_average_precision as presence_average_precision
+from pcsa.metrics.raters import rater_error as rater_error
+from pcsa.metrics.registration import Registration as Registration, register_cloud as register_cloud
 from pcsa.metrics.selection import (
     RiskCoverage as RiskCoverage,
     area_under_risk_coverage as area_under_risk_coverage,
     expected_calibration_error as expected_calibration_error,
     risk_coverage as risk_coverage,
     shape_interval as shape_interval,
+)
+from pcsa.metrics.shape_floors import (
+    MeanShape as MeanShape,
+    NearestShape as NearestShape,
+    TrainingShapes as TrainingShapes,
+    mean_shape as mean_shape,
+    mean_shape_keypoints as mean_shape_keypoints,
+    nearest_shape_keypoints as nearest_shape_keypoints,
 )
 from pcsa.metrics.spread import (
     Separation as Separation,

@@ -143,7 +143,7 @@ def mixture_log_likelihood(
     Raises:
         ValueError: If shapes or dtypes do not fit, or a mark is not finite.
     """
-    _check_marks(marks, marked, validate)
+    check_marks(marks, marked, validate)
     known = torch.where(marked.unsqueeze(-1), marks, 0.0)
     parts = [
         -mixture_nll(
@@ -176,7 +176,7 @@ def pooled_covariance(
     Raises:
         ValueError: If shapes or dtypes do not fit, or a mark is not finite.
     """
-    _check_marks(marks, marked, validate)
+    check_marks(marks, marked, validate)
     check_shape("mean", mean, (*marks.shape[:2], marks.shape[3]))
     away = torch.where(marked.unsqueeze(-1), marks - mean.unsqueeze(2), 0.0).double()
     second = torch.einsum("bkmd,bkme->kde", away, away)
@@ -248,7 +248,7 @@ def spread_correlation(
     """
     from scipy.stats import pearsonr, spearmanr
 
-    _check_marks(marks, marked, validate)
+    check_marks(marks, marked, validate)
     check_shape("covariance", covariance, (*marks.shape[:2], marks.shape[3], marks.shape[3]))
     check_finite("covariance", covariance, validate)
     count = marked.sum(2)
@@ -268,7 +268,8 @@ def spread_correlation(
     return SpreadCorrelation(float(pearsonr(a, b)[0]), float(spearmanr(a, b)[0]), of_network, of_people)
 
 
-def _check_marks(marks: Tensor, marked: Tensor, validate: bool) -> None:
+def check_marks(marks: Tensor, marked: Tensor, validate: bool) -> None:
+    """Raise unless marks are ``[B, K, M, D]`` with their mask, finite where there is one."""
     check_floating("marks", marks)
     if marks.ndim != 4:
         raise ValueError(f"`marks` {list(marks.shape)} must be [B, K, M, D]")
@@ -279,7 +280,7 @@ def _check_marks(marks: Tensor, marked: Tensor, validate: bool) -> None:
 
 def _squared(marks: Tensor, marked: Tensor, mean: Tensor, covariance: Tensor, validate: bool) -> tuple[Tensor, Tensor]:
     """Squared Mahalanobis distances ``[B, K, M]``, 0 where not marked, and log roots of determinants ``[B, K]``."""
-    _check_marks(marks, marked, validate)
+    check_marks(marks, marked, validate)
     B, K, _, D = marks.shape
     check_shape("mean", mean, (B, K, D))
     check_shape("covariance", covariance, (B, K, D, D))

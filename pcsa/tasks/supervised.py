@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast, get_args
+from typing import Annotated, Any, ClassVar, Literal, cast, get_args
 
 import lightning as L
 import torch
@@ -19,6 +19,7 @@ from pcsa._core.triton.launch import usable
 from pcsa.datasets.keypointnet import KeypointCategories, KeypointNet
 from pcsa.datasets.keypointnet.layout import models_of_split
 from pcsa.datasets.mirrors import category_mirrors
+from pcsa.datasets.shots import Shots
 from pcsa.datasets.thinning import Thin
 from pcsa.datasets.transforms import Augment, Normalize, check_turns, denormalize
 from pcsa.datasets.turning import in_a_frame
@@ -39,6 +40,7 @@ from pcsa.tasks.common.config import (
     Count,
     Method,
     OptimizerConfig,
+    Rule,
 )
 from pcsa.tasks.common.detection import DetectionEvaluation, SupervisedEvaluateOptions, detection_table
 from pcsa.tasks.common.detection_loss import ObjectiveConfig as ObjectiveConfig, detection_loss
@@ -56,8 +58,7 @@ from pcsa.tasks.common.thinned import run_on, thinning
 from pcsa.tasks.common.training_clouds import Turns
 
 # No training step reads them, and every tensor of a batch that a worker hands over costs time.
-_UNUSED = ("color", "keypoint_index", "reflection", "rotation", "is_circle", "offset", "scale", "model_id", "category")
-_ALSO_UNUSED = ("up",)
+_UNUSED = "color keypoint_index reflection rotation is_circle offset scale model_id category up".split()
 _MARKS = ("marks", "marked")
 _NORMALIZE = Normalize("unit_sphere")
 # What the training logs: KeypointNet's thresholds, and these shares of the diagonal for clouds that they do not suit.
@@ -76,6 +77,11 @@ class SupervisedData(CloudsConfig):
     """A category of KeypointNet, or of your own root. Several, with commas between, share a network: bed,bathtub."""
     num_keypoints: Count | None = None
     """Train on the keypoints annotated most often only; default all."""
+    shots: Count | None = None
+    """Train on so many of the training shapes only, of each category; default all. 5 are among 10, and 10 among 20. A
+    group of clouds (`pcsa data import --group`) counts once, and comes whole."""
+    shots_seed: Annotated[int, Rule(0)] = 0
+    """Seed of the order in which `shots` takes them."""
     strict: bool = False
     """Stop if a split names clouds that the root lacks, instead of reporting how many."""
     augment: Augment = field(default_factory=lambda: Augment(mirror=0.5, scale=0.1, axis_scale=0.15, shift=0.1))
@@ -85,6 +91,10 @@ class SupervisedData(CloudsConfig):
     precompute: bool = False
     """Search each training cloud's neighbors once and keep them with the dataset. Under `scale` the radii of the
     network's balls scale with the cloud. Not with axis-scale, jitter, drop or resample: they change the neighbors."""
+
+    @property
+    def few(self) -> Shots | None:
+        return None if self.shots is None else Shots(self.shots, self.shots_seed)
 
 
 @dataclass(frozen=True)
@@ -244,7 +254,7 @@ class DetectionItems(TrainingItems[Data]):
         data = self.augment(data, generator)
         if self.turns != "none":
             data = in_a_frame(data, generator, None if self.turns == "any" else up_axis(self.turns))
-        _without(data, (*_UNUSED, *_ALSO_UNUSED))
+        _without(data, _UNUSED)
         return data
 
 

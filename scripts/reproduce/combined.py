@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from pcsa.scripts.reproduce.digests import combined_digest
 from pcsa.scripts.reproduce.runs import Planned, PlannedRun, about
-from pcsa.tasks.common.read_outs import own_radii
+from pcsa.tasks.common.read_outs import floor_options, own_radii
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ class CombinedRun(Planned):
         scoring += ["--test-time", str(self.variations)] if self.variations > 1 else []
         if radii := own_radii(self.read_outs):
             scoring += ["--ball-radii", *(f"{radius:g}" for radius in radii)]
+        scoring += [f"--{name.replace('_', '-')}" for name in floor_options(self.read_outs)]
         return " && ".join(map(shlex.join, [*trainings, [*scoring, "--split", self.split]]))
 
     def networks(self, row: dict[str, Any]) -> list[Path]:

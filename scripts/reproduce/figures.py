@@ -57,9 +57,17 @@ def shape_figures(metrics: Mapping[str, Any]) -> dict[str, dict[str, list[float]
         return {}
     per_shape = metrics["per_shape"]
     read_outs = next(iter(per_shape.values()))["read_outs"]
-    return {
+    found = {
         read_out: _figures([(per_shape[n]["read_outs"][read_out], counts[n]) for n in counts]) for read_out in read_outs
     }
+    if all("diagonal" in per_shape[n] for n in counts):
+        for figures in found.values():
+            for name in _LENGTHS:
+                pairs = zip(figures.get(name, ()), counts, strict=name in figures)
+                shares = [100 * error / per_shape[shape]["diagonal"] for error, shape in pairs]
+                if shares:
+                    figures[f"{name}, % of the diagonal"] = [float(f"{share:.5g}") for share in shares]
+    return found
 
 
 def _figures(shapes: Sequence[tuple[Mapping[str, Any], int]]) -> dict[str, list[float]]:
@@ -86,5 +94,7 @@ _FIGURES: dict[str, tuple[str, Callable[[Any, int], float]]] = {
     "PCK@0.05": ("euclidean", _pck(0.05)),
     "geodesic PCK@0.01": ("geodesic", _pck(0.01)),
     "mean error": ("euclidean", _mean),
+    "mean error on a point": ("surface", _mean),
     "DAS, all shapes": ("dual_alignment", lambda value, _: 100 * value),
 }
+_LENGTHS = ("mean error", "mean error on a point")

@@ -21,7 +21,7 @@ from pcsa.scripts.reproduce.study import Study
 from pcsa.scripts.train import parse_training
 from pcsa.tasks import get_task
 from pcsa.tasks.common.clouds import CloudConfig
-from pcsa.tasks.common.read_outs import own_radii, parse_read_out
+from pcsa.tasks.common.read_outs import FLOORS, floor_options, own_radii, parse_read_out
 from pcsa.tasks.common.task import Task
 
 PlannedT = TypeVar("PlannedT", bound=Planned)
@@ -61,7 +61,12 @@ def plan(study: Study, wanted: Selection, out: Path) -> Plan:
         ValueError: If something is wanted that the study does not have, or an option does not fit.
     """
     _check_known("methods", wanted.methods, study.names)
+    floor_options(wanted.read_outs or study.read_outs)
     for name in (*wanted.read_outs, *study.read_outs):
+        if name in FLOORS:
+            if not hasattr(get_task(study.task).evaluate_options, "floors"):
+                raise ValueError(f"`read_outs` (={name!r}) must be no floor for {study.task}")
+            continue
         parse_read_out(name)
         if own_radii([name]) and not hasattr(get_task(study.task).evaluate_options, "ball_radii"):
             raise ValueError(f"`read_outs` (={name!r}) must have no radius of its own for {study.task}")

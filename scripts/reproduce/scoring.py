@@ -14,7 +14,7 @@ from pcsa.scripts.reproduce.figures import run_figures, scored_shapes, shape_fig
 from pcsa.scripts.reproduce.marks import marks_by_shape
 from pcsa.scripts.runs import pick_device
 from pcsa.tasks.common.backbone import Trust
-from pcsa.tasks.common.read_outs import own_radii, parse_read_out
+from pcsa.tasks.common.read_outs import FLOORS, floor_options, own_radii, parse_read_out
 from pcsa.tasks.common.run import open_run
 
 
@@ -55,21 +55,24 @@ def add_scores(
         # What is no read-out, such as a floor, is kept: there is no other way to ask for it.
         return read_out in read_outs or read_out not in get_args(ReadOut)
 
+    left = unscored(read_outs, row)
     radii = own_radii(read_outs)
     more: dict[str, Any] = {"ball_radii": radii} if radii else {}
     # All of them from one look at the clouds.
     if together := getattr(run.task.evaluate_options, "compared", ()):
-        kinds = [parse_read_out(name)[0] for name in unscored(read_outs, row)]
+        kinds = [parse_read_out(name)[0] for name in left if name not in FLOORS]
         more["compared"] = tuple(dict.fromkeys([*together, *kinds]))
     if category is not None:
         more["category"] = category
     # Of what is reported, nothing is fitted.
     if hasattr(run.task.evaluate_options, "cross_fit") and split == "val":
         more["cross_fit"] = True
-    for read_out in unscored(read_outs, row):
+    more |= floor_options(left)
+    # A floor comes with any read-out.
+    for read_out in sorted(left, key=lambda name: name in FLOORS):
         if read_out in row["figures"]:  # scored together with another
             continue
-        asked = parse_read_out(read_out)[0]
+        asked = "expectation" if read_out in FLOORS else parse_read_out(read_out)[0]
         options = run.task.evaluate_options(
             checkpoints[0],
             split=split,

@@ -169,7 +169,7 @@ def test_trained_on_marks_and_held_against_them(config, tmp_path, capsys):
     parts = deal(groups)
     assert len(set(parts)) == 3
     away = np.concatenate([np.array(m).reshape(-1, 3) for s in found["per_shape"].values() for m in s["away"]])
-    assert found["distance"]["from_prediction"] == pytest.approx(np.linalg.norm(away, axis=1).mean(), rel=1e-4)
+    assert found["mark_distance"] == pytest.approx(np.linalg.norm(away, axis=1).mean(), rel=1e-4)
 
 
 def test_a_root_without_marks_has_no_such_table(trained, tmp_path, capsys):

@@ -18,12 +18,10 @@ from pcsa.datasets.keypointnet.mirror import MirrorPairs
 from pcsa.datasets.transforms import Normalize, denormalize
 from pcsa.localization import ReadOut
 from pcsa.metrics.per_shape import nearest
-from pcsa.tasks.common.read_outs import parse_read_out
+from pcsa.tasks.common.read_outs import TEMPLATE, parse_read_out
 
 READ_OUTS: tuple[ReadOut, ...] = ("expectation", "median", "ball", "ball_point", "peak")
 """What is compared by default."""
-TEMPLATE = "template"
-"""Row of the floor among the read-outs."""
 _SHOWN = 10  # points of a risk-coverage curve
 _CONFIDENCES = ("mass", "peak", "entropy", "expected_error")
 

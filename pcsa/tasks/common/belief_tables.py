@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pcsa.tasks.common.belief import TEMPLATE
 from pcsa.tasks.common.held_to_marks import ROWS
+from pcsa.tasks.common.read_outs import FLOORS, MEAN_SHAPE, TEMPLATE
 from pcsa.tasks.common.tables import markdown_table, number, shown_thresholds
 from pcsa.tasks.common.task import Column, Details
 
-_TITLES = {TEMPLATE: "template of the training labels (floor)"}
 _ECE = "expected_calibration_error"
 _CONFIDENCES = {
     "mass": "mass within {threshold:g}",
@@ -35,6 +34,15 @@ def _pck(title: str, kind: str, threshold: float) -> Column:
         return 100 * float(curve["pck"][metrics["thresholds"].index(threshold)])
 
     return Column(f"{title}@{threshold:g}", value)
+
+
+def floor_title(name: str, shapes: str = "the") -> str:
+    """What tables call a floor; ``shapes`` says how many training shapes there were."""
+    if name == TEMPLATE:
+        return "template of the training labels (floor)"
+    floor, _, how = name.partition(", ")
+    title = f"mean of {shapes} training shapes" if floor == MEAN_SHAPE else f"best fitting of {shapes} training shapes"
+    return f"{title}{f', {how}' * bool(how)} (floor)"
 
 
 def belief_details(metrics: Mapping[str, Any]) -> Details:
@@ -63,7 +71,7 @@ def belief_details(metrics: Mapping[str, Any]) -> Details:
         for key, title in (("as_trained", "ECE as trained"), ("cross_fitted", "ECE cross-fitted")):
             if key in mass:
                 row[title] = mass[key][_ECE]
-        (rows if name != TEMPLATE else bounds)[_TITLES.get(name, name)] = row
+        (rows if name not in FLOORS else bounds)[floor_title(name) if name in FLOORS else name] = row
     labels = metrics["labels"]
     for key, title in (("agreement", "left and right labels agree"), ("ceiling", "ceiling of the labels")):
         if labels[key] is not None:
@@ -133,7 +141,7 @@ def format_marks(scores: Mapping[str, Any]) -> str:
             ]
         gain = "–" if name == "constant" else _between(row, "gain", 2)
         rows.append([ROWS[name], factor, *shares, _between(row, "log_likelihood", 2), gain])
-    spread, distance = scores["spread_correlation"], scores["distance"]
+    spread = scores["spread_correlation"]
     fitted = "fitted on other clouds of the same" if "calibrated" in scores["rows"] else "too few to fit a factor on"
     return "\n".join(
         [
@@ -144,8 +152,7 @@ def format_marks(scores: Mapping[str, Any]) -> str:
             markdown_table(heads, rows),
             "",
             f"r of predicted and human spread over keypoints: {number(spread['pearson'], 2)} (of ranks "
-            f"{number(spread['spearman'], 2)}); a mark is {number(distance['from_prediction'], 3)} from the prediction "
-            f"and {number(distance['from_others'], 3)} from the mean of the others, on average",
+            f"{number(spread['spearman'], 2)}); a mark is {number(scores['mark_distance'], 3)} from the prediction, on average",
         ]
     )
 

@@ -22,6 +22,7 @@ from pcsa.datasets.landmark_files.landmarks import Frame as LandmarkFrame, unit_
 from pcsa.datasets.point_cloud import PointCloud
 from pcsa.datasets.points import CLOUDS, MESHES, UNNAMED, read_cloud
 from pcsa.datasets.procedural import embedded_root
+from pcsa.datasets.shots import Shots
 from pcsa.datasets.transforms import Augment, Normalize
 from pcsa.datasets.up import up_axis
 from pcsa.localization import NEED_RADIUS, ReadOut
@@ -75,6 +76,11 @@ class CloudsConfig(DataConfig):
         if self.fold is None:
             return None
         return Fold(self.fold, self.num_folds, ("train",) if self.fold_of == "train" else ("train", "val"))
+
+    @property
+    def few(self) -> Shots | None:
+        """Which of the training clouds are trained on; None for all."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -148,10 +154,11 @@ def open_annotated(
     Where the configuration names several categories, with commas between, ``keypoint_ids`` are by category.
     """
     parts = []
+    which: dict[str, Any] = {"fold": config.held_out, "shots": config.few}
     for category in map(str.strip, config.category.split(",")):
         root = embedded_root(category, config.num_shapes) if config.root is None else config.root
         ids = keypoint_ids.get(category) if isinstance(keypoint_ids, Mapping) else keypoint_ids
-        parts.append(KeypointNet(root, category, split, keypoint_ids=ids, fold=config.held_out, **options))
+        parts.append(KeypointNet(root, category, split, keypoint_ids=ids, **which, **options))
     return parts[0] if len(parts) == 1 else KeypointCategories(parts)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, cast
 
@@ -23,7 +23,6 @@ from pcsa.metrics import THRESHOLDS, KeypointMetrics, symmetric_error
 from pcsa.metrics.geodesic import geodesic_distances, geodesic_error
 from pcsa.tasks.common.belief import (
     READ_OUTS,
-    TEMPLATE,
     Scored,
     alone,
     ball_masses,
@@ -41,8 +40,16 @@ from pcsa.tasks.common.clouds import CloudEvaluation, CloudsConfig, CloudTask
 from pcsa.tasks.common.cross_fitting import cross_fit
 from pcsa.tasks.common.fitting import check_suited, scale_of, suited, suits
 from pcsa.tasks.common.held_to_marks import Held, deal, hold, mark_scores, written
-from pcsa.tasks.common.read_outs import KEYPOINTNET_RADIUS, ball_named, cloud_radius
+from pcsa.tasks.common.read_outs import FLOORS, KEYPOINTNET_RADIUS, ball_named, cloud_radius
 from pcsa.tasks.common.shape_distances import shape_distances
+from pcsa.tasks.common.shape_floors import (
+    ShapeFloors,
+    diagonals,
+    floor_scores,
+    floor_table,
+    rater_records,
+    rater_scores,
+)
 from pcsa.tasks.common.tables import markdown_table, number, shown_thresholds
 from pcsa.tasks.common.task import Run
 from pcsa.tasks.common.thinned import on_whole_clouds, run_on
@@ -78,6 +85,15 @@ class SupervisedEvaluateOptions(CloudEvaluateOptions):
     and store none."""
     allow_seen: bool = False
     """Score a mean of networks although one of them was trained on some of the clouds; else that is refused."""
+    floors: bool = False
+    """Also move the training shapes onto each cloud: their mean, and the one that fits best. What they miss by is what
+    a detector of real shapes has to beat; errors are by landmark and as a share of the clouds' diagonals, too. About
+    0.1 s for each training shape and cloud: half a minute for 30 and 8."""
+    floors_mirrored: bool = False
+    """Training shapes may be mirrored, too, as a left bone on a right one is; landmarks keep their names. Not for
+    shapes that have both sides themselves. Twice the time."""
+    floors_rigid: bool = False
+    """Training shapes keep their size. Mostly, they fit worse then."""
     thin: Thin = field(default_factory=Thin)
     """Points that the clouds to score lack. What is not given is as in the training: `--thin.num-points 0
     --thin.falloff 1 --thin.occlude False` scores whole clouds."""
@@ -86,6 +102,9 @@ class SupervisedEvaluateOptions(CloudEvaluateOptions):
         super().__post_init__()
         for radius in self.ball_radii:
             check_positive("ball_radii", radius)
+        for name in ("floors_mirrored", "floors_rigid"):
+            if getattr(self, name) and not self.floors:
+                raise ValueError(f"`{name}` (=True) must be given with `floors` only")
 
 
 class DetectionEvaluation(CloudEvaluation):
@@ -151,7 +170,7 @@ class DetectionEvaluation(CloudEvaluation):
             keypoint_names={category: list(run.labels.names) for category in self.categories},
         )
         self.beliefs: list[dict[str, Any]] = []
-        self.template = self._template()
+        self.template, self.floors = self._floors()
         # What annotators agree on is a matter of the whole clouds, which they saw.
         self.mirrored = category_mirror_pairs(task.annotated(on_whole_clouds(run), "all", options.root))
 
@@ -180,14 +199,25 @@ class DetectionEvaluation(CloudEvaluation):
             if shared:
                 log.warning("%s: the scores are those of clouds that are known", text)
 
-    def _template(self) -> Tensor | None:
-        """The floor: what the training's own clouds say without a look at a cloud; None where they are gone."""
+    def _floors(self) -> tuple[Tensor | None, ShapeFloors | None]:
+        """What the training's own clouds say: without a look at a cloud, and moved onto it if that is asked for.
+
+        None where they are gone.
+        """
+        options = self.options
+        if options.floors and len(self.categories) > 1:
+            raise ValueError(f"`floors` (=True) must come with `category`, one of {', '.join(self.categories)}")
         try:
             train = self.task.annotated(self.run, "train")
         except (ValueError, OSError) as error:
+            if options.floors:
+                raise
             log.warning("no floor, for the training clouds cannot be read: %s", error)
-            return None
-        return training_template(train, self.task.frame)
+            return None, None
+        template = training_template(train, self.task.frame)
+        if not options.floors:
+            return template, None
+        return template, ShapeFloors(train, scaled=not options.floors_rigid, mirrored=options.floors_mirrored)
 
     def find(self, batch: Batch) -> dict[str, Any]:
         clouds = batch.to_data_list()
@@ -208,6 +238,11 @@ class DetectionEvaluation(CloudEvaluation):
             temperature=self.run.calibration.temperature,
             template=self.template,
         )
+        if self.floors is not None:
+            placed = [
+                self.floors.place(cloud.pos, None if turns is None else turns[i]) for i, cloud in enumerate(clouds)
+            ]
+            maps.position.update({name: torch.stack([p[name] for p in placed]) for name in placed[0]})
         logits = [x[:, c.visible[0]] for x, c in zip(located.logits, clouds, strict=True)]
         together = torch.stack(list(maps.position.values()), 1)
         asked = list(maps.position).index(read_out)
@@ -257,6 +292,8 @@ class DetectionEvaluation(CloudEvaluation):
             "mass": maps.mass,
             "confidence": maps.confidence,
             "alone": torch.stack([alone(cloud) for cloud in clouds]),
+            "diagonal": diagonals(clouds),
+            **rater_records(clouds),
         }
         if "marks" in clouds[0]:
             held = [
@@ -284,7 +321,7 @@ class DetectionEvaluation(CloudEvaluation):
         """Probability within the threshold of every read-out, ``[n, K]``, with a temperature for each cloud."""
         found = []
         for i, (cloud, scores, temperature) in enumerate(zip(clouds, logits, temperatures, strict=True)):
-            places = {name: at[i] for name, at in position.items() if name != TEMPLATE}
+            places = {name: at[i] for name, at in position.items() if name not in FLOORS}
             how: dict[str, Any] = {"radius": self.correct_threshold, "temperature": temperature}
             found.append(ball_masses(cloud, scores, places, self.task.frame, **how))
         return {name: torch.stack([masses[name] for masses in found]) for name in found[0]}
@@ -371,9 +408,24 @@ class DetectionEvaluation(CloudEvaluation):
                     r: {**d, **{name: x for name, x in masses.get(r, {}).items() if name in _BY_SHAPE}}
                     for r, d in distances.items()
                 },
+                all_of("diagonal"),
             ),
             "labels": label_scores(self.mirrored, all_of("alone"), visible, thresholds),
+            **self._held_against(distances, visible, all_of),
         }
+
+    def _held_against(
+        self, distances: Mapping[str, Mapping[str, Tensor]], visible: Tensor, all_of: Callable[..., Tensor]
+    ) -> dict[str, Any]:
+        """Floors that look at the shape, and the people who marked it."""
+        found: dict[str, Any] = {}
+        diagonal, names = all_of("diagonal"), self.run.labels.names
+        if self.floors is not None:
+            asked = self.options.read_out
+            found["floors"] = floor_scores(distances, visible, diagonal, names, asked, self.floors.about)
+        if "rater_distance" in self.beliefs[0]:
+            found["raters"] = rater_scores(all_of("rater_distance"), all_of("rater_counted"), diagonal, names)
+        return found
 
 
 def detection_table(metrics: Mapping[str, Any]) -> str:
@@ -411,6 +463,7 @@ def detection_table(metrics: Mapping[str, Any]) -> str:
             f"Pearson r of {confidence} with error < {calibration['threshold']:g}: {number(calibration['pearson'], 3)}",
             "",
             format_belief(metrics),
+            *floor_table(metrics),
             *(["", format_marks(metrics["marks"])] if "marks" in metrics else []),
         ]
     )

@@ -214,7 +214,7 @@ def mark_scores(
         "levels": list(LEVELS),
         "rows": rows,
         "spread_correlation": {"pearson": _plain(spread.pearson), "spearman": _plain(spread.spearman)},
-        "distance": {"from_prediction": _plain(_mean(away.norm(dim=-1), marked)), "from_others": _from_others(held)},
+        "mark_distance": _plain(_mean(away.norm(dim=-1), marked)),
         "per_keypoint": {
             keypoint: {
                 "num_marks": int(count[:, k].sum()),
@@ -239,15 +239,6 @@ def _inside(held: Held, covariance: Tensor) -> Tensor:
 
 def _mean(values: Tensor, there: Tensor) -> Tensor:
     return torch.where(there, values, 0.0).sum() / there.sum()
-
-
-def _from_others(held: Held) -> float | None:
-    """Mean distance of a mark from the mean of the other marks of the same keypoint."""
-    count = held.marked.sum(2, keepdim=True)
-    known = torch.where(held.marked.unsqueeze(-1), held.away, 0.0)
-    middle = known.sum(2, keepdim=True) / count.clamp(min=1).unsqueeze(-1)
-    distance = (known - middle).norm(dim=-1) * count / (count - 1).clamp(min=1)
-    return _plain(_mean(distance, held.marked & (count > 1)))
 
 
 def written(held: Held, shapes: Sequence[str], groups: Sequence[str]) -> dict[str, dict[str, Any]]:

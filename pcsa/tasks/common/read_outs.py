@@ -11,6 +11,22 @@ from pcsa.tasks.common.fitting import Scale, check_suited, suited, suits
 KEYPOINTNET_RADIUS = 0.01
 """In the units of KeypointNet, whose clouds have a diagonal of about 1."""
 
+TEMPLATE = "template"
+"""Floor that does not look at the shape."""
+MEAN_SHAPE, NEAREST_SHAPE = "mean shape", "nearest shape"
+"""Floors that do: the mean of the training shapes, and the one that fits best."""
+
+
+def shape_floors(*, scaled: bool, mirrored: bool) -> tuple[str, str]:
+    """Names of both such floors: how training shapes may change is part of them."""
+    how = ", rigid" * (not scaled) + ", mirrored" * mirrored
+    return MEAN_SHAPE + how, NEAREST_SHAPE + how
+
+
+_WAYS = [{"scaled": scaled, "mirrored": mirrored} for scaled in (True, False) for mirrored in (False, True)]
+FLOORS = (TEMPLATE, *(name for way in _WAYS for name in shape_floors(**way)))
+"""Rows among the read-outs that no map is behind."""
+
 
 def cloud_radius(read_out: ReadOut, radius: float | None, scale: Scale, default: float | None = None) -> float | None:
     """The radius to read maps of clouds with, in their units; where one is needed the default, or else KeypointNet's.
@@ -59,8 +75,20 @@ def parse_read_out(name: str, radius: float | None = None) -> tuple[ReadOut, flo
 
 def own_radii(names: Sequence[str]) -> tuple[float, ...]:
     """The radii that read-outs have of their own."""
-    found = (parse_read_out(name)[1] for name in names if "," in name)
+    found = (parse_read_out(name)[1] for name in names if "," in name and name not in FLOORS)
     return tuple(radius for radius in found if radius is not None)
+
+
+def floor_options(names: Sequence[str]) -> dict[str, bool]:
+    """Options of ``pcsa evaluate`` for the floors among some names; none where they come without being asked for.
+
+    Raises:
+        ValueError: If they are not made in one way.
+    """
+    ways = {tuple(name.split(", ")[1:]) for name in names if name in FLOORS and name != TEMPLATE}
+    if len(ways) > 1:
+        raise ValueError(f"`read_outs` (={list(names)}) must have floors of one kind")
+    return {"floors": True, **{f"floors_{way}": True for way in next(iter(ways))}} if ways else {}
 
 
 def check_map_radius(read_out: ReadOut, radius: float | None) -> None:

@@ -10,7 +10,10 @@ from torch import Tensor
 
 
 def shape_distances(
-    names: Sequence[str], visible: Tensor, distances: Mapping[str, Mapping[str, Tensor]]
+    names: Sequence[str],
+    visible: Tensor,
+    distances: Mapping[str, Mapping[str, Tensor]],
+    diagonal: Tensor | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Distances of the keypoints of every shape, as JSON types.
 
@@ -18,11 +21,12 @@ def shape_distances(
         names: Names of the shapes.
         visible: Which keypoints each has, ``[n, K]``.
         distances: By read-out and kind, ``[n, K]``; probabilities within the radius may be kinds, too.
+        diagonal: Diagonal of each cloud's bounding box, ``[n]``, if it is to be told.
 
     Returns:
-        For each shape ``num_keypoints`` and, under ``read_outs``, read-out and kind, a distance for each keypoint: None
-        where there is none or where it is infinite. Nothing if some shapes could not be read: their names are not
-        known here.
+        For each shape ``num_keypoints``, ``diagonal`` and, under ``read_outs``, read-out and kind, a distance for each
+        keypoint: None where there is none or where it is infinite. Nothing if some shapes could not be read: their
+        names are not known here.
     """
     if len(visible) != len(names):
         return {}
@@ -31,6 +35,7 @@ def shape_distances(
     return {
         name: {
             "num_keypoints": sum(mask),
+            **({} if diagonal is None else {"diagonal": float(f"{float(diagonal[i]):.6g}")}),
             "read_outs": {
                 r: {kind: _plain(rows[i], mask) for kind, rows in kinds.items()} for r, kinds in listed.items()
             },

@@ -217,7 +217,7 @@ def test_shapes_and_keypoints_without_marks_change_nothing():
     c = scored(padded)
     for figure, value in a["rows"]["calibrated"].items():
         assert np.allclose(c["rows"]["calibrated"][figure], value, rtol=1e-12, atol=0), figure
-    assert c["distance"] == pytest.approx(a["distance"], rel=1e-12)
+    assert c["mark_distance"] == pytest.approx(a["mark_distance"], rel=1e-12)
 
 
 def test_intervals_draw_groups():
@@ -244,14 +244,13 @@ def test_what_is_written_can_be_read():
     for name in ROWS:
         for figure in first["rows"][name]:
             assert second["rows"][name][figure] == pytest.approx(first["rows"][name][figure], rel=1e-4)
-    assert second["distance"]["from_others"] == pytest.approx(first["distance"]["from_others"], rel=1e-5)
+    assert second["mark_distance"] == pytest.approx(first["mark_distance"], rel=1e-5)
 
 
-def test_distances_of_people():
+def test_distance_of_marks():
     away = torch.tensor([[[[0.0, 0, 3], [0, 0, -3], [0, 0, 9]], [[0, 4, 3], [9, 9, 9], [9, 9, 9]]]]).double()
     marked = torch.tensor([[[True, True, False], [True, False, False]]])
     held = Held(away, marked, torch.eye(3).double().expand(1, 2, 3, 3), torch.zeros(1, len(FACTORS)).double())
     scores = mark_scores(held, NAMES[:2], ["g"], [0])
-    # Each of two is as far from the other one; that one of a keypoint has none.
-    assert scores["distance"] == pytest.approx({"from_others": 6, "from_prediction": 11 / 3})
+    assert scores["mark_distance"] == pytest.approx(11 / 3)
     assert (scores["num_marks"], scores["num_keypoints"], scores["num_shapes"]) == (3, 2, 1)
