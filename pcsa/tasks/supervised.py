@@ -43,7 +43,7 @@ from pcsa.tasks.common.config import (
     Rule,
 )
 from pcsa.tasks.common.detection import DetectionEvaluation, SupervisedEvaluateOptions, detection_table
-from pcsa.tasks.common.detection_loss import ObjectiveConfig as ObjectiveConfig, detection_loss
+from pcsa.tasks.common.detection_loss import ObjectiveConfig as ObjectiveConfig, check_marked, detection_loss
 from pcsa.tasks.common.detector import DetectorConfig, build_detector
 from pcsa.tasks.common.detours import Detours, open_detours
 from pcsa.tasks.common.engine import StepData, StepTraining, Training, TrainingItems, one_size
@@ -58,7 +58,8 @@ from pcsa.tasks.common.thinned import run_on, thinning
 from pcsa.tasks.common.training_clouds import Turns
 
 # No training step reads them, and every tensor of a batch that a worker hands over costs time.
-_UNUSED = "color keypoint_index reflection rotation is_circle offset scale model_id category up".split()
+_UNUSED = ("color", "keypoint_index", "reflection", "rotation", "is_circle", "offset", "scale", "model_id", "category")
+_ALSO_UNUSED = ("up",)
 _MARKS = ("marks", "marked")
 _NORMALIZE = Normalize("unit_sphere")
 # What the training logs: KeypointNet's thresholds, and these shares of the diagonal for clouds that they do not suit.
@@ -173,17 +174,6 @@ def normalized(cloud: Data) -> Data:
     return cloud
 
 
-def check_marked(train: KeypointNet) -> None:
-    """Refuse clouds without marks to learn."""
-    clouds = (train[i] for i in range(len(train)))
-    if not any("marks" in cloud and cloud.marked.any() for cloud in clouds):
-        raise ValueError(
-            f"`objective.targets` (='marks') must be 'mean' for `data.root` (={str(train.root)!r}): none of the "
-            f"{len(train)} clouds of {train.category!r} in split {train.split!r} has marks of several people; `pcsa "
-            "data import --marks all` keeps them"
-        )
-
-
 def open_validation(config: SupervisedData, train: KeypointNet) -> KeypointNet | None:
     """The clouds to validate on, with the columns of the training; None where the root has none, and the log says so.
 
@@ -254,7 +244,7 @@ class DetectionItems(TrainingItems[Data]):
         data = self.augment(data, generator)
         if self.turns != "none":
             data = in_a_frame(data, generator, None if self.turns == "any" else up_axis(self.turns))
-        _without(data, _UNUSED)
+        _without(data, (*_UNUSED, *_ALSO_UNUSED))
         return data
 
 

@@ -152,7 +152,8 @@ def format_marks(scores: Mapping[str, Any]) -> str:
             markdown_table(heads, rows),
             "",
             f"r of predicted and human spread over keypoints: {number(spread['pearson'], 2)} (of ranks "
-            f"{number(spread['spearman'], 2)}); a mark is {number(scores['mark_distance'], 3)} from the prediction, on average",
+            f"{number(spread['spearman'], 2)}); a mark is {number(scores['mark_distance'], 3)} from the prediction, on "
+            "average",
         ]
     )
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from pcsa import losses
+from pcsa.datasets.keypointnet import KeypointNet
 from pcsa.tasks.common.config import BandwidthConfig, FromZero, LocalizationConfig, Method, Positive
 from pcsa.tasks.common.objective import draw_samples, localization_loss, point_bandwidth
 from pcsa.tasks.common.processes import share_of
@@ -101,3 +102,14 @@ def places_to_learn(marks: Tensor, marked: Tensor, keypoints: Tensor, visible: T
     return torch.cat([first.unsqueeze(2), marks[:, :, 1:]], 2), torch.cat(
         [(marked[:, :, 0] | alone).unsqueeze(2), marked[:, :, 1:]], 2
     )
+
+
+def check_marked(train: KeypointNet) -> None:
+    """Refuse clouds without marks to learn."""
+    clouds = (train[i] for i in range(len(train)))
+    if not any("marks" in cloud and cloud.marked.any() for cloud in clouds):
+        raise ValueError(
+            f"`objective.targets` (='marks') must be 'mean' for `data.root` (={str(train.root)!r}): none of the "
+            f"{len(train)} clouds of {train.category!r} in split {train.split!r} has marks of several people; `pcsa "
+            "data import --marks all` keeps them"
+        )
