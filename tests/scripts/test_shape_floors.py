@@ -72,6 +72,7 @@ def scored(checkpoint, out, *more):
     return json.loads(out.read_text())
 
 
+@pytest.mark.slow
 def test_floors_and_raters_stand_beside_the_scores(bones, checkpoint, tmp_path, capsys):
     found = scored(checkpoint, tmp_path / "floors.json", "--floors", "--floors-mirrored")
     page = capsys.readouterr().out
@@ -144,6 +145,7 @@ def test_more_shots_than_there_are_groups_are_refused(bones, fast, tmp_path, cap
     assert "`shots` (=7) must be at most 4: there are 8 clouds in 4 groups to train on in bone, split 'train'" in error
 
 
+@pytest.mark.slow
 def test_a_study_of_few_shots_on_a_root_of_ones_own(bones, tmp_path, capsys):
     (tmp_path / "few.toml").write_text(STUDY)
     folders = ["--results", str(tmp_path / "results"), "--runs", str(tmp_path / "runs")]
