@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -254,7 +255,7 @@ def nearest_shape_keypoints(
     return shapes.nearest(cloud, scaled=scaled, mirrored=mirrored, snap=snap)
 
 
-def _onto(places: Array, mean: Array, both: Array, scaled: bool, mirrored: bool) -> tuple[Array, Array]:
+def _onto(places: Array, mean: Array, both: npt.NDArray[np.bool_], scaled: bool, mirrored: bool) -> tuple[Array, Array]:
     """What moves the keypoints of a shape onto those of the mean, of which both have some."""
     a, b = places[both], mean[both]
     weights = np.full(len(a), 1 / len(a))
