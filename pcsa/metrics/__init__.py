@@ -22,6 +22,7 @@ from pcsa.metrics.coco import (
     coco_average_precision as coco_average_precision,
     object_keypoint_similarity as object_keypoint_similarity,
 )
+from pcsa.metrics.confusion import Confusion as Confusion, confused_keypoints as confused_keypoints
 from pcsa.metrics.correct_keypoints import THRESHOLDS as THRESHOLDS, pck as pck
 from pcsa.metrics.ellipsoids import (
     SpreadCorrelation as SpreadCorrelation,

@@ -23,6 +23,8 @@ def run_figures(task: Task[Any, Any], metrics: Mapping[str, Any]) -> dict[str, d
     for read_out, values in metrics.get("read_outs", {}).items():
         found.setdefault(read_out, {}).update(_numbers(values))
     found[asked] |= dict(_numbers(metrics.get("confidence", {}), "confidence/"))
+    found[asked] |= {name: value for name, value in _numbers(metrics.get("confusion", {}), "confusion/")
+                     if "per_keypoint" not in name}  # fmt: skip
     found[asked] |= {column.title: column.value(metrics) for column in task.columns}
     for read_out, figures in shape_figures(metrics).items():
         means = {name: math.fsum(values) / len(values) for name, values in figures.items()}

@@ -88,8 +88,10 @@ def test_supervised_scores_are_those_of_the_predictions(root, trained, scored, t
     files = [root / "pcds" / dataset.class_id / f"{m}.pcd" for m in dataset.model_ids]
     predicted = predict(trained("supervised"), files, tmp_path)
     # KeypointNet's protocol, from the predictions alone: per shape over the keypoints present, then over shapes.
-    right, error = [], []
+    right, error, another = [], [], []
     for item, cloud in zip(dataset, predicted["items"], strict=True):
+        to_each = torch.cdist(torch.tensor(cloud["position"])[item.visible[0]], item.keypoints[0][item.visible[0]])
+        another += (to_each.amin(1) < to_each.diagonal() - 1e-6).tolist()
         away = (torch.tensor(cloud["position"]) - item.keypoints[0]).norm(dim=1)[item.visible[0]]
         right.append((away < 0.1).float().mean().item())
         error.append(away.mean().item())
@@ -97,6 +99,10 @@ def test_supervised_scores_are_those_of_the_predictions(root, trained, scored, t
     assert overall["pck"][10] == pytest.approx(np.mean(right), abs=1e-6)
     assert overall["mean_error"] == pytest.approx(np.mean(error), rel=1e-4)
     assert f"{100 * np.mean(right):.1f}" in table
+    confusion = metrics["confusion"]
+    assert confusion["nearer_to_another"] == pytest.approx(np.mean(another))
+    assert 0 < confusion["num_paired"] < len(another)
+    assert f"of the {confusion['num_paired']} that have one" in table
 
 
 def test_unsupervised_scores_are_those_of_the_predictions(root, trained, scored):

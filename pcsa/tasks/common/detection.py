@@ -19,7 +19,7 @@ from pcsa.datasets.keypointnet.mirror import category_mirror_pairs
 from pcsa.datasets.thinning import Thin
 from pcsa.datasets.up import Up
 from pcsa.localization import ReadOut
-from pcsa.metrics import THRESHOLDS, KeypointMetrics, symmetric_error
+from pcsa.metrics import THRESHOLDS, Confusion, KeypointMetrics, confused_keypoints, symmetric_error
 from pcsa.metrics.geodesic import geodesic_distances, geodesic_error
 from pcsa.tasks.common.belief import (
     READ_OUTS,
@@ -37,6 +37,7 @@ from pcsa.tasks.common.belief_tables import format_belief, format_marks
 from pcsa.tasks.common.calibrations import Calibration
 from pcsa.tasks.common.categories import category_table, of_category
 from pcsa.tasks.common.clouds import CloudEvaluation, CloudsConfig, CloudTask
+from pcsa.tasks.common.confusions import confusion_lines, confusion_scores
 from pcsa.tasks.common.cross_fitting import cross_fit
 from pcsa.tasks.common.fitting import check_suited, scale_of, suited, suits
 from pcsa.tasks.common.held_to_marks import Held, deal, hold, mark_scores, written
@@ -293,6 +294,9 @@ class DetectionEvaluation(CloudEvaluation):
             "confidence": maps.confidence,
             "alone": torch.stack([alone(cloud) for cloud in clouds]),
             "diagonal": diagonals(clouds),
+            "confusion": confused_keypoints(
+                located.position, batch.keypoints, batch.visible, batch.reflection
+            )._asdict(),
             **rater_records(clouds),
         }
         if "marks" in clouds[0]:
@@ -417,9 +421,10 @@ class DetectionEvaluation(CloudEvaluation):
     def _held_against(
         self, distances: Mapping[str, Mapping[str, Tensor]], visible: Tensor, all_of: Callable[..., Tensor]
     ) -> dict[str, Any]:
-        """Floors that look at the shape, and the people who marked it."""
-        found: dict[str, Any] = {}
+        """The other keypoints, floors that look at the shape, and the people who marked it."""
         diagonal, names = all_of("diagonal"), self.run.labels.names
+        confusion = Confusion(*(all_of("confusion", name) for name in Confusion._fields))
+        found: dict[str, Any] = {"confusion": confusion_scores(confusion, names)}
         if self.floors is not None:
             asked = self.options.read_out
             found["floors"] = floor_scores(distances, visible, diagonal, names, asked, self.floors.about)
@@ -460,6 +465,7 @@ def detection_table(metrics: Mapping[str, Any]) -> str:
             *category_table(metrics, shown),
             "",
             f"presence, average precision: {number(overall['presence_average_precision'], 3)}",
+            *confusion_lines(metrics),
             f"Pearson r of {confidence} with error < {calibration['threshold']:g}: {number(calibration['pearson'], 3)}",
             "",
             format_belief(metrics),
