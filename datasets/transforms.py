@@ -19,6 +19,7 @@ from torch_geometric.data import Data
 from pcsa._core.checks import check_between, check_count, check_non_negative, check_one_of
 from pcsa.datasets.own_augment import vary
 from pcsa.datasets.own_function import OwnFunction
+from pcsa.datasets.rotations import turn_about
 from pcsa.datasets.up import mirror_normals
 
 # Every other tensor with one row per point loses the rows that `pos` loses.
@@ -168,8 +169,12 @@ class Augment(OwnFunction):
     Args:
         mirror: Probability of mirroring the shape, which swaps the ids of its keypoints. A shape whose reflection
             pairs do not allow it stays as it is, see :func:`mirror_partners`.
+        other_side: Probability of making a left shape of a right one: mirrored, and keypoints keep their ids. For
+            what bodies have two of, such as bones, hands and ears; not for shapes that have both sides themselves.
         rotate: Largest angle in degrees of a turn about the axis that points up, through the origin; 180 for all
             directions.
+        tilt: Largest angle in degrees of a turn about a random axis through the origin, for clouds that do not stand
+            quite alike.
         scale: Largest change of the factor for all axes together, drawn from ``[1 - scale, 1 + scale]``.
         axis_scale: Largest change of the factor for each axis on its own.
         shift: Largest distance along each axis, in the units of `pos`.
@@ -189,7 +194,9 @@ class Augment(OwnFunction):
     """
 
     mirror: float = 0.0
+    other_side: float = 0.0
     rotate: float = 0.0
+    tilt: float = 0.0
     scale: float = 0.0
     axis_scale: float = 0.0
     shift: float = 0.0
@@ -199,8 +206,10 @@ class Augment(OwnFunction):
     custom: str | None = None
 
     def __post_init__(self) -> None:
-        check_between("mirror", self.mirror, 0, 1)
-        check_between("rotate", self.rotate, 0, 180)
+        for name in ("mirror", "other_side"):
+            check_between(name, getattr(self, name), 0, 1)
+        for name in ("rotate", "tilt"):
+            check_between(name, getattr(self, name), 0, 180)
         for name in ("shift", "jitter"):
             check_non_negative(name, getattr(self, name))
         for name in ("scale", "axis_scale", "drop"):
@@ -224,8 +233,14 @@ class Augment(OwnFunction):
             )
         if self.mirror > 0:
             data = random_mirror(data, generator, self.mirror)
+        if self.other_side > 0 and torch.rand((), generator=generator).item() < self.other_side:
+            data = other_side(data)
         if self.rotate > 0:
             data = rotate_up(data, math.radians(self.rotate) * _uniform(generator).item())
+        if self.tilt > 0:
+            axis = torch.randn(3, generator=generator, dtype=torch.double)
+            turn = turn_about(axis, math.radians(self.tilt) * _uniform(generator).item())
+            data = map_positions(data, lambda x: x @ turn.to(x).mT)
         if self.scale > 0 or self.axis_scale > 0:
             factor = 1 + self.scale * _uniform(generator)
             factors = factor * (1 + self.axis_scale * _uniform(generator, 3))
@@ -246,6 +261,13 @@ class Augment(OwnFunction):
         if self.custom is not None:
             data = vary(self.custom, data, generator, _PER_CLOUD)
         return data
+
+
+def other_side(data: Data) -> Data:
+    """Mirror a cloud through the origin's plane across its first level axis; keypoints keep their ids."""
+    factor = torch.ones(3)
+    factor[mirror_normals(_up(data))[0]] = -1.0
+    return map_positions(data, lambda x: x * factor.to(x))
 
 
 def check_turns(name: str, degrees: float, up: str) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pcsa._core.principal import axis_rotations, diagonalized, principal_frames
-from pcsa.datasets.turning import random_turn
+from pcsa.datasets.rotations import random_turn
 
 SIZES = torch.tensor([3.0, 2.0, 1.0], dtype=torch.double)
 

@@ -5,9 +5,10 @@ import torch
 from torch_geometric.data import Data
 
 from pcsa.datasets import corruptions
+from pcsa.datasets.rotations import random_turn
 from pcsa.datasets.thinning import Thin, thin_cloud
 from pcsa.datasets.transforms import Augment, Normalize, denormalize, item_generator, random_mirror
-from pcsa.datasets.turning import in_a_frame, random_turn, turned
+from pcsa.datasets.turning import in_a_frame, turned
 
 
 def cloud(dtype=torch.float32):
@@ -61,6 +62,8 @@ def hides(data, generator):
     "options",
     [
         {"mirror": 1.0},
+        {"other_side": 1.0},
+        {"tilt": 90.0},
         {"rotate": 90.0},
         {"scale": 0.5},
         {"axis_scale": 0.5},
@@ -76,7 +79,7 @@ def hides(data, generator):
 def test_every_augmentation(options):
     for seed in range(5):
         out = moved_with(Augment(**options)(cloud(), item_generator(seed, 0, 0)))
-        if set(options) & {"rotate", "scale", "axis_scale", "shift", "custom"}:
+        if set(options) & {"other_side", "rotate", "tilt", "scale", "axis_scale", "shift", "custom"}:
             assert not torch.equal(out.marks, cloud().marks)
 
 

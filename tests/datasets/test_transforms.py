@@ -174,6 +174,39 @@ def test_amounts() -> None:
     assert len(set(ratio.tolist())) == 3
 
 
+def test_tilt_turns_about_any_axis_by_any_angle_up_to_the_largest() -> None:
+    data = table([])
+    angles, axes = [], []
+    for i in range(300):
+        out = Augment(tilt=20)(data, item_generator(0, 0, i))
+        turn = torch.linalg.lstsq(data.pos, out.pos).solution.mT
+        torch.testing.assert_close(turn @ turn.mT, torch.eye(3), atol=1e-5, rtol=0)
+        assert turn.det() > 0
+        torch.testing.assert_close(out.keypoints[0, :5], data.keypoints[0, :5] @ turn.mT, atol=1e-5, rtol=0)
+        angles.append(math.degrees(math.acos(min(1.0, (turn.trace().item() - 1) / 2))))
+        axes.append(torch.stack([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]]))
+    assert 19 < max(angles) <= 20.1
+    assert min(angles) < 1
+    # No axis is preferred.
+    unit = torch.nn.functional.normalize(torch.stack(axes)[torch.tensor(angles) > 1], dim=1)
+    assert ((unit**2).mean(0) - 1 / 3).abs().max() < 0.07
+
+
+@pytest.mark.parametrize(("up", "axis"), [(1, 0), (0, 1), (2, 0), (-1, 0)])
+def test_the_other_side_is_a_mirror_image_of_which_keypoints_keep_their_ids(up: int, axis: int) -> None:
+    data = table(AROUND_X, shift=3.0)
+    data.up = up
+    out = Augment(other_side=1.0)(data, item_generator(0, 0, 0))
+    factor = torch.ones(3)
+    factor[axis] = -1
+    torch.testing.assert_close(out.pos, data.pos * factor)
+    torch.testing.assert_close(out.keypoints[0, :5], data.keypoints[0, :5] * factor)
+    assert torch.equal(out.keypoint_index, data.keypoint_index)
+    assert torch.equal(out.reflection, data.reflection)
+    half = [Augment(other_side=0.5)(data, item_generator(0, 0, i)).pos is data.pos for i in range(200)]
+    assert 0.4 < sum(half) / 200 < 0.6
+
+
 def test_jitter_moves_points_and_not_keypoints() -> None:
     data = table([])
     out = Augment(jitter=0.1)(data, item_generator(0, 0, 0))
@@ -268,6 +301,8 @@ def test_mirror_probability_and_both_planes() -> None:
     "options",
     [
         {"mirror": 1.5},
+        {"other_side": -0.1},
+        {"tilt": 180.5},
         {"rotate": -1},
         {"rotate": 181},
         {"scale": 1.0},

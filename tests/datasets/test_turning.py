@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from pcsa.datasets.turning import frames_of, in_a_frame, random_turn, turn_about, turned
+from pcsa.datasets.rotations import random_turn, turn_about
+from pcsa.datasets.turning import frames_of, in_a_frame, turned
 
 
 def cloud(n=50):

@@ -5,7 +5,7 @@ import torch
 
 import pcsa
 from pcsa._core.principal import principal_frames
-from pcsa.datasets.turning import random_turn
+from pcsa.datasets.rotations import random_turn
 from pcsa.models import KeypointDetector, Level, PointNet2, TurnedDetector
 
 LEVELS = (Level(32, (0.4,), (8,), ((8, 16),)), Level(8, (0.8,), (8,), ((16, 16),)))

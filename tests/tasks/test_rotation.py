@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pcsa.datasets.rotations import random_turn
 from pcsa.datasets.transforms import item_generator
-from pcsa.datasets.turning import frames_of, random_turn
+from pcsa.datasets.turning import frames_of
 from pcsa.models import KeypointDetector, TurnedDetector
 from pcsa.tasks import get_task, open_run
 from pcsa.tasks.common.clouds import open_annotated

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from pcsa._core.checks import check_count
-from pcsa.datasets.thinning import named_generator
 from pcsa.datasets.rotations import random_turn
+from pcsa.datasets.thinning import named_generator
 from pcsa.datasets.up import Up, up_axis
 from pcsa.models.turned_detector import Rotation
 from pcsa.tasks.common.located_clouds import LocatedClouds
