@@ -19,7 +19,7 @@ from torch_geometric.data import Data
 from pcsa._core.checks import check_between, check_count, check_non_negative, check_one_of
 from pcsa.datasets.own_augment import vary
 from pcsa.datasets.own_function import OwnFunction
-from pcsa.datasets.rotations import turn_about
+from pcsa.datasets.rotations import random_turn, turn_about
 from pcsa.datasets.up import mirror_normals
 
 # Every other tensor with one row per point loses the rows that `pos` loses.
@@ -169,12 +169,14 @@ class Augment(OwnFunction):
     Args:
         mirror: Probability of mirroring the shape, which swaps the ids of its keypoints. A shape whose reflection
             pairs do not allow it stays as it is, see :func:`mirror_partners`.
+        mirror_poses: Whether shapes are bodies that are alike on both sides and hold them differently: ``mirror`` then
+            exchanges all of their pairs, wherever these lie.
         other_side: Probability of making a left shape of a right one: mirrored, and keypoints keep their ids. For
             what bodies have two of, such as bones, hands and ears; not for shapes that have both sides themselves.
         rotate: Largest angle in degrees of a turn about the axis that points up, through the origin; 180 for all
             directions.
         tilt: Largest angle in degrees of a turn about a random axis through the origin, for clouds that do not stand
-            quite alike.
+            quite alike; 180 for any rotation, all of them alike.
         scale: Largest change of the factor for all axes together, drawn from ``[1 - scale, 1 + scale]``.
         axis_scale: Largest change of the factor for each axis on its own.
         shift: Largest distance along each axis, in the units of `pos`.
@@ -194,6 +196,7 @@ class Augment(OwnFunction):
     """
 
     mirror: float = 0.0
+    mirror_poses: bool = False
     other_side: float = 0.0
     rotate: float = 0.0
     tilt: float = 0.0
@@ -232,14 +235,13 @@ class Augment(OwnFunction):
                 "points are neighbors"
             )
         if self.mirror > 0:
-            data = random_mirror(data, generator, self.mirror)
+            data = random_mirror(data, generator, self.mirror, poses=self.mirror_poses)
         if self.other_side > 0 and torch.rand((), generator=generator).item() < self.other_side:
             data = other_side(data)
         if self.rotate > 0:
             data = rotate_up(data, math.radians(self.rotate) * _uniform(generator).item())
         if self.tilt > 0:
-            axis = torch.randn(3, generator=generator, dtype=torch.double)
-            turn = turn_about(axis, math.radians(self.tilt) * _uniform(generator).item())
+            turn = _tilt(self.tilt, generator)
             data = map_positions(data, lambda x: x @ turn.to(x).mT)
         if self.scale > 0 or self.axis_scale > 0:
             factor = 1 + self.scale * _uniform(generator)
@@ -313,7 +315,9 @@ def resample_points(data: Data, generator: torch.Generator, num_points: int) -> 
     return take_points(data, chosen)
 
 
-def random_mirror(data: Data, generator: torch.Generator, probability: float = 0.5, tolerance: float = 0.03) -> Data:
+def random_mirror(
+    data: Data, generator: torch.Generator, probability: float = 0.5, tolerance: float = 0.03, *, poses: bool = False
+) -> Data:
     """Mirror a shape across one of its vertical planes, with the ids of mirrored keypoints swapped.
 
     The plane is drawn from those at right angles to an axis through the center of the bounding box, as far as
@@ -326,6 +330,11 @@ def random_mirror(data: Data, generator: torch.Generator, probability: float = 0
         probability: Probability of mirroring a shape that can be mirrored.
         tolerance: How far a keypoint may be from the mirror image of its partner, as a share of the diagonal
             of the bounding box.
+        poses: Whether the shape is in a pose: across that of these planes which partners are farthest from each other
+            across, all pairs are exchanged, wherever they lie.
+
+    Raises:
+        ValueError: If a keypoint has several partners, of a shape in a pose.
 
     """
     chance, choice = torch.rand(2, generator=generator).tolist()
@@ -334,18 +343,21 @@ def random_mirror(data: Data, generator: torch.Generator, probability: float = 0
     low, high = data.pos.amin(0), data.pos.amax(0)
     center, distance = (low + high) / 2, tolerance * (high - low).norm().item()
     planes = []
-    for axis in mirror_normals(_up(data)):
-        where = center[axis].item()
-        partner = mirror_partners(data.keypoints[0], data.visible[0], data.reflection[0], axis, where, distance)
-        if partner is not None:
-            planes.append((axis, where, partner))
+    if poses:
+        planes = _posed_planes(data)
+    else:
+        for axis in mirror_normals(_up(data)):
+            where = center[axis].item()
+            found = mirror_partners(data.keypoints[0], data.visible[0], data.reflection[0], axis, where, distance)
+            if found is not None:
+                planes.append((axis, found))
     if not planes:
         return data
-    axis, where, partner = planes[int(choice * len(planes))]
+    axis, partner = planes[int(choice * len(planes))]
     factor = torch.ones_like(center)
     factor[axis] = -1.0
     offset = torch.zeros_like(center)
-    offset[axis] = 2 * where
+    offset[axis] = 2 * center[axis]
     out = map_positions(data, lambda x: x * factor + offset)
     for key in ("keypoints", "visible", "keypoint_index", "detour", "marks", "marked"):
         if key in out:
@@ -354,6 +366,27 @@ def random_mirror(data: Data, generator: torch.Generator, probability: float = 0
         if key in out:
             out[key] = torch.where(out[key] >= 0, partner[out[key].clamp(min=0)], -1)
     return out
+
+
+def _posed_planes(data: Data) -> list[tuple[int, Tensor]]:
+    """The normal of the plane that mirrors a body in a pose, and what each keypoint becomes; none without pairs."""
+    pairs = data.reflection[0]
+    pairs = pairs[(pairs >= 0).all(1)]
+    if not len(pairs):
+        return []
+    columns, count = pairs.unique(return_counts=True)
+    several = int(count.argmax())
+    if count[several] > 1:
+        name = data.model_id if "model_id" in data else "a shape"
+        raise ValueError(
+            "`mirror_poses` (=True) must be for shapes whose keypoints have one partner each: keypoint "
+            f"{columns[several].item()} of {name} has several"
+        )
+    partner = torch.arange(data.visible.shape[1], device=pairs.device)
+    partner[pairs[:, 0]], partner[pairs[:, 1]] = pairs[:, 1], pairs[:, 0]
+    both = pairs[data.visible[0][pairs].all(1)]
+    apart = (data.keypoints[0][both[:, 0]] - data.keypoints[0][both[:, 1]]).abs().sum(0)
+    return [(max(mirror_normals(_up(data)), key=lambda axis: apart[axis].item()), partner)]
 
 
 def mirror_partners(
@@ -393,6 +426,13 @@ def mirror_partners(
             taken[a] = taken[b] = True
     off_plane = visible.cpu() & ((keypoints[:, axis] - center).abs() > tolerance).cpu()
     return None if (off_plane & ~taken).any() else partner
+
+
+def _tilt(degrees: float, generator: torch.Generator) -> Tensor:
+    if degrees == 180:
+        return random_turn(generator)
+    axis = torch.randn(3, generator=generator, dtype=torch.double)
+    return turn_about(axis, math.radians(degrees) * _uniform(generator).item())
 
 
 def _up(data: Data) -> int:

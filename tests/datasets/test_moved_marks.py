@@ -62,6 +62,7 @@ def hides(data, generator):
     "options",
     [
         {"mirror": 1.0},
+        {"mirror": 1.0, "mirror_poses": True},
         {"other_side": 1.0},
         {"tilt": 90.0},
         {"rotate": 90.0},

@@ -192,6 +192,35 @@ def test_tilt_turns_about_any_axis_by_any_angle_up_to_the_largest() -> None:
     assert ((unit**2).mean(0) - 1 / 3).abs().max() < 0.07
 
 
+def test_the_largest_tilt_is_any_rotation() -> None:
+    data = table([])
+    turns = torch.stack(
+        [
+            torch.linalg.lstsq(data.pos, Augment(tilt=180)(data, item_generator(0, 0, i)).pos).solution.mT
+            for i in range(1000)
+        ]
+    )
+    # Of all rotations alike: every entry has mean 0 and mean square 1/3.
+    assert turns.mean(0).abs().max() < 0.1
+    assert ((turns**2).mean(0) - 1 / 3).abs().max() < 0.06
+
+
+def test_a_body_in_a_pose_is_mirrored_with_all_of_its_pairs() -> None:
+    data = table(AROUND_X)
+    data.keypoints[0, 1] += torch.tensor([0.4, 0.9, 0.5])  # one arm is raised
+    assert same(Augment(mirror=1.0)(data, item_generator(0, 0, 0)), data)
+    out = Augment(mirror=1.0, mirror_poses=True)(data, item_generator(0, 0, 0))
+    # Left and right lie across x. The arm that is raised is the other one's now.
+    factor = torch.tensor([-1.0, 1.0, 1.0])
+    torch.testing.assert_close(out.pos, data.pos * factor)
+    torch.testing.assert_close(out.keypoints[0, :5], (data.keypoints[0] * factor)[[1, 0, 3, 2, 4]])
+    assert out.keypoint_index[0].tolist() == [1, 0, 3, 2, 4, -1]
+    # Of a table each corner has two partners, and nothing says which is left.
+    with pytest.raises(ValueError, match=r"`mirror_poses` \(=True\) must be .* keypoint 0 of table has several"):
+        Augment(mirror=1.0, mirror_poses=True)(table(AROUND_X + AROUND_Z), item_generator(0, 0, 0))
+    assert same(Augment(mirror=1.0, mirror_poses=True)(table([]), item_generator(0, 0, 0)), table([]))
+
+
 @pytest.mark.parametrize(("up", "axis"), [(1, 0), (0, 1), (2, 0), (-1, 0)])
 def test_the_other_side_is_a_mirror_image_of_which_keypoints_keep_their_ids(up: int, axis: int) -> None:
     data = table(AROUND_X, shift=3.0)
