@@ -60,6 +60,8 @@ def read_arrays(path: str | os.PathLike[str], names: Sequence[str] = ()) -> dict
                 # Other files may lie in a zip file; they come as bytes.
                 arrays = {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
                 absent += [name for name in names if name not in arrays and name not in absent]
+                for name, array in arrays.items():
+                    _check_text(name, array)
             except ValueError as error:  # NumPy's own words are about what its caller might do
                 objects = " of objects, which may run anything" * ("allow_pickle" in str(error))
                 raise ValueError(f"cannot be read as arrays{objects} ({str(error).split('. ')[0]})") from error
@@ -92,6 +94,18 @@ def _check_header(stream: IO[bytes], size: int) -> None:
     needed, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
     if not dtype.hasobject and (min(shape, default=0) < 0 or needed > held):
         raise ValueError(f"an array {list(shape)} of {dtype} takes {needed} bytes, {held} are there")
+
+
+def _check_text(name: str, array: NDArray[Any]) -> None:
+    """Raise if an array has texts, or fields that are texts, of numbers that are no characters: Python breaks on them."""
+    if array.dtype.names:
+        for field in array.dtype.names:
+            _check_text(f"{name}[{field}]", array[field])
+    elif array.dtype.kind == "U" and array.size and array.dtype.itemsize:
+        points = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))).view(np.uint32)
+        wrong = (points > 0x10FFFF) | ((points >= 0xD800) & (points < 0xE000))
+        if wrong.any():
+            raise ValueError(f"text of `{name}` has {points[wrong][0]:#x}, which is no character")
 
 
 def read_volume(file: str | os.PathLike[str], value_range: ValueRange | None = None) -> Float[Tensor, "1 D H W"]:

@@ -57,6 +57,28 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("code", [0x110000, 0xFFFFFFFF, 0xD800])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_texts_of_no_characters_are_refused(tmp_path: Path, code: int, order: str) -> None:
+    """NumPy makes strings of them on which Python breaks, in whatever touches them first."""
+    names = np.array(["left", "right"])
+    numbers = names.view(np.uint32).copy()
+    numbers[2] = code
+    broken = np.frombuffer(numbers.astype(f"{order}u4").tobytes(), dtype=f"{order}U5")
+    np.savez(tmp_path / "a.npz", names=broken, points=np.zeros((2, 3)))
+    with pytest.raises(ValueError, match=rf"a\.npz`: .*text of `names` has {code:#x}, which is no character"):
+        read_arrays(tmp_path / "a.npz")
+    # Those that nobody asks for are not read.
+    assert list(read_arrays(tmp_path / "a.npz", ["points"])) == ["points"]
+    table = np.zeros(2, dtype=[("name", f"{order}U5"), ("x", "f4")])
+    table.view(np.uint8).reshape(2, -1)[1, :20] = np.frombuffer(broken.tobytes()[:20], np.uint8)
+    np.save(tmp_path / "a.npy", table)
+    with pytest.raises(ValueError, match=r"a\.npy`: .*text of `array\[name\]`"):
+        read_arrays(tmp_path / "a.npy")
+    np.savez(tmp_path / "b.npz", names=names, none=np.array([], dtype="U3"), empty=np.zeros(2, dtype="U0"))
+    assert read_arrays(tmp_path / "b.npz")["names"].tolist() == ["left", "right"]
+
+
 def test_volumes(tmp_path: Path) -> None:
     values = np.random.default_rng(0).random((2, 3, 4))
     np.save(tmp_path / "v.npy", values)

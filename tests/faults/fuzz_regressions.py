@@ -42,6 +42,18 @@ def _circle() -> bytes:
     return _patched(content, first + 2 + 12 * count, struct.pack("<I", first))
 
 
+def _frames_of_no_character() -> bytes:
+    import io
+
+    import numpy as np
+
+    with np.load(io.BytesIO(seeds.frames()[0])) as loaded:
+        frames = dict(loaded)
+    text = frames["imgname"].copy()
+    text.view(np.uint32)[0] = 0x110000
+    return seeds.npz(**{**frames, "imgname": text})
+
+
 REGRESSIONS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "box of numbers beyond 64 bits": ("coco detections", lambda: _json(seeds.detections, bbox=[10**30, 1, 10**30, 9])),
     "face list of one line": ("mtfl", lambda: seeds.mtfl()[0].splitlines(keepends=True)[0]),
@@ -66,6 +78,7 @@ REGRESSIONS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "text as numbers": ("mat", lambda: _matrix(4, (1, 1), struct.pack("<IIH", 4, 2, 65))),
     "surfaces of two billion": ("delineations", lambda: _matrix(1, (1 << 30, 2)).replace(b"joints", b"bd_pts")),
     "array of a tebibyte": ("npy", lambda: seeds.npy(seeds.POINTS).replace(b"(40, 3), }      ", b"(1099511627776,)}")),
+    "text that is no character": ("frames", lambda: _frames_of_no_character()),
     "state that is a number": ("checkpoints", lambda: _checkpoint(state_dict=3)),
     "layers without end": ("checkpoints", lambda: _checkpoint(model={"channels": [2] * 2000})),
     "layers beyond memory": ("checkpoints", lambda: _checkpoint(model={"channels": [10**6, 10**6]})),
