@@ -68,13 +68,22 @@ def test_a_batch_has_marks_only_where_they_are_learned(config):
     assert torch.equal(item.pos, plain[0, 0].pos)
 
 
-@pytest.mark.parametrize("method", ["nll", "cross_entropy", "soft_label"])
-def test_the_loss_is_that_of_each_mark(config, method):
+@pytest.fixture
+def batch(config):
     items = DetectionItems(open_annotated(config.data, "train"), Augment(), 0, marks=True)
-    batch = Batch.from_data_list([items[0, i] for i in range(4)])
+    return Batch.from_data_list([items[0, i] for i in range(4)])
+
+
+@pytest.fixture
+def predicted():
+    logits = torch.randn(800, 3, generator=torch.Generator().manual_seed(0))
+    return {"logits": logits, "presence": torch.zeros(4, 3)}
+
+
+@pytest.mark.parametrize("method", ["nll", "cross_entropy", "soft_label"])
+def test_the_loss_is_that_of_each_mark(batch, predicted, method):
     assert not batch.marked.all()
     generator = torch.Generator().manual_seed(0)
-    predicted = {"logits": torch.randn(800, 3, generator=generator), "presence": torch.zeros(4, 3)}
     objective = ObjectiveConfig(method=method, targets="marks", bandwidth=0.1, presence_weight=0.0)
     term = {
         "nll": lambda target, **o: losses.mixture_nll(predicted["logits"], batch.pos, 0.1, target, **o),
@@ -93,6 +102,20 @@ def test_the_loss_is_that_of_each_mark(config, method):
         loss, parts = detection_loss(objective, predicted, batch, 1.0, generator, size)
         torch.testing.assert_close(loss, expected)
         torch.testing.assert_close(parts["localization"], expected)
+
+
+def test_the_expectation_beside_all_marks_learns_their_mean(batch, predicted):
+    generator = torch.Generator()
+    both, alone = (
+        ObjectiveConfig(method="nll", plus=plus, targets="marks", bandwidth=0.1, presence_weight=0.0)
+        for plus in ((("soft", 2.0),), ())
+    )
+    (loss, parts), (marks, _) = (detection_loss(o, predicted, batch, 1.0, generator) for o in (both, alone))
+    soft = losses.expectation_error(
+        predicted["logits"], batch.pos, batch.keypoints, ptr=batch.ptr, visible=batch.visible, norm="l2"
+    )
+    torch.testing.assert_close(loss, marks + 2 * soft)
+    torch.testing.assert_close((parts["nll"], parts["soft"]), (marks, soft))
 
 
 def test_a_keypoint_that_nobody_marked_has_its_own_place():
@@ -124,8 +147,9 @@ def test_an_objective_of_one_place_is_refused(config, method):
     message = f"`objective.targets` .='marks'. must be 'mean' with the method '{method}'"
     with pytest.raises(ValueError, match=message):
         replace(config, objective=ObjectiveConfig(method=method, norm="squared", targets="marks"))
-    with pytest.raises(ValueError, match=message):
-        replace(config, objective=replace(config.objective, plus=((method, 1.0),), norm="squared"))
+    if method != "soft":
+        with pytest.raises(ValueError, match=message):
+            replace(config, objective=replace(config.objective, plus=((method, 1.0),), norm="squared"))
 
 
 def test_labels_along_the_surface_are_refused(config):

@@ -11,12 +11,9 @@ from torch_geometric.data import Batch
 
 from pcsa import losses
 from pcsa.datasets.keypointnet import KeypointNet
-from pcsa.tasks.common.config import BandwidthConfig, FromZero, LocalizationConfig, Method, Positive
-from pcsa.tasks.common.objective import draw_samples, localization_loss, point_bandwidth
+from pcsa.tasks.common.config import BandwidthConfig, FromZero, LocalizationConfig, Positive
+from pcsa.tasks.common.objective import OF_MARKS, draw_samples, localization_loss, point_bandwidth
 from pcsa.tasks.common.processes import share_of
-
-# Whose best map is the distribution of the targets.
-_OF_MARKS: tuple[Method, ...] = ("nll", "cross_entropy", "soft_label")
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,8 @@ class ObjectiveConfig(LocalizationConfig, BandwidthConfig):
     """Weight of the presence score's binary cross-entropy."""
     targets: Literal["mean", "marks"] = "mean"
     """Learn the annotated place of each keypoint, which is the mean of its marks where several people marked it, or
-    all of its marks, each keypoint counting once. Marks are for the methods nll, cross_entropy and soft_label."""
+    all of its marks, each keypoint counting once. Marks are for the methods nll, cross_entropy and soft_label; a soft
+    beside them takes the mean, which is where the expectation of a map of all marks lies."""
 
     def check(self) -> None:
         """Check what belongs together."""
@@ -37,12 +35,13 @@ class ObjectiveConfig(LocalizationConfig, BandwidthConfig):
         if self.targets == "mean":
             return
         for name, _ in self.terms:
-            if name not in _OF_MARKS:
-                raise ValueError(
-                    f"`objective.targets` (='marks') must be 'mean' with the method {name!r}: the best map for the "
-                    "expectation of an error is a single place, whatever the marks; all marks are for "
-                    f"{', '.join(_OF_MARKS)}"
-                )
+            if name in OF_MARKS or (name == "soft" and self.has(*OF_MARKS)):
+                continue
+            raise ValueError(
+                f"`objective.targets` (='marks') must be 'mean' with the method {name!r}: the best map for the "
+                "expectation of an error is a single place, whatever the marks; all marks are for "
+                f"{', '.join(OF_MARKS)}, with soft beside them"
+            )
         if self.has("soft_label") and self.label_distance != "euclidean":
             raise ValueError(
                 f"`objective.label_distance` (={self.label_distance!r}) must be 'euclidean' with `objective.targets` "
@@ -76,11 +75,11 @@ def detection_loss(
     if config.has("sampling"):
         assert bandwidth is not None
         samples = draw_samples(config, logits, pos, bandwidth, ptr, temperature, generator)
-    marked = None
+    marks = None
     if config.targets == "marks":
-        target, marked = places_to_learn(batch.marks, batch.marked, target, visible)
+        marks = places_to_learn(batch.marks, batch.marked, target, visible)
     loss, parts = localization_loss(
-        config, samples, logits, pos, bandwidth, 1.0, target, visible, ptr=ptr, detour=detour, marked=marked
+        config, samples, logits, pos, bandwidth, 1.0, target, visible, ptr=ptr, detour=detour, marks=marks
     )
     # Also at weight 0: several processes wait for the gradient of every parameter.
     if "counted" in batch:

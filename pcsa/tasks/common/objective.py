@@ -59,6 +59,10 @@ def draw_samples(
     )
 
 
+OF_MARKS: tuple[Method, ...] = ("nll", "cross_entropy", "soft_label")
+"""Methods whose best map is the distribution of the targets."""
+
+
 def localization_loss(
     config: LocalizationConfig,
     samples: Tensor | None,
@@ -70,7 +74,7 @@ def localization_loss(
     visible: Tensor,
     ptr: Tensor | None = None,
     detour: Tensor | None = None,
-    marked: Tensor | None = None,
+    marks: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The objective that ``config`` names, with its regularization, and its parts for the log.
 
@@ -81,12 +85,13 @@ def localization_loss(
         pos: Positions of the points; their units are those of all lengths but the ones of ``config``.
         bandwidth: Standard deviations of the bases, for the terms on the mixture.
         unit: What the standard deviations of ``config`` are multiples of.
-        target: True positions ``[B, K, D]``, with ``marked`` several of each keypoint ``[B, K, M, D]``.
+        target: True positions ``[B, K, D]``.
         visible: Keypoints that count ``[B, K]``.
         ptr: Where each cloud begins, then N.
         detour: Geodesic over Euclidean distance of each point from each keypoint ``[N, K]``, see
             :mod:`pcsa.tasks.common.detours`; without it, soft labels go by the Euclidean distance.
-        marked: Which of several targets there are ``[B, K, M]``, for nll, cross_entropy and soft_label.
+        marks: Several true positions of each keypoint ``[B, K, M, D]``, and which of them there are ``[B, K, M]``: for
+            nll, cross_entropy and soft_label, in place of ``target``.
 
     Returns:
         The loss, and its parts: ``localization`` is the weighted sum of all terms; where there are several, each has
@@ -99,9 +104,9 @@ def localization_loss(
     error: dict[str, Any] = {"norm": config.norm, "sigma": unit * config.norm_sigma}
 
     def term(method: Method) -> Tensor:
-        if marked is None:
+        if marks is None or method not in OF_MARKS:
             return of_one(method, logits, target, **masked)
-        return losses.over_marks(functools.partial(of_one, method), logits, target, marked, **masked)
+        return losses.over_marks(functools.partial(of_one, method), logits, *marks, **masked)
 
     def of_one(method: Method, logits: Tensor, target: Tensor, **masked: Any) -> Tensor:
         points: dict[str, Any] = {"ptr": ptr, **masked}
