@@ -112,6 +112,21 @@ def test_what_differs_is_not_left(trained, tmp_path, monkeypatch, refused):
     assert file.read_bytes() == b"x"
 
 
+@pytest.mark.parametrize(
+    ("tried", "hint"), [("999", " by torch .*, torch 999 and newer can export detectors"), ("1", "")]
+)
+def test_a_torch_that_cannot_trace_is_told_from_one_that_should(trained, tmp_path, monkeypatch, tried, hint):
+    def fails(*_, **__):
+        raise RuntimeError("no graph")
+
+    monkeypatch.setattr(exporting, "_TRIED", exporting.TorchVersion(tried))
+    monkeypatch.setattr(torch.export, "export", fails)
+    program = program_of(open_run(trained("landmarks")))
+    with pytest.raises(ValueError, match=f"its read-out cannot be exported{hint}: RuntimeError: no graph"):
+        exporting.export(program, tmp_path / "a.pt2")
+    assert not list(tmp_path.iterdir())
+
+
 def test_mistakes(trained, refused, checkpoint, tmp_path, monkeypatch):
     out = tmp_path / "a.onnx"
     assert "must end in .onnx or .pt2" in refused(["export", checkpoint, "--out", tmp_path / "a.pth"])

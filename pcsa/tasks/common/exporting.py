@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 from pcsa.datasets.files import replacing
 from pcsa.tasks.common.programs import Program
@@ -24,6 +25,8 @@ SUFFIXES = (".onnx", ".pt2")
 TOLERANCE = 1e-4
 """Largest difference that a file may have, of values of size 1; of larger ones, times the largest."""
 _OPSET = 18
+# The oldest with which detectors were exported; 2.6 cannot.
+_TRIED = TorchVersion("2.11")
 
 
 def export(program: Program, path: Path) -> float:
@@ -91,7 +94,9 @@ def _traced(program: Program) -> Any:
         try:
             return torch.export.export(program.module, program.example, dynamic_shapes=shapes, strict=False)
         except Exception as error:
-            raise ValueError(f"the network and its read-out cannot be exported: {_first(error)}") from error
+            version = TorchVersion(torch.__version__)
+            older = f" by torch {version}, torch {_TRIED} and newer can export detectors" * (version < _TRIED)
+            raise ValueError(f"the network and its read-out cannot be exported{older}: {_first(error)}") from error
 
 
 def _rest(program: Program) -> tuple[str, ...]:
