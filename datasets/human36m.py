@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pcsa._core.json_text import parse_json
 from pcsa._core.checks import check_shape
 from pcsa.datasets import crops
 from pcsa.datasets.arrays import read_arrays
@@ -451,7 +452,7 @@ def _frames(path: Path) -> dict[str, np.ndarray]:
 
 def _cameras(path: Path) -> _Cameras:
     with reading(path, "cameras"):
-        entries = json.loads(path.read_text(encoding="utf-8-sig"))
+        entries = parse_json(path.read_text(encoding="utf-8-sig"))
         if not isinstance(entries, dict):
             raise ValueError("must map \"('S1', '54138969')\" to f, c, k and p")
         cameras = {}

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pcsa._core.json_text import parse_json
 from pcsa.datasets.faults import reading
 from pcsa.datasets.limits import leads_out, read_whole
 from pcsa.datasets.up import UPS
@@ -97,7 +98,7 @@ def class_ids_of(path: Path) -> set[str]:
 
 def _entries(raw: bytes) -> list[tuple[int, Any]]:
     try:
-        entries = json.loads(raw)
+        entries = parse_json(raw)
     except ValueError as error:
         raise ValueError(f"not a JSON file ({error})") from error
     if not isinstance(entries, list) or not entries:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pcsa._core.json_text import parse_json
 from pcsa._core.writing import replacing
 from pcsa.datasets.faults import reading
 from pcsa.datasets.limits import leads_out, read_whole
@@ -165,7 +166,7 @@ def read_sheet(path: Path, names: Sequence[str]) -> Sheet:
 
 
 def _versioned(path: Path) -> Mapping[str, Any]:
-    content = json.loads(read_whole(path))
+    content = parse_json(read_whole(path))
     if not isinstance(content, dict) or content.get("version") != _VERSION:
         raise ValueError(f"must be labels of version {_VERSION}")
     return content

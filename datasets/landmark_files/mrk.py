@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pcsa._core.json_text import parse_json
 from pcsa._core.writing import replacing
 from pcsa.datasets.faults import reading
 from pcsa.datasets.files import existing
@@ -48,7 +49,7 @@ def read_mrk(path: str | os.PathLike[str]) -> list[Landmarks]:
     with reading(existing(path), "markups of Slicer"):
         check_small(path)
         try:
-            content = json.loads(read_whole(path))
+            content = parse_json(read_whole(path))
         except (ValueError, RecursionError) as error:
             raise ValueError(f"not a JSON file ({' '.join(str(error).split())})") from error
         markups = content.get("markups") if isinstance(content, dict) else None

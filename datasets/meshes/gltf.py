@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import NDArray
 
+from pcsa._core.json_text import parse_json
 from pcsa.datasets.colors import color_bytes
 from pcsa.datasets.faults import reading
 from pcsa.datasets.limits import MOST_TIMES, MOST_UNPACKED, leads_out, read_whole
@@ -53,7 +54,7 @@ def load_gltf(path: str | os.PathLike[str]) -> Mesh:
     with reading(path, "a glTF file"):
         raw = read_whole(path)
         content, binary = _chunks(raw) if raw.startswith(b"glTF") else (raw, None)
-        content = json.loads(content.decode("utf-8-sig"))
+        content = parse_json(content.decode("utf-8-sig"))
         if not isinstance(content, dict) or "asset" not in content:
             raise ValueError("not a glTF file: it has no `asset`")
         version = str(content["asset"].get("version"))

@@ -6,13 +6,14 @@ the last of those with one id hides the others, divides by ``area``, and leaves 
 
 import contextlib
 import io
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
+
+from pcsa._core.json_text import parse_json
 
 Rule = tuple[Callable[[Any], bool], str]
 _MISSING = object()
@@ -90,7 +91,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"`{path}` is missing")
     try:
-        return json.loads(path.read_bytes())  # not the text: bytes may begin with a byte-order mark
+        return parse_json(path.read_bytes())  # not the text: bytes may begin with a byte-order mark
     except (ValueError, RecursionError) as error:
         raise ValueError(f"`{path}`: must be JSON ({error})") from None
 

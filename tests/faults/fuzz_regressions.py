@@ -78,6 +78,8 @@ REGRESSIONS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "text as numbers": ("mat", lambda: _matrix(4, (1, 1), struct.pack("<IIH", 4, 2, 65))),
     "surfaces of two billion": ("delineations", lambda: _matrix(1, (1 << 30, 2)).replace(b"joints", b"bd_pts")),
     "array of a tebibyte": ("npy", lambda: seeds.npy(seeds.POINTS).replace(b"(40, 3), }      ", b"(1099511627776,)}")),
+    "half a character in a landmark": ("landmarks json", lambda: seeds.markups()[0].replace(b"nose", b"\\ud800")),
+    "half a character in a keypoint": ("annotations", lambda: _json(seeds.annotations, model_id="\udfff")),
     "text that is no character": ("frames", lambda: _frames_of_no_character()),
     "state that is a number": ("checkpoints", lambda: _checkpoint(state_dict=3)),
     "layers without end": ("checkpoints", lambda: _checkpoint(model={"channels": [2] * 2000})),

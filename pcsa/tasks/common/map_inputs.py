@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections import Counter
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pcsa._core.checks import check_interval, check_number
+from pcsa._core.json_text import parse_json
 from pcsa.datasets.crops import crop, to_source
 from pcsa.datasets.images import IMAGES, KeypointImages, clipped_box, read_image
 from pcsa.datasets.values import ValueRange
@@ -257,7 +257,7 @@ def read_boxes(path: Path) -> dict[str, list[Box]]:
         return dict(pairs)
 
     try:
-        boxes = json.loads(path.read_bytes(), object_pairs_hook=once)
+        boxes = parse_json(path.read_bytes(), object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"`boxes` (={str(path)!r}) must be JSON, each name once: {error}") from None
     listed = isinstance(boxes, dict) and all(isinstance(rows, list) for rows in boxes.values())

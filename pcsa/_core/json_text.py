@@ -1,0 +1,44 @@
+"""JSON of anyone, whose texts are texts: they can be printed, written, and given to the system as names."""
+
+import json
+import re
+from typing import Any
+
+_HALVES = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+_HALVES_IN_BYTES = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]|\0")
+
+
+def parse_json(raw: str | bytes, **options: Any) -> Any:
+    r"""Parse JSON as :func:`json.loads` does, and refuse half characters, of which no file can be written.
+
+    Args:
+        raw: JSON, as text or in UTF-8, UTF-16 or UTF-32.
+        options: Those of :func:`json.loads`.
+
+    Raises:
+        ValueError: If it is no JSON, or a text in it has a surrogate that is not one of a pair.
+        RecursionError: If it is nested too deeply.
+
+    Example:
+        >>> parse_json(r'{"smile": "\ud83d\ude00"}')
+        {'smile': '😀'}
+        >>> parse_json(r'{"half": "\ud83d"}')
+        Traceback (most recent call last):
+        ...
+        ValueError: a text has '\ud83d', which is half a character
+
+    """
+    value = json.loads(raw, **options)
+    # Few files have any that could be one: all others are not looked through.
+    if _HALVES.search(raw) if isinstance(raw, str) else _HALVES_IN_BYTES.search(raw):
+        check_characters(value)
+    return value
+
+
+def check_characters(value: Any) -> None:
+    """Raise if a text in a tree of JSON types has half a character."""
+    try:
+        json.dumps(value, ensure_ascii=False, default=str, skipkeys=True).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise ValueError(f"a text has {half!r}, which is half a character") from None
