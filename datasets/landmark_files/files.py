@@ -80,10 +80,19 @@ def write_landmarks(path: str | os.PathLike[str], lists: Landmarks | Sequence[La
         lists: One list, or, for `.mrk.json`, `.csv` and `.tsv`, several.
 
     Raises:
-        ValueError: If the suffix is unknown, or the format has no place for what is given.
+        ValueError: If the suffix is unknown, the format has no place for what is given, or a text cannot be written,
+            such as a scan's name in an older encoding than UTF-8.
 
     """
-    _WRITERS[_suffix(path)](path, lists)
+    write = _WRITERS[_suffix(path)]
+    try:
+        write(path, lists)
+    except UnicodeEncodeError as error:
+        line = error.object[: error.start].rpartition("\n")[2] + error.object[error.start :].partition("\n")[0]
+        raise ValueError(
+            f"`{os.fspath(path)}`: {line[:120]!r} has bytes that are no UTF-8, as names of older systems have: rename "
+            "the scan or landmark, or write .json"
+        ) from None
 
 
 def _suffix(path: str | os.PathLike[str]) -> str:

@@ -26,7 +26,7 @@ def test_every_character_comes_through(encoding, ascii):
     ],
 )
 def test_half_a_character_is_refused(raw):
-    with pytest.raises(ValueError, match="a text has '.ud[0-9a-f]*', which is half a character"):
+    with pytest.raises(ValueError, match=r"a text has '.ud[0-9a-f]*', which is half a character"):
         parse_json(raw)
 
 

@@ -33,6 +33,15 @@ def test_what_no_file_of_landmarks_may_be(tmp_path: Path, suffix: str) -> None:
         read_landmarks(path)
 
 
+@pytest.mark.parametrize("suffix", LANDMARK_FILES)
+def test_a_name_in_an_older_encoding_is_refused_by_name(tmp_path: Path, suffix: str) -> None:
+    """Python keeps the bytes of such names as half characters."""
+    message = rf"`{tmp_path}/a\{suffix}`: '.*bl.udce9.*' has bytes that are no UTF-8.* write \.json"
+    with pytest.raises(ValueError, match=message):
+        write_landmarks(tmp_path / f"a{suffix}", Landmarks(["bl\udce9"], [[1.0, 2.0, 3.0]]))
+    assert not list(tmp_path.iterdir())
+
+
 def test_other_suffixes(tmp_path: Path) -> None:
     for call in (lambda: read_landmarks(tmp_path / "a.json"), lambda: write_landmarks(tmp_path / "a.json", [])):
         with pytest.raises(ValueError, match=r"the suffix must be one of \.mrk\.json, \.fcsv"):
