@@ -20,7 +20,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from pcsa._core.json_text import parse_json
 from pcsa.datasets.faults import reading
 from pcsa.datasets.files import replacing
 from pcsa.tasks import get_task, task_names
@@ -200,7 +199,7 @@ def read_log(folder: Path) -> dict[str, tuple[Array, Array]]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     with reading(path, "JSON"):
-        value = parse_json(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(value, dict):
             raise ValueError(f"must hold an object, holds a {type(value).__name__}")
     return value

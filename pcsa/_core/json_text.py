@@ -11,6 +11,8 @@ _HALVES_IN_BYTES = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]|\0")
 def parse_json(raw: str | bytes, **options: Any) -> Any:
     r"""Parse JSON as :func:`json.loads` does, and refuse half characters, of which no file can be written.
 
+    Not for what holds paths of this machine: those may have some, in place of bytes that are no UTF-8.
+
     Args:
         raw: JSON, as text or in UTF-8, UTF-16 or UTF-32.
         options: Those of :func:`json.loads`.
@@ -31,14 +33,9 @@ def parse_json(raw: str | bytes, **options: Any) -> Any:
     value = json.loads(raw, **options)
     # Few files have any that could be one: all others are not looked through.
     if _HALVES.search(raw) if isinstance(raw, str) else _HALVES_IN_BYTES.search(raw):
-        check_characters(value)
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = error.object[error.start]
+            raise ValueError(f"a text has {half!r}, which is half a character") from None
     return value
-
-
-def check_characters(value: Any) -> None:
-    """Raise if a text in a tree of JSON types has half a character."""
-    try:
-        json.dumps(value, ensure_ascii=False, default=str, skipkeys=True).encode()
-    except UnicodeEncodeError as error:
-        half = error.object[error.start]
-        raise ValueError(f"a text has {half!r}, which is half a character") from None

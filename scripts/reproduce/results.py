@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pcsa._core.json_text import parse_json
 from pcsa.datasets.faults import reading
 from pcsa.datasets.files import replacing
 from pcsa.scripts.reproduce.digests import row_key
@@ -81,7 +80,7 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     with reading(file, "a file of JSON lines"):
-        return [parse_json(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line]
 
 
 def _write(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -94,4 +93,4 @@ def finished_rows(out: Path) -> Iterator[dict[str, Any]]:
     """The rows that runs have left in their folders, below that of a study."""
     for file in sorted(out.glob("*/*/row.json")):
         with reading(file, "the row of a run"):
-            yield parse_json(file.read_text(encoding="utf-8"))
+            yield json.loads(file.read_text(encoding="utf-8"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +12,6 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pcsa._core.json_text import check_characters, parse_json
 from pcsa._core.writing import replacing
 from pcsa.datasets.faults import reading
 from pcsa.datasets.limits import read_whole
@@ -61,7 +61,7 @@ def read_configuration(path: Path, task: str, default: TrainConfig) -> TrainConf
         if len(raw) > _MOST_BYTES:
             raise ValueError(f"{len(raw)} bytes, must be at most {_MOST_BYTES}")
         text = raw.decode("utf-8-sig")
-        found = parse_json(text) if path.suffix == ".json" else _read_yaml(text)
+        found = json.loads(text) if path.suffix == ".json" else _read_yaml(text)
         if not isinstance(found, dict) or not isinstance(found.get("config"), dict):
             raise ValueError("must hold the options of a training under `config`")
         if found.get("task", task) != task:
@@ -89,9 +89,7 @@ def _read_yaml(text: str) -> Any:
     # YAML 1.1 takes 1e-3, without a dot, for a text.
     number = re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$")
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789"))
-    found = yaml.load(text, Loader)
-    check_characters(found)
-    return found
+    return yaml.load(text, Loader)
 
 
 def _updated(default: _T, plain: Any, prefix: str) -> _T:

@@ -15,7 +15,6 @@ from typing import Any
 
 from torch import Tensor
 
-from pcsa._core.json_text import parse_json
 from pcsa.datasets.faults import reading
 from pcsa.datasets.files import replacing
 from pcsa.datasets.limits import read_whole
@@ -123,7 +122,7 @@ def _read_description(path: Path) -> dict[str, Any]:
             raise FileNotFoundError(f"`{path}` is missing: a shared model has it beside its {WEIGHTS}")
         if (size := path.stat().st_size) > _LARGEST_DESCRIPTION:
             raise ValueError(f"{size} bytes, must be at most {_LARGEST_DESCRIPTION}")
-        found = parse_json(path.read_bytes().decode("utf-8"), parse_constant=_refuse)
+        found = json.loads(path.read_bytes().decode("utf-8"), parse_constant=_refuse)
         if not isinstance(found, dict) or not isinstance(found.get("pcsa"), dict):
             raise ValueError("must be what `pcsa share` wrote, has no entry 'pcsa'")
         # Only what a checkpoint has, too.
