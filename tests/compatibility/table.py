@@ -151,7 +151,9 @@ def imports(python: str, folder: Path, missing: list[str]) -> str:
     """Import every module; some packages may be missing."""
     names = [MODULES.get(name, name) for name in missing]
     done = run([python, "-P", str(ROOT / "tests" / "import_everything.py"), str(ROOT), *names], folder)
-    return done.stdout.strip().replace(" modules import from the wheel", "") if not done.returncode else failed(done)
+    # What packages print as they are imported comes before.
+    said = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
+    return said.replace(" modules import from the wheel", "") if not done.returncode else failed(done)
 
 
 def operator(python: str, folder: Path) -> str:
@@ -273,6 +275,8 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", default=every, help="default all")
     parser.add_argument("--out", type=Path, help="page whose tables, after its line `<!-- tables -->`, are replaced")
     options = parser.parse_args()
+    if options.out and not options.out.is_file():
+        parser.error(f"--out (={options.out}) must be a page that is there")
     work = options.work.resolve()
     if not (wheels := list(work.glob("dist/pcsa-*.whl"))):
         done = run([sys.executable, "-m", "build", "--wheel", "--outdir", str(work / "dist"), str(ROOT)], work)
