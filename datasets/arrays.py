@@ -97,7 +97,7 @@ def _check_header(stream: IO[bytes], size: int) -> None:
 
 
 def _check_text(name: str, array: NDArray[Any]) -> None:
-    """Raise if an array has texts, or fields that are texts, of numbers that are no characters: Python breaks on them."""
+    """Raise if texts of an array, or in its fields, are of numbers that are no characters: Python breaks on them."""
     if array.dtype.names:
         for field in array.dtype.names:
             _check_text(f"{name}[{field}]", array[field])

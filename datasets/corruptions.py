@@ -18,9 +18,9 @@ from torch_geometric.data import Data
 
 from pcsa._core.checks import check_one_of
 from pcsa.datasets.meshes.triangles import Mesh, sample_triangles
+from pcsa.datasets.rotations import random_turn, turn_about
 from pcsa.datasets.thinning import Thin, kept_rows, named_generator
 from pcsa.datasets.transforms import take_points
-from pcsa.datasets.rotations import random_turn, turn_about
 
 Sampling = Literal["area", "even", "faces"]
 """How points lie on a mesh: uniformly by area, as far from each other as they can, or as many on each face."""

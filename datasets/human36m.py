@@ -13,7 +13,6 @@ millimeters to 4e-5 pixels. (OpenCV's form has twice :math:`p_1 y + p_2 x` in q:
 at most. Without distortion: 0.4 to 1.2 on average, which is 1.6 to 5 mm at 5 m.)
 """
 
-import json
 import math
 import numbers
 import os
@@ -26,8 +25,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pcsa._core.json_text import parse_json
 from pcsa._core.checks import check_shape
+from pcsa._core.json_text import parse_json
 from pcsa.datasets import crops
 from pcsa.datasets.arrays import read_arrays
 from pcsa.datasets.crops import CropAugment

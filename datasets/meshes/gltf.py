@@ -1,7 +1,6 @@
 """glTF 2.0 files, `.gltf` and `.glb`."""
 
 import base64
-import json
 import os
 import re
 import struct
