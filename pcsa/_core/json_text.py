@@ -1,11 +1,10 @@
 """JSON of anyone, whose texts are texts: they can be printed, written, and given to the system as names."""
 
 import json
-import re
 from typing import Any
 
-_HALVES = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
-_HALVES_IN_BYTES = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]|\0")
+# Halves are escaped, are bytes that begin with ED, or stand in UTF-16 or UTF-32, which are full of zeros.
+_SIGNS = (b"\\u", b"\xed", b"\0")
 
 
 def parse_json(raw: str | bytes, **options: Any) -> Any:
@@ -32,7 +31,7 @@ def parse_json(raw: str | bytes, **options: Any) -> Any:
     """
     value = json.loads(raw, **options)
     # Few files have any that could be one: all others are not looked through.
-    if _HALVES.search(raw) if isinstance(raw, str) else _HALVES_IN_BYTES.search(raw):
+    if ("\\u" in raw or not raw.isascii()) if isinstance(raw, str) else any(sign in raw for sign in _SIGNS):
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
