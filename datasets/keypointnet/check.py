@@ -38,7 +38,8 @@ def check_root(root: str | os.PathLike[str], facts: list[str] | None = None) -> 
     Args:
         root: The folder.
         facts: Gets a line for every annotation file: how far neighbors are from each other, how many annotated points
-            stand alone, and how well left and right annotations agree, see :func:`mirror_pairs`.
+            stand alone, how well left and right annotations agree, see :func:`mirror_pairs`, and how alike the shapes
+            stand, see :func:`standings`.
 
     Returns:
         The problems. Where there are none, :class:`KeypointNet` loads every category strictly. Points of a cloud that
@@ -122,7 +123,7 @@ def _check_cloud(where: str, record: Record, entry: os.DirEntry[str], labels: La
     faults = list(cloud_faults(record, points))
     yield from (Problem(where, f"model {record.model_id}: {fault}") for fault in faults)
     if labels is not None and not faults:
-        labels.add(points, points[record.point_index], record.reflection)
+        labels.add(points, record)
 
 
 def _check_clouds(clouds: Models, annotated: Models) -> Iterator[Problem]:

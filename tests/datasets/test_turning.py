@@ -79,3 +79,28 @@ def test_a_cloud_comes_in_the_frame_nearest_to_how_it_stands_or_in_a_wrong_one_w
     assert wrong <= {i for i in range(len(frames)) if angle[i] > 60 - 1e-3} - {nearest}
     # Of 23 one may be missed by chance.
     assert len(wrong) >= (18 if up is None else 3)
+
+
+def test_half_of_the_wrong_frames_are_drawn_by_how_much_the_cloud_looks_like_itself_in_them():
+    # A slab that is the same end for end, but for a mark in a corner; no two of its axes are alike.
+    generator = torch.Generator().manual_seed(0)
+    quarter = (torch.rand(200, 3, generator=generator) + 0.02) * torch.tensor([2.0, 1.0, 0.2])
+    signs = torch.tensor([[1.0, 1, 1], [-1, -1, 1], [1.5, -1, 1], [-1.5, 1, 1]])
+    pos = (quarter.unsqueeze(1) * signs).reshape(-1, 3)
+    ends = torch.diag(torch.tensor([-1.0, -1.0, 1.0]))
+    # The two halves are exchanged by a half turn: it leaves the set of points as it is.
+    torch.testing.assert_close(pos @ ends, pos.view(-1, 4, 3)[:, [1, 0, 3, 2]].reshape(-1, 3))
+    data = Data(pos=pos, keypoints=pos[None, :3], visible=torch.ones(1, 3, dtype=torch.bool))
+    wrong = []
+    for seed in range(600):
+        out = in_a_frame(data, generator.manual_seed(seed))
+        if not out.visible.any():
+            wrong.append(out.pos)
+    # Principal axes are not those of the slab: what is turned is how it lies in the frame nearest to them.
+    frames = frames_of(pos)
+    nearest = frames[int(frames.diagonal(dim1=1, dim2=2).sum(1).argmax())]
+    half = pos @ nearest @ ends
+    turned_by_half = sum(bool((p - half).abs().max() < 1e-4) for p in wrong)
+    # Half, since no other frame is as near, and its share of the other half, 1/23: five standard deviations.
+    expected = 0.5 + 0.5 / 23
+    assert abs(expected - turned_by_half / len(wrong)) < 5 * math.sqrt(0.25 / len(wrong))

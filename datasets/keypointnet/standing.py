@@ -1,0 +1,133 @@
+"""How alike the shapes of a category stand, by their keypoints."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcsa.datasets.up import up_axis
+
+Array = NDArray[np.float64]
+
+_LEAST_KEYPOINTS = 4  # fewer lie in a plane, and have no mirror image of their own
+_ROUNDS = 5
+_FLAT = 1e-3
+"""Keypoints thinner than this share of their width lie in a plane."""
+_BETTER = 0.7
+"""A shape is taken for a mirror image if that leaves less than this share of the distances."""
+
+
+class Standing(NamedTuple):
+    """How a shape stands among the others, from :func:`standings`; angles in degrees."""
+
+    turn: float
+    """Angle of the rotation from how the shapes stand on average."""
+    heading: float
+    """That about the axis that points up; NaN where none does."""
+    lean: float
+    """How far that axis itself is turned; NaN where none does."""
+    mirrored: bool
+    """Whether it is more like a mirror image of most others, as a left bone is among right ones."""
+
+
+def standings(keypoints: Sequence[Array], up: str = "y") -> list[Standing | None]:
+    """Say of each shape how far it is turned from how all of them stand on average.
+
+    Generalized Procrustes analysis (`Gower, 1975 <https://doi.org/10.1007/BF02291478>`_): each shape's keypoints are
+    turned, scaled and moved onto the mean of all, mirrored where that is clearly better, over and over. The mean of the
+    rotations is how they stand on average. Mirror images have no part in it; each is mirrored at the plane across an
+    axis that leaves the least turn.
+
+    Args:
+        keypoints: `[K, 3]` of each shape, rows of NaN where it lacks one.
+        up: The axis that points up, of :data:`pcsa.datasets.up.Up`.
+
+    Returns:
+        One for each shape; None for one that shares fewer than four keypoints with the mean, or whose keypoints lie in
+        a plane: of those a mirror image is a turn.
+
+    Example:
+        >>> shape = np.array([[0.0, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0, 3]])
+        >>> quarter = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+        >>> found = standings([shape, shape, shape, shape @ quarter.T], up="z")
+        >>> round(abs(found[3].heading - found[0].heading)), round(found[3].lean), found[3].mirrored
+        (90, 0, False)
+
+    """
+    shapes = [np.asarray(shape, dtype=np.float64) for shape in keypoints]
+    there = [np.asarray(np.isfinite(shape).all(axis=1)) for shape in shapes]
+    usable = [i for i, shape in enumerate(shapes) if _solid(shape[there[i]])]
+    found: list[Standing | None] = [None] * len(shapes)
+    if not usable:
+        return found
+    mean = shapes[max(usable, key=lambda i: int(there[i].sum()))]
+    fits: dict[int, Array] = {}
+    for _ in range(_ROUNDS):
+        fits = {i: fit for i in usable if (fit := _fit(mean, shapes[i])) is not None}
+        if not fits:
+            return found
+        moved = np.stack([_onto(mean, shapes[i], fit) for i, fit in fits.items()])
+        counted = np.isfinite(moved).all(axis=2)
+        total = np.where(counted[..., None], moved, 0.0).sum(axis=0)
+        count = counted.sum(axis=0)
+        # A keypoint that no shape of these has stays unknown.
+        mean = np.where(count[:, None] > 0, total / np.maximum(count, 1)[:, None], np.nan)
+    if sum(np.linalg.det(fit) < 0 for fit in fits.values()) * 2 > len(fits):
+        # The mean began with one of the fewer.
+        fits = {i: fit @ np.diag([-1.0, 1, 1]) for i, fit in fits.items()}
+    average = _rotation(np.sum([fit for fit in fits.values() if np.linalg.det(fit) > 0], axis=0))
+    axis = up_axis(up)
+    ahead, side = (axis + 1) % 3, (axis + 2) % 3
+    for i, fit in fits.items():
+        mirrored = bool(np.linalg.det(fit) < 0)
+        turn = fit @ average.T
+        if mirrored:
+            turn = max((turn @ np.diag(1 - 2 * row) for row in np.eye(3)), key=np.trace)
+        angle = _degrees((np.trace(turn) - 1) / 2)
+        if axis < 0:
+            found[i] = Standing(angle, np.nan, np.nan, mirrored)
+            continue
+        heading = np.arctan2(turn[side, ahead] - turn[ahead, side], turn[ahead, ahead] + turn[side, side])
+        found[i] = Standing(angle, float(np.degrees(heading)), _degrees(turn[axis, axis]), mirrored)
+    return found
+
+
+def _solid(points: Array) -> bool:
+    if len(points) < _LEAST_KEYPOINTS:
+        return False
+    values = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
+    return bool(values[2] > _FLAT * values[0])
+
+
+def _fit(mean: Array, shape: Array) -> Array | None:
+    """The orthogonal matrix that turns the mean onto a shape: a reflection if that is clearly better."""
+    both = np.isfinite(mean).all(axis=1) & np.isfinite(shape).all(axis=1)
+    if not (_solid(mean[both]) and _solid(shape[both])):
+        return None
+    a, b = (points[both] - points[both].mean(axis=0) for points in (mean, shape))
+    u, values, v = np.linalg.svd(b.T @ a)
+    sign = np.sign(np.linalg.det(u @ v))
+    # What each leaves of squared distances, scaled to fit best.
+    size = (a**2).sum() * (b**2).sum()
+    turned, mirrored = (1 - (values @ [1, 1, s]) ** 2 / size for s in (sign, -sign))
+    last = sign if mirrored > _BETTER**2 * turned else -sign
+    return np.asarray(u @ np.diag([1, 1, last]) @ v)
+
+
+def _onto(mean: Array, shape: Array, fit: Array) -> Array:
+    """The shape, moved onto the mean."""
+    both = np.isfinite(mean).all(axis=1) & np.isfinite(shape).all(axis=1)
+    center, size = mean[both].mean(axis=0), np.sqrt(((mean[both] - mean[both].mean(axis=0)) ** 2).sum())
+    away = shape - shape[both].mean(axis=0)
+    return np.asarray(center + away @ fit * (size / np.sqrt((away[both] ** 2).sum())))
+
+
+def _rotation(matrix: Array) -> Array:
+    """The rotation nearest to a matrix."""
+    u, _, v = np.linalg.svd(matrix)
+    return np.asarray(u @ np.diag([1, 1, np.sign(np.linalg.det(u @ v))]) @ v)
+
+
+def _degrees(cosine: float) -> float:
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
