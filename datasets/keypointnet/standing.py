@@ -56,7 +56,7 @@ def standings(keypoints: Sequence[Array], up: str = "y") -> list[Standing | None
 
     """
     shapes = [np.asarray(shape, dtype=np.float64) for shape in keypoints]
-    there = [np.asarray(np.isfinite(shape).all(axis=1)) for shape in shapes]
+    there = [_known(shape) for shape in shapes]
     usable = [i for i, shape in enumerate(shapes) if _solid(shape[there[i]])]
     found: list[Standing | None] = [None] * len(shapes)
     if not usable:
@@ -93,6 +93,10 @@ def standings(keypoints: Sequence[Array], up: str = "y") -> list[Standing | None
     return found
 
 
+def _known(shape: Array) -> NDArray[np.bool_]:
+    return np.asarray(np.isfinite(shape).all(axis=1))
+
+
 def _solid(points: Array) -> bool:
     if len(points) < _LEAST_KEYPOINTS:
         return False
@@ -102,7 +106,7 @@ def _solid(points: Array) -> bool:
 
 def _fit(mean: Array, shape: Array) -> Array | None:
     """The orthogonal matrix that turns the mean onto a shape: a reflection if that is clearly better."""
-    both = np.isfinite(mean).all(axis=1) & np.isfinite(shape).all(axis=1)
+    both = _known(mean) & _known(shape)
     if not (_solid(mean[both]) and _solid(shape[both])):
         return None
     a, b = (points[both] - points[both].mean(axis=0) for points in (mean, shape))
@@ -117,7 +121,7 @@ def _fit(mean: Array, shape: Array) -> Array | None:
 
 def _onto(mean: Array, shape: Array, fit: Array) -> Array:
     """The shape, moved onto the mean."""
-    both = np.isfinite(mean).all(axis=1) & np.isfinite(shape).all(axis=1)
+    both = _known(mean) & _known(shape)
     center, size = mean[both].mean(axis=0), np.sqrt(((mean[both] - mean[both].mean(axis=0)) ** 2).sum())
     away = shape - shape[both].mean(axis=0)
     return np.asarray(center + away @ fit * (size / np.sqrt((away[both] ** 2).sum())))
