@@ -56,19 +56,18 @@ def standings(keypoints: Sequence[Array], up: str = "y") -> list[Standing | None
 
     """
     shapes = [np.asarray(shape, dtype=np.float64) for shape in keypoints]
-    there = [_known(shape) for shape in shapes]
-    usable = [i for i, shape in enumerate(shapes) if _solid(shape[there[i]])]
+    usable = [i for i, shape in enumerate(shapes) if _solid(shape[_known(shape)])]
     found: list[Standing | None] = [None] * len(shapes)
     if not usable:
         return found
-    mean = shapes[max(usable, key=lambda i: int(there[i].sum()))]
+    mean = max((shapes[i] for i in usable), key=lambda shape: int(_known(shape).sum()))
     fits: dict[int, Array] = {}
     for _ in range(_ROUNDS):
         fits = {i: fit for i in usable if (fit := _fit(mean, shapes[i])) is not None}
         if not fits:
             return found
         moved = np.stack([_onto(mean, shapes[i], fit) for i, fit in fits.items()])
-        counted = np.isfinite(moved).all(axis=2)
+        counted = np.asarray(np.isfinite(moved).all(axis=2))
         total = np.where(counted[..., None], moved, 0.0).sum(axis=0)
         count = counted.sum(axis=0)
         # A keypoint that no shape of these has stays unknown.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -161,6 +161,46 @@ def plot_miou(metrics: Mapping[str, Mapping[str, Any]]) -> Figure | None:
         axes.set(xlabel="threshold (units of the dataset)", ylim=(0, 102))
     panels[0].set_ylabel("mIoU (%)")
     legend_below(figure, panels)
+    return figure
+
+
+class Curve(NamedTuple):
+    """A curve of :func:`plot_shots`."""
+
+    panel: str
+    name: str
+    floor: bool
+    """Whether it is what the training shapes alone are worth; dashed."""
+    points: list[tuple[int, float, float, float]]
+    """Number of training shapes, mean, and the ends of its interval."""
+
+
+def plot_shots(curves: Sequence[Curve]) -> Figure | None:
+    """Plot figures over the number of training shapes, one panel for each kind; bars are intervals over shapes."""
+    panels = list(dict.fromkeys(curve.panel for curve in curves))
+    if not panels:
+        return None
+    figure, axes_of = panels_for(len(panels))
+    styles = run_styles(dict.fromkeys(curve.name for curve in curves))
+    for axes, panel in zip(axes_of, panels, strict=True):
+        here = [curve for curve in curves if curve.panel == panel]
+        counts = sorted({count for curve in here for count, *_ in curve.points})
+        for i, curve in enumerate(here):
+            x, mean, low, high = np.array(curve.points).T
+            # Bars beside each other, not on top of each other.
+            shifted = x * 1.02 ** (i - (len(here) - 1) / 2)
+            bars = np.clip([mean - low, high - mean], 0, None)
+            axes.errorbar(
+                shifted, mean, bars, **styles[curve.name], marker="o", ms=4, ls="--" if curve.floor else "-", lw=1.2,
+                elinewidth=0.8,
+            )  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_xticks(counts, labels=[str(count) for count in counts])
+        axes.minorticks_off()
+        axes.set_title(_short(panel), parse_math=False)
+        axes.set(xlabel="training shapes")
+        axes.set_ylim(bottom=0)
+    legend_below(figure, axes_of)
     return figure
 
 

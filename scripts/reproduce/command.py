@@ -17,6 +17,7 @@ import tyro
 
 from pcsa.datasets.files import replacing
 from pcsa.scripts.reproduce.combined import CombinedRun, Network, all_needs, in_order
+from pcsa.scripts.reproduce.curves import shot_curves
 from pcsa.scripts.reproduce.digests import ROOT, row_key
 from pcsa.scripts.reproduce.plan import Plan, PlannedT, Selection, plan, relocated
 from pcsa.scripts.reproduce.results import Results, finished_rows
@@ -25,6 +26,7 @@ from pcsa.scripts.reproduce.study import Study, open_study, study_names
 from pcsa.scripts.reproduce.tables import Made, as_csv, cells, markdown
 from pcsa.scripts.reproduce.workers import Executor, Workers, visible_gpus
 from pcsa.tasks.common.backbone import check_trust
+from pcsa.viz.plots import plot_shots
 
 _UNSAID = (
     "--root", "--results", "--runs", "--workers", "--threads", "--executor", "--parameters", "--device", "--show",
@@ -174,9 +176,9 @@ def reproduce(config: ReproduceConfig, study: Study, options: Sequence[str], com
             failed = _make(jobs, results, workers)
     finally:
         # Of what is finished, too, where the rest is cut off.
-        page = _write(study, planned, results, command)
+        page, written = _write(study, planned, results, command)
     print(page)
-    print(f"written: {folder / 'table.md'}, {folder / 'table.csv'}")
+    print(f"written: {', '.join(str(path) for path in written)}")
     if failed:
         print(f"failed: {len(failed)} of {len(jobs)} runs", file=sys.stderr)
         for reason in failed:
@@ -261,15 +263,20 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _write(study: Study, planned: Plan, results: Results, command: str) -> str:
+def _write(study: Study, planned: Plan, results: Results, command: str) -> tuple[str, list[Path]]:
     made = [Made(run, results.row(run)) for run in planned.runs]
     notes = [f"left out, because it is not here: {reason}" for reason in planned.left_out]
     notes += [f"left out: {reason}" for reason in planned.incomplete]
     page = markdown(study, made, notes, command)
-    for name, text in (("table.md", page), ("table.csv", as_csv(cells(study, made)))):
-        with replacing(results.folder / name) as temporary:
+    written = [results.folder / "table.md", results.folder / "table.csv"]
+    for path, text in zip(written, (page, as_csv(cells(study, made))), strict=True):
+        with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    return page
+    if figure := plot_shots(shot_curves(study, made)):
+        written.append(results.folder / "shots.png")
+        with replacing(written[-1]) as temporary:
+            figure.savefig(temporary, format="png", dpi=160)
+    return page, written
 
 
 def _said(argv: Sequence[str]) -> str:

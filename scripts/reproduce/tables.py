@@ -133,6 +133,15 @@ def _collect(made: Sequence[Made], method: str, category: str, column: str, read
     return group
 
 
+def figures_of_shapes(made: Sequence[Made], method: str, category: str, column: str, read_out: str) -> dict[str, float]:
+    """A figure of each shape by its name, the mean over seeds; empty where only whole runs have it."""
+    values: dict[str, list[float]] = {}
+    for of_seed in _collect(made, method, category, column, read_out).shapes.values():
+        for shape, value in of_seed.items():
+            values.setdefault(shape, []).append(value)
+    return {shape: statistics.fmean(values[shape]) for shape in sorted(values)}
+
+
 def _fill(cell: Cell, group: _Seeds, baseline: _Seeds | None) -> None:
     means = group.means()
     if not means:
