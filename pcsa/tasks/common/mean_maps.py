@@ -87,11 +87,16 @@ class MeanOfGridNetworks(nn.Module):
         return {"logits": log_mean([x.flatten(2).log_softmax(-1) for x in maps]).view_as(maps[0])}
 
 
+def _half(degrees: float) -> float:
+    return degrees if degrees >= 180 else degrees / 2
+
+
 class MeanOfVariations(nn.Module):
     """A network on clouds, asked about variations of each cloud in which points keep their identity.
 
-    The first is the cloud itself. Each other one is turned, scaled and moved as a variation of the training is, its
-    farthest points are sampled from another point on (the points are in another order), and every other one is
+    The first is the cloud itself. Each other one is scaled and moved as a variation of the training is, and turned by
+    up to half as much, or in any way where the training turns clouds in any way: a cloud that stands as the most
+    turned ones of the training do would else be turned farther than any of these. Its farthest points are sampled from another point on (the points are in another order), and every other one is
     mirrored, which exchanges keypoints. All clouds are varied alike, so that the clouds of a batch say nothing about
     each other, and a seed always gives the same variations.
 
@@ -120,7 +125,10 @@ class MeanOfVariations(nn.Module):
     ) -> None:
         super().__init__()
         self.network, self.count, self.seed, self.up = network, count, seed, up
-        self.augment = replace(augment, mirror=0.0, jitter=0.0, drop=0.0, resample=0, custom=None)
+        self.augment = replace(
+            augment, mirror=0.0, jitter=0.0, drop=0.0, resample=0, custom=None,
+            rotate=_half(augment.rotate), tilt=_half(augment.tilt),
+        )  # fmt: skip
         self.mirrors = list((mirrors or {}).items())
         self.normalize = normalize
 

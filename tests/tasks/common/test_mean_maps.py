@@ -100,6 +100,22 @@ def test_variations_keep_the_identity_of_points(clouds):
     assert any(seen[0, 1] != seen[:6, 1].sort().values[pos[:6, 1].argsort().argsort()[0]] for seen in network.seen)
 
 
+@pytest.mark.parametrize("way", ["rotate", "tilt"])
+@pytest.mark.parametrize("most", [60, 180])
+def test_variations_are_turned_by_half_as_much_as_those_of_the_training_or_in_any_way(way, most):
+    pos, ptr = torch.eye(3), torch.tensor([0, 3])
+    network = Linear(0)
+    MeanOfVariations(network, 64, Augment(**{way: most}))(None, pos, ptr=ptr)
+    # Each is a rotation whose rows are moved on by 0, 1 or 2, which turns by 120 degrees: below 60 the least is its own.
+    traces = torch.stack([torch.stack([seen.roll(i, 0).trace() for i in range(3)]) for seen in network.seen[1:]])
+    angle = torch.rad2deg(((traces - 1) / 2).clamp(-1, 1).arccos()).amin(1)
+    assert len(angle) == 63
+    if most == 60:
+        assert 25 < angle.max() < 30
+    else:
+        assert angle.max() > 45
+
+
 def test_variations_are_a_function_of_the_seed_and_not_of_the_batch(clouds):
     pos, ptr = clouds
     augment = Augment(rotate=30, axis_scale=0.2)
