@@ -96,9 +96,10 @@ class MeanOfVariations(nn.Module):
 
     The first is the cloud itself. Each other one is scaled and moved as a variation of the training is, and turned by
     up to half as much, or in any way where the training turns clouds in any way: a cloud that stands as the most
-    turned ones of the training do would else be turned farther than any of these. Its farthest points are sampled from another point on (the points are in another order), and every other one is
-    mirrored, which exchanges keypoints. All clouds are varied alike, so that the clouds of a batch say nothing about
-    each other, and a seed always gives the same variations.
+    turned ones of the training do would else be turned farther than any of these. Its farthest points are sampled from
+    another point on (the points are in another order), and every other one is mirrored, which exchanges keypoints. All
+    clouds are varied alike, so that the clouds of a batch say nothing about each other, and a seed always gives the
+    same variations.
 
     Args:
         network: Called as ``network(x, pos, ptr=…)`` without features ``x``.
