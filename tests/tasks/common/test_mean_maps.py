@@ -106,7 +106,7 @@ def test_variations_are_turned_by_half_as_much_as_those_of_the_training_or_in_an
     pos, ptr = torch.eye(3), torch.tensor([0, 3])
     network = Linear(0)
     MeanOfVariations(network, 64, Augment(**{way: most}))(None, pos, ptr=ptr)
-    # Each is a rotation whose rows are moved on by 0, 1 or 2, which turns by 120 degrees: the least below 60 is its own.
+    # Each is a rotation whose rows are moved on by 0, 1 or 2, which turns by 120 degrees: below 60 it is its own.
     traces = torch.stack([torch.stack([seen.roll(i, 0).trace() for i in range(3)]) for seen in network.seen[1:]])
     angle = torch.rad2deg(((traces - 1) / 2).clamp(-1, 1).arccos()).amin(1)
     assert len(angle) == 63
