@@ -21,7 +21,8 @@ def shot_curves(study: Study, made: Sequence[Made]) -> list[Curve]:
     """Curves of the figures that shapes have, over the number of training shapes.
 
     A method without ``--data.shots`` has all shapes of the other folds. Methods that have no other number of shapes,
-    such as means of networks, are single points.
+    such as means of networks, are single points. All points of a panel are over the same shapes: those that every
+    method with a finished run has.
 
     Args:
         study: With folds; without, it is not known how many shapes a method has, and there are no curves.
@@ -33,29 +34,34 @@ def shot_curves(study: Study, made: Sequence[Made]) -> list[Curve]:
 
     """
     families = {name: _family(study, name) for name in study.names if name not in study.joint}
-    shots = {family.shots for family in families.values() if family.shots is not None}
-    if not study.folds or not shots:
+    if not study.folds or all(family.shots is None for family in families.values()):
         return []
     called = {family.rest: name for name, family in families.items() if family.shots is None}
-    curves: dict[tuple[str, ...], Curve] = {}
     read_outs = dict.fromkeys(name for run, _ in made for name in run.read_outs)
+    found: list[Curve] = []
     for column in study.columns:
         for category in dict.fromkeys(run.category for run, _ in made):
-            for name, family in families.items():
-                here = [m for m in made if (m.run.method, m.run.category) == (name, category) and m.row is not None]
-                for read_out in read_outs:
-                    floor = read_out in FLOORS
-                    shapes = figures_of_shapes(here, name, category, column, read_out)
-                    if not shapes or (floor and name in study.combined):
-                        continue
-                    title = called.get(family.rest, " ".join(family.rest))
-                    key = (category, column, read_out, title)
-                    curve = curves.setdefault(key, Curve(f"{category}: {column}", f"{title}, {read_out}", floor, []))
-                    # The folds are of one size, or nearly.
-                    of_fold = statistics.fmean(len(m.row["keypoints"]) for m in here if m.row is not None)
-                    count = family.shots or round(of_fold * (study.folds - 1))
-                    curve.points.append((count, *_mean_and_interval(list(shapes.values()))))
-    found = [curve._replace(points=sorted(curve.points)) for curve in curves.values()]
+            curves: dict[tuple[str, str], Curve] = {}
+            figures = {
+                (name, read_out): shapes
+                for name in families
+                for read_out in read_outs
+                if not (read_out in FLOORS and name in study.combined)
+                and (shapes := figures_of_shapes(made, name, category, column, read_out))
+            }
+            same = sorted(set.intersection(*(set(shapes) for shapes in figures.values()))) if figures else []
+            if not same:
+                continue
+            # The folds are of one size, or nearly.
+            of_fold = [len(m.row["keypoints"]) for m in made if m.row is not None and m.run.category == category]
+            for (name, read_out), shapes in figures.items():
+                rest, shots = families[name]
+                title = f"{called.get(rest, ' '.join(rest))}, {read_out}"
+                curve = Curve(f"{category} ({len(same)}): {column}", title, read_out in FLOORS, [])
+                count = shots or round(statistics.fmean(of_fold) * (study.folds - 1))
+                point = (count, *_mean_and_interval([shapes[shape] for shape in same]))
+                curves.setdefault((title, read_out), curve).points.append(point)
+            found += [curve._replace(points=sorted(curve.points)) for curve in curves.values()]
     return found if any(len(curve.points) > 1 for curve in found) else []
 
 
