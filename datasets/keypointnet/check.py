@@ -67,7 +67,7 @@ def check_root(root: str | os.PathLike[str], facts: list[str] | None = None) -> 
         labels = None if facts is None else LabelFacts()
         problems.extend(_check_annotations(files[stem], clouds, annotated, groups, labels))
         if facts is not None and labels:
-            facts.append(f"{stem}: {labels}")
+            facts.append(_printable(f"{stem}: {labels}"))
     if not files and (root / "annotations").is_dir():
         problems.append(Problem("annotations", "no annotation file (<category>.json)"))
     models = {class_id: set(found) for class_id, found in clouds.items()}

@@ -23,6 +23,7 @@ class LabelFacts:
         self.apart: list[NDArray[np.float64]] = []
         self.pairs: list[MirrorPairs] = []
         self.records: list[Record] = []
+        self.keypoints: list[NDArray[np.floating]] = []
 
     def add(self, points: NDArray[np.floating], record: Record) -> None:
         """Take in a cloud `[N, 3]` and its annotation, in which nothing is wrong."""
@@ -30,6 +31,7 @@ class LabelFacts:
 
         keypoints = points[record.point_index]
         self.records.append(record)
+        self.keypoints.append(keypoints)
         self.diagonals.append(float(np.linalg.norm(np.ptp(points, axis=0))))
         self.spacings.append(float(spacings(points).mean()))
         places = np.unique(points, axis=0)
@@ -61,10 +63,12 @@ class LabelFacts:
         )
 
     def _standing(self) -> str:
+        if len({record.class_id for record in self.records}) > 1:
+            return ""  # the same number is another keypoint in each class
         row = {name: k for k, name in enumerate(sorted({i for record in self.records for i in record.semantic_ids}))}
         shapes = [np.full((len(row), 3), np.nan) for _ in self.records]
-        for shape, record in zip(shapes, self.records, strict=True):
-            shape[[row[i] for i in record.semantic_ids]] = record.xyz
+        for shape, record, keypoints in zip(shapes, self.records, self.keypoints, strict=True):
+            shape[[row[i] for i in record.semantic_ids]] = keypoints
         found = [
             (record.model_id, stands)
             for record, stands in zip(self.records, standings(shapes, self.records[0].up), strict=True)

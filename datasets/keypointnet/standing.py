@@ -10,6 +10,7 @@ from pcsa.datasets.up import up_axis
 
 Array = NDArray[np.float64]
 
+_MIRROR = np.array([-1.0, 1, 1])
 _LEAST_KEYPOINTS = 4  # fewer lie in a plane, and have no mirror image of their own
 _ROUNDS = 5
 _FLAT = 1e-3
@@ -55,6 +56,8 @@ def standings(keypoints: Sequence[Array], up: str = "y") -> list[Standing | None
         (90, 0, False)
 
     """
+    from scipy.spatial.transform import Rotation
+
     shapes = [np.asarray(shape, dtype=np.float64) for shape in keypoints]
     usable = [i for i, shape in enumerate(shapes) if _solid(shape[_known(shape)])]
     found: list[Standing | None] = [None] * len(shapes)
@@ -74,8 +77,8 @@ def standings(keypoints: Sequence[Array], up: str = "y") -> list[Standing | None
         mean = np.where(count[:, None] > 0, total / np.maximum(count, 1)[:, None], np.nan)
     if sum(np.linalg.det(fit) < 0 for fit in fits.values()) * 2 > len(fits):
         # The mean began with one of the fewer.
-        fits = {i: fit @ np.diag([-1.0, 1, 1]) for i, fit in fits.items()}
-    average = _rotation(np.sum([fit for fit in fits.values() if np.linalg.det(fit) > 0], axis=0))
+        fits = {i: fit * _MIRROR for i, fit in fits.items()}
+    average = Rotation.from_matrix([fit for fit in fits.values() if np.linalg.det(fit) > 0]).mean().as_matrix()
     axis = up_axis(up)
     ahead, side = (axis + 1) % 3, (axis + 2) % 3
     for i, fit in fits.items():
@@ -83,12 +86,13 @@ def standings(keypoints: Sequence[Array], up: str = "y") -> list[Standing | None
         turn = fit @ average.T
         if mirrored:
             turn = max((turn @ np.diag(1 - 2 * row) for row in np.eye(3)), key=np.trace)
-        angle = _degrees((np.trace(turn) - 1) / 2)
+        angle = float(np.degrees(Rotation.from_matrix(turn).magnitude()))
         if axis < 0:
             found[i] = Standing(angle, np.nan, np.nan, mirrored)
             continue
         heading = np.arctan2(turn[side, ahead] - turn[ahead, side], turn[ahead, ahead] + turn[side, side])
-        found[i] = Standing(angle, float(np.degrees(heading)), _degrees(turn[axis, axis]), mirrored)
+        lean = np.arccos(np.clip(turn[axis, axis], -1, 1))
+        found[i] = Standing(angle, float(np.degrees(heading)), float(np.degrees(lean)), mirrored)
     return found
 
 
@@ -105,32 +109,26 @@ def _solid(points: Array) -> bool:
 
 def _fit(mean: Array, shape: Array) -> Array | None:
     """The orthogonal matrix that turns the mean onto a shape: a reflection if that is clearly better."""
+    from scipy.spatial.transform import Rotation
+
     both = _known(mean) & _known(shape)
     if not (_solid(mean[both]) and _solid(shape[both])):
         return None
-    a, b = (points[both] - points[both].mean(axis=0) for points in (mean, shape))
-    u, values, v = np.linalg.svd(b.T @ a)
-    sign = np.sign(np.linalg.det(u @ v))
-    # What each leaves of squared distances, scaled to fit best.
-    size = (a**2).sum() * (b**2).sum()
-    turned, mirrored = (1 - (values @ [1, 1, s]) ** 2 / size for s in (sign, -sign))
-    last = sign if mirrored > _BETTER**2 * turned else -sign
-    return np.asarray(u @ np.diag([1, 1, last]) @ v)
+    a, b = (_about_middle(points[both]) for points in (mean, shape))
+    turn, away = Rotation.align_vectors(b, a)
+    image, away_mirrored = Rotation.align_vectors(b, a * _MIRROR)
+    return np.asarray(image.as_matrix() * _MIRROR if away_mirrored < _BETTER * away else turn.as_matrix())
 
 
 def _onto(mean: Array, shape: Array, fit: Array) -> Array:
     """The shape, moved onto the mean."""
     both = _known(mean) & _known(shape)
-    center, size = mean[both].mean(axis=0), np.sqrt(((mean[both] - mean[both].mean(axis=0)) ** 2).sum())
-    away = shape - shape[both].mean(axis=0)
-    return np.asarray(center + away @ fit * (size / np.sqrt((away[both] ** 2).sum())))
+    middle, size = mean[both].mean(axis=0), np.linalg.norm(mean[both] - mean[both].mean(axis=0))
+    own, own_size = shape[both].mean(axis=0), np.linalg.norm(shape[both] - shape[both].mean(axis=0))
+    return np.asarray(middle + (shape - own) @ fit * (size / own_size))
 
 
-def _rotation(matrix: Array) -> Array:
-    """The rotation nearest to a matrix."""
-    u, _, v = np.linalg.svd(matrix)
-    return np.asarray(u @ np.diag([1, 1, np.sign(np.linalg.det(u @ v))]) @ v)
-
-
-def _degrees(cosine: float) -> float:
-    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+def _about_middle(points: Array) -> Array:
+    """Points about their mean, of size 1."""
+    away = points - points.mean(axis=0)
+    return np.asarray(away / np.linalg.norm(away))

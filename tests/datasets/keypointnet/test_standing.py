@@ -106,3 +106,23 @@ def test_the_facts_of_a_root_say_who_stands_otherwise(tmp_path):
     facts.clear()
     check_root(tmp_path, facts)
     assert "turned" not in facts[0]
+
+
+def test_a_file_of_several_classes_says_nothing_of_how_shapes_stand(tmp_path):
+    rng, records = np.random.default_rng(1), []
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "splits").mkdir()
+    for class_id in "ab":
+        (tmp_path / "pcds" / class_id).mkdir(parents=True)
+        for name in ("one", "two", "three"):
+            points = rng.random((20, 3)).astype(np.float32)
+            write_pcd(tmp_path / "pcds" / class_id / f"{name}.pcd", points)
+            keypoints = [
+                {"xyz": points[i].tolist(), "semantic_id": i, "pcd_info": {"point_index": i}} for i in range(6)
+            ]
+            records.append({"class_id": class_id, "model_id": name, "keypoints": keypoints})
+    (tmp_path / "annotations" / "all.json").write_text(json.dumps(records))
+    facts = []
+    check_root(tmp_path, facts)
+    assert "6 clouds" in facts[0]
+    assert "turned" not in facts[0]
