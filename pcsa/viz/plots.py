@@ -173,6 +173,8 @@ class Curve(NamedTuple):
     """Whether it is what the training shapes alone are worth; dashed."""
     points: list[tuple[int, float, float, float]]
     """Number of training shapes, mean, and the ends of its interval."""
+    whole: int
+    """About how many training shapes there are in all: this place is labeled so."""
 
 
 def plot_shots(curves: Sequence[Curve]) -> Figure | None:
@@ -195,7 +197,7 @@ def plot_shots(curves: Sequence[Curve]) -> Figure | None:
                 elinewidth=0.8,
             )  # fmt: skip
         axes.set_xscale("log")
-        axes.set_xticks(counts, labels=[str(count) for count in counts])
+        axes.set_xticks(counts, labels=["all" if count == here[0].whole else str(count) for count in counts])
         axes.minorticks_off()
         axes.set_title(_short(panel), parse_math=False)
         axes.set(xlabel="training shapes")

@@ -20,9 +20,9 @@ _SHOTS = "--data.shots"
 def shot_curves(study: Study, made: Sequence[Made]) -> list[Curve]:
     """Curves of the figures that shapes have, over the number of training shapes.
 
-    A method without ``--data.shots`` has all shapes of the other folds. Methods that have no other number of shapes,
-    such as means of networks, are single points. All points of a panel are over the same shapes: those that every
-    method with a finished run has.
+    A method without ``--data.shots`` has all shapes of the other folds, and stands at about their number. Methods that
+    have no other number of shapes, such as means of networks, are single points. All points of a panel are over the
+    same shapes: those that every method with a finished run has.
 
     Args:
         study: With folds; without, it is not known how many shapes a method has, and there are no curves.
@@ -52,14 +52,14 @@ def shot_curves(study: Study, made: Sequence[Made]) -> list[Curve]:
             same = sorted(set.intersection(*(set(shapes) for shapes in figures.values()))) if figures else []
             if not same:
                 continue
-            # The folds are of one size, or nearly.
+            # The folds are of one size, or nearly; no row says how many shapes it was trained on.
             of_fold = [len(m.row["keypoints"]) for m in made if m.row is not None and m.run.category == category]
+            whole = round(statistics.fmean(of_fold) * (study.folds - 1))
             for (name, read_out), shapes in figures.items():
                 rest, shots = families[name]
                 title = f"{called.get(rest, ' '.join(rest))}, {read_out}"
-                curve = Curve(f"{category} ({len(same)}): {column}", title, read_out in FLOORS, [])
-                count = shots or round(statistics.fmean(of_fold) * (study.folds - 1))
-                point = (count, *_mean_and_interval([shapes[shape] for shape in same]))
+                curve = Curve(f"{category} ({len(same)}): {column}", title, read_out in FLOORS, [], whole)
+                point = (shots or whole, *_mean_and_interval([shapes[shape] for shape in same]))
                 curves.setdefault((title, read_out), curve).points.append(point)
             found += [curve._replace(points=sorted(curve.points)) for curve in curves.values()]
     return found if any(len(curve.points) > 1 for curve in found) else []

@@ -105,7 +105,7 @@ def test_the_plot_has_a_panel_for_each_figure_and_a_tick_for_each_number(runs):
     figure = plot_shots(curves)
     (axes,) = figure.axes
     assert axes.get_title() == "skull (2): mean error"
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["2", "4"]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["2", "all"]
     drawn = {container.get_label(): container.lines[0] for container in axes.containers}
     assert set(drawn) == {curve.name for curve in curves}
     for curve in curves:
