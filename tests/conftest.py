@@ -1,9 +1,12 @@
+import functools
 import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 # One thread for each worker and each process that a test starts: two workers with two threads each wait for each other.
@@ -12,6 +15,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 import torch
 
+LONG = 300
+"""Seconds after which something does not happen, even on a busy machine."""
 # How far two ways of computing the same thing may lie apart: (relative, absolute) for values of order 1.
 TOLERANCES = {torch.float64: (1e-9, 1e-10), torch.float32: (1e-4, 1e-5)}
 
@@ -80,9 +85,117 @@ def open3d(missing):
         missing(str(error))
 
 
+class Process:
+    """A Python process, and what it has printed."""
+
+    def __init__(self, *arguments, variables=None, cwd=None, answers=""):
+        self.process = subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(variables or {})},
+            cwd=cwd,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.process.stdin.write(answers)
+        self.process.stdin.flush()
+        self.lines, self.read = [], 0
+        # A reader of its own: who waits for a line can stop waiting.
+        self.reader = threading.Thread(target=lambda: self.lines.extend(iter(self.process.stdout.readline, "")))
+        self.reader.start()
+
+    @property
+    def text(self):
+        return "".join(self.lines)
+
+    def tells(self, text):
+        """The next line that has a text, if it was printed already; what comes before it is passed over."""
+        for place in range(self.read, len(self.lines)):
+            if text in self.lines[place]:
+                self.read = place + 1
+                return self.lines[place]
+        return None
+
+    def told(self, text):
+        """The next line that has a text, once there is one."""
+        limit = time.monotonic() + LONG
+        while time.monotonic() < limit:
+            ended = not self.reader.is_alive()
+            if (line := self.tells(text)) is not None:
+                return line
+            if ended:
+                break
+            time.sleep(0.05)
+        pytest.fail(f"{text!r} was not told: {self.text}")
+
+    @functools.cached_property
+    def url(self):
+        return next(word for word in self.told("http://").split() if word.startswith("http://"))
+
+    def wait(self):
+        status = self.process.wait(LONG)
+        self.reader.join()
+        return status
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.reader.join()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def process():
+    """Start Python processes, which end with the test."""
+    started = []
+
+    def start(*arguments, **options):
+        started.append(Process(*arguments, **options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()
+
+
+class Display:
+    """A virtual X display, and the hand before it.
+
+    Keys and clicks go to where the pointer is, as those of a person do. Sent to a window (``--window``, or in one call
+    with a search), the release of a key that closes the window fails.
+    """
+
+    def __init__(self, name, server):
+        self.server = server
+        self.variables = {"DISPLAY": name, "WAYLAND_DISPLAY": ""}
+
+    def xdotool(self, *arguments):
+        return subprocess.run(["xdotool", *map(str, arguments)], env={**os.environ, **self.variables}).returncode == 0
+
+    def point(self, title, x, y):
+        """Move the pointer into the window of a title, once there is one."""
+        assert self.xdotool("search", "--sync", "--onlyvisible", "--name", title, "mousemove", "--window", "%1", x, y)
+
+    def press(self, *keys):
+        assert self.xdotool("key", *keys)
+
+    def press_until(self, key, happened):
+        """Press a key again and again: what is pressed before a window has the keyboard is lost."""
+        limit = time.monotonic() + LONG
+        while True:
+            self.press(key)
+            again = time.monotonic() + 2
+            while time.monotonic() < again:
+                if happened():
+                    return
+                time.sleep(0.05)
+            assert time.monotonic() < limit, f"{key!r} did nothing"
+
+
 @pytest.fixture
 def display(missing):
-    """A virtual X display: its name, and its process."""
     if not sys.platform.startswith("linux"):
         pytest.skip("virtual displays are for X11")
     for program in ("Xvfb", "xdotool"):
@@ -95,7 +208,7 @@ def display(missing):
     with os.fdopen(read) as pipe:
         number = pipe.readline().strip()
     assert number, "Xvfb did not start"
-    yield f":{number}", server
+    yield Display(f":{number}", server)
     server.kill()
     server.wait()
 

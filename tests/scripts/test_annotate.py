@@ -1,12 +1,9 @@
 """``pcsa annotate``: the page clicked through in a real browser, and what needs no hand."""
 
+import functools
 import itertools
 import json
-import os
 import signal
-import subprocess
-import sys
-import threading
 import time
 import urllib.request
 
@@ -50,68 +47,9 @@ def scans(tmp_path):
     return folder
 
 
-class Command:
-    """The command in a process, and what it has printed."""
-
-    def __init__(self, *arguments, environment=None, answers=""):
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "pcsa.scripts.cli", *map(str, arguments)],
-            env={**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1", **(environment or {})},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.process.stdin.write(answers)
-        self.process.stdin.flush()
-        self.lines = []
-        self.reader = threading.Thread(target=lambda: self.lines.extend(iter(self.process.stdout.readline, "")))
-        self.reader.start()
-
-    @property
-    def text(self):
-        return "".join(self.lines)
-
-    def told(self, text):
-        """The first line that has a text, once there is one."""
-        limit = time.monotonic() + LONG
-        while time.monotonic() < limit:
-            for line in list(self.lines):
-                if text in line:
-                    return line
-            if self.process.poll() is not None and not self.reader.is_alive():
-                break
-            time.sleep(0.1)
-        pytest.fail(f"{text!r} was not told: {self.text}")
-
-    @property
-    def url(self):
-        return next(word for word in self.told("http://").split() if word.startswith("http://"))
-
-    def wait(self):
-        status = self.process.wait(LONG)
-        self.reader.join()
-        return status
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
-        self.reader.join()
-        self.process.stdin.close()
-        self.process.stdout.close()
-
-
 @pytest.fixture
-def command():
-    started = []
-
-    def start(*arguments, **options):
-        started.append(Command(*arguments, **options))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.stop()
+def command(process):
+    return functools.partial(process, "-m", "pcsa.scripts.cli")
 
 
 class Person:
@@ -288,33 +226,27 @@ def test_the_page_is_served_on_loopback_and_the_next_port_is_taken(scans, comman
 @pytest.mark.slow
 def test_points_are_picked_in_windows(scans, command, display, open3d):
     (scans / "a.obj").unlink()  # a mesh has few vertices, which are to be hit
-    environment = {"DISPLAY": display[0], "WAYLAND_DISPLAY": ""}
     options = ["--names", NAMES, "--window", "--out", scans / "out"]
-    run = command("annotate", scans, *options, environment=environment, answers="left_top\nquit\n")
-
-    def xdotool(*arguments):
-        subprocess.run(["xdotool", *arguments], env={**os.environ, **environment}, check=True)
-
+    run = command("annotate", scans, *options, variables=display.variables, answers="left_top\nquit\n")
     run.told("pick face")
-    xdotool("search", "--sync", "--onlyvisible", "--name", "pcsa 1", "mousemove", "--window", "%1", "512", "384")
     limit = time.monotonic() + LONG
     # What is clicked before the window has the keyboard is lost.
     for x, y in itertools.cycle(itertools.product(range(500, 530, 10), range(370, 400, 10))):
         assert time.monotonic() < limit, run.text
-        xdotool("search", "--name", "pcsa 1", "mousemove", "--window", "%1", str(x), str(y))
-        xdotool("keydown", "shift", "sleep", "0.2", "click", "1", "sleep", "0.2", "keyup", "shift", "sleep", "0.3")
+        display.point("pcsa 1", x, y)
+        display.xdotool("keydown", "shift", "sleep", 0.2, "click", 1, "sleep", 0.2, "keyup", "shift", "sleep", 0.3)
         if "pick left_top" in run.text:
             break
     position = labels(scans / "out")["b.pcd"]["face"]
     assert (read_shape(scans / "b.pcd").vertices == position).all(1).any()
-    xdotool("key", "q")
+    display.press("q")
     # The answer: it has no upper left corner; the upper right one stays open, and the next scan comes.
     run.told("not picked: left_top, right_top")
     run.told("2 / 3: c.pcd")
     assert labels(scans / "out")["b.pcd"] == {"face": position, "left_top": None}
-    xdotool("search", "--sync", "--onlyvisible", "--name", "pcsa 2", "sleep", "1", "key", "q")
+    display.point("pcsa 2", 500, 370)
+    display.press_until("q", lambda: "0 of 3 scans are labeled" in run.text)
     assert run.wait() == 0
-    assert "0 of 3 scans are labeled" in run.text
 
 
 def test_a_window_without_a_display_is_refused(scans, refused, monkeypatch):

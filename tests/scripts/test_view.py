@@ -1,9 +1,6 @@
 """The commands that draw clouds: ``pcsa view`` and ``pcsa animate``."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -66,37 +63,17 @@ def test_mistakes_end_in_one_message_and_status_2(root, trained, tmp_path, refus
 
 @pytest.mark.slow
 @pytest.mark.viz
-def test_view(root, checkpoint, tmp_path, display, open3d):
-    environment = {**os.environ, "DISPLAY": display[0], "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
-    environment.pop("WAYLAND_DISPLAY", None)
-    command = [sys.executable, "-m", "pcsa.scripts.cli", "view", str(checkpoint), str(root), "--split", "test"]
-    viewer = subprocess.Popen(
-        [*command, "--num-samples", "3", "--folder", str(tmp_path)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        names = KeypointNet(root, "mug", "test").model_ids
-        for told, key in ((f"1 / 2: {names[0]}", "n"), (f"2 / 2: {names[1]}", "s"), ("written", "q")):
-            lines = []
-            for line in viewer.stdout:
-                lines.append(line)
-                if told in line:
-                    break
-            else:
-                pytest.fail("".join(lines))
-            if key == "n":
-                # The pointer in the window, and a second until it has the keyboard.
-                move = "search --sync --onlyvisible --name pcsa mousemove --window %1 400 300 sleep 1"
-                subprocess.run(["xdotool", *move.split(" ")], env=environment, check=True)
-            subprocess.run(["xdotool", "key", key], env=environment, check=True)
-        assert viewer.wait(60) == 0
-    finally:
-        viewer.kill()
-        viewer.wait()
-        viewer.stdout.close()
+def test_view(root, checkpoint, tmp_path, display, open3d, process):
+    options = [checkpoint, root, "--split", "test", "--num-samples", 3, "--folder", tmp_path]
+    viewer = process("-m", "pcsa.scripts.cli", "view", *options, variables=display.variables)
+    names = KeypointNet(root, "mug", "test").model_ids
+    viewer.told(f"1 / 2: {names[0]}")
+    display.point("pcsa", 400, 300)
+    display.press_until("n", lambda: viewer.tells(f"2 / 2: {names[1]}"))
+    display.press("s")
+    viewer.told("written")
+    display.press("q")
+    assert viewer.wait() == 0
     assert (np.asarray(Image.open(tmp_path / "pcsa-1.png").convert("RGB")) < 250).any()
 
 
@@ -129,17 +106,10 @@ def test_view_predicts_what_predict_does(root, trained, name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.viz
-def test_view_in_a_browser(root, checkpoint, browser):
+def test_view_in_a_browser(root, checkpoint, browser, process):
     pytest.importorskip("viser", reason="viser is not installed (pcsa[viz])")
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pcsa.scripts.cli", "view", str(checkpoint), str(root), "--split", "test"]
-    viewer = subprocess.Popen(
-        [*command, "--browser", "--port", "0", "--num-samples", "3"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    options = [checkpoint, root, "--split", "test", "--browser", "--port", 0, "--num-samples", 3]
+    viewer = process("-m", "pcsa.scripts.cli", "view", *options)
 
     def sees(*texts):
         limit = time.monotonic() + 300
@@ -150,32 +120,26 @@ def test_view_in_a_browser(root, checkpoint, browser):
             time.sleep(0.2)
         pytest.fail(f"{texts} are not seen: {text}")
 
-    try:
-        line = next((line for line in viewer.stdout if "http://127.0.0.1:" in line), "")
-        assert line.startswith("2 shapes at ")
-        browser.get(line.split()[3] + "/?fixedDpr=1")
-        dataset = KeypointNet(root, "mug", "test")
-        sees(f"{dataset.model_ids[0]} · 1 of 2", "off by", *dataset.names)
-        page = browser.find_element("tag name", "body")
-        for key, told in (("n", f"{dataset.model_ids[1]} · 2 of 2"), ("n", "1 of 2")):
-            page.send_keys(key)
-            sees(told)
-        page.send_keys("m")
-        limit = time.monotonic() + 300
-        while f"1. {dataset.names[0]}" not in [
-            box.get_attribute("value") for box in browser.find_elements("tag name", "input")
-        ]:
-            assert time.monotonic() < limit
-            time.sleep(0.2)
-        boxes = browser.find_elements("css selector", "input[type=checkbox]")
-        shown = sum(box.is_selected() for box in boxes)
-        page.send_keys("2")
-        while sum(box.is_selected() for box in browser.find_elements("css selector", "input[type=checkbox]")) == shown:
-            assert time.monotonic() < limit
-            time.sleep(0.2)
-        next(b for b in browser.find_elements("tag name", "button") if b.text == "Finish").click()
-        assert viewer.wait(300) == 0
-    finally:
-        viewer.kill()
-        viewer.wait()
-        viewer.stdout.close()
+    browser.get(f"{viewer.url}/?fixedDpr=1")
+    assert "2 shapes at http://127.0.0.1:" in viewer.text
+    dataset = KeypointNet(root, "mug", "test")
+    sees(f"{dataset.model_ids[0]} · 1 of 2", "off by", *dataset.names)
+    page = browser.find_element("tag name", "body")
+    for key, told in (("n", f"{dataset.model_ids[1]} · 2 of 2"), ("n", "1 of 2")):
+        page.send_keys(key)
+        sees(told)
+    page.send_keys("m")
+    limit = time.monotonic() + 300
+    while f"1. {dataset.names[0]}" not in [
+        box.get_attribute("value") for box in browser.find_elements("tag name", "input")
+    ]:
+        assert time.monotonic() < limit
+        time.sleep(0.2)
+    boxes = browser.find_elements("css selector", "input[type=checkbox]")
+    shown = sum(box.is_selected() for box in boxes)
+    page.send_keys("2")
+    while sum(box.is_selected() for box in browser.find_elements("css selector", "input[type=checkbox]")) == shown:
+        assert time.monotonic() < limit
+        time.sleep(0.2)
+    next(b for b in browser.find_elements("tag name", "button") if b.text == "Finish").click()
+    assert viewer.wait() == 0

@@ -212,7 +212,7 @@ def test_without_a_way_to_draw_matplotlib_draws(open3d, tmp_path):
 @pytest.mark.slow
 def test_with_a_display_too(box, open3d, display, tmp_path):
     code = "from pcsa.viz import *; save_png('a.png', Scene([[0., 0, 0], [1, 1, 1]]), backend='open3d')"
-    environment = {**os.environ, "DISPLAY": display[0]}
+    environment = {**os.environ, **display.variables}
     subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, check=True)
     with Image.open(tmp_path / "a.png") as picture:
         assert (np.asarray(picture) < 250).any()

@@ -1,11 +1,6 @@
 """The window, on a virtual display, with real keys."""
 
-import os
-import queue
-import subprocess
 import sys
-import threading
-import time
 
 import numpy as np
 import pytest
@@ -14,9 +9,6 @@ from PIL import Image
 from pcsa.viz import Scene, show
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the virtual display is for X11")
-
-LONG = 300
-"""Seconds after which something does not happen, even on a busy machine."""
 
 CODE = """
 import logging
@@ -33,70 +25,17 @@ print("closed")
 """
 
 
-class Window:
-    """A process with a window, and what it has logged."""
-
-    def __init__(self, display, cwd):
-        self.environment = {**os.environ, "DISPLAY": display, "PYTHONUNBUFFERED": "1"}
-        self.environment.pop("WAYLAND_DISPLAY", None)
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", CODE],
-            env=self.environment,
-            cwd=cwd,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.lines = queue.Queue()
-        # A reader of its own: a test that waits for a line can stop waiting.
-        self.reader = threading.Thread(target=lambda: [*map(self.lines.put, self.process.stdout), self.lines.put("")])
-        self.reader.start()
-
-    def tells(self, text, seconds):
-        """Read on until a line has the text; whether one did in time."""
-        limit = time.monotonic() + seconds
-        while (left := limit - time.monotonic()) > 0:
-            try:
-                line = self.lines.get(timeout=left)
-            except queue.Empty:
-                return False
-            if text in line:
-                return True
-            if not line:
-                pytest.fail(f"ended without {text!r}")
-        return False
-
-    def until_told(self, text):
-        assert self.tells(text, LONG), f"{text!r} was not told"
-
-    def xdotool(self, *arguments):
-        subprocess.run(["xdotool", *arguments], env=self.environment, check=True)
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
-        self.reader.join()
-        self.process.stdout.close()
-
-
 @pytest.fixture
-def window(display, open3d, tmp_path):
-    window = Window(display[0], tmp_path)
-    yield window
-    window.stop()
+def window(display, open3d, process, tmp_path):
+    return process("-c", CODE, variables=display.variables, cwd=tmp_path)
 
 
 @pytest.mark.viz
 @pytest.mark.slow
-def test_keys(window, tmp_path):
-    window.until_told("1 / 2: first")
-    place = ["mousemove", "--window", "%1", "500", "400"]
-    window.xdotool("search", "--sync", "--onlyvisible", "--name", "pcsa", *place)
-    # What is pressed before the window has the keyboard is lost.
-    for _ in range(60):
-        window.xdotool("key", "h")
-        if window.tells("screenshot", 2):
-            break
+def test_keys(window, display, tmp_path):
+    window.told("1 / 2: first")
+    display.point("pcsa", 500, 400)
+    display.press_until("h", lambda: window.tells("screenshot"))
     for keys, told in (
         ("s", "pcsa-1.png"),
         ("m", "probability of up"),
@@ -110,9 +49,9 @@ def test_keys(window, tmp_path):
         ("h", "screenshot"),
         ("q", "closed"),
     ):
-        window.xdotool("key", *keys.split())
-        window.until_told(told)
-    assert window.process.wait(LONG) == 0
+        display.press(*keys.split())
+        window.told(told)
+    assert window.wait() == 0
 
     shots = [
         np.asarray(Image.open(tmp_path / "shots" / f"pcsa-{i}.png").convert("RGB")).astype(int) for i in range(1, 5)
@@ -135,11 +74,10 @@ def test_keys(window, tmp_path):
 @pytest.mark.viz
 @pytest.mark.slow
 def test_a_display_that_dies_ends_the_window(window, display):
-    window.until_told("1 / 2: first")
-    display[1].terminate()
-    assert window.process.wait(LONG) != 0
-    window.reader.join()
-    assert not any("closed" in line for line in window.lines.queue)
+    window.told("1 / 2: first")
+    display.server.terminate()
+    assert window.wait() != 0
+    assert "closed" not in window.text
 
 
 @pytest.mark.parametrize(
@@ -169,7 +107,7 @@ def test_no_scene():
 
 @pytest.mark.viz
 def test_without_open3d_a_window_says_what_is_missing(display, monkeypatch):
-    monkeypatch.setenv("DISPLAY", display[0])
+    monkeypatch.setenv("DISPLAY", display.variables["DISPLAY"])
     monkeypatch.setitem(sys.modules, "open3d", None)
     with pytest.raises(ValueError, match=r"libegl1 libgl1 libusb-1.0-0"):
         show(Scene(np.zeros((3, 3))))
