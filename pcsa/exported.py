@@ -70,7 +70,9 @@ def inputs_of(clouds: Sequence[Array], known: Mapping[str, Any]) -> dict[str, Ar
 
     Returns:
         - **points** ``[N, 3]`` of all clouds, **ptr** ``[B + 1]``: where each begins, then N;
-        - **bandwidth** ``[N]``: the mean distance to the 3 nearest other places, of the normalized cloud;
+        - **bandwidth** ``[N]``: the mean distance to the 3 nearest other places, of the normalized cloud, times the
+          ``scale`` of ``bandwidth``, or the ``constant`` one; factors ``[N, 3, 3]`` of covariances along the surface
+          where its ``normal`` is below 1;
         - for each level i: **index_i** ``[M]``, the rows of the level below that remain (farthest-point sampled);
           **neighbors_i** ``[M, k]``, rows of the level below, nearest first, and **inside_i** ``[M, k, scales]``,
           whether they are within each radius; **coarse_i** ``[N, 3]`` and **weight_i**, the rows of the level, nearest
@@ -141,7 +143,7 @@ def _range(cloud: Array) -> tuple[Array, Any]:
 
 def _searched(pos: Array, known: Mapping[str, Any]) -> dict[str, Array]:
     """The searches in one normalized cloud."""
-    found = {"bandwidth": _bandwidth(pos)}
+    found = {"bandwidth": _bandwidth(pos, **known.get("bandwidth", {}))}
     if known["local_neighbors"]:
         found["around"] = _nearest(pos, pos, known["local_neighbors"])[0]
     for i, level in enumerate(known["levels"]):
@@ -177,11 +179,30 @@ def _nearest(points: Array, queries: Array, count: int) -> tuple[Array, Array]:
     return index.astype(np.int64), np.concatenate([squared, more], 1)
 
 
-def _bandwidth(pos: Array) -> Array:
-    """Mean distance to the 3 nearest other places, of which several points may be one."""
+def _bandwidth(pos: Array, constant: float | None = None, scale: float = 1.0, normal: float = 1.0) -> Array:
+    """Mean distance to the 3 nearest other places, of which several points may be one; or as a training has it."""
     places, of = np.unique(pos, axis=0, return_inverse=True)
+    of = of.reshape(-1)
     squared = _nearest(places, places, 4)[1][:, 1:]
     valid = np.isfinite(squared)
     mean = np.sqrt(np.where(valid, squared, 0)).sum(1) / np.maximum(valid.sum(1), 1)
     floor = max(1e-6 * float(np.linalg.norm(np.ptp(pos, axis=0))), float(np.finfo(np.float32).tiny))
-    return np.maximum(mean, floor).astype(np.float32)[of.reshape(-1)]
+    bandwidth = np.maximum(scale * mean, floor) if constant is None else np.full(len(places), constant)
+    if normal < 1:
+        bandwidth = bandwidth[:, None, None] * _local_shape(places, normal)
+    return bandwidth.astype(np.float32)[of]
+
+
+def _local_shape(places: Array, normal: float, count: int = 12) -> Array:
+    """Factors ``[N, 3, 3]`` of covariances that are ``normal`` wide across the surface and 1 along it."""
+    index, squared = _nearest(places, places, count + 1)
+    near = np.where(np.isfinite(squared)[..., None], places[index].astype(float) - places[:, None], 0)
+    number = np.isfinite(squared).sum(1)[:, None, None]
+    mean = near.sum(1, keepdims=True) / number
+    variance, directions = np.linalg.eigh(near.swapaxes(1, 2) @ near / number - mean.swapaxes(1, 2) * mean)
+    widest = variance[:, -1:]
+    share = np.divide(variance, widest, out=np.ones_like(variance), where=widest > 0).clip(0)
+    least = share[:, :1]
+    along = np.maximum((10 * (share - least)).clip(max=1), (2 * least - 1).clip(0))
+    square = normal**2 + (1 - normal**2) * along
+    return np.linalg.cholesky((directions * square[:, None]) @ directions.swapaxes(1, 2))

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-import torch
 import tyro
 
-import pcsa
 from pcsa._core.checks import check_count, check_positive
-from pcsa.datasets.transforms import Normalize
 from pcsa.scripts.runs import open_cloud_run
 from pcsa.tasks.common.clouds import up_of
 from pcsa.tasks.common.config import SamplerConfig
+from pcsa.tasks.common.located_clouds import cloud_bandwidth
+from pcsa.tasks.common.objective import bases_of
 from pcsa.viz import Scene, Stage, sampling_frames, save_animation
 
 
@@ -88,19 +87,12 @@ def frames(config: AnimateConfig) -> list[Scene]:
             stages += [Stage(f"temperature {t:.2f}", logits, t) for t in _temperatures(config, objective)]
         else:
             stages.append(Stage(f"step {run.step}, temperature {t:.2f}", logits, t))
-    bandwidth = pcsa.knn_bandwidth(cloud.pos, scale=objective.bandwidth_scale)
-    if objective.bandwidth is not None:
-        # The training gives it in units of the normalized cloud.
-        scale = Normalize(task.frame)(cloud.clone()).scale.item()
-        bandwidth = torch.full_like(bandwidth, objective.bandwidth * scale)
-    if objective.bandwidth_normal < 1:
-        bandwidth = pcsa.surface_bandwidth(cloud.pos, bandwidth=bandwidth, normal=objective.bandwidth_normal)
     return sampling_frames(
         cloud.pos,
         stages,
         num_samples=config.num_samples,
         tempering=objective.tempering,
-        bandwidth=bandwidth,
+        bandwidth=cloud_bandwidth(bases_of(runs[-1].config), cloud.pos, task.frame),
         note=f"{dataset.category} {cloud.model_id}",
         up=up_of(runs[-1].labels),
         **task.about(runs[-1], located, 0, cloud),

@@ -18,6 +18,8 @@ from pcsa.datasets.keypointnet.mirror import MirrorPairs
 from pcsa.datasets.transforms import Normalize, denormalize
 from pcsa.localization import ReadOut
 from pcsa.metrics.per_shape import nearest
+from pcsa.tasks.common.config import FROM_NEIGHBORS, BandwidthConfig
+from pcsa.tasks.common.objective import point_bandwidth
 from pcsa.tasks.common.read_outs import TEMPLATE, parse_read_out
 
 READ_OUTS: tuple[ReadOut, ...] = ("expectation", "median", "ball", "ball_point", "peak")
@@ -47,6 +49,7 @@ def read_maps(
     compared: Sequence[str] = READ_OUTS,
     temperature: float = 1.0,
     template: Tensor | None = None,
+    bases: BandwidthConfig = FROM_NEIGHBORS,
 ) -> ReadMaps:
     """Read maps in every way, and say how certain each keypoint is.
 
@@ -59,6 +62,7 @@ def read_maps(
         compared: The read-outs, beside the one that is asked for; "ball, 0.02" is ball with a radius of its own.
         temperature: Divides the logits where confidences are computed; the positions are those of the maps as they are.
         template: Keypoints ``[K, 3]`` in ``frame`` that never look at a cloud.
+        bases: How wide the bases are, as in the training: a mode is one of the mixture.
     """
     found: list[ReadMaps] = []
     compared = tuple(dict.fromkeys([*compared, asked[0]]))
@@ -66,7 +70,7 @@ def read_maps(
         visible = cloud.visible[0]
         floor = None if template is None else template[visible]
         place = (asked[0], asked[1][i, visible])
-        own = _read_map(cloud.pos, scores[:, visible], frame, place, radius, compared, temperature, floor)
+        own = _read_map(cloud.pos, scores[:, visible], frame, place, radius, compared, temperature, floor, bases)
         found.append(ReadMaps(*({name: _spread(x, visible) for name, x in part.items()} for part in own)))
     return ReadMaps(
         *({name: torch.stack([f[part][name] for f in found]) for name in found[0][part]} for part in range(3))
@@ -83,6 +87,7 @@ def _read_map(
     compared: Sequence[str],
     temperature: float,
     template: Tensor | None,
+    bases: BandwidthConfig,
 ) -> ReadMaps:
     """The same for one cloud ``[N, 3]`` and the visible keypoints; without the axis of the batch."""
     name, position = asked
@@ -95,7 +100,7 @@ def _read_map(
     offset, scale = normal.offset, normal.scale
     # One cloud by itself is dense: twice as fast as several end to end.
     pos, reach = normal.pos.float(), float(radius / scale)
-    bandwidth = pcsa.knn_bandwidth(pos)
+    bandwidth = point_bandwidth(bases, pos)
     found: dict[str, Tensor] = {name: ((position - offset) / scale).float()[None]}
     for other in compared:
         if other != name:

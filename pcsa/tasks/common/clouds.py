@@ -30,8 +30,14 @@ from pcsa.tasks.common.config import Count, DataConfig, Rule, TrainConfig, to_pl
 from pcsa.tasks.common.engine import StepData
 from pcsa.tasks.common.fitting import scale_of, suited, suits
 from pcsa.tasks.common.given_clouds import UNKNOWN_POINTS, give, locate_given, note_of
-from pcsa.tasks.common.located_clouds import Frame as Frame, LocatedClouds as LocatedClouds, locate as locate
+from pcsa.tasks.common.located_clouds import (
+    Frame as Frame,
+    LocatedClouds as LocatedClouds,
+    cloud_bandwidth,
+    locate as locate,
+)
 from pcsa.tasks.common.mean_maps import MeanOfNetworks, MeanOfVariations
+from pcsa.tasks.common.objective import bases_of
 from pcsa.tasks.common.read_outs import KEYPOINTNET_RADIUS, cloud_radius
 from pcsa.tasks.common.robustness import SHARE, Bench, own_keypoints
 from pcsa.tasks.common.task import (
@@ -181,8 +187,8 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
         radius: float | None = None,
     ) -> LocatedClouds:
         """Keypoints of clouds ``[N, 3]``, in their own units."""
-        temperature = run.calibration.temperature
-        return locate(run.model, clouds, self.frame, read_out, radius, temperature=temperature)
+        how: dict[str, Any] = {"temperature": run.calibration.temperature, "bases": bases_of(run.config)}
+        return locate(run.model, clouds, self.frame, read_out, radius, **how)
 
     def describe(self, data: StepData) -> dict[str, Any]:
         items = data.train_items
@@ -286,6 +292,7 @@ class CloudTask(Task[CloudConfigT, LabelsT]):
         """The picture of the cloud at ``place`` of what was located, beside its annotations if it has any."""
         about = self.about(run, located, place, annotated)
         how: dict[str, Any] = {"read_out": read_out, "radius": located.radius, "up": up_of(run.labels)}
+        how["bandwidth"] = cloud_bandwidth(bases_of(run.config), pos, self.frame)
         return keypoint_scene(pos, located.logits[place], title=title, **how, **about, **options)
 
     @abstractmethod

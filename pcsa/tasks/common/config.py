@@ -104,6 +104,10 @@ class BandwidthConfig:
             )
 
 
+FROM_NEIGHBORS = BandwidthConfig()
+"""As wide as the nearest neighbors are far."""
+
+
 @dataclass(frozen=True)
 class LocalizationConfig(SamplerConfig):
     """What is minimized of a probability map, for points and for grids."""

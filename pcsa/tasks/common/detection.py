@@ -41,6 +41,7 @@ from pcsa.tasks.common.confusions import confusion_lines, confusion_scores
 from pcsa.tasks.common.cross_fitting import cross_fit
 from pcsa.tasks.common.fitting import check_suited, scale_of, suited, suits
 from pcsa.tasks.common.held_to_marks import Held, deal, hold, mark_scores, written
+from pcsa.tasks.common.objective import bases_of
 from pcsa.tasks.common.read_outs import FLOORS, KEYPOINTNET_RADIUS, ball_named, cloud_radius
 from pcsa.tasks.common.shape_distances import shape_distances
 from pcsa.tasks.common.shape_floors import (
@@ -238,6 +239,7 @@ class DetectionEvaluation(CloudEvaluation):
             compared=(*self.options.compared, *map(ball_named, self.options.ball_radii)),
             temperature=self.run.calibration.temperature,
             template=self.template,
+            bases=bases_of(self.run.config),
         )
         if self.floors is not None:
             placed = [
@@ -301,7 +303,7 @@ class DetectionEvaluation(CloudEvaluation):
         }
         if "marks" in clouds[0]:
             held = [
-                hold(cloud, scores, position, self.task.frame)
+                hold(cloud, scores, position, self.task.frame, bases_of(self.run.config))
                 for cloud, scores, position in zip(clouds, located.logits, located.position, strict=True)
             ]
             record["marks"] = Held(*map(torch.cat, zip(*held, strict=True)))._asdict()

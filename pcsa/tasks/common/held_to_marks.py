@@ -15,7 +15,9 @@ import pcsa
 from pcsa import losses, metrics
 from pcsa.datasets.transforms import Normalize, denormalize
 from pcsa.metrics.ellipsoids import LEVELS
+from pcsa.tasks.common.config import FROM_NEIGHBORS, BandwidthConfig
 from pcsa.tasks.common.cross_fitting import PARTS
+from pcsa.tasks.common.objective import point_bandwidth
 
 FACTORS = tuple(2.0 ** (k / 2) for k in range(-4, 13))
 """How many times as large the covariance of a mixture may be made: 1/4 to 64, in steps of the root of 2."""
@@ -45,7 +47,7 @@ class Held(NamedTuple):
 
 
 @torch.inference_mode()
-def hold(cloud: Data, logits: Tensor, position: Tensor, frame: str) -> Held:
+def hold(cloud: Data, logits: Tensor, position: Tensor, frame: str, bases: BandwidthConfig = FROM_NEIGHBORS) -> Held:
     r"""Hold what is predicted of one cloud against its marks.
 
     The covariance is that of the mixture, the spread of the map and of its bases, and what a read-out other than the
@@ -57,12 +59,13 @@ def hold(cloud: Data, logits: Tensor, position: Tensor, frame: str) -> Held:
         logits: Its maps ``[N, K]``.
         position: Where the keypoints are said to be, ``[K, 3]``, in the units of the cloud.
         frame: See :class:`pcsa.datasets.transforms.Normalize`.
+        bases: How wide the bases are: as in the training, for it is that mixture which is held to the marks.
     """
     marked = cloud.marked[0] & cloud.visible[0].unsqueeze(-1)
     marks = torch.where(marked.unsqueeze(-1), cloud.marks[0], 0.0).double()
     normal = Normalize(frame)(Data(pos=cloud.pos))
     pos, offset, scale = normal.pos.float(), normal.offset.double(), normal.scale.double()
-    bandwidth = pcsa.knn_bandwidth(pos)
+    bandwidth = point_bandwidth(bases, pos)
     found = pcsa.localize(logits, pos, bandwidth, validate=False)
     apart = denormalize(found.position.double(), offset, scale)[0] - position.double()
     covariance = found.covariance[0].double() * scale.square() + apart.unsqueeze(-1) * apart.unsqueeze(-2)

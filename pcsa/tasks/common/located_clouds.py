@@ -12,6 +12,8 @@ from torch_geometric.data import Batch, Data
 import pcsa
 from pcsa.datasets.transforms import Normalize, denormalize
 from pcsa.localization import ReadOut
+from pcsa.tasks.common.config import FROM_NEIGHBORS, BandwidthConfig
+from pcsa.tasks.common.objective import point_bandwidth
 
 Frame = Literal["unit_sphere", "min_max"]
 
@@ -48,6 +50,7 @@ def locate(
     radius: float | None = None,
     *,
     temperature: float = 1.0,
+    bases: BandwidthConfig = FROM_NEIGHBORS,
 ) -> LocatedClouds:
     """Keypoints of clouds ``[N, 3]``: normalize, score, find bandwidths, read the map, go back to the clouds' units.
 
@@ -59,6 +62,8 @@ def locate(
         radius: The same, in the units of the clouds.
         temperature: Divides the logits where peak, entropy and confidence are computed; the positions are those of the
             maps as they are.
+        bases: How wide the bases are: as in the training of the network, for covariances and modes are those of the
+            mixture.
     """
     device = next(network.parameters()).device
     normalize = Normalize(frame)
@@ -68,7 +73,7 @@ def locate(
     logits = outputs["logits"]
     # Each cloud has a scale of its own.
     reach = None if radius is None else (radius / batch.scale[:, 0]).to(pos)
-    bandwidth = pcsa.knn_bandwidth(pos, ptr=ptr)
+    bandwidth = point_bandwidth(bases, pos, ptr)
     found = pcsa.localize(logits, pos, bandwidth, ptr=ptr, read_out=read_out, radius=reach)
     if temperature != 1:
         sure = pcsa.localize(logits, pos, bandwidth, ptr=ptr, temperature=temperature)
@@ -87,3 +92,12 @@ def locate(
         logits=list(logits.float().cpu().split(batch.ptr.diff().tolist())),
         outputs={name: outputs[name].float().cpu() for name in ("presence", "activation") if name in outputs},
     )
+
+
+def cloud_bandwidth(bases: BandwidthConfig, pos: Tensor, frame: Frame) -> Tensor:
+    """Bandwidths ``[N]`` of a cloud ``[N, 3]`` in its own units, or factors ``[N, 3, 3]`` where they lie along it."""
+    normal = Normalize(frame)(Data(pos=pos))
+    bandwidth = point_bandwidth(bases, normal.pos.float())
+    if not isinstance(bandwidth, Tensor):
+        bandwidth = normal.pos.new_full((len(pos),), bandwidth, dtype=torch.float32)
+    return bandwidth * float(normal.scale)

@@ -10,15 +10,29 @@ from torch import Tensor
 
 import pcsa
 from pcsa import losses
-from pcsa.tasks.common.config import BandwidthConfig, LocalizationConfig, Method, SamplerConfig
+from pcsa.tasks.common.config import FROM_NEIGHBORS, BandwidthConfig, LocalizationConfig, Method, SamplerConfig
 from pcsa.tasks.common.detours import distance_along
 from pcsa.tasks.common.processes import share_of
 
 
-def point_bandwidth(config: BandwidthConfig, pos: Tensor, ptr: Tensor, known: Tensor | None = None) -> float | Tensor:
+def bases_of(config: Any) -> BandwidthConfig:
+    """The bases that a task was trained with; those of its objective, or what it would have by default."""
+    objective = getattr(config, "objective", None)
+    return objective if isinstance(objective, BandwidthConfig) else FROM_NEIGHBORS
+
+
+def point_bandwidth(
+    config: BandwidthConfig, pos: Tensor, ptr: Tensor | None = None, known: Tensor | None = None
+) -> float | Tensor:
     """Standard deviations of the bases, or factors of their covariances where ``config`` wants them along the surface.
 
     The deviation is the one that ``config`` names, or that from the neighbors, which may be ``known``.
+
+    Args:
+        config: Its lengths are in the units of ``pos``, which are those of the normalized clouds.
+        pos: ``[N, D]``.
+        ptr: Where each cloud begins, then N; without, there is one.
+        known: Bandwidths from the neighbors, scaled.
     """
     bandwidth: float | Tensor | None = known if config.bandwidth is None else config.bandwidth
     if bandwidth is None:

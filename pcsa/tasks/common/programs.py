@@ -14,6 +14,7 @@ from pcsa._core.points import Points, cloud_max, cloud_sum
 from pcsa.localization import ReadOut
 from pcsa.models import Level, LevelGeometry, PointNet2
 from pcsa.tasks.common.clouds import Frame
+from pcsa.tasks.common.config import FROM_NEIGHBORS, BandwidthConfig
 from pcsa.tasks.common.searched import search_all
 
 _FAR = 10.0  # as in pcsa.datasets.transforms
@@ -44,6 +45,7 @@ class ReadingOf:
     read_out: ReadOut
     radius: float | None
     temperature: float
+    bases: BandwidthConfig = FROM_NEIGHBORS
 
 
 class CloudProgram(nn.Module):
@@ -88,9 +90,15 @@ class Searching(CloudProgram):
     """One cloud: the graph searches its neighbors."""
 
     def forward(self, points: Tensor) -> tuple[Tensor, ...]:
-        backbone = cast(PointNet2, self.network.backbone)
         ptr = torch.arange(2) * points.shape[0]
-        return self.read(points, ptr, lambda pos: search_all(pos, backbone.levels, backbone.local_neighbors))
+        return self.read(points, ptr, self._search)
+
+    def _search(self, pos: Tensor) -> tuple[list[LevelGeometry], Tensor]:
+        backbone, bases = cast(PointNet2, self.network.backbone), self.reading.bases
+        geometry, near = search_all(pos, backbone.levels, backbone.local_neighbors)
+        if bases.bandwidth is not None:
+            return geometry, torch.full_like(near, bases.bandwidth)
+        return geometry, bases.bandwidth_scale * near
 
 
 class Searched(CloudProgram):

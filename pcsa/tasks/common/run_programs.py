@@ -14,7 +14,9 @@ from pcsa.localization import NEED_RADIUS, ReadOut
 from pcsa.models import KeypointDetector, PointNet2, build_geometry
 from pcsa.models.grid_network import GridNetwork
 from pcsa.tasks.common.clouds import CloudTask, locate
+from pcsa.tasks.common.config import BandwidthConfig
 from pcsa.tasks.common.map_task import MapTask
+from pcsa.tasks.common.objective import bases_of, point_bandwidth
 from pcsa.tasks.common.programs import (
     CloudProgram,
     MapProgram,
@@ -68,11 +70,16 @@ def program_of(
     if isinstance(run.task, CloudTask):
         if size is not None:
             raise ValueError(f"`size` (={tuple(size)}) must not be given for {run.task.name}: clouds have any size")
-        reading = ReadingOf(run.task.frame, read_out, radius, run.calibration.temperature)
+        reading = ReadingOf(run.task.frame, read_out, radius, run.calibration.temperature, bases_of(run.config))
         return _of_clouds(run, reading, geometry, about)
     if isinstance(run.task, MapTask):
         return _of_maps(run, run.task, read_out, radius, size, about)
     raise ValueError(f"`checkpoint` (={run.path}) must be of a task on clouds, images, volumes or scans")
+
+
+def _bandwidth(bases: BandwidthConfig, pos: Tensor, ptr: Tensor) -> Tensor:
+    bandwidth = point_bandwidth(bases, pos, ptr)
+    return bandwidth if isinstance(bandwidth, Tensor) else torch.full_like(pos[:, 0], bandwidth)
 
 
 def _of_clouds(run: Run[Any, Any], reading: ReadingOf, geometry: Geometry, about: dict[str, Any]) -> Program:
@@ -81,6 +88,11 @@ def _of_clouds(run: Run[Any, Any], reading: ReadingOf, geometry: Geometry, about
         raise ValueError(
             f"`checkpoint` (={run.path}) must have PointNet++ as its backbone to be exported with its searches, has "
             f"{type(backbone).__name__}"
+        )
+    if geometry == "inside" and reading.bases.bandwidth_normal < 1:
+        raise ValueError(
+            f"`geometry` (='inside') must be 'input' for `{run.path}`: its `objective.bandwidth_normal` "
+            f"(={reading.bases.bandwidth_normal}) takes principal axes, which a graph cannot find"
         )
     levels, local = backbone.levels, bool(backbone.local_neighbors)
     model = run.model.cpu().eval()
@@ -102,7 +114,7 @@ def _of_clouds(run: Run[Any, Any], reading: ReadingOf, geometry: Geometry, about
         batch = torch.searchsorted(ptr, torch.arange(len(points)), right=True) - 1
         pos = normalized(points, batch, ptr, reading.frame)[0]
         found = build_geometry(pos, ptr, levels, backbone.local_neighbors)
-        return (points, ptr, pcsa.knn_bandwidth(pos, ptr=ptr), *packed(found, levels, local))
+        return (points, ptr, _bandwidth(reading.bases, pos, ptr), *packed(found, levels, local))
 
     def checks() -> Iterator[tuple[str, tuple[Tensor, ...], dict[str, Tensor]]]:
         for sizes in _SIZES[geometry]:
@@ -115,6 +127,7 @@ def _of_clouds(run: Run[Any, Any], reading: ReadingOf, geometry: Geometry, about
                 reading.read_out,
                 reading.radius,
                 temperature=reading.temperature,
+                bases=reading.bases,
             )
             more = found.outputs[last]
             expected = {
@@ -132,6 +145,11 @@ def _of_clouds(run: Run[Any, Any], reading: ReadingOf, geometry: Geometry, about
         "geometry": geometry,
         "frame": reading.frame,
         "temperature": reading.temperature,
+        "bandwidth": {
+            "constant": reading.bases.bandwidth,
+            "scale": reading.bases.bandwidth_scale,
+            "normal": reading.bases.bandwidth_normal,
+        },
         "levels": [{k: v for k, v in asdict(level).items() if k != "channels"} for level in levels],
         "local_neighbors": backbone.local_neighbors,
     }
