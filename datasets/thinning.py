@@ -1,4 +1,4 @@
-"""Clouds that lack points: evenly, ever more along a direction, or all that a view point does not see."""
+"""Clouds that lack points: everywhere, ever more along a direction, or all that a view point does not see."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pcsa._core.checks import check_count, check_positive
 from pcsa.datasets.folds import content_digest
 from pcsa.datasets.hidden_points import seen_points
 from pcsa.datasets.transforms import take_points
+from pcsa.neighbors import farthest_points
 
 Direction = tuple[float, float, float]
 
@@ -28,7 +29,7 @@ class Thin:
     """
 
     num_points: int | None = None
-    """Points to keep, at random, or all of a cloud that has fewer; 0 for all."""
+    """Points to keep, or all of a cloud that has fewer; 0 for all."""
     falloff: float | None = None
     """Factor by which the density falls, against that of the whole cloud, from one end to the other: exponentially, by
     as much over each tenth of the way. The dense end keeps as many points as it can: at most all. 1 for none."""
@@ -43,6 +44,9 @@ class Thin:
     3."""
     seed: int | None = None
     """Seed of what is drawn for each cloud, beside its id; default 0."""
+    even: bool | None = None
+    """Keep points that are far from each other, by farthest point sampling from one at random, in place of random
+    ones: a map on evenly spaced points says more exactly where a keypoint lies."""
 
     def __post_init__(self) -> None:
         if self.num_points is not None:
@@ -52,6 +56,8 @@ class Thin:
         for name, value in (("falloff", self.falloff), ("view_distance", self.view_distance)):
             if value is not None:
                 check_positive(name, value)
+        if self.even and (self.falloff or 1) > 1:
+            raise ValueError(f"`even` (=True) must not be given with `falloff` (={self.falloff}), which is uneven")
         if self.falloff is not None and self.falloff < 1:
             raise ValueError(f"`falloff` (={self.falloff}) must be at least 1")
         if self.view_distance is not None and self.view_distance <= 1:
@@ -75,7 +81,7 @@ class Thin:
         if self.falloff is not None and self.falloff > 1:
             parts.append(f"falloff {self.falloff:g}")
         if self.num_points:
-            parts.append(f"{self.num_points} points")
+            parts.append(f"{self.num_points} {'evenly spaced ' * bool(self.even)}points")
         return ", ".join(parts) or "all points"
 
 
@@ -145,10 +151,15 @@ def kept_rows(pos: Float[Tensor, "N 3"], options: Thin, name: str = "") -> Int[T
         view_point = (low + high) / 2 + (options.view_distance or 3.0) * half * away
         rows = torch.from_numpy(seen_points(pos.numpy(), view_point.numpy())).nonzero()[:, 0]
     if options.num_points or (options.falloff or 1) > 1:
+        generator = named_generator(seed, name, "points")
+        if options.even:
+            ends = torch.tensor([0, len(rows)])
+            how: dict[str, Any] = {"random_start": True, "generator": generator}
+            return rows[farthest_points(pos[rows], ends, options.num_points or len(rows), **how)[0].sort().values]
         falloff = options.falloff or 1.0
         along = _direction(options.along, seed, name, "along") if falloff > 1 else pos.new_zeros(3)
         share = falling_shares(pos[rows] @ along, falloff, options.num_points or len(rows))
-        rows = rows[draw_rows(share, named_generator(seed, name, "points"))]
+        rows = rows[draw_rows(share, generator)]
     return rows
 
 

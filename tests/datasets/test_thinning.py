@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -130,8 +131,49 @@ def test_occlusion_keeps_what_the_view_point_sees():
     assert set(fewer.tolist()) < set(rows.tolist())
 
 
+def test_evenly_spaced_points_are_farther_apart_than_any_random_ones():
+    data = cloud()
+    options = Thin(num_points=50, even=True)
+    rows = kept_rows(data.pos, options, "a")
+    assert len(rows) == 50
+    assert torch.equal(rows, rows.unique())
+    assert torch.equal(rows, kept_rows(data.pos, options, "a"))
+    # From a point of its own each cloud and seed.
+    assert not torch.equal(rows, kept_rows(data.pos, options, "b"))
+    assert not torch.equal(rows, kept_rows(data.pos, replace(options, seed=1), "a"))
+
+    def least(rows):
+        return torch.pdist(data.pos[rows].double()).min()
+
+    assert all(least(rows) > least(kept_rows(data.pos, Thin(num_points=50, seed=s), "a")) for s in range(20))
+    # The first that is farther than the least distance would have been chosen: what is left lies nearer.
+    left = torch.cdist(data.pos.double(), data.pos[rows].double()).min(1).values
+    assert left.max() <= least(rows) + 1e-6
+
+
+@pytest.mark.parametrize("options", [Thin(num_points=900, even=True), Thin(even=True), Thin(num_points=0, even=True)])
+def test_evenly_spaced_points_of_too_few_are_all(options):
+    data = cloud()
+    assert thin_cloud(data, options).num_nodes == data.num_nodes
+
+
+def test_evenly_spaced_points_of_what_is_seen():
+    data = cloud()
+    seen = kept_rows(data.pos, Thin(occlude=True), "a")
+    rows = kept_rows(data.pos, Thin(occlude=True, num_points=30, even=True), "a")
+    assert set(rows.tolist()) < set(seen.tolist())
+
+
 @pytest.mark.parametrize(
-    "options", [Thin(num_points=1), Thin(falloff=1e6), Thin(occlude=True), Thin(1, 5.0, None, True)]
+    "options",
+    [
+        Thin(num_points=1),
+        Thin(falloff=1e6),
+        Thin(occlude=True),
+        Thin(1, 5.0, None, True),
+        Thin(num_points=1, even=True),
+        Thin(num_points=4, even=True),
+    ],
 )
 @pytest.mark.parametrize("pos", [torch.ones(1, 3), torch.ones(6, 3), torch.arange(4.0)[:, None].expand(4, 3)])
 def test_at_least_one_point_stays(options, pos):
@@ -146,6 +188,8 @@ def test_what_is_given_goes_before_what_is_not():
     assert Thin(num_points=0, falloff=1.0).over(trained) == Thin(0, 1.0, seed=3)
     assert not Thin(num_points=0, falloff=1.0).over(trained).active
     assert str(Thin(512, 4.0, occlude=True)) == "occluded, falloff 4, 512 points"
+    assert str(Thin(512, even=True)) == "512 evenly spaced points"
+    assert Thin(even=False).over(Thin(512, even=True)) == Thin(512, even=False)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +203,7 @@ def test_what_is_given_goes_before_what_is_not():
         ({"view": (math.nan, 0.0, 0.0)}, "`view`"),
         ({"view_distance": 1.0}, "`view_distance`"),
         ({"seed": -1}, "`seed`"),
+        ({"even": True, "falloff": 2.0}, r"`even` \(=True\) must not be given with `falloff` \(=2.0\)"),
     ],
 )
 def test_bad_options_are_named(change, name):
