@@ -18,12 +18,14 @@ class PointCloud:
         points: `[N, 3]` float64, finite, in the file's own units and frame.
         colors: `[N, 3]` uint8 (r, g, b), or None.
         num_dropped: Number of points of the file that were left out because they are not finite.
+        is_sampled: Whether the points were sampled on a mesh.
 
     """
 
     points: NDArray[np.float64]
     colors: NDArray[np.uint8] | None = None
     num_dropped: int = 0
+    is_sampled: bool = False
 
     def __iter__(self) -> Iterator[NDArray[Any] | None]:
         yield self.points

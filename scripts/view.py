@@ -20,7 +20,7 @@ from pcsa.localization import ReadOut
 from pcsa.scripts.runs import open_cloud_run
 from pcsa.tasks.common.categories import of_category
 from pcsa.tasks.common.clouds import LAYERS, CloudTask, read_input
-from pcsa.tasks.common.given_clouds import give, locate_given, note_of
+from pcsa.tasks.common.given_clouds import give, locate_given, note_of, points_to_sample
 from pcsa.tasks.common.task import Checkpoint, Run
 from pcsa.viz import Scene, show
 from pcsa.viz.browser import ViewPage
@@ -93,9 +93,9 @@ def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any
         options = {"temperature": objective.final_temperature, "tempering": objective.tempering}
         options["num_samples"] = config.num_samples
 
-    def scene(pos: torch.Tensor, *, annotated: Data | None = None, **known: Any) -> Scene:
+    def scene(pos: torch.Tensor, *, annotated: Data | None = None, sampled: bool = False, **known: Any) -> Scene:
         # Annotations are of all points.
-        given = give(pos, run.clouds, resample=annotated is None)
+        given = give(pos, run.clouds, sampled=sampled, resample=annotated is None)
         located = locate_given(run, [given], config.read_out, config.radius)
         # A shape must look the same whenever it is shown.
         known |= {"generator": torch.Generator().manual_seed(0), "annotated": annotated, "note": note_of(given)}
@@ -115,8 +115,9 @@ def open_scenes(config: ViewConfig, task: CloudTask[Any, Any], run: Run[Any, Any
     files = found.files
 
     def read(place: int) -> Scene:
-        cloud = read_input(files[place], config.columns, drop_invalid=config.drop_invalid)
-        return scene(torch.from_numpy(cloud.points), title=files[place].name)
+        how: dict[str, Any] = {"drop_invalid": config.drop_invalid, "num_points": points_to_sample(run.clouds)}
+        cloud = read_input(files[place], config.columns, **how)
+        return scene(torch.from_numpy(cloud.points), sampled=cloud.is_sampled, title=files[place].name)
 
     return Lazy(len(files), read)
 

@@ -103,4 +103,4 @@ def read_mesh(
         if not whole.any():
             raise ValueError("every face has a vertex that is not finite")
         points, colors = sample_triangles(mesh._replace(faces=mesh.faces[whole]), num_points, seed)
-        return PointCloud(points, colors, num_dropped)
+        return PointCloud(points, colors, num_dropped, is_sampled=True)

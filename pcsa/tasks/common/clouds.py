@@ -29,7 +29,7 @@ from pcsa.localization import NEED_RADIUS, ReadOut
 from pcsa.tasks.common.config import Count, DataConfig, Rule, TrainConfig, to_plain
 from pcsa.tasks.common.engine import StepData
 from pcsa.tasks.common.fitting import scale_of, suited, suits
-from pcsa.tasks.common.given_clouds import UNKNOWN_POINTS, give, locate_given, note_of
+from pcsa.tasks.common.given_clouds import give, locate_given, note_of, points_to_sample
 from pcsa.tasks.common.located_clouds import (
     Frame as Frame,
     LocatedClouds as LocatedClouds,
@@ -373,12 +373,12 @@ class CloudPredictor(Predictor):
     def predict(self, file: Path) -> Iterator[Prediction]:
         """One prediction."""
         o, known = self.options, self.run.clouds
-        count = o.num_points or (UNKNOWN_POINTS if known is None else known.num_points)
+        count = o.num_points or points_to_sample(known, resample=o.resample)
         cloud = read_input(file, o.columns, drop_invalid=o.drop_invalid, num_points=count, seed=o.seed)
-        pos = torch.from_numpy(cloud.points)
         # As many as were asked for on a mesh are wanted.
-        chosen = o.num_points is not None and file.suffix.lower() in MESHES and len(pos) == count
-        given = give(pos, known, resample=o.resample and not chosen, seed=o.seed)
+        chosen = o.num_points is not None and cloud.is_sampled
+        how: dict[str, Any] = {"sampled": cloud.is_sampled, "resample": o.resample and not chosen, "seed": o.seed}
+        given = give(torch.from_numpy(cloud.points), known, **how)
         located = locate_given(self.run, [given], o.read_out, o.radius)
         found = {
             "position": located.position,
@@ -387,9 +387,9 @@ class CloudPredictor(Predictor):
             "entropy": located.entropy,
             **self.task.extra(located),
             "index": located.index,
-            "point": pos[located.index],
+            "point": given.whole[located.index],
         }
-        counts = {"num_points": len(pos), "num_used": len(given.pos), "num_dropped": cloud.num_dropped}
+        counts = {"num_points": len(given.whole), "num_used": len(given.pos), "num_dropped": cloud.num_dropped}
         fields: dict[str, Any] = {**counts, **{name: value[0].tolist() for name, value in found.items()}}
         if given.novelty is not None:
             fields |= {"novelty": given.novelty.score, "unlike": given.novelty.reason}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pcsa.localization import NEED_RADIUS, ReadOut
+from pcsa.neighbors import farthest_points
 from pcsa.tasks.common.fitting import scale_of
 from pcsa.tasks.common.located_clouds import LocatedClouds
 from pcsa.tasks.common.read_outs import cloud_radius
@@ -21,6 +22,8 @@ UNKNOWN_POINTS = 2048
 
 # A cloud of up to so many times the points that the training clouds had is given to the network as it is.
 _AS_MANY = 1.5
+# Evenly spaced points are chosen from so many times as many: from more, noise is what they are chosen for.
+_POOL = 2
 
 log = logging.getLogger(__name__)
 
@@ -31,31 +34,52 @@ class GivenCloud(NamedTuple):
     pos: Tensor
     """``[M, 3]``, in the input's units."""
     rows: Tensor | None
-    """Their rows in the input, ``[M]``; None where they are all of its points."""
-    num_points: int
-    """Points of the input."""
+    """Their rows in ``whole``, ``[M]``; None where they are all of its points."""
+    whole: Tensor
+    """Points of the input ``[N, 3]``; on a mesh, which has no points of its own, those that the network is given."""
     novelty: Novelty | None
     """How far it is from the training clouds; None where the checkpoint does not know these."""
 
 
-def give(pos: Tensor, known: TrainingClouds | None, *, resample: bool = True, seed: int = 0) -> GivenCloud:
+def points_to_sample(known: TrainingClouds | None, *, resample: bool = True) -> int:
+    """Number of points to sample on a mesh, for :func:`give` to choose from."""
+    if known is None:
+        return UNKNOWN_POINTS
+    return known.num_points * (_POOL if resample else 1)
+
+
+def give(
+    pos: Tensor, known: TrainingClouds | None, *, sampled: bool = False, resample: bool = True, seed: int = 0
+) -> GivenCloud:
     """Draw as many points as the training clouds had, where a cloud has many more, and compare it with these.
 
-    The points are drawn at random, so that they are as dense here and there as the cloud's are. A cloud of fewer
-    points stays as it is: there is nothing between its points, and its novelty says that it is sparse.
+    The network is given evenly spaced points, by farthest point sampling from twice as many at random: of random ones
+    it finds keypoints less exactly, even if it was trained on random ones. Strays are the farthest of all, so where some
+    of these points lie farther from all others than in training, it is given random ones. A cloud of fewer points stays
+    as it is: there is nothing between its points, and its novelty says that it is sparse. The novelty is that of evenly
+    spaced points or of random ones, whichever are more like the training clouds.
 
     Args:
         pos: ``[N, 3]``, in any units.
         known: What the checkpoint knows of the training clouds; None for nothing: the cloud stays as it is.
+        sampled: Whether the points were sampled on a mesh, :func:`points_to_sample` of them.
         resample: Whether to draw.
         seed: Seed of the draw.
     """
-    rows = None
-    if known is not None and resample and len(pos) > _AS_MANY * known.num_points:
-        order = torch.randperm(len(pos), generator=torch.Generator().manual_seed(seed))
-        rows = order[: known.num_points].sort().values
-    taken = pos if rows is None else pos[rows]
-    return GivenCloud(taken, rows, len(pos), None if known is None else known.novelty(taken))
+    if known is None:
+        return GivenCloud(pos, None, pos, None)
+    count = known.num_points
+    if not resample or len(pos) <= _AS_MANY * count:
+        return GivenCloud(pos, None, pos, known.novelty(pos))
+    order = torch.randperm(len(pos), generator=torch.Generator().manual_seed(seed))
+    pool = order[: _POOL * count]
+    chosen = farthest_points(pos[pool], torch.tensor([0, len(pool)]), count, validate=False)[0]
+    even, rows = pool[chosen].sort().values, order[:count].sort().values
+    novelty = min((known.novelty(pos[drawn]) for drawn in (rows, even)), key=lambda n: n.score)
+    if not known.has_lone_points(pos[even]):
+        rows = even
+    taken = pos[rows]
+    return GivenCloud(taken, None, taken, novelty) if sampled else GivenCloud(taken, rows, pos, novelty)
 
 
 def locate_given(
@@ -82,7 +106,7 @@ def locate_given(
 
 def note_of(cloud: GivenCloud) -> str:
     """What a picture says of a cloud below it; nothing where all is well."""
-    taken = "" if cloud.rows is None else f"{len(cloud.pos)} of {cloud.num_points} points"
+    taken = "" if cloud.rows is None else f"{len(cloud.pos)} of {len(cloud.whole)} points"
     reason = "" if cloud.novelty is None else cloud.novelty.reason
     unlike = f"unlike the training clouds: {reason}" if reason else ""
     return "; ".join(filter(None, (taken, unlike)))

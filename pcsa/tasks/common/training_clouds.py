@@ -190,6 +190,11 @@ class TrainingClouds:
         kept = float(np.prod([max(1.0, s) ** -fall for s, fall in zip(scores, _FALL, strict=True)]))
         return Novelty(score, self._reason(value, scores[0] >= scores[1]), kept)
 
+    def has_lone_points(self, pos: Tensor) -> bool:
+        """Whether points of a cloud ``[N, 3]`` lie farther from all others than those of training clouds."""
+        value = statistics(pos, self.frame, self.turns)
+        return bool((value[_LONE] > np.asarray(self.high)[_LONE]).any())
+
     def _reason(self, value: Array, is_shape: bool) -> str:
         """What differs most: points far off where there are some, for they change all the rest."""
         low, high = np.asarray(self.low), np.asarray(self.high)

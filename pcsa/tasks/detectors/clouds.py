@@ -12,7 +12,7 @@ import torch
 from pcsa._core.checks import check_count, check_positive
 from pcsa.localization import ReadOut
 from pcsa.tasks.common.clouds import CloudTask
-from pcsa.tasks.common.given_clouds import GivenCloud, give, locate_given
+from pcsa.tasks.common.given_clouds import GivenCloud, give, locate_given, points_to_sample
 from pcsa.tasks.common.located_clouds import LocatedClouds
 from pcsa.tasks.common.task import Run
 from pcsa.tasks.detectors.found import Found
@@ -112,14 +112,16 @@ class CloudDetector:
         if radius is not None:
             check_positive("radius", radius)
         given, several = as_list(clouds)
-        how = Sampling(num_points or self.num_points, seed, columns, drop_invalid)
+        count = num_points or points_to_sample(self.run.clouds, resample=resample)
+        how = Sampling(count, seed, columns, drop_invalid)
         named = [f"`clouds[{i}]`" if several else "`clouds`" for i in range(len(given))]
         inputs = [as_cloud(one, how, name) for one, name in zip(given, named, strict=True)]
         found: list[Found] = []
         taken = []
         for cloud in inputs:
             chosen = cloud.is_sampled and num_points is not None
-            taken.append(give(cloud.pos, self.run.clouds, resample=resample and not chosen, seed=seed))
+            draw: dict[str, Any] = {"sampled": cloud.is_sampled, "resample": resample and not chosen, "seed": seed}
+            taken.append(give(cloud.pos, self.run.clouds, **draw))
             _tell(cloud, taken[-1])
         reach = self.radius if radius is None else radius
         for part in self._batches([len(one.pos) for one in taken]):
@@ -156,12 +158,12 @@ class CloudDetector:
             presence=extra.get("presence"),
             entropy=located.entropy[place],
             index=index,
-            point=cloud.pos[index],
+            point=given.whole[index],
             radius=located.radius,
             temperature=run.calibration.temperature,
             novelty=None if given.novelty is None else given.novelty.score,
             reason="" if given.novelty is None else given.novelty.reason,
-            num_points=given.num_points,
+            num_points=len(given.whole),
             num_used=len(given.pos),
             segments=None if segments is None else torch.tensor(segments),
             activation=extra.get("activation"),
@@ -173,7 +175,7 @@ def _tell(cloud: InputCloud, given: GivenCloud) -> None:
     if given.rows is not None:
         log.info(
             "%s: %d of its %d points are taken, as many as the training clouds had",
-            *(cloud.name, len(given.pos), given.num_points),
+            *(cloud.name, len(given.pos), len(given.whole)),
         )
     if given.novelty is not None and given.novelty.score > 1:
         log.warning("%s is unlike the training clouds: %s", cloud.name, given.novelty.reason)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcsa.datasets.meshes.triangles import Mesh, sample_triangles
-from pcsa.datasets.points import MESHES, UNNAMED, read_points
+from pcsa.datasets.points import UNNAMED, read_cloud
 from pcsa.tasks.common.given_clouds import UNKNOWN_POINTS
 
 KINDS = (
@@ -30,7 +30,7 @@ class InputCloud(NamedTuple):
     name: str
     """What a message calls it."""
     is_sampled: bool = False
-    """Whether the points were sampled on a mesh, as many as were wanted."""
+    """Whether the points were sampled on a mesh."""
 
 
 class Sampling(NamedTuple):
@@ -93,11 +93,10 @@ def as_cloud(given: Any, how: Sampling, name: str = "the cloud") -> InputCloud:
 
 
 def _read(path: Path, how: Sampling) -> InputCloud:
-    count, suffix = how.num_points or UNKNOWN_POINTS, path.suffix.lower()
-    columns = how.columns if suffix in UNNAMED else None
-    pos = read_points(path, count, how.seed, columns=columns, drop_invalid=how.drop_invalid)
-    # A cloud of as many points needs no other number of them either.
-    return InputCloud(pos, str(path), suffix in MESHES and len(pos) == count)
+    columns = how.columns if path.suffix.lower() in UNNAMED else None
+    drawn: dict[str, Any] = {"num_points": how.num_points or UNKNOWN_POINTS, "seed": how.seed}
+    cloud = read_cloud(path, columns=columns, drop_invalid=how.drop_invalid, **drawn)
+    return InputCloud(torch.from_numpy(cloud.points), str(path), cloud.is_sampled)
 
 
 def _mesh_of(given: Any) -> Mesh | None:
