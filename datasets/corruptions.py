@@ -87,7 +87,7 @@ def thinned(data: Data, num_points: float, seed: int = 0) -> Corrupted:
 def uneven(data: Data, falloff: float, seed: int = 0) -> Corrupted:
     """Keep a quarter of the points, ever fewer along a direction, by the factor ``falloff`` from end to end.
 
-    A falloff of 1 keeps a quarter evenly: against it, the others say what unevenness costs beside the number of points.
+    A falloff of 1 keeps any quarter: against it, the others say what unevenness costs beside the number of points.
     Above 50, fewer than a quarter can be kept.
     """
     thin = Thin(num_points=max(1, len(data.pos) // 4), falloff=falloff, seed=seed)

@@ -19,6 +19,8 @@ from pcsa.neighbors import farthest_points
 
 Direction = tuple[float, float, float]
 
+_POOL = 2
+
 
 @dataclass(frozen=True)
 class Thin:
@@ -45,8 +47,8 @@ class Thin:
     seed: int | None = None
     """Seed of what is drawn for each cloud, beside its id; default 0."""
     even: bool | None = None
-    """Keep points that are far from each other, by farthest point sampling from one at random, in place of random
-    ones: a map on evenly spaced points says more exactly where a keypoint lies."""
+    """Keep evenly spaced points, see :func:`evenly_spaced`, in place of random ones: a map on them says more exactly
+    where a keypoint lies."""
 
     def __post_init__(self) -> None:
         if self.num_points is not None:
@@ -57,7 +59,9 @@ class Thin:
             if value is not None:
                 check_positive(name, value)
         if self.even and (self.falloff or 1) > 1:
-            raise ValueError(f"`even` (=True) must not be given with `falloff` (={self.falloff}), which is uneven")
+            raise ValueError(
+                f"`even` (=True) must be False with `falloff` (={self.falloff}), which makes the spacing uneven"
+            )
         if self.falloff is not None and self.falloff < 1:
             raise ValueError(f"`falloff` (={self.falloff}) must be at least 1")
         if self.view_distance is not None and self.view_distance <= 1:
@@ -65,6 +69,11 @@ class Thin:
         for name, direction in (("along", self.along), ("view", self.view)):
             if direction is not None and not 0 < sum(x * x for x in direction) < float("inf"):
                 raise ValueError(f"`{name}` (={direction}) must be finite, and not zero")
+
+    def check(self) -> None:
+        """Check what belongs together in options that are complete."""
+        if self.even and not self.num_points:
+            raise ValueError(f"`even` (=True) takes a number of points, `num_points` (={self.num_points})")
 
     @property
     def active(self) -> bool:
@@ -81,7 +90,9 @@ class Thin:
         if self.falloff is not None and self.falloff > 1:
             parts.append(f"falloff {self.falloff:g}")
         if self.num_points:
-            parts.append(f"{self.num_points} {'evenly spaced ' * bool(self.even)}points")
+            parts.append(f"{self.num_points} points")
+        if self.even is not None:
+            parts.append("evenly spaced" if self.even else "at random")
         return ", ".join(parts) or "all points"
 
 
@@ -152,15 +163,32 @@ def kept_rows(pos: Float[Tensor, "N 3"], options: Thin, name: str = "") -> Int[T
         rows = torch.from_numpy(seen_points(pos.numpy(), view_point.numpy())).nonzero()[:, 0]
     if options.num_points or (options.falloff or 1) > 1:
         generator = named_generator(seed, name, "points")
-        if options.even:
-            ends = torch.tensor([0, len(rows)])
-            how: dict[str, Any] = {"random_start": True, "generator": generator}
-            return rows[farthest_points(pos[rows], ends, options.num_points or len(rows), **how)[0].sort().values]
+        if options.even and options.num_points:
+            return rows[evenly_spaced(pos[rows], options.num_points, generator)]
         falloff = options.falloff or 1.0
         along = _direction(options.along, seed, name, "along") if falloff > 1 else pos.new_zeros(3)
         share = falling_shares(pos[rows] @ along, falloff, options.num_points or len(rows))
         rows = rows[draw_rows(share, generator)]
     return rows
+
+
+def evenly_spaced(pos: Float[Tensor, "N 3"], num_points: int, generator: torch.Generator) -> Int[Tensor, " M"]:
+    """Rows of points that are far from each other, rising: farthest points of twice as many random ones.
+
+    From all points of a dense cloud, noise and strays would be what is chosen.
+
+    Args:
+        pos: Positions of one cloud, in any units.
+        num_points: Number of points, or all of a cloud that has fewer.
+        generator: The source of randomness, on the CPU.
+
+    """
+    pool = torch.arange(len(pos))
+    if len(pos) > _POOL * num_points:
+        pool = torch.randperm(len(pos), generator=generator)[: _POOL * num_points].sort().values
+    how: dict[str, Any] = {"random_start": True, "generator": generator, "validate": False}
+    chosen = farthest_points(pos[pool], torch.tensor([0, len(pool)]), num_points, **how)[0]
+    return pool[chosen].sort().values
 
 
 def falling_shares(height: Float[Tensor, " N"], falloff: float, num_points: int) -> Float[Tensor, " N"]:

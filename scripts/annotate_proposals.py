@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pcsa._core.progress import progress
 from pcsa.datasets.faults import said
@@ -14,6 +15,8 @@ from pcsa.datasets.labeling.book import Book
 from pcsa.datasets.labeling.session import Proposal
 from pcsa.datasets.labeling.shape import Shape, sample_shape
 from pcsa.scripts.runs import open_cloud_run
+from pcsa.tasks.common.given_clouds import give, points_to_sample
+from pcsa.tasks.common.training_clouds import TrainingClouds
 
 _RADIUS = 0.02  # of the diagonal of a scan: within it, a prediction is taken for right
 
@@ -51,11 +54,11 @@ def propose(
     for scan in progress([scan for scan in scans if not book.is_done(scan)], "predicting"):
         try:
             shape = read(scan)
-            points = sample_shape(shape, num_points)[0].astype(np.float64)
+            points = _points_of(shape, run.clouds, num_points)
         except (ValueError, OSError) as error:
             failed[scan] = said(error)
             continue
-        located = task.locate(run, [torch.from_numpy(points)], "ball", 2 * shape.radius * _RADIUS)
+        located = task.locate(run, [points], "ball", 2 * shape.radius * _RADIUS)
         position, confidence = located.position[0].double().numpy(), located.confidence[0].tolist()
         presence = located.outputs["presence"][0].sigmoid().tolist() if "presence" in located.outputs else None
         proposals[scan] = {}
@@ -67,6 +70,14 @@ def propose(
                 row = int(np.linalg.norm(shape.vertices - position[k], axis=1).argmin())
                 proposals[scan][name] = Proposal(shape.vertices[row], "predicted", there * confidence[k])
     return proposals, failed
+
+
+def _points_of(shape: Shape, known: TrainingClouds | None, num_points: int) -> Tensor:
+    """What a network is given of a scan, as by ``pcsa predict``; ``num_points`` if it knows no training clouds."""
+    sampled = len(shape.faces) > 0
+    count = points_to_sample(known) if sampled else len(shape.vertices)
+    points = sample_shape(shape, num_points if known is None else count)[0]
+    return give(torch.from_numpy(points.astype(np.float64)), known, sampled=sampled).pos
 
 
 def least_sure_first(scans: Sequence[str], proposals: Mapping[str, Mapping[str, Proposal]]) -> list[str]:

@@ -172,14 +172,14 @@ class Display:
         self.variables = {"DISPLAY": name, "WAYLAND_DISPLAY": ""}
 
     def xdotool(self, *arguments):
-        return subprocess.run(["xdotool", *map(str, arguments)], env={**os.environ, **self.variables}).returncode == 0
+        subprocess.run(["xdotool", *map(str, arguments)], env={**os.environ, **self.variables}, check=True)
 
     def point(self, title, x, y):
         """Move the pointer into the window of a title, once there is one."""
-        assert self.xdotool("search", "--sync", "--onlyvisible", "--name", title, "mousemove", "--window", "%1", x, y)
+        self.xdotool("search", "--sync", "--onlyvisible", "--name", title, "mousemove", "--window", "%1", x, y)
 
     def press(self, *keys):
-        assert self.xdotool("key", *keys)
+        self.xdotool("key", *keys)
 
     def press_until(self, key, happened):
         """Press a key again and again: what is pressed before a window has the keyboard is lost."""

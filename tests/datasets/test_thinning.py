@@ -133,9 +133,9 @@ def test_occlusion_keeps_what_the_view_point_sees():
 
 def test_evenly_spaced_points_are_farther_apart_than_any_random_ones():
     data = cloud()
-    options = Thin(num_points=50, even=True)
+    options = Thin(num_points=200, even=True)
     rows = kept_rows(data.pos, options, "a")
-    assert len(rows) == 50
+    assert len(rows) == 200
     assert torch.equal(rows, rows.unique())
     assert torch.equal(rows, kept_rows(data.pos, options, "a"))
     # From a point of its own each cloud and seed.
@@ -145,13 +145,13 @@ def test_evenly_spaced_points_are_farther_apart_than_any_random_ones():
     def least(rows):
         return torch.pdist(data.pos[rows].double()).min()
 
-    assert all(least(rows) > least(kept_rows(data.pos, Thin(num_points=50, seed=s), "a")) for s in range(20))
+    assert all(least(rows) > least(kept_rows(data.pos, Thin(num_points=200, seed=s), "a")) for s in range(20))
     # The first that is farther than the least distance would have been chosen: what is left lies nearer.
     left = torch.cdist(data.pos.double(), data.pos[rows].double()).min(1).values
     assert left.max() <= least(rows) + 1e-6
 
 
-@pytest.mark.parametrize("options", [Thin(num_points=900, even=True), Thin(even=True), Thin(num_points=0, even=True)])
+@pytest.mark.parametrize("options", [Thin(num_points=900, even=True), Thin(num_points=400, even=True)])
 def test_evenly_spaced_points_of_too_few_are_all(options):
     data = cloud()
     assert thin_cloud(data, options).num_nodes == data.num_nodes
@@ -188,7 +188,9 @@ def test_what_is_given_goes_before_what_is_not():
     assert Thin(num_points=0, falloff=1.0).over(trained) == Thin(0, 1.0, seed=3)
     assert not Thin(num_points=0, falloff=1.0).over(trained).active
     assert str(Thin(512, 4.0, occlude=True)) == "occluded, falloff 4, 512 points"
-    assert str(Thin(512, even=True)) == "512 evenly spaced points"
+    assert str(Thin(512, even=True)) == "512 points, evenly spaced"
+    assert str(Thin(even=True)) == "evenly spaced"
+    assert str(Thin(512, even=False)) == "512 points, at random"
     assert Thin(even=False).over(Thin(512, even=True)) == Thin(512, even=False)
 
 
@@ -203,9 +205,28 @@ def test_what_is_given_goes_before_what_is_not():
         ({"view": (math.nan, 0.0, 0.0)}, "`view`"),
         ({"view_distance": 1.0}, "`view_distance`"),
         ({"seed": -1}, "`seed`"),
-        ({"even": True, "falloff": 2.0}, r"`even` \(=True\) must not be given with `falloff` \(=2.0\)"),
+        ({"even": True, "falloff": 2.0}, r"`even` \(=True\) must be False with `falloff` \(=2.0\)"),
     ],
 )
 def test_bad_options_are_named(change, name):
     with pytest.raises(ValueError, match=name):
         Thin(**change)
+
+
+@pytest.mark.parametrize("options", [Thin(even=True), Thin(num_points=0, even=True), Thin(occlude=True, even=True)])
+def test_even_without_a_number_is_refused_where_options_are_complete(options):
+    with pytest.raises(ValueError, match=r"`even` \(=True\) takes a number of points, `num_points`"):
+        options.check()
+    replace(options, num_points=5).check()
+    with pytest.raises(ValueError, match=r"`even` \(=True\) must be False with `falloff`"):
+        Thin(falloff=4.0).over(Thin(512, even=True))
+    assert Thin(falloff=4.0, even=False).over(Thin(512, even=True)).falloff == 4
+
+
+def test_of_a_dense_cloud_strays_are_not_sought_out():
+    pos = torch.randn(20_000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    pos = pos / pos.norm(dim=1, keepdim=True)
+    pos[::100] *= 2
+    rows = kept_rows(pos, Thin(num_points=300, even=True))
+    # Six or so of twice as many random points; of all points it would be 200.
+    assert 1 <= int((rows % 100 == 0).sum()) <= 15

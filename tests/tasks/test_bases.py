@@ -5,15 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 
 import pcsa
 from pcsa import exported
 from pcsa.losses import mixture_nll
 from pcsa.tasks import open_run
+from pcsa.tasks.common import detection
 from pcsa.tasks.common.belief import read_maps
 from pcsa.tasks.common.held_to_marks import FACTORS, hold
 from pcsa.tasks.common.objective import bases_of
+from pcsa.tasks.common.run import open_ensemble
 from pcsa.tasks.common.run_programs import program_of
 
 OPTIONS = [{}, {"bandwidth": 0.05}, {"bandwidth_scale": 0.3}, {"bandwidth_normal": 0.2, "bandwidth_scale": 2.0}]
@@ -21,9 +23,12 @@ OPTIONS = [{}, {"bandwidth": 0.05}, {"bandwidth_scale": 0.3}, {"bandwidth_normal
 
 @pytest.fixture(params=OPTIONS, ids=str)
 def run(request, trained):
-    """A run as if it had been trained with such bases, and bandwidths of a normalized cloud."""
-    run = open_run(trained("supervised")[2])
-    objective = replace(run.config.objective, **request.param)
+    """A detector as if it had been trained with such bases, and bandwidths of a normalized cloud."""
+    return with_bases(open_run(trained("supervised")[2]), request.param)
+
+
+def with_bases(run, options):
+    objective = replace(run.config.objective, **options)
 
     def bandwidth(pos):
         sigma = objective.bandwidth or objective.bandwidth_scale * pcsa.knn_bandwidth(pos)
@@ -107,6 +112,45 @@ def test_what_a_program_finds(run, geometry):
     *_, (_, inputs, expected) = program.checks()
     found = dict(zip(program.outputs, program.module(*inputs), strict=True))
     torch.testing.assert_close(found["covariance"].double(), expected["covariance"].double(), rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_a_skeleton_merger_of_two_clouds(trained, cloud, options):
+    run, bandwidth = with_bases(open_run(trained("unsupervised")[2]), options)
+    clouds = [cloud, cloud[:200] * 3]
+    located = run.task.locate(run, clouds, "expectation")
+    for i, one in enumerate(clouds):
+        low, high = one.min(), one.max()
+        pos, scale = ((2 * one - low - high) / (high - low)).float(), (high - low) / 2
+        expected = pcsa.localize(located.logits[i], pos, bandwidth(pos)).covariance[0].double() * scale**2
+        torch.testing.assert_close(located.covariance[i], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_an_ensemble_has_one_kind_of_bases(trained, tmp_path):
+    path = trained("supervised")[2]
+    run, _ = with_bases(open_run(path), {"bandwidth_scale": 0.5})
+    # The file is another network's, whose weights are the same.
+    other = tmp_path / "other.ckpt"
+    other.write_bytes(path.read_bytes())
+    with pytest.raises(ValueError, match=r"`ensemble` .* must have the bases of .*bandwidth_scale=1.0.*not .*=0.5"):
+        open_ensemble(run, [other])
+    assert open_ensemble(open_run(path), [other]).model is not run.model
+
+
+def test_evaluation_reads_with_the_bases_of_the_run(trained, monkeypatch):
+    run, _ = with_bases(open_run(trained("supervised")[2]), {"bandwidth_scale": 0.5})
+    seen = []
+    real = detection.read_maps
+
+    def read(*arguments, **options):
+        seen.append(options["bases"])
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(detection, "read_maps", read)
+    options = run.task.evaluate_options(checkpoint=run.path, split="val")
+    evaluation = run.task.evaluation(run, options)
+    evaluation.find(Batch.from_data_list([evaluation.items[0]]))
+    assert [bases.bandwidth_scale for bases in seen] == [0.5]
 
 
 def test_an_objective_without_bases_has_those_of_the_neighbors():

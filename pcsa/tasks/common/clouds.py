@@ -122,10 +122,11 @@ class CloudPredictOptions(PredictOptions):
     """
 
     num_points: int | None = None
-    """Points sampled on a mesh, by area; default as many as the training clouds had, 2048 where the checkpoint does not
-    say how many those were."""
+    """Points sampled on a mesh, at random by area; default as many as the training clouds had, evenly spaced, or 2048
+    at random where the checkpoint does not say how many those were."""
     resample: bool = True
-    """Draw from a cloud that has many more points than the training clouds as many as these had."""
+    """Draw from a cloud that has many more points than the training clouds, or from a mesh, as many evenly spaced
+    points as these had; without it, all points of a cloud are taken, and those of a mesh are random."""
     seed: int = 0
     """Seed of the sampling on meshes, and of the draw from clouds."""
     columns: str | None = None

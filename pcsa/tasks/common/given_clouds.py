@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pcsa.datasets.thinning import evenly_spaced
 from pcsa.localization import NEED_RADIUS, ReadOut
-from pcsa.neighbors import farthest_points
 from pcsa.tasks.common.fitting import scale_of
 from pcsa.tasks.common.located_clouds import LocatedClouds
 from pcsa.tasks.common.read_outs import cloud_radius
@@ -22,7 +22,7 @@ UNKNOWN_POINTS = 2048
 
 # A cloud of up to so many times the points that the training clouds had is given to the network as it is.
 _AS_MANY = 1.5
-# Evenly spaced points are chosen from so many times as many: from more, noise is what they are chosen for.
+# Times as many points are sampled on a mesh as the network is given: evenly spaced ones are chosen from them.
 _POOL = 2
 
 log = logging.getLogger(__name__)
@@ -53,11 +53,11 @@ def give(
 ) -> GivenCloud:
     """Draw as many points as the training clouds had, where a cloud has many more, and compare it with these.
 
-    The network is given evenly spaced points, by farthest point sampling from twice as many at random: of random ones
-    it finds keypoints less exactly, even if it was trained on random ones. Strays are the farthest of all, so where some
-    of these points lie farther from all others than in training, it is given random ones. A cloud of fewer points stays
-    as it is: there is nothing between its points, and its novelty says that it is sparse. The novelty is that of evenly
-    spaced points or of random ones, whichever are more like the training clouds.
+    The network is given evenly spaced points: of random ones it finds keypoints less exactly, even if it was trained on
+    random ones. Strays are the farthest points of all, so where some of the evenly spaced ones lie farther from all
+    others than in training, and random ones are more like the training clouds, it is given these. A cloud of fewer
+    points stays as it is: there is nothing between its points, and its novelty says that it is sparse. The novelty of
+    the cloud is that of random points or of evenly spaced ones, whichever are more like the training clouds.
 
     Args:
         pos: ``[N, 3]``, in any units.
@@ -71,13 +71,12 @@ def give(
     count = known.num_points
     if not resample or len(pos) <= _AS_MANY * count:
         return GivenCloud(pos, None, pos, known.novelty(pos))
-    order = torch.randperm(len(pos), generator=torch.Generator().manual_seed(seed))
-    pool = order[: _POOL * count]
-    chosen = farthest_points(pos[pool], torch.tensor([0, len(pool)]), count, validate=False)[0]
-    even, rows = pool[chosen].sort().values, order[:count].sort().values
-    novelty = min((known.novelty(pos[drawn]) for drawn in (rows, even)), key=lambda n: n.score)
-    if not known.has_lone_points(pos[even]):
-        rows = even
+    generator = torch.Generator().manual_seed(seed)
+    at_random = torch.randperm(len(pos), generator=generator)[:count].sort().values
+    even = evenly_spaced(pos, count, generator)
+    random_novelty, even_novelty = (known.novelty(pos[rows]) for rows in (at_random, even))
+    novelty = min(random_novelty, even_novelty, key=lambda n: n.score)
+    rows = at_random if novelty is random_novelty and known.has_lone_points(pos[even]) else even
     taken = pos[rows]
     return GivenCloud(taken, None, taken, novelty) if sampled else GivenCloud(taken, rows, pos, novelty)
 

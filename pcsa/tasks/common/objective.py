@@ -18,7 +18,9 @@ from pcsa.tasks.common.processes import share_of
 def bases_of(config: Any) -> BandwidthConfig:
     """The bases that a task was trained with; those of its objective, or what it would have by default."""
     objective = getattr(config, "objective", None)
-    return objective if isinstance(objective, BandwidthConfig) else FROM_NEIGHBORS
+    if not isinstance(objective, BandwidthConfig):
+        return FROM_NEIGHBORS
+    return BandwidthConfig(objective.bandwidth, objective.bandwidth_scale, objective.bandwidth_normal)
 
 
 def point_bandwidth(

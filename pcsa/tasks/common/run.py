@@ -20,6 +20,7 @@ from pcsa.tasks.common.calibrations import (
     weights_digest,
 )
 from pcsa.tasks.common.config import TrainConfig, from_plain
+from pcsa.tasks.common.objective import bases_of
 from pcsa.tasks.common.outline import check_fits
 from pcsa.tasks.common.registry import get_task
 from pcsa.tasks.common.shared import read_model, shared_weights
@@ -123,6 +124,11 @@ def open_ensemble(
                 raise ValueError(
                     f"`ensemble` (={str(path)!r}) must find what `{run.path}` finds: its {name} are {here}, not {first}"
                 )
+        if (own := bases_of(other.config)) != (first := bases_of(run.config)):
+            raise ValueError(
+                f"`ensemble` (={str(path)!r}) must have the bases of `{run.path}`, for covariances are those of "
+                f"the mixture: {own}, not {first}"
+            )
         runs.append(other)
     task, members = run.task, tuple(runs)
     if test_time > 1:

@@ -11,12 +11,15 @@ from pcsa.tasks.common.task import Run
 
 def thinning(options: Thin) -> Thinning | None:
     """The transform of a dataset; None where its clouds stay as they are."""
+    options.check()
     return Thinning(options) if options.active else None
 
 
 def run_on(run: Run[Any, Any], options: Thin) -> Run[Any, Any]:
     """A run whose clouds are thinned as ``options`` say, and in the rest as those that it was trained on."""
-    return _with(run, options.over(run.config.data.thin))
+    thin = options.over(run.config.data.thin)
+    thin.check()
+    return _with(run, thin)
 
 
 def on_whole_clouds(run: Run[Any, Any]) -> Run[Any, Any]:

@@ -91,9 +91,10 @@ class CloudDetector:
                 sampled, by area.
             read_out: Way to read a keypoint from its map, in place of the detector's.
             radius: Radius of that, in the units of the clouds, in place of the detector's.
-            num_points: Points sampled on a mesh; default as many as the training clouds had.
-            resample: Whether to draw, from a cloud that has many more points than the training clouds, as many as these
-                had.
+            num_points: Points sampled on a mesh, at random; default as many as the training clouds had, evenly spaced.
+            resample: Whether to draw, from a cloud that has many more points than the training clouds or from a mesh,
+                as many evenly spaced points as these had; else all points of a cloud are taken, and those of a mesh are
+                random.
             seed: Seed of both.
             columns: Names of the columns of files that have no names for them, such as ``"x y z label"``.
             drop_invalid: Whether to leave out points that are not finite, instead of raising; ``index`` counts those

@@ -40,7 +40,7 @@ class Found:
     entropy: Tensor | None = None
     """Entropy of the probability map, ``[K]``, in nats; of clouds."""
     index: Tensor | None = None
-    """The most probable point, ``[K]``: its row in the input, or among the points sampled on a mesh; of clouds."""
+    """The most probable point, ``[K]``: its row in the input, or among those taken from a mesh; of clouds."""
     point: Tensor | None = None
     """Position of that point, ``[K, 3]``."""
     radius: float | None = None

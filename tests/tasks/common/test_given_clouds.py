@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pcsa.neighbors import farthest_points
+from pcsa.datasets.thinning import evenly_spaced
 from pcsa.tasks.common.given_clouds import UNKNOWN_POINTS, give, lowered, note_of, points_to_sample
 from pcsa.tasks.common.training_clouds import training_clouds
 
@@ -64,12 +64,16 @@ def test_points_that_were_sampled_on_a_mesh_are_not_those_of_the_input(known):
 
 def test_random_and_evenly_spaced_training_clouds_are_both_known_again(known):
     def even(epoch, i):
-        pos = ball(600, 10 * i + (epoch or 0))
-        return pos[farthest_points(pos, torch.tensor([0, 600]), 300)[0]]
+        pos = ball(5000, 10 * i + (epoch or 0))
+        return pos[evenly_spaced(pos, 300, torch.Generator().manual_seed(i))]
 
     for of in (known, training_clouds(20, even, "unit_sphere")):
-        scores = [give(ball(20_000, 100 + i), of).novelty.score for i in range(5)]
-        assert max(scores) < 1.5
+        for i in range(5):
+            given = give(ball(20_000, 100 + i), of)
+            assert given.novelty.score < 1.5
+            assert torch.pdist(given.pos).min() > 0.05
+            # An even network is given evenly spaced points; so is one that was trained on random ones.
+            assert of.has_lone_points(given.pos) is False
     # One of the two alone would not do.
     assert known.novelty(even(None, 100)).score > 1
 
@@ -83,8 +87,7 @@ def test_strays_are_not_sought_out(known):
     assert strays <= 8
     assert given.novelty.score > 1
     assert "point" in given.novelty.reason
-    pool = pos[torch.randperm(20_000, generator=torch.Generator().manual_seed(0))[:600]]
-    even = pool[farthest_points(pool, torch.tensor([0, 600]), 300)[0]]
+    even = pos[evenly_spaced(pos, 300, torch.Generator().manual_seed(0))]
     assert known.has_lone_points(even)
     assert int((even.norm(dim=1) > 1.2).sum()) > strays
     assert not known.has_lone_points(ball(300, 1))

@@ -187,6 +187,11 @@ def test_a_mesh_is_sampled_as_densely_as_the_training(detector, predicted, train
     assert detector(box, num_points=900).num_used == 900
     box.export(tmp_path / "box.obj")
     assert detector(tmp_path / "box.obj").num_used == 256
+    # Evenly spaced ones, and random ones of its own number where that is asked for or drawing is off.
+    at_random = detector(box, resample=False)
+    assert at_random.num_used == 256
+    torch.testing.assert_close(at_random.position, detector(box, num_points=256).position)
+    assert not torch.equal(at_random.position, detector(box).position)
     assert predicted(trained("supervised")[2], tmp_path / "box.obj")["num_points"] == 256
     more = predicted(trained("supervised")[2], tmp_path / "box.obj", "--num-points", "900")
     assert (more["num_points"], more["num_used"]) == (900, 900)
