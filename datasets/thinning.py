@@ -19,7 +19,8 @@ from pcsa.neighbors import farthest_points
 
 Direction = tuple[float, float, float]
 
-_POOL = 2
+POOL = 2
+"""Evenly spaced points are chosen from so many times as many random ones."""
 
 
 @dataclass(frozen=True)
@@ -184,8 +185,8 @@ def evenly_spaced(pos: Float[Tensor, "N 3"], num_points: int, generator: torch.G
 
     """
     pool = torch.arange(len(pos))
-    if len(pos) > _POOL * num_points:
-        pool = torch.randperm(len(pos), generator=generator)[: _POOL * num_points].sort().values
+    if len(pos) > POOL * num_points:
+        pool = torch.randperm(len(pos), generator=generator)[: POOL * num_points].sort().values
     how: dict[str, Any] = {"random_start": True, "generator": generator, "validate": False}
     chosen = farthest_points(pos[pool], torch.tensor([0, len(pool)]), num_points, **how)[0]
     return pool[chosen].sort().values

@@ -109,8 +109,8 @@ def sample_shape(
 
     Args:
         shape: The scan.
-        num_points: Number of points sampled on a mesh, by area; of a cloud with more points,
-            so many are chosen at random.
+        num_points: Number of points sampled on a mesh, by area; of a cloud with more points, so many are chosen at
+            random.
         seed: Seed of both.
         keep: Positions `[k, 3]` of vertices of a cloud: each takes the place of the nearest chosen one. A mesh is
             sampled without them: where no other cloud has a point at its corners, they would give the answer away.

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pcsa.datasets.thinning import evenly_spaced
+from pcsa.datasets.thinning import POOL, evenly_spaced
 from pcsa.localization import NEED_RADIUS, ReadOut
 from pcsa.tasks.common.fitting import scale_of
 from pcsa.tasks.common.located_clouds import LocatedClouds
@@ -22,8 +22,6 @@ UNKNOWN_POINTS = 2048
 
 # A cloud of up to so many times the points that the training clouds had is given to the network as it is.
 _AS_MANY = 1.5
-# Times as many points are sampled on a mesh as the network is given: evenly spaced ones are chosen from them.
-_POOL = 2
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +43,7 @@ def points_to_sample(known: TrainingClouds | None, *, resample: bool = True) -> 
     """Number of points to sample on a mesh, for :func:`give` to choose from."""
     if known is None:
         return UNKNOWN_POINTS
-    return known.num_points * (_POOL if resample else 1)
+    return known.num_points * (POOL if resample else 1)
 
 
 def give(

@@ -13,7 +13,7 @@ import pcsa
 from pcsa.datasets.transforms import Normalize, denormalize
 from pcsa.localization import ReadOut
 from pcsa.tasks.common.config import FROM_NEIGHBORS, BandwidthConfig
-from pcsa.tasks.common.objective import point_bandwidth
+from pcsa.tasks.common.objective import each_bandwidth, point_bandwidth
 
 Frame = Literal["unit_sphere", "min_max"]
 
@@ -97,7 +97,4 @@ def locate(
 def cloud_bandwidth(bases: BandwidthConfig, pos: Tensor, frame: Frame) -> Tensor:
     """Bandwidths ``[N]`` of a cloud ``[N, 3]`` in its own units, or factors ``[N, 3, 3]`` where they lie along it."""
     normal = Normalize(frame)(Data(pos=pos))
-    bandwidth = point_bandwidth(bases, normal.pos.float())
-    if not isinstance(bandwidth, Tensor):
-        bandwidth = normal.pos.new_full((len(pos),), bandwidth, dtype=torch.float32)
-    return bandwidth * float(normal.scale)
+    return each_bandwidth(bases, normal.pos.float()) * float(normal.scale)

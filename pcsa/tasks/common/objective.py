@@ -45,6 +45,12 @@ def point_bandwidth(
     return pcsa.surface_bandwidth(pos, ptr=ptr, bandwidth=bandwidth, **how)
 
 
+def each_bandwidth(config: BandwidthConfig, pos: Tensor, ptr: Tensor | None = None) -> Tensor:
+    """The same with one for each point, where ``config`` has one for all."""
+    bandwidth = point_bandwidth(config, pos, ptr)
+    return bandwidth if isinstance(bandwidth, Tensor) else torch.full_like(pos[:, 0], bandwidth)
+
+
 def tempered_logits(config: SamplerConfig, logits: Tensor, temperature: float) -> Tensor:
     """What a sampler takes, so that its temperature divides what ``config`` says."""
     # In float32: what half precision rounds off here would be divided by the temperature.

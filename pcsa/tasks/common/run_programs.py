@@ -14,9 +14,8 @@ from pcsa.localization import NEED_RADIUS, ReadOut
 from pcsa.models import KeypointDetector, PointNet2, build_geometry
 from pcsa.models.grid_network import GridNetwork
 from pcsa.tasks.common.clouds import CloudTask, locate
-from pcsa.tasks.common.config import BandwidthConfig
 from pcsa.tasks.common.map_task import MapTask
-from pcsa.tasks.common.objective import bases_of, point_bandwidth
+from pcsa.tasks.common.objective import bases_of, each_bandwidth
 from pcsa.tasks.common.programs import (
     CloudProgram,
     MapProgram,
@@ -77,11 +76,6 @@ def program_of(
     raise ValueError(f"`checkpoint` (={run.path}) must be of a task on clouds, images, volumes or scans")
 
 
-def _bandwidth(bases: BandwidthConfig, pos: Tensor, ptr: Tensor) -> Tensor:
-    bandwidth = point_bandwidth(bases, pos, ptr)
-    return bandwidth if isinstance(bandwidth, Tensor) else torch.full_like(pos[:, 0], bandwidth)
-
-
 def _of_clouds(run: Run[Any, Any], reading: ReadingOf, geometry: Geometry, about: dict[str, Any]) -> Program:
     backbone = getattr(run.model, "backbone", None)
     if not isinstance(backbone, PointNet2):
@@ -114,7 +108,7 @@ def _of_clouds(run: Run[Any, Any], reading: ReadingOf, geometry: Geometry, about
         batch = torch.searchsorted(ptr, torch.arange(len(points)), right=True) - 1
         pos = normalized(points, batch, ptr, reading.frame)[0]
         found = build_geometry(pos, ptr, levels, backbone.local_neighbors)
-        return (points, ptr, _bandwidth(reading.bases, pos, ptr), *packed(found, levels, local))
+        return (points, ptr, each_bandwidth(reading.bases, pos, ptr), *packed(found, levels, local))
 
     def checks() -> Iterator[tuple[str, tuple[Tensor, ...], dict[str, Tensor]]]:
         for sizes in _SIZES[geometry]:
