@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, cast, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 import lightning as L
 import torch
@@ -61,6 +61,8 @@ from pcsa.tasks.common.training_clouds import Turns
 _UNUSED = ("color", "keypoint_index", "reflection", "rotation", "is_circle", "offset", "scale", "model_id", "category")
 _ALSO_UNUSED = ("up",)
 _MARKS = ("marks", "marked")
+# Precisions of a step that CUDA graphs may replay: the others scale the loss by what the last step gave.
+_GRAPHED = ("32-true", "bf16-mixed")
 _NORMALIZE = Normalize("unit_sphere")
 # What the training logs: KeypointNet's thresholds, and these shares of the diagonal for clouds that they do not suit.
 _WATCHED = (0.01, 0.05)
@@ -102,8 +104,6 @@ class SupervisedData(CloudsConfig):
 class SupervisedConfig(CloudConfig):
     """Everything that determines a supervised training."""
 
-    graphs: ClassVar[bool] = True
-
     data: SupervisedData = field(default_factory=SupervisedData)
     model: DetectorConfig = field(default_factory=DetectorConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -118,22 +118,11 @@ class SupervisedConfig(CloudConfig):
                 f"`data.augment.{name}` (={getattr(self.data.augment, name)}) must be {off} with `data.precompute`: it "
                 "changes which points are neighbors"
             )
-        if self.model.backbone is not None:
-            self.check_backbone(self.model.backbone)
-        if self.trainer.cuda_graph and (self.model.dropout or self.model.drop_path):
+        if self.model.backbone is not None and self.data.precompute:
             raise ValueError(
-                f"`trainer.cuda_graph` (=True) must be False with `model.dropout` (={self.model.dropout}) or "
-                f"`model.drop_path` (={self.model.drop_path}): a graph would repeat what it drew first"
+                f"`data.precompute` (=True) must be False with `model.backbone` (={self.model.backbone!r}): what is "
+                "searched once is what PointNet++ looks at"
             )
-
-    def check_backbone(self, backbone: str) -> None:
-        """Check what does not go together with a network of one's own."""
-        for name, value, why in (
-            ("trainer.cuda_graph", self.trainer.cuda_graph, "a graph would repeat what it drew or searched first"),
-            ("data.precompute", self.data.precompute, "what is searched once is what PointNet++ looks at"),
-        ):
-            if value:
-                raise ValueError(f"`{name}` (=True) must be False with `model.backbone` (={backbone!r}): {why}")
 
 
 DetectorRun = Run[SupervisedConfig, KeypointLabels]
@@ -273,10 +262,19 @@ class Detection(StepTraining[SupervisedConfig]):
             weight = max(_FRAME_WEIGHT, config.objective.presence_weight)
             self.objective = replace(config.objective, presence_weight=weight)
 
-    def on_fit_start(self) -> None:
-        """Refuse CUDA graphs elsewhere."""
-        if self.config.trainer.cuda_graph and self.device.type != "cuda":
-            raise ValueError(f"`trainer.cuda_graph` (=True) is for a CUDA device: this training is on {self.device}")
+    @property
+    def draws(self) -> bool:
+        """Whether the network draws random numbers; of one of one's own, nobody says."""
+        model = self.config.model
+        return bool(model.dropout or model.drop_path or model.backbone is not None)
+
+    def graph_of(self, batch: Batch) -> bool:
+        """Whether the step of this batch is replayed as CUDA graphs; those of the first one decide on the shapes."""
+        t = self.config.trainer
+        able = t.cuda_graph and t.devices * t.num_nodes == 1 and t.precision in _GRAPHED and not self.draws
+        if not (able and batch.pos.is_cuda) or one_size(batch) is None:
+            return False
+        return self.graphed is None or self.graphed.fits(batch.pos, batch.ptr)
 
     def geometry(self, batch: Batch) -> list[LevelGeometry] | None:
         """What was searched before or, on a CUDA device, is searched now; elsewhere the network searches."""
@@ -295,11 +293,8 @@ class Detection(StepTraining[SupervisedConfig]):
     def loss(
         self, batch: Batch, temperature: float, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor], int]:
-        model = self.config.model
-        # Whether a network of one's own draws, nobody says.
-        draws = model.dropout or model.drop_path or model.backbone is not None
-        with network_noise(generator, batch.pos.device) if draws else nullcontext():
-            if self.config.trainer.cuda_graph and batch.pos.is_cuda:
+        with network_noise(generator, batch.pos.device) if self.draws else nullcontext():
+            if self.graph_of(batch):
                 # By plain torch a search is thousands of launches, and may read what it finds.
                 known = geometry_of(batch) if usable(batch.pos.device) else self.geometry(batch)
                 loss, parts = self.replayed(batch, known, temperature, generator)
@@ -317,8 +312,6 @@ class Detection(StepTraining[SupervisedConfig]):
         Without ``geometry``, the searches are among what is captured.
         """
         objective, size = self.objective, one_size(batch)
-        if size is None:
-            raise ValueError("`trainer.cuda_graph` (=True) is for clouds of one size: those of this batch differ")
         outside = objective.has("sampling") or objective.bandwidth_normal != 1
         if not outside and objective.has("mixture", "nll") and objective.bandwidth is None and "bandwidth" not in batch:
             # Its search reads what it finds.

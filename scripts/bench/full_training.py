@@ -52,7 +52,6 @@ def train_and_score(
         progress=False,
         # The score comes after the training.
         validate_every=10**6,
-        save_every=10**6,
         cuda_graph=cuda_graph,
     )
     optimizer = replace(preset.optimizer, steps=steps)

@@ -179,7 +179,7 @@ def _step_parts(
     augment = Augment(mirror=0.5, rotate=15.0, scale=0.1, shift=0.1)
     before = {"precompute": True, "augment": augment} if precompute else {}
     task, config = _task(root=root, category=category, **before)
-    config = replace(config, trainer=replace(config.trainer, num_workers=num_workers))
+    config = replace(config, trainer=replace(config.trainer, num_workers=num_workers, cuda_graph=False))
     training = task.training(config)
     marks = [time.perf_counter()]
     parts: dict[str, list[float]] = {}

@@ -37,7 +37,7 @@ def said_devices(networks: Iterable[TrainConfig]) -> str:
 
 
 def _kind(name: str) -> str:
-    """A device without the number of threads, or how its kernels are launched."""
+    """A device without the number of threads."""
     return name.split(",")[0]
 
 
@@ -53,5 +53,5 @@ def _name(config: TrainConfig) -> str:
     import torch
 
     if torch.cuda.is_available() and device_option(config) != "cpu":
-        return torch.cuda.get_device_name() + ", CUDA graphs" * config.trainer.cuda_graph
+        return torch.cuda.get_device_name()
     return f"{platform.machine()}, {torch.get_num_threads()} threads"

@@ -21,7 +21,7 @@ BEFORE_SPLIT: Literal["val"] = "val"
 _WITHOUT_EFFECT = ("out", "resume")
 _TRAINER_WITHOUT_EFFECT = (
     "accelerator", "devices", "num_nodes", "strategy", "num_workers", "logger", "validate_every", "save_every",
-    "progress",
+    "save_seconds", "progress",
 )  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def shown_config(config: TrainConfig) -> dict[str, Any]:
     """What determines the numbers of a run, as JSON types, without the folders of this machine."""
     shown = {name: value for name, value in to_plain(config).items() if name not in _WITHOUT_EFFECT}
     shown["trainer"] = {k: value for k, value in shown["trainer"].items() if k not in _TRAINER_WITHOUT_EFFECT}
-    # The same kernels in one launch: a row says so where it says on which device.
+    # The same kernels in one launch.
     shown["trainer"]["cuda_graph"] = False
     for name, value in vars(config).items():
         if name in shown and isinstance(value, Path):

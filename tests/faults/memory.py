@@ -17,7 +17,7 @@ _GROWTH = 0.02
 _TRAINING = (
     "landmarks --data.num-images 100 --data.input-size 32 32 --model.channels 8 8 --optimizer.batch-size 8 "
     "--optimizer.steps 100000000 --trainer.num-workers 2 --trainer.validate-every 1 --trainer.no-progress "
-    "--trainer.accelerator cpu --out run"
+    "--trainer.save-seconds 0 --trainer.accelerator cpu --out run"
 )
 
 

@@ -10,7 +10,10 @@ import programs
 import torch
 from harness import LostError, Scenario
 
-FAST = "--optimizer.steps 13 --trainer.validate-every 1 --trainer.no-progress --trainer.accelerator cpu --out run"
+FAST = (
+    "--optimizer.steps 13 --trainer.validate-every 1 --trainer.save-seconds 0 --trainer.no-progress "
+    "--trainer.accelerator cpu --out run"
+)
 CLOUDS = "--data.root ROOT --data.category chair --model.out-channels 16 --optimizer.batch-size 4"
 # Three steps an epoch: the training ends in the middle of the fifth. There are two rows of steps in the log.
 TASKS = {

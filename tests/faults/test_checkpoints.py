@@ -12,7 +12,7 @@ import torch
 from pcsa.tasks import open_run
 from pcsa.tasks.common.checkpoint import read_checkpoint
 from pcsa.tasks.common.checksum import is_signed, sign
-from pcsa.tasks.common.engine import WholeCheckpoints
+from pcsa.tasks.common.last import WholeCheckpoints
 from pcsa.tasks.common.outline import check_outline
 
 

@@ -137,16 +137,17 @@ def test_the_step_by_graphs_searches_within_them(training):
     assert sum(event.count for event in profile.key_averages() if event.key == "aten::copy_") <= 5
 
 
-def test_graphs_are_refused_for_clouds_of_several_sizes(training):
-    module, loading, batches = training("default", cuda_graph=True)
+def test_clouds_that_do_not_fit_the_graph_take_a_step_of_their_own(training):
+    steps = {graph: training("default", cuda_graph=graph) for graph in (True, False)}
     device = torch.device("cuda")
-    for sizes in ((600,) * 4, (500,) * 4, (500, 700, 600, 600)):
-        items = [item.clone() for item in batches[0].to_data_list()]
+    for sizes in ((600,) * 4, (500,) * 4, (500, 700, 600, 600), (600,) * 4):
+        items = [item.clone() for item in steps[True][2][0].to_data_list()]
         for item, size in zip(items, sizes, strict=True):
             item.pos = item.pos.repeat(2, 1)[:size]
-        whole = loading.transfer_batch_to_device(Batch.from_data_list(items), device, 0)
-        if sizes == (600,) * 4:
-            module.loss(whole, 0.5, torch.Generator())
-        else:
-            with pytest.raises(ValueError, match="clouds of one size"):
-                module.loss(whole, 0.5, torch.Generator())
+        losses = []
+        for module, loading, _ in steps.values():
+            whole = loading.transfer_batch_to_device(Batch.from_data_list(items), device, 0)
+            losses.append(module.loss(whole, 0.5, torch.Generator())[0])
+        assert [each[0].graphed is None for each in steps.values()] == [False, True]
+        assert steps[True][0].graph_of(whole) == (sizes == (600,) * 4)
+        torch.testing.assert_close(losses[0], losses[1], rtol=1e-3, atol=1e-5)

@@ -140,7 +140,6 @@ def test_without_labels(tiny, module, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"trainer": {"cuda_graph": True}}, r"`trainer.cuda_graph` \(=True\) must be False with `model.backbone`"),
         (
             {"data": {"precompute": True, "augment": Augment()}},
             r"`data.precompute` \(=True\) must be False with `model.backbone`",

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import numpy as np
 
@@ -220,8 +220,9 @@ class TrainerConfig:
     strategy: str = "auto"
     precision: str = "32-true"
     """For instance bf16-mixed; sampling stays in float32."""
-    num_workers: Annotated[int, Rule(0)] = 0
-    """Processes that load and augment."""
+    num_workers: Annotated[int, Rule(0)] | None = None
+    """Processes that load and augment; by default none on a CPU, and on a CUDA device four, or one less than torch
+    has threads."""
     logger: Literal["csv", "tensorboard", "wandb", "trackio"] = "csv"
     """What shows the log beside the CSV files, which are always written: TensorBoard from the same folder, Weights &
     Biases or trackio. Their environment variables hold, such as WANDB_MODE=offline and TRACKIO_DIR."""
@@ -229,37 +230,22 @@ class TrainerConfig:
     """Epochs between two validations."""
     save_every: Count = 1
     """Epochs between two checkpoints to resume from."""
+    save_seconds: FromZero = 10.0
+    """Seconds between two of them at least: of short epochs, most write none."""
     best: str | None = None
     """Also keep the weights with the best score of a validation in best.ckpt; a name from the log, such as val_error
     or val_pck@0.01. The last epoch is validated, too. Scores of few items choose by chance."""
     progress: bool = True
     """Show progress bars, where standard error is a terminal."""
-    cuda_graph: bool = False
-    """On a CUDA device, launch the forward pass of the network, and of an objective that draws no samples, as one CUDA
-    graph and the backward pass as another, captured in the first step. For clouds of one size: every batch must have
-    the shapes of the first."""
-
-    def check_graph(self) -> None:
-        """Check what belongs together with `cuda_graph`."""
-        if not self.cuda_graph:
-            return
-        if self.devices * self.num_nodes > 1:
-            raise ValueError(
-                f"`trainer.cuda_graph` (=True) must be False on several devices (={self.devices * self.num_nodes})"
-            )
-        if self.precision not in ("32-true", "bf16-mixed"):
-            raise ValueError(
-                f"`trainer.cuda_graph` (=True) must be False with `trainer.precision` {self.precision!r}: it is for "
-                "32-true and bf16-mixed"
-            )
+    cuda_graph: bool = True
+    """Launch the forward pass of a supervised detector, and of an objective that draws no samples, as one CUDA graph
+    and the backward pass as another, captured in the first step. On one CUDA device, in 32-true or bf16-mixed, for
+    batches of clouds of one size and networks that draw nothing; elsewhere kernels are launched one by one."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that determines a training. Each task has its own data, model and objective."""
-
-    graphs: ClassVar[bool] = False
-    """Whether the task's network runs as CUDA graphs where `trainer.cuda_graph` asks for it."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: Any = None
@@ -286,9 +272,6 @@ class TrainConfig:
             self.objective.check()
         if isinstance(self.objective, BandwidthConfig):
             self.objective.check_bandwidth()
-        t.check_graph()
-        if t.cuda_graph and not self.graphs:
-            raise ValueError("`trainer.cuda_graph` (=True) must be False in this task: it is for supervised detectors")
         if not isinstance(self.seed, numbers.Integral) or not 0 <= self.seed < 2**32:
             raise ValueError(f"`seed` (={self.seed}) must be from 0 to 2**32 - 1")
         devices = t.devices * t.num_nodes

@@ -20,8 +20,7 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -33,20 +32,20 @@ import pcsa
 from pcsa._core.memory import keep_freed_memory
 from pcsa._core.progress import bars_shown
 from pcsa._core.writing import remove_abandoned
-from pcsa.datasets.faults import reading
 from pcsa.datasets.transforms import item_generator
 from pcsa.tasks.common.averaging import AveragedWeights
 from pcsa.tasks.common.batches import Whole
 from pcsa.tasks.common.best import BestCheckpoint, mode_of
-from pcsa.tasks.common.checkpoint import check_resumable, read_checkpoint, started_from, write_checkpoint
+from pcsa.tasks.common.checkpoint import check_resumable, started_from
 from pcsa.tasks.common.claim import claimed
 from pcsa.tasks.common.clipping import clip_together
 from pcsa.tasks.common.config import OptimizerConfig, TrainConfig, TrainerConfig, to_plain
 from pcsa.tasks.common.config_file import write_configuration
 from pcsa.tasks.common.endings import await_the_end
+from pcsa.tasks.common.last import LastCheckpoint, WholeCheckpoints
 from pcsa.tasks.common.logs import check_logger, describe_run, flush_logs, make_loggers
 from pcsa.tasks.common.processes import mean_over_processes
-from pcsa.tasks.common.stopping import StopAtSignal, check_loss, check_weights
+from pcsa.tasks.common.stopping import StopAtSignal, check_loss
 from pcsa.tasks.common.together import ending_together
 
 log = logging.getLogger(__name__)
@@ -54,8 +53,8 @@ log = logging.getLogger(__name__)
 # The log takes every tenth step.
 _LOGGED_STEPS = 10
 
-# What Lightning puts into a checkpoint and takes out of it.
-_TO_RESUME = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "epoch", "global_step")
+# Processes that load for a CUDA device at most, where nobody says how many.
+_LOADING = 4
 
 _Item = TypeVar("_Item")
 ConfigT = TypeVar("ConfigT", bound=TrainConfig)
@@ -145,7 +144,7 @@ class StepData(L.LightningDataModule):
         self.describe: Callable[[], dict[str, Any]] = dict
 
     def _loader(self, items: Any, batch_size: int, sampler: Sampler[Any] | None = None) -> DataLoader:
-        workers = self.config.trainer.num_workers
+        workers = self._num_workers()
         return (DataLoader if sampler is None else ResumableLoader)(
             items,
             batch_size=batch_size,
@@ -155,6 +154,16 @@ class StepData(L.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=await_the_end,
         )
+
+    def _num_workers(self) -> int:
+        """Processes that load; where the training itself is on the CPU, they would take its time."""
+        t = self.config.trainer
+        if t.num_workers is not None:
+            return t.num_workers
+        assert self.trainer is not None
+        if self.trainer.strategy.root_device.type != "cuda":
+            return 0
+        return max(0, min(_LOADING, torch.get_num_threads() - 1))
 
     def train_dataloader(self) -> DataLoader:
         """Items varied anew in every epoch."""
@@ -428,27 +437,6 @@ def _options(config: TrainConfig, module: StepTraining[Any], *, validate: bool) 
     return callbacks
 
 
-class WholeCheckpoints(TorchCheckpointIO):
-    """Replaces a checkpoint by a complete one.
-
-    Lightning writes to the system's temporary folder and moves the file; from another file system that is a copy,
-    and a run killed during it would lose the checkpoint that it has.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        check_weights(checkpoint["state_dict"], checkpoint["global_step"], Path(path))
-        write_checkpoint(Path(path), checkpoint)
-
-    def load_checkpoint(self, path: str | Path, *arguments: Any, **options: Any) -> dict[str, Any]:
-        """Read a checkpoint to resume from as all others are read: nothing in it is run, and its checksum is right."""
-        checkpoint = read_checkpoint(Path(path))
-        with reading(path, "a checkpoint to resume from"):
-            lacking = [name for name in _TO_RESUME if name not in checkpoint]
-            if lacking:
-                raise ValueError(f"must have `{lacking[0]}` to be resumed")
-        return checkpoint
-
-
 def make_trainer(
     t: TrainerConfig,
     out: Path,
@@ -462,14 +450,7 @@ def make_trainer(
     shown = t.progress and bars_shown(in_stdout=True)
     callbacks = [
         *callbacks,
-        ModelCheckpoint(
-            dirpath=out,
-            filename="last",
-            every_n_epochs=t.save_every,
-            # Lightning's default is to save only after a validation.
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        ),
+        LastCheckpoint(out, t.save_every, t.save_seconds),
         LearningRateMonitor("step"),
         *([TQDMProgressBar(leave=False)] if shown else []),
     ]

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class Graphed:
     """A function of tensors that is captured at the first call; if that fails, it runs as it is, and the log says so.
 
-    What it returns is overwritten by the next call.
+    What it returns is overwritten by the next call. A call must have the shapes of the first, see :meth:`fits`.
 
     Args:
         function: Called as ``function(pos, ptr, *others)``, all of them tensors. It must be on a CUDA device by the
@@ -32,27 +32,22 @@ class Graphed:
 
     def __init__(self, function: StepOfTensors) -> None:
         self._flat = _Flat(function)
-        self._shapes: list[torch.Size] = []
+        self._shapes: tuple[torch.Size, torch.Size] | None = None
         self._captured = False
 
-    def __call__(self, *parts: Tensor, bounds: Sequence[int] | None = None) -> dict[str, Tensor]:
-        """Replay the function; ``bounds`` of clouds that all have one size, for one that searches.
+    def fits(self, pos: Tensor, ptr: Tensor) -> bool:
+        """Whether clouds have the number and size of those that were captured, if any were."""
+        return not self._captured or self._shapes == (pos.shape, ptr.shape)
 
-        Raises:
-            ValueError: If the shapes are not those of the first call.
-        """
+    def __call__(
+        self, pos: Tensor, ptr: Tensor, *others: Tensor, bounds: Sequence[int] | None = None
+    ) -> dict[str, Tensor]:
+        """Replay the function; ``bounds`` of clouds that all have one size, for one that searches."""
         self._flat.function.bounds = bounds
-        shapes = [x.shape for x in parts]
-        if not self._shapes:
-            self._shapes = shapes
-            self._captured = _capture(self._flat, parts)
-        if self._captured and shapes != self._shapes:
-            raise ValueError(
-                "`trainer.cuda_graph` (=True) is for batches of one shape, of clouds of one size: the first batch had "
-                f"{self._shapes[0][0]} points in {self._shapes[1][0] - 1} clouds, this one {shapes[0][0]} in "
-                f"{shapes[1][0] - 1}"
-            )
-        out = self._flat(*parts)
+        if self._shapes is None:
+            self._shapes = pos.shape, ptr.shape
+            self._captured = _capture(self._flat, (pos, ptr, *others))
+        out = self._flat(pos, ptr, *others)
         return dict(zip(self._flat.names, out, strict=True))
 
 

@@ -162,16 +162,16 @@ def test_a_device_is_that_of_trainings_and_of_scores(study, calls, trains, tmp_p
     monkeypatch.setattr("pcsa.scripts.reproduce.command.visible_gpus", lambda: ["0"])
     call = calls(study)
     some = ("--methods", "soft", "--folds")
-    assert main(call(*some, "0", "--device", "cuda", "--", "--trainer.cuda-graph")) == 0
+    assert main(call(*some, "0", "--device", "cuda", "--", "--trainer.no-cuda-graph")) == 0
     assert main(call(*some, "1", "--device", "cpu", "--threads", "1")) == 0
     # The same runs: neither is made again elsewhere.
     assert main(call(*some, "0", "1", "--device", "cuda")) == 0
     assert asked == ["cuda", "cpu"]
     here, there = Results(tmp_path / "results").rows.values()
-    assert (here["device"], "--trainer.accelerator cuda" in here["command"]) == ("H100, CUDA graphs", True)
+    assert (here["device"], "--trainer.accelerator cuda" in here["command"]) == ("H100", True)
     assert there["device"].endswith("threads")
     page = (tmp_path / "results" / "table.md").read_text()
-    assert f"2 of 2 runs are finished. Made on: H100, CUDA graphs (1); {there['device']} (1)." in page
+    assert f"2 of 2 runs are finished. Made on: H100 (1); {there['device']} (1)." in page
 
 
 def test_help_names_the_studies(capsys):

@@ -1,28 +1,15 @@
-"""The order of the items, the schedules, and how a checkpoint is written."""
+"""The order of the items, the processes that load them, and the schedules."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from pcsa.tasks import get_task
-from pcsa.tasks.common.config import OptimizerConfig
-from pcsa.tasks.common.engine import EpochSampler, StepTraining, WholeCheckpoints, make_optimizer, whole_batches
-
-
-def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch):
-    path = tmp_path / "last.ckpt"
-    WholeCheckpoints().save_checkpoint({"state_dict": {}, "global_step": 1}, path)
-
-    def cut_short(checkpoint, file):
-        file.write(b"half")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(torch, "save", cut_short)
-    with pytest.raises(KeyboardInterrupt):
-        WholeCheckpoints().save_checkpoint({"state_dict": {}, "global_step": 2}, path)
-    assert torch.load(path, weights_only=True) == {"state_dict": {}, "global_step": 1}
+from pcsa.tasks.common.config import OptimizerConfig, TrainConfig, TrainerConfig
+from pcsa.tasks.common.engine import EpochSampler, StepData, StepTraining, make_optimizer, whole_batches
 
 
 def test_processes_share_an_epoch():
@@ -53,6 +40,27 @@ def test_an_epoch_is_shuffled_by_seed_and_epoch_and_repeats_a_set_smaller_than_a
     small = order(0, 0, size=3)
     assert len(small) == 4
     assert set(small) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "threads", "number"),
+    [
+        (None, "cpu", 16, 0),
+        (2, "cpu", 1, 2),
+        (None, "cuda", 16, 4),
+        (None, "cuda", 3, 2),
+        (None, "cuda", 1, 0),
+        (0, "cuda", 9, 0),
+    ],
+)
+def test_a_card_has_processes_that_load_for_it(monkeypatch, asked, device, threads, number):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(threads + 1), raising=False)
+    config = TrainConfig(trainer=TrainerConfig(num_workers=asked))
+    data = StepData(config, list(range(20)), list(range(5)))
+    strategy = SimpleNamespace(root_device=torch.device(device))
+    data.trainer = SimpleNamespace(strategy=strategy, global_rank=0, world_size=1)
+    assert data.train_dataloader().num_workers == data.val_dataloader().num_workers == number
 
 
 def test_epochs_milestones_and_the_temperature(tiny, tmp_path):

@@ -12,7 +12,6 @@ from pcsa.models import KeypointDetector, LevelGeometry, PointNet2, build_geomet
 from pcsa.tasks.common.config import TrainerConfig
 from pcsa.tasks.common.graphed import Graphed, StepOfTensors, levels_of, tensors_of
 from pcsa.tasks.supervised import Detection, DetectorConfig, ObjectiveConfig, SupervisedConfig, detection_loss
-from pcsa.tasks.unsupervised import UnsupervisedConfig
 
 OBJECTIVES = [
     {"method": "cross_entropy"},
@@ -57,14 +56,13 @@ def test_warming_up_leaves_no_trace(network, monkeypatch):
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
 
 
-def test_batches_of_another_shape_are_refused(network, monkeypatch):
+def test_clouds_of_another_number_or_size_do_not_fit(network, monkeypatch):
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
     graphed = Graphed(StepOfTensors(network))
+    shapes = [clouds(*sizes)[:2] for sizes in ((40, 40), (41, 41), (40, 40, 40))]
+    assert [graphed.fits(*each) for each in shapes] == [True] * 3
     graphed(*clouds(40, 40))
-    for other, shown in ((clouds(40, 41), "81 in 2"), (clouds(40, 20, 20), "80 in 3")):
-        match = rf"`trainer.cuda_graph` \(=True\) .* 80 points in 2 clouds, this one {shown}"
-        with pytest.raises(ValueError, match=match):
-            graphed(*other)
+    assert [graphed.fits(*each) for each in shapes] == [True, False, False]
 
 
 def test_a_network_that_cannot_be_captured_runs_as_it_is(network, monkeypatch, caplog):
@@ -88,24 +86,57 @@ def test_every_field_of_a_level_is_a_tensor():
     assert set(LevelGeometry.__annotations__.values()) == {torch.Tensor}
 
 
-def test_where_graphs_are_refused(network):
-    graphs, config = TrainerConfig(cuda_graph=True), SupervisedConfig()
-    for trainer, message in (
-        (replace(graphs, cuda_graph=False, devices=2), r"several devices \(=2\)"),
-        (replace(graphs, cuda_graph=False, precision="16-mixed"), "'16-mixed': it is for 32-true and bf16-mixed"),
-    ):
-        replace(config, trainer=trainer)
-        with pytest.raises(ValueError, match=rf"`trainer.cuda_graph` \(=True\) must be False .*{message}"):
-            replace(config, trainer=replace(trainer, cuda_graph=True))
-    for model in (DetectorConfig(dropout=0.1), DetectorConfig(drop_path=0.1, local_blocks=1)):
-        with pytest.raises(ValueError, match="would repeat what it drew first"):
-            replace(config, model=model, trainer=graphs)
-    with pytest.raises(ValueError, match="must be False in this task"):
-        UnsupervisedConfig(trainer=graphs)
-    module = Detection(replace(config, trainer=graphs), network, 1)
-    assert module.state_dict().keys() == Detection(config, network, 1).state_dict().keys()
-    with pytest.raises(ValueError, match="is for a CUDA device: this training is on cpu"):
-        module.on_fit_start()
+class OnCard:
+    """Positions of a batch that say that they are on a card."""
+
+    is_cuda, shape = True, (80, 3)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "model", "taken"),
+    [
+        ({}, {}, True),
+        ({"precision": "bf16-mixed"}, {}, True),
+        ({"cuda_graph": False}, {}, False),
+        ({"devices": 2}, {}, False),
+        ({"num_nodes": 2}, {}, False),
+        ({"precision": "16-mixed"}, {}, False),
+        ({}, {"dropout": 0.1}, False),
+        ({}, {"drop_path": 0.1, "local_blocks": 1}, False),
+        ({}, {"backbone": "torch.nn:Identity"}, False),
+    ],
+    ids=str,
+)
+def test_where_graphs_are_taken(network, trainer, model, taken):
+    config = SupervisedConfig(model=DetectorConfig(**model), trainer=TrainerConfig(**trainer))
+    module = Detection(config, network, 1)
+    batch = Data(pos=torch.rand(80, 3), ptr=torch.tensor([0, 40, 80]), bounds=[0, 40, 80])
+    assert not module.graph_of(batch)
+    batch.pos = OnCard()
+    assert module.graph_of(batch) == taken
+    # Clouds of several sizes.
+    batch.bounds = [0, 30, 80]
+    assert not module.graph_of(batch)
+    plain = Detection(replace(config, trainer=replace(config.trainer, cuda_graph=False)), network, 1)
+    assert module.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_clouds_that_do_not_fit_the_graph_take_a_step_of_their_own(network, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
+    module = Detection(SupervisedConfig(), network, 1).eval()
+    taken = []
+    monkeypatch.setattr(module, "graph_of", lambda batch: taken[-1])
+    replayed = module.replayed
+    monkeypatch.setattr(module, "replayed", lambda *a: taken.append("replayed") or replayed(*a))
+    for sizes, graph in (((40, 40), True), ((30, 50), False), ((40, 40), True)):
+        batch, _ = labeled(sizes)
+        taken.append(graph)
+        loss, _, number = module.loss(batch, 0.5, torch.Generator())
+        assert (taken[-1] == "replayed") == graph
+        predicted = network(None, batch.pos, ptr=batch.ptr)
+        expected, _ = detection_loss(module.objective, predicted, batch, 0.5, torch.Generator())
+        torch.testing.assert_close(loss, expected)
+        assert number == 2
 
 
 def labeled(sizes, counted=False):
@@ -124,7 +155,7 @@ def labeled(sizes, counted=False):
 @pytest.mark.parametrize("options", OBJECTIVES, ids=lambda options: options["method"])
 def test_the_step_that_is_captured_is_that_of_ragged_clouds(network, monkeypatch, options, counted):
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
-    config = SupervisedConfig(objective=ObjectiveConfig(**options), trainer=TrainerConfig(cuda_graph=True))
+    config = SupervisedConfig(objective=ObjectiveConfig(**options))
     module = Detection(config, network, 1).eval()
     batch, geometry = labeled((40, 40), counted)
     predicted = network(None, batch.pos, ptr=batch.ptr, geometry=geometry)
@@ -143,17 +174,10 @@ def test_the_step_that_is_captured_is_that_of_ragged_clouds(network, monkeypatch
                 torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
 
 
-def test_clouds_of_several_sizes_are_refused(network):
-    module = Detection(SupervisedConfig(trainer=TrainerConfig(cuda_graph=True)), network, 1)
-    batch, geometry = labeled((30, 50))
-    with pytest.raises(ValueError, match=r"`trainer.cuda_graph` \(=True\) is for clouds of one size"):
-        module.replayed(batch, geometry, 0.5, torch.Generator())
-
-
 @pytest.mark.parametrize("options", [OBJECTIVES[0], OBJECTIVES[-1]], ids=lambda options: options["method"])
 def test_the_step_that_searches_is_that_of_what_was_searched_before(network, monkeypatch, options):
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
-    config = SupervisedConfig(objective=ObjectiveConfig(**options), trainer=TrainerConfig(cuda_graph=True))
+    config = SupervisedConfig(objective=ObjectiveConfig(**options))
     one, other = (Detection(config, network, 1).eval() for _ in range(2))
     losses = []
     for shift in (0.0, 0.3):
