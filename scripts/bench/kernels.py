@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import tyro
@@ -146,7 +146,21 @@ def specs() -> list[Spec]:
 
 
 def build(spec: Spec, target: int) -> Built:
-    """Compile a kernel for a compute capability such as 90, on any machine."""
+    """What a kernel needs on a compute capability such as 90; on any machine."""
+    import triton
+
+    kernel = compiled(spec, target)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(kernel.asm["cubin"])
+        file.flush()
+        tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+        usage = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    registers, stack = (int(re.findall(rf"{name}:(\d+)", usage)[-1]) for name in ("REG", "STACK"))
+    return Built(registers, kernel.metadata.shared, stack)
+
+
+def compiled(spec: Spec, target: int) -> Any:
+    """Compile a kernel as Triton does it for such a card."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -154,14 +168,7 @@ def build(spec: Spec, target: int) -> Built:
     constants = spec.launch.constants
     signature = {**spec.signature, **dict.fromkeys(constants, "constexpr")}
     source = ASTSource(spec.launch.kernel, signature, constants)
-    compiled = triton.compile(source, target=GPUTarget("cuda", target, 32), options=spec.launch.options)
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(compiled.asm["cubin"])
-        file.flush()
-        tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-        usage = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
-    registers, stack = (int(re.findall(rf"{name}:(\d+)", usage)[-1]) for name in ("REG", "STACK"))
-    return Built(registers, compiled.metadata.shared, stack)
+    return triton.compile(source, target=GPUTarget("cuda", target, 32), options=spec.launch.options)
 
 
 def table(targets: Sequence[int] = TARGETS) -> str:

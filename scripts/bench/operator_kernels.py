@@ -26,7 +26,7 @@ _TYPES = {
 }
 # Operations of a number of noise (Philox's rounds for four of them, a conversion, a series, two logarithms) and of a
 # weight (its logarithm, an exponential, two comparisons), as the compiled kernels have them.
-_NOISE, _WEIGHT = 55, 8
+_NOISE, _WEIGHT = 26, 8
 
 
 @dataclass(frozen=True)

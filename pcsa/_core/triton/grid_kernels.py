@@ -11,7 +11,7 @@ the grid is written. Axes are named x, y, z; one that a grid lacks has no blocks
 import triton
 import triton.language as tl
 
-from pcsa._core.triton.noise import four_log2_exponentials
+from pcsa._core.triton.noise import exp2, four_log2_exponentials
 from pcsa._core.triton.point_kernels import _LOG2_E, _LOWEST, PLAIN, added_to, number, seed_of
 
 
@@ -55,7 +55,7 @@ def norm_kernel(
         states = added
     for j in tl.static_range(4):
         largest = tl.max(states[j][0], 0)
-        norm = tl.sum(states[j][1] * tl.exp2(states[j][0] - largest), 0)
+        norm = tl.sum(states[j][1] * exp2(states[j][0] - largest), 0)
         tl.store(log_norm + chart * S + 4 * group + j, tl.log2(norm) + largest, mask=4 * group + j < S)
     if group == 0:
         tl.store(highests + chart, highest)
@@ -111,7 +111,7 @@ def axes_kernel(
         noise = four_log2_exponentials(seed, cells, 0, group, chart)
         added = ()
         for j in tl.static_range(4):
-            added = added + (sums[j] + tl.exp2(score - noise[j].to(like) * inverse - shifts[j]),)
+            added = added + (sums[j] + exp2(score - noise[j].to(like) * inverse - shifts[j]),)
         sums = added
     total = x_size + tl.where(y_blocks > 0, y_size, 0) + tl.where(z_blocks > 0, z_size, 0)
     for j in tl.static_range(4):
@@ -174,7 +174,7 @@ def grid_gradient_kernel(
             at = chart * S + 4 * group + j
             # A sample that does not exist has no weights.
             shift = tl.load(log_norm + at, mask=exists, other=float("inf"))
-            weight = tl.exp2(score - noise[j].to(like) * inverse - shift)
+            weight = exp2(score - noise[j].to(like) * inverse - shift)
             told, read = rest + at * total, cells < tl.where(exists, N, 0)
             slope = tl.load(told + cells % x_size, mask=read, other=0.0)
             if AXES > 1:

@@ -13,7 +13,7 @@ A lane keeps the sums over its own points, relative to its own largest weight; l
 import triton
 import triton.language as tl
 
-from pcsa._core.triton.noise import four_log2_exponentials, four_normals
+from pcsa._core.triton.noise import exp2, four_log2_exponentials, four_normals
 
 _LOG2_E = tl.constexpr(1.4426950408889634)
 # Numbers whose values need no kernel of their own.
@@ -128,7 +128,7 @@ def largest_of(range_highest, range_largest, piece, pair, inside, highest, scale
 def added_to(state, score, pos, variance, D: tl.constexpr, A: tl.constexpr, MIXTURE: tl.constexpr):
     """Add points to the sums of one sample: (largest, norm, sums of positions, sums of variances)."""
     # One of two powers is 1: that of the larger number less itself.
-    less = tl.exp2(-tl.abs(score - state[0]))
+    less = exp2(-tl.abs(score - state[0]))
     below = score <= state[0]
     weight = tl.where(below, less, 1.0)
     kept = tl.where(below, 1.0, less)
@@ -200,7 +200,7 @@ def draw_kernel(
             sample = group * (4 * FOURS) + j
             inside = sample < S
             largest = tl.max(states[j][0], 0)
-            kept = tl.exp2(states[j][0] - largest)
+            kept = exp2(states[j][0] - largest)
             at = (piece.to(tl.int64) * K + keypoint) * S + sample
             tl.store(range_largest + at, largest, mask=inside)
             for c in tl.static_range(1 + D + A):
@@ -244,7 +244,7 @@ def combine_kernel(
     totals = zeros_of(1 + D + A, PAIRS, like)
     for piece in range(first, last):
         own = largest_of(range_highest, range_largest, piece, pair, inside, highest, scale, K, S)
-        kept = tl.exp2(own - largest)
+        kept = exp2(own - largest)
         added = ()
         for c in tl.static_range(1 + D + A):
             at = range_sums + (piece * (1 + D + A) + c) * (K * S) + pair
@@ -390,7 +390,7 @@ def gradient_kernel(
                     at = map_at * S + 4 * group + j
                     # A sample that does not exist has no weights.
                     shift = tl.load(log_norm + at, mask=exists, other=float("inf"))
-                    weight = tl.exp2(score - noise[j].to(like) * inverse - shift)
+                    weight = exp2(score - noise[j].to(like) * inverse - shift)
                     told = sample_rows + at * (D + 1 + A)
                     slope = tl.load(told + D, mask=exists, other=0.0)
                     moved = ()
