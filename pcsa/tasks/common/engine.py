@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import multiprocessing
 import signal
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -156,14 +157,15 @@ class StepData(L.LightningDataModule):
         )
 
     def _num_workers(self) -> int:
-        """Processes that load; where the training itself is on the CPU, they would take its time."""
+        """Processes that load: on a CPU they would take the training's time, and by spawning long to start."""
         t = self.config.trainer
         if t.num_workers is not None:
             return t.num_workers
         assert self.trainer is not None
-        if self.trainer.strategy.root_device.type != "cuda":
+        copied = multiprocessing.get_all_start_methods()[0] == "fork"
+        if not copied or self.trainer.strategy.root_device.type != "cuda":
             return 0
-        return max(0, min(_LOADING, torch.get_num_threads() - 1))
+        return max(1, min(_LOADING, torch.get_num_threads() - 1))
 
     def train_dataloader(self) -> DataLoader:
         """Items varied anew in every epoch."""

@@ -49,7 +49,7 @@ def test_an_epoch_is_shuffled_by_seed_and_epoch_and_repeats_a_set_smaller_than_a
         (2, "cpu", 1, 2),
         (None, "cuda", 16, 4),
         (None, "cuda", 3, 2),
-        (None, "cuda", 1, 0),
+        (None, "cuda", 1, 1),
         (0, "cuda", 9, 0),
     ],
 )
