@@ -36,7 +36,7 @@ _EXAMPLES = """\
 Examples:
   pcsa reproduce table6 --root data/keypointnet            every run of Table 6, on all accelerators of this machine
   pcsa reproduce objectives --root data/keypointnet --categories bed --seeds 0 --workers 2
-  pcsa reproduce training --root data/keypointnet --device cuda --workers 12 --threads 1 -- --trainer.cuda-graph
+  pcsa reproduce training --root data/keypointnet --device cuda --workers 12 --threads 1
   pcsa reproduce table6 --root data/keypointnet --executor slurm --workers 64 --parameters gpus_per_node=1"""
 
 
