@@ -1,8 +1,8 @@
 """``make gpu``: on a machine with a card, everything that without one is counted, compiled or estimated.
 
-The tests that need a card, the cases of ``pcsa bench`` on it, and whole trainings in float32 and bfloat16 as CUDA graphs,
-and in float32 without them. Each part is a process with a budget: one that fails, or would need longer, is said to, and
-the others go on. Nothing is fetched.
+The tests that need a card, the cases of ``pcsa bench`` on it, and whole trainings: in float32 and bfloat16 as CUDA
+graphs, and in float32 without them. Each part is a process with a budget: one that fails, or would need longer, is
+said to, and the others go on. Nothing is fetched.
 """
 
 from __future__ import annotations
