@@ -62,7 +62,7 @@ _UNUSED = ("color", "keypoint_index", "reflection", "rotation", "is_circle", "of
 _ALSO_UNUSED = ("up",)
 _MARKS = ("marks", "marked")
 # Precisions of a step that CUDA graphs may replay: the others scale the loss by what the last step gave.
-_GRAPHED = ("32-true", "bf16-mixed")
+_GRAPHED = ("32-true", "32", "bf16-mixed", "bf16")
 _NORMALIZE = Normalize("unit_sphere")
 # What the training logs: KeypointNet's thresholds, and these shares of the diagonal for clouds that they do not suit.
 _WATCHED = (0.01, 0.05)

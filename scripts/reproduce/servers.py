@@ -106,11 +106,13 @@ class Answer:
 def serve() -> None:
     """Make the calls that come by standard input, until that ends, and answer by standard output."""
     answers = os.fdopen(os.dup(1), "wb")
+    # A stream of its own: a process that is forked to load items closes `sys.stdin`, and would wait for its reader.
+    calls = os.fdopen(os.dup(0), "rb")
     own = os.dup(2)
     os.dup2(2, 1)
     inbox: queue.SimpleQueue[tuple[bytes, str] | None] = queue.SimpleQueue()
     busy = threading.Event()
-    threading.Thread(target=_listen, args=(sys.stdin.buffer, inbox, busy), daemon=True).start()
+    threading.Thread(target=_listen, args=(calls, inbox, busy), daemon=True).start()
     while (job := inbox.get()) is not None:
         busy.set()
         answer = _made(*job)

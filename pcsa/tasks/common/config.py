@@ -221,8 +221,8 @@ class TrainerConfig:
     precision: str = "32-true"
     """For instance bf16-mixed; sampling stays in float32."""
     num_workers: Annotated[int, Rule(0)] | None = None
-    """Processes that load and augment; by default none, but for a CUDA device on Linux one less than torch has
-    threads, at least one and at most four."""
+    """Processes that load and augment; by default none, but for a CUDA device one less than torch has threads, at
+    least one and at most four, and one that validates; where processes are forked, as on Linux."""
     logger: Literal["csv", "tensorboard", "wandb", "trackio"] = "csv"
     """What shows the log beside the CSV files, which are always written: TensorBoard from the same folder, Weights &
     Biases or trackio. Their environment variables hold, such as WANDB_MODE=offline and TRACKIO_DIR."""

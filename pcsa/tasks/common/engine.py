@@ -145,7 +145,8 @@ class StepData(L.LightningDataModule):
         self.describe: Callable[[], dict[str, Any]] = dict
 
     def _loader(self, items: Any, batch_size: int, sampler: Sampler[Any] | None = None) -> DataLoader:
-        workers = self._num_workers()
+        # Items to validate on are not varied: one process keeps up.
+        workers = self._num_workers(1 if sampler is None else _LOADING)
         return (DataLoader if sampler is None else ResumableLoader)(
             items,
             batch_size=batch_size,
@@ -156,16 +157,16 @@ class StepData(L.LightningDataModule):
             worker_init_fn=await_the_end,
         )
 
-    def _num_workers(self) -> int:
+    def _num_workers(self, most: int) -> int:
         """Processes that load: on a CPU they would take the training's time, and by spawning long to start."""
         t = self.config.trainer
         if t.num_workers is not None:
             return t.num_workers
         assert self.trainer is not None
-        copied = multiprocessing.get_all_start_methods()[0] == "fork"
-        if not copied or self.trainer.strategy.root_device.type != "cuda":
+        start = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+        if start != "fork" or self.trainer.strategy.root_device.type != "cuda":
             return 0
-        return max(1, min(_LOADING, torch.get_num_threads() - 1))
+        return max(1, min(most, torch.get_num_threads() - 1))
 
     def train_dataloader(self) -> DataLoader:
         """Items varied anew in every epoch."""

@@ -7,7 +7,9 @@ objective that draws samples, whose temperature and seed change, and the optimiz
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import cast
 
 import torch
@@ -32,22 +34,32 @@ class Graphed:
 
     def __init__(self, function: StepOfTensors) -> None:
         self._flat = _Flat(function)
-        self._shapes: tuple[torch.Size, torch.Size] | None = None
+        self._shapes: list[torch.Size] = []
         self._captured = False
 
     def fits(self, pos: Tensor, ptr: Tensor) -> bool:
         """Whether clouds have the number and size of those that were captured, if any were."""
-        return not self._captured or self._shapes == (pos.shape, ptr.shape)
+        return not self._captured or self._shapes[:2] == [pos.shape, ptr.shape]
 
     def __call__(
         self, pos: Tensor, ptr: Tensor, *others: Tensor, bounds: Sequence[int] | None = None
     ) -> dict[str, Tensor]:
-        """Replay the function; ``bounds`` of clouds that all have one size, for one that searches."""
+        """Replay the function; ``bounds`` of clouds that all have one size, for one that searches.
+
+        Raises:
+            ValueError: If the shapes are not those of the first call.
+        """
         self._flat.function.bounds = bounds
-        if self._shapes is None:
-            self._shapes = pos.shape, ptr.shape
-            self._captured = _capture(self._flat, (pos, ptr, *others))
-        out = self._flat(pos, ptr, *others)
+        parts = (pos, ptr, *others)
+        shapes = [x.shape for x in parts]
+        if not self._shapes:
+            self._shapes, self._captured = shapes, _capture(self._flat, parts)
+        if self._captured and shapes != self._shapes:
+            raise ValueError(
+                "what a batch has must have the shapes of the first batch for `trainer.cuda_graph` (=True), "
+                f"{[tuple(x) for x in self._shapes]}, has {[tuple(x) for x in shapes]}"
+            )
+        out = self._flat(*parts)
         return dict(zip(self._flat.names, out, strict=True))
 
 
@@ -120,6 +132,22 @@ class _Flat(nn.Module):
         return tuple(out.values())
 
 
+@contextmanager
+def _by_this_thread(device: torch.device) -> Iterator[None]:
+    """Let a capture mind what this thread does alone: another one pins the next batches in the meantime.
+
+    `torch.cuda.make_graphed_callables` hands no such mode on. A capture that fails may leave its stream behind.
+    """
+    whole, before = torch.cuda.graph, torch.cuda.current_stream() if device.type == "cuda" else None
+    torch.cuda.graph = partial(whole, capture_error_mode="thread_local")  # type: ignore[misc,assignment]
+    try:
+        yield
+    finally:
+        torch.cuda.graph = whole  # type: ignore[misc]
+        if before is not None:
+            torch.cuda.set_stream(before)
+
+
 def _capture(flat: _Flat, parts: Sequence[Tensor]) -> bool:
     """Let ``flat`` replay graphs from now on; return whether that went well."""
     kind = parts[0].device.type
@@ -128,8 +156,11 @@ def _capture(flat: _Flat, parts: Sequence[Tensor]) -> bool:
     eager = flat.forward
     try:
         # Under bfloat16, a cache would hand weights from outside of the graph to it.
-        with torch.autocast(
-            kind, dtype=torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind), cache_enabled=False
+        with (
+            _by_this_thread(parts[0].device),
+            torch.autocast(
+                kind, dtype=torch.get_autocast_dtype(kind), enabled=torch.is_autocast_enabled(kind), cache_enabled=False
+            ),
         ):
             torch.cuda.make_graphed_callables(flat, tuple(x.clone() for x in parts))
     # Whatever a driver or an operator has against it.

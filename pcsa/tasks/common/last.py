@@ -19,7 +19,7 @@ _TO_RESUME = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callb
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Keeps ``<out>/last.ckpt`` at the ends of epochs: of the first one, and then not more often than is told.
+    """Keeps ``<out>/last.ckpt`` at the ends of epochs: of the first whose turn it is, then no more often than is told.
 
     An epoch of a few shapes may take less time than a checkpoint.
 
@@ -40,6 +40,11 @@ class LastCheckpoint(ModelCheckpoint):
         )
         self.seconds = seconds
         self._next = 0.0
+
+    @property
+    def state_key(self) -> str:
+        """That of Lightning's class, which wrote the checkpoints of earlier versions."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write it if it is time."""

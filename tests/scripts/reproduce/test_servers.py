@@ -6,6 +6,7 @@ import time
 from functools import partial
 
 import pytest
+from torch.utils.data import DataLoader
 
 from pcsa.scripts.reproduce.servers import Server
 
@@ -37,6 +38,11 @@ def test_a_process_stays_and_logs_each_call_apart(server, tmp_path):
     assert result(server.submit(partial(bytes, 1_000_000), first)) == bytes(1_000_000)
     assert result(server.submit(os.getpid, first)) == process
     assert (first.read_text(), second.read_text()) == ("", "hello\nto all\n")
+
+
+def test_a_process_that_stays_may_have_processes_that_load(server, tmp_path):
+    call = partial(list, DataLoader(range(4), num_workers=1, timeout=50))
+    assert [int(x) for x in result(server.submit(call, tmp_path / "log.txt"))] == [0, 1, 2, 3]
 
 
 def test_what_fails_leaves_the_process_as_it_was(server, tmp_path):

@@ -43,24 +43,27 @@ def test_an_epoch_is_shuffled_by_seed_and_epoch_and_repeats_a_set_smaller_than_a
 
 
 @pytest.mark.parametrize(
-    ("asked", "device", "threads", "number"),
+    ("asked", "device", "threads", "start", "numbers"),
     [
-        (None, "cpu", 16, 0),
-        (2, "cpu", 1, 2),
-        (None, "cuda", 16, 4),
-        (None, "cuda", 3, 2),
-        (None, "cuda", 1, 1),
-        (0, "cuda", 9, 0),
+        (None, "cpu", 16, "fork", (0, 0)),
+        (2, "cpu", 1, "fork", (2, 2)),
+        (None, "cuda", 16, "fork", (4, 1)),
+        (None, "cuda", 3, "fork", (2, 1)),
+        (None, "cuda", 1, "fork", (1, 1)),
+        (None, "cuda", 16, "spawn", (0, 0)),
+        (3, "cuda", 16, "spawn", (3, 3)),
+        (0, "cuda", 9, "fork", (0, 0)),
     ],
 )
-def test_a_card_has_processes_that_load_for_it(monkeypatch, asked, device, threads, number):
+def test_a_card_has_processes_that_load_for_it(monkeypatch, asked, device, threads, start, numbers):
+    monkeypatch.setattr("multiprocessing.get_start_method", lambda allow_none=False: start)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(threads + 1), raising=False)
     config = TrainConfig(trainer=TrainerConfig(num_workers=asked))
     data = StepData(config, list(range(20)), list(range(5)))
     strategy = SimpleNamespace(root_device=torch.device(device))
     data.trainer = SimpleNamespace(strategy=strategy, global_rank=0, world_size=1)
-    assert data.train_dataloader().num_workers == data.val_dataloader().num_workers == number
+    assert (data.train_dataloader().num_workers, data.val_dataloader().num_workers) == numbers
 
 
 def test_epochs_milestones_and_the_temperature(tiny, tmp_path):

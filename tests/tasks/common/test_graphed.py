@@ -1,6 +1,7 @@
 """The network as CUDA graphs: what is around the capture. What a graph computes is tested on a card."""
 
 import copy
+import inspect
 import logging
 from dataclasses import replace
 
@@ -63,6 +64,26 @@ def test_clouds_of_another_number_or_size_do_not_fit(network, monkeypatch):
     assert [graphed.fits(*each) for each in shapes] == [True] * 3
     graphed(*clouds(40, 40))
     assert [graphed.fits(*each) for each in shapes] == [True, False, False]
+    # What else there is in a batch would be spread over what there was in the first.
+    pos, ptr, *others = clouds(40, 40)
+    with pytest.raises(ValueError, match=r"for `trainer.cuda_graph` \(=True\), .*, has "):
+        graphed(pos, ptr, *others[:-1], others[-1][:1])
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("operation not permitted when stream is capturing")])
+def test_a_capture_minds_its_own_thread_alone(network, monkeypatch, error):
+    whole, modes = torch.cuda.graph, []
+
+    def takes(flat, args):
+        modes.append(inspect.signature(torch.cuda.graph).parameters["capture_error_mode"].default)
+        if error is not None:
+            raise error
+        return flat
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", takes)
+    Graphed(StepOfTensors(network))(*clouds(40, 40))
+    assert modes == ["thread_local"]
+    assert torch.cuda.graph is whole
 
 
 def test_a_network_that_cannot_be_captured_runs_as_it_is(network, monkeypatch, caplog):
@@ -86,10 +107,10 @@ def test_every_field_of_a_level_is_a_tensor():
     assert set(LevelGeometry.__annotations__.values()) == {torch.Tensor}
 
 
-class OnCard:
-    """Positions of a batch that say that they are on a card."""
+class OnCard(torch.Tensor):
+    """Positions that say that they are on a card."""
 
-    is_cuda, shape = True, (80, 3)
+    is_cuda = True
 
 
 @pytest.mark.parametrize(
@@ -112,7 +133,7 @@ def test_where_graphs_are_taken(network, trainer, model, taken):
     module = Detection(config, network, 1)
     batch = Data(pos=torch.rand(80, 3), ptr=torch.tensor([0, 40, 80]), bounds=[0, 40, 80])
     assert not module.graph_of(batch)
-    batch.pos = OnCard()
+    batch.pos = batch.pos.as_subclass(OnCard)
     assert module.graph_of(batch) == taken
     # Clouds of several sizes.
     batch.bounds = [0, 30, 80]
@@ -124,19 +145,18 @@ def test_where_graphs_are_taken(network, trainer, model, taken):
 def test_clouds_that_do_not_fit_the_graph_take_a_step_of_their_own(network, monkeypatch):
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
     module = Detection(SupervisedConfig(), network, 1).eval()
-    taken = []
-    monkeypatch.setattr(module, "graph_of", lambda batch: taken[-1])
-    replayed = module.replayed
-    monkeypatch.setattr(module, "replayed", lambda *a: taken.append("replayed") or replayed(*a))
-    for sizes, graph in (((40, 40), True), ((30, 50), False), ((40, 40), True)):
+    replayed, taken = module.replayed, []
+    monkeypatch.setattr(module, "replayed", lambda *a: taken.append(a[0]) or replayed(*a))
+    some = ((40, 40), (30, 50), (41, 41), (40, 40, 40), (40, 40))
+    for sizes in some:
         batch, _ = labeled(sizes)
-        taken.append(graph)
+        batch.pos = batch.pos.as_subclass(OnCard)
         loss, _, number = module.loss(batch, 0.5, torch.Generator())
-        assert (taken[-1] == "replayed") == graph
+        assert (taken[-1] is batch) == (sizes == (40, 40))
         predicted = network(None, batch.pos, ptr=batch.ptr)
         expected, _ = detection_loss(module.objective, predicted, batch, 0.5, torch.Generator())
         torch.testing.assert_close(loss, expected)
-        assert number == 2
+        assert number == len(sizes)
 
 
 def labeled(sizes, counted=False):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from pcsa.tasks import get_task
 from pcsa.tasks.common import last
@@ -23,6 +24,12 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, mo
     with pytest.raises(KeyboardInterrupt):
         WholeCheckpoints().save_checkpoint({"state_dict": {}, "global_step": 2}, path)
     assert torch.load(path, weights_only=True) == {"state_dict": {}, "global_step": 1}
+
+
+def test_checkpoints_of_earlier_versions_are_resumed_without_a_warning(tmp_path):
+    now = last.LastCheckpoint(tmp_path, 2, 5.0)
+    before = ModelCheckpoint(dirpath=tmp_path, filename="last", every_n_epochs=2, save_on_train_epoch_end=True)
+    assert now.state_key == before.state_key
 
 
 @pytest.mark.parametrize(
