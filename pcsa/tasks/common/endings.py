@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
+import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 
 class Stopped(SystemExit):
@@ -37,12 +38,19 @@ def again(arguments: Sequence[str]) -> str:
 def await_the_end(worker: int) -> None:
     """Have a process that loads items outlive the first signal, which a shell or scheduler may send to all of them.
 
-    The step that a training ends with may still need it. A second one, as that of a training that ends its own, ends
-    it; without its training it ends by itself.
+    The step that a training ends with may still need it. A second one, or one of the training itself, which waits for
+    it then, ends it; without its training it ends by itself.
     """
-
-    def end(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, end)
+    # Not on macOS.
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_end_when_told, args=(os.getppid(),), daemon=True).start()
+    else:
+        signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+
+def _end_when_told(training: int) -> None:
+    if signal.sigwaitinfo([signal.SIGTERM]).si_pid != training:
+        signal.sigwaitinfo([signal.SIGTERM])
+    os._exit(128 + signal.SIGTERM)

@@ -414,6 +414,9 @@ def fit(task: str, config: TrainConfig, build: Callable[[], Training]) -> Path:
                 trainer.save_checkpoint(last)
         except SIGTERMException:  # before the first step: Lightning's own, which would end with status 0
             raise SystemExit(128 + signal.SIGTERM) from None
+        finally:
+            # After an error in a validation, Lightning leaves the processes that load for the training.
+            trainer.fit_loop.teardown()
     return last
 
 

@@ -2,16 +2,19 @@
 
 import csv
 import errno
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
 import torch
 
 from pcsa.scripts.cli import main
+from pcsa.tasks import get_task
 from pcsa.tasks.common.endings import DivergedError, Stopped, again, await_the_end
 from pcsa.tasks.common.engine import StepTraining
 
@@ -184,18 +187,60 @@ def test_rows_are_on_the_disk_before_the_checkpoint_that_follows_them(trained, m
     assert all(synced[i - 1] == "metr" for i in checkpoints)
 
 
-def test_a_process_that_loads_items_outlives_the_first_signal():
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    try:
-        await_the_end(0)
-        os.kill(os.getpid(), signal.SIGINT)
-        assert callable(signal.getsignal(signal.SIGTERM))
-        os.kill(os.getpid(), signal.SIGTERM)
-        # The next one ends it.
-        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    finally:
-        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
-            signal.signal(number, handler)
+def loads(ready):
+    await_the_end(0)
+    os.kill(os.getpid(), signal.SIGINT)
+    ready.set()
+    time.sleep(600)
+
+
+@pytest.fixture
+def loading():
+    """A process that loads, as a training would have it."""
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    process = context.Process(target=loads, args=(ready,), daemon=True)
+    process.start()
+    assert ready.wait(60)
+    yield process
+    process.kill()
+    process.join()
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="nobody says who sent a signal")
+def test_a_process_that_loads_items_outlives_the_first_signal_of_others(loading):
+    def tell():
+        subprocess.run(["kill", "-TERM", str(loading.pid)], check=True)
+
+    tell()
+    loading.join(0.5)
+    assert loading.is_alive()
+    tell()
+    loading.join(60)
+    assert loading.exitcode == 128 + signal.SIGTERM
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="nobody says who sent a signal")
+def test_a_training_ends_the_processes_that_load_for_it(loading):
+    # What Python does at its end, and then waits.
+    loading.terminate()
+    loading.join(60)
+    assert loading.exitcode == 128 + signal.SIGTERM
+
+
+def test_an_error_in_a_validation_leaves_no_process_that_loads(tiny, tmp_path, monkeypatch):
+    task, config = get_task("landmarks"), replace(tiny("landmarks"), out=tmp_path / "run")
+
+    def fails(*arguments):
+        assert len(multiprocessing.active_children()) == 2
+        raise RuntimeError("out of memory, say")
+
+    module = type(task.training(config).module)
+    monkeypatch.setattr(module, "validation_step", fails)
+    # As long as the error is held, and with it all that it came from.
+    with pytest.raises(RuntimeError, match="out of memory"):
+        task.train(replace(config, trainer=replace(config.trainer, num_workers=1)))
+    assert multiprocessing.active_children() == []
 
 
 def test_the_command_says_how_to_go_on(tmp_path, monkeypatch, capsys):
