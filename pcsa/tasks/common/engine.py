@@ -162,9 +162,8 @@ class StepData(L.LightningDataModule):
         t = self.config.trainer
         if t.num_workers is not None:
             return t.num_workers
-        assert self.trainer is not None
         start = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
-        if start != "fork" or self.trainer.strategy.root_device.type != "cuda":
+        if start != "fork" or self.trainer is None or self.trainer.strategy.root_device.type != "cuda":
             return 0
         return max(1, min(most, torch.get_num_threads() - 1))
 
