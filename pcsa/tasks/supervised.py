@@ -61,7 +61,8 @@ from pcsa.tasks.common.training_clouds import Turns
 _UNUSED = ("color", "keypoint_index", "reflection", "rotation", "is_circle", "offset", "scale", "model_id", "category")
 _ALSO_UNUSED = ("up",)
 _MARKS = ("marks", "marked")
-# Precisions of a step that CUDA graphs may replay: the others scale the loss by what the last step gave.
+# Precisions of a step that CUDA graphs may replay. 16-mixed scales the loss by what the last step gave; others were not
+# tried.
 _GRAPHED = ("32-true", "32", "bf16-mixed", "bf16")
 _NORMALIZE = Normalize("unit_sphere")
 # What the training logs: KeypointNet's thresholds, and these shares of the diagonal for clouds that they do not suit.
@@ -268,8 +269,8 @@ class Detection(StepTraining[SupervisedConfig]):
         model = self.config.model
         return bool(model.dropout or model.drop_path or model.backbone is not None)
 
-    def graph_of(self, batch: Batch) -> bool:
-        """Whether the step of this batch is replayed as CUDA graphs; those of the first one decide on the shapes."""
+    def takes_graphs(self, batch: Batch) -> bool:
+        """Whether the step of a batch is replayed as CUDA graphs; the first such batch decides on their shapes."""
         t = self.config.trainer
         able = t.cuda_graph and t.devices * t.num_nodes == 1 and t.precision in _GRAPHED and not self.draws
         if not (able and batch.pos.is_cuda) or one_size(batch) is None:
@@ -294,7 +295,7 @@ class Detection(StepTraining[SupervisedConfig]):
         self, batch: Batch, temperature: float, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor], int]:
         with network_noise(generator, batch.pos.device) if self.draws else nullcontext():
-            if self.graph_of(batch):
+            if self.takes_graphs(batch):
                 # By plain torch a search is thousands of launches, and may read what it finds.
                 known = geometry_of(batch) if usable(batch.pos.device) else self.geometry(batch)
                 loss, parts = self.replayed(batch, known, temperature, generator)

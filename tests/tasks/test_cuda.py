@@ -152,7 +152,7 @@ def test_clouds_that_do_not_fit_the_graph_take_a_step_of_their_own(training):
             losses[-1].backward()
             grads.append([p.grad for p in module.parameters()])
         assert [each[0].graphed is None for each in steps.values()] == [False, True]
-        assert steps[True][0].graph_of(whole) == (sizes == (600,) * 4)
+        assert steps[True][0].takes_graphs(whole) == (sizes == (600,) * 4)
         torch.testing.assert_close(losses[0], losses[1], rtol=1e-3, atol=1e-5)
         for found, expected in zip(*grads, strict=True):
             torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()) + 1e-7)

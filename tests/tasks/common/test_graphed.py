@@ -132,12 +132,12 @@ def test_where_graphs_are_taken(network, trainer, model, taken):
     config = SupervisedConfig(model=DetectorConfig(**model), trainer=TrainerConfig(**trainer))
     module = Detection(config, network, 1)
     batch = Data(pos=torch.rand(80, 3), ptr=torch.tensor([0, 40, 80]), bounds=[0, 40, 80])
-    assert not module.graph_of(batch)
+    assert not module.takes_graphs(batch)
     batch.pos = batch.pos.as_subclass(OnCard)
-    assert module.graph_of(batch) == taken
+    assert module.takes_graphs(batch) == taken
     # Clouds of several sizes.
     batch.bounds = [0, 30, 80]
-    assert not module.graph_of(batch)
+    assert not module.takes_graphs(batch)
     plain = Detection(replace(config, trainer=replace(config.trainer, cuda_graph=False)), network, 1)
     assert module.state_dict().keys() == plain.state_dict().keys()
 
